@@ -1,0 +1,1 @@
+"""Tuned hyperparameters: ``<agent>/<environment>.yaml``, and ``<agent>/default.yaml`` for the rest."""

@@ -1,0 +1,1 @@
+"""Other libraries' faces of our environments, and ours of theirs."""

@@ -1,0 +1,88 @@
+"""What the trainer knows of an agent: it acts, it records, and every ``horizon`` steps it learns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rltrain.env import Observation
+from rltrain.vec import VecStep
+
+
+class ActOut(NamedTuple):
+    """An agent's answer to a batch of observations."""
+
+    action: Tensor  # (N, *A), inside the action space
+    state: Tensor | None = None  # recurrent state for the next step
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """The mean over one rank."""
+    return tensor
+
+
+class Agent(nn.Module, ABC):
+    """A learner. Its module state (``state_dict``) is what a policy needs to act.
+
+    The trainer calls ``act``, steps the environment, calls ``record``, and after ``horizon`` such steps
+    ``learn``. None of them waits for the device.
+
+    Attributes:
+        horizon: Environment steps between two calls of ``learn``.
+        progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
+            iteration; schedules are functions of it, so they survive a resume.
+        reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it.
+    """
+
+    horizon: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress_remaining = 1.0
+        self.reduce: Callable[[Tensor], Tensor] = identity
+
+    def initial_state(self, n: int) -> Tensor | None:
+        """The recurrent state at the start of an episode; None for agents without memory."""
+        return None
+
+    @abstractmethod
+    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+        """Actions to explore with, for training. Keeps what learning needs of ``obs`` (N, *O)."""
+
+    @abstractmethod
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Adds the outcome of the last ``act``."""
+
+    @abstractmethod
+    def learn(self) -> dict[str, Tensor]:
+        """Improves the policy; returns metrics by TensorBoard tag, 0-d tensors on the device."""
+
+    @abstractmethod
+    def predict(
+        self,
+        obs: Observation,
+        state: Tensor | None = None,
+        *,
+        deterministic: bool = True,
+        rng: torch.Generator | None = None,
+    ) -> ActOut:
+        """Actions for ``obs`` (N, *O) without a trace: training is not touched.
+
+        Args:
+            obs: Observations.
+            state: Recurrent state.
+            deterministic: The most likely action rather than a sample.
+            rng: Source of chance for samples; None means torch's default generator.
+        """
+
+    @abstractmethod
+    def training_state(self) -> dict[str, Any]:
+        """What ``learn`` needs beside the module state: optimizer, generators, counters."""
+
+    @abstractmethod
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""

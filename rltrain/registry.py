@@ -1,0 +1,278 @@
+"""Names of environments and agents, and where their classes are.
+
+A registration is a few strings: the class behind it is imported when it is first made, so listing what
+there is needs no torch. The built-in environments and agents register exactly as a plugin does: by an
+entry point in the group ``rltrain.envs`` or ``rltrain.agents`` that names a function to call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from rltrain.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from rltrain.agent import Agent
+    from rltrain.config import AgentConfig
+    from rltrain.env import TensorEnv
+    from rltrain.vec import TensorVecEnv
+
+GYMNASIUM_ENTRY_POINT = "rltrain.adapters.gymnasium:make_single"
+GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.gymnasium:make_vector"
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """A registered environment.
+
+    Attributes:
+        id: ``namespace/Name-vN``.
+        entry_point: ``module:Class`` of a :class:`~rltrain.env.TensorEnv`, or the class itself.
+        description: One line for ``rltrain envs``.
+        max_episode_steps: Time limit in steps.
+        reward_threshold: Mean episode return at which the task counts as solved.
+        kwargs: Constructor arguments of this id.
+    """
+
+    id: str
+    entry_point: str | type
+    description: str = ""
+    max_episode_steps: int | None = None
+    reward_threshold: float | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """A registered agent.
+
+    Attributes:
+        name: What is typed after ``rltrain train``.
+        entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
+        config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
+        description: One line for ``rltrain agents``.
+    """
+
+    name: str
+    entry_point: str | type
+    config: str | type
+    description: str = ""
+
+
+_envs: dict[str, EnvSpec] = {}
+_agents: dict[str, AgentSpec] = {}
+_discovered = False
+
+
+def register_env(id: str, entry_point: str | type, **details: Any) -> None:
+    """Makes an environment known to rltrain and to Gymnasium; see :class:`EnvSpec` for the details.
+
+    Raises:
+        ConfigError: The id is taken by another entry point.
+    """
+    import gymnasium
+
+    spec = EnvSpec(id, entry_point, **details)
+    known = _envs.get(id)
+    if known is not None and known.entry_point != entry_point:
+        raise ConfigError(
+            f"The environment id '{id}' is registered twice: by {known.entry_point} and by {entry_point}.",
+            "Choose another id for one of them.",
+        )
+    _envs[id] = spec
+    if id not in gymnasium.registry:
+        gymnasium.register(
+            id,
+            entry_point=GYMNASIUM_ENTRY_POINT,
+            vector_entry_point=GYMNASIUM_VECTOR_ENTRY_POINT,
+            max_episode_steps=spec.max_episode_steps,
+            reward_threshold=spec.reward_threshold,
+            kwargs={"env_id": id},
+        )
+
+
+def register_agent(name: str, entry_point: str | type, config: str | type, **details: Any) -> None:
+    """Makes an agent known; see :class:`AgentSpec`.
+
+    Raises:
+        ConfigError: The name is taken by another entry point.
+    """
+    known = _agents.get(name)
+    if known is not None and known.entry_point != entry_point:
+        raise ConfigError(
+            f"The agent name '{name}' is registered twice: by {known.entry_point} and by {entry_point}.",
+            "Choose another name for one of them.",
+        )
+    _agents[name] = AgentSpec(name, entry_point, config, **details)
+
+
+def discover() -> None:
+    """Calls the registration functions of all installed packages, once."""
+    global _discovered
+    if _discovered:
+        return
+    _discovered = True
+    for group in ("rltrain.envs", "rltrain.agents"):
+        for plugin in entry_points(group=group):
+            try:
+                plugin.load()()
+            except Exception as error:  # a broken plugin must not take everything else down
+                warnings.warn(f"The plugin '{plugin.name}' ({plugin.value}) was left out: {error}", stacklevel=2)
+
+
+def env_specs() -> dict[str, EnvSpec]:
+    """All registered environments by id."""
+    discover()
+    return dict(sorted(_envs.items()))
+
+
+def agent_specs() -> dict[str, AgentSpec]:
+    """All registered agents by name."""
+    discover()
+    return dict(sorted(_agents.items()))
+
+
+def env_spec(id: str) -> EnvSpec:
+    """The environment registered as ``id``.
+
+    An id written ``module:namespace/Name-v0`` imports ``module`` first, which is expected to register it.
+
+    Raises:
+        ConfigError: There is no such environment.
+    """
+    module, colon, name = id.partition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(
+                f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
+                "Check its name, and that it is installed in this environment.",
+            ) from error
+    else:
+        name = id
+    specs = env_specs()
+    if name in specs:
+        return specs[name]
+    for twin in (f"rltrain/{name}",):
+        if twin in specs:
+            raise ConfigError(f"'{name}' is not an environment of rltrain.", f"Its device-resident twin is '{twin}'.")
+    fix = did_you_mean(name, specs, "Run 'rltrain envs' for the list.")
+    raise ConfigError(f"There is no environment '{id}'.", fix)
+
+
+def agent_spec(name: str) -> AgentSpec:
+    """The agent registered as ``name``.
+
+    Raises:
+        ConfigError: There is no such agent.
+    """
+    specs = agent_specs()
+    if name not in specs:
+        raise ConfigError(f"There is no agent '{name}'.", did_you_mean(name, specs, "Run 'rltrain agents' for the list."))
+    return specs[name]
+
+
+def resolve(entry_point: str | type) -> Any:
+    """The object behind ``module:name``.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    if not isinstance(entry_point, str):
+        return entry_point
+    module, _, name = entry_point.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"'{entry_point}' cannot be imported: {error}.", "Reinstall the package it is in.") from error
+
+
+def env_class(env: str | type[TensorEnv]) -> type[TensorEnv]:
+    """The class of a registered id; a class is returned as it is."""
+    return resolve(env_spec(env).entry_point) if isinstance(env, str) else env
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The class of a registered agent."""
+    return resolve(agent_spec(name).entry_point)
+
+
+def agent_config_class(name: str) -> type[AgentConfig]:
+    """The config class of a registered agent."""
+    return resolve(agent_spec(name).config)
+
+
+def make_env(
+    env: str | type[TensorEnv],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    **kwargs: Any,
+) -> TensorEnv:
+    """Makes an environment from an id or a class.
+
+    Raises:
+        ConfigError: The id is unknown, or a constructor argument is unknown or out of range.
+    """
+    cls = env_class(env)
+    if isinstance(env, str):
+        kwargs = {**env_spec(env).kwargs, **kwargs}
+    if dtype is not None:
+        kwargs["dtype"] = dtype
+    parameters = env_parameters(cls)
+    for key in kwargs:
+        if key not in parameters and key != "dtype":
+            raise ConfigError(
+                f"{cls.__name__} has no constructor argument '{key}'.",
+                did_you_mean(key, parameters, f"It takes: {', '.join(parameters) or 'none'}."),
+            )
+    return cls(device=device, **kwargs)
+
+
+def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
+    """The constructor arguments of an environment with their defaults, device and dtype left out."""
+    signature = inspect.signature(env_class(env).__init__)
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in ("self", "device", "dtype") and parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
+def make_vec(
+    env: str | type[TensorEnv],
+    num_envs: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    max_episode_steps: int | None = None,
+    **kwargs: Any,
+) -> TensorVecEnv:
+    """Makes N environments, stepped together on ``device``.
+
+    Args:
+        env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
+        num_envs: N.
+        device: Where the data lives.
+        dtype: Floating-point type of states and observations; float32 unless given.
+        max_episode_steps: Time limit in steps; the registered one unless given.
+        **kwargs: Constructor arguments of the environment.
+
+    Raises:
+        ConfigError: As in :func:`make_env`, or ``num_envs`` is below 1.
+    """
+    from rltrain.vec import TensorVecEnv
+
+    if max_episode_steps is None and isinstance(env, str):
+        max_episode_steps = env_spec(env).max_episode_steps
+    made = make_env(env, device=device, dtype=dtype, **kwargs)
+    return TensorVecEnv(made, num_envs, max_episode_steps=max_episode_steps)

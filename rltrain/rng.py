@@ -1,0 +1,94 @@
+"""Random streams: one generator per user of chance, all derived from the run's one seed.
+
+Nothing in rltrain draws from torch's default generator while training, so evaluation, logging and a
+user's own code cannot disturb a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def derive_seed(seed: int, *path: str | int) -> int:
+    """An independent 63-bit seed for the stream named by ``path``, such as ``("env", rank)``."""
+    text = "/".join(str(part) for part in (seed, *path))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def make_generator(device: torch.device | str, seed: int) -> torch.Generator | None:
+    """A seeded generator on ``device``; None on ``meta``, which has no generators."""
+    device = torch.device(device)
+    return None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with torch's default CPU generator seeded, and puts its state back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def global_state() -> dict[str, Any]:
+    """The state of the process-wide generators, which a user's environment may draw from."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, internal, gauss_next = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": {
+            "name": name,
+            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "position": position,
+            "has_gauss": has_gauss,
+            "gauss": gauss,
+        },
+        "python": {
+            "version": version,
+            "internal": torch.tensor(internal, dtype=torch.int64),
+            "gauss_next": gauss_next,
+        },
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = {str(i): s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def set_global_state(state: dict[str, Any]) -> None:
+    """Puts back what :func:`global_state` gave. The CUDA part is skipped where there is no CUDA."""
+    torch.set_rng_state(state["torch"])
+    numpy_state = state["numpy"]
+    np.random.set_state(
+        (
+            numpy_state["name"],
+            numpy_state["keys"].numpy().astype(np.uint32),
+            numpy_state["position"],
+            numpy_state["has_gauss"],
+            numpy_state["gauss"],
+        )
+    )
+    python_state = state["python"]
+    internal = tuple(python_state["internal"].tolist())
+    random.setstate((python_state["version"], internal, python_state["gauss_next"]))
+    if "cuda" in state and torch.cuda.is_available():
+        for index, cuda_state in state["cuda"].items():
+            if int(index) < torch.cuda.device_count():
+                torch.cuda.set_rng_state(cuda_state, int(index))
+
+
+def generator_state(generator: torch.Generator | None) -> Tensor:
+    """The generator's state as bytes; empty for None."""
+    return torch.empty(0, dtype=torch.uint8) if generator is None else generator.get_state()
+
+
+def set_generator_state(generator: torch.Generator | None, state: Tensor) -> None:
+    """Puts back what :func:`generator_state` gave."""
+    if generator is not None and state.numel():
+        generator.set_state(state.cpu())

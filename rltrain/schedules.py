@@ -1,0 +1,45 @@
+"""Hyperparameters that change over training, written as in RL Zoo: ``0.001`` or ``lin_0.001``."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+LINEAR = "lin_"
+
+
+def value_at(schedule: float | str, progress_remaining: float) -> float:
+    """The value of a schedule.
+
+    Args:
+        schedule: A number (constant), or ``"lin_X"``: falls linearly from X to 0.
+        progress_remaining: Share of training still ahead, from 1 at the start to 0 at the end.
+    """
+    if isinstance(schedule, str):
+        return float(schedule.removeprefix(LINEAR)) * progress_remaining
+    return schedule
+
+
+def _read(value: object) -> object:
+    """Turns a number written as text into a number and tidies ``lin_`` forms."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError("should be a number or a schedule such as lin_0.001")
+    text = str(value).strip()
+    number = text.removeprefix(LINEAR)
+    try:
+        amount = float(number)
+    except ValueError:
+        raise ValueError("should be a number or a schedule such as lin_0.001") from None
+    return f"{LINEAR}{number}" if text.startswith(LINEAR) else amount
+
+
+def _positive(value: float | str) -> float | str:
+    if not 0.0 < value_at(value, 1.0) < math.inf:
+        raise ValueError("should be greater than 0")
+    return value
+
+
+Schedule = Annotated[float | str, BeforeValidator(_read), AfterValidator(_positive)]
+"""A positive number or ``lin_X``, as a pydantic field type."""

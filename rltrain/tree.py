@@ -1,0 +1,86 @@
+"""Operations over trees of tensors: a tensor, a dict of trees, or a dataclass of trees.
+
+Observations are a tensor or a flat dict of tensors; environment states are dataclasses of tensors.
+Everything that stores, selects or saves them treats the tree alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def children(tree: Any) -> dict[str, Any]:
+    """The named branches of a dict or dataclass.
+
+    Raises:
+        TypeError: The tree holds something that is neither a tensor, a dict nor a dataclass.
+    """
+    if isinstance(tree, Mapping):
+        return dict(tree)
+    if is_dataclass(tree):
+        return {name: getattr(tree, name) for name in tree.__dataclass_fields__}
+    raise TypeError(f"expected a tensor, a dict or a dataclass of tensors, got {type(tree).__name__}")
+
+
+def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
+    """Applies ``function`` leaf by leaf and returns a tree of the same structure."""
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    branches = {
+        name: tree_map(function, branch, *(children(other)[name] for other in others))
+        for name, branch in children(tree).items()
+    }
+    return branches if isinstance(tree, Mapping) else type(tree)(**branches)  # type: ignore[return-value]
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors of a tree, in the order of its fields."""
+    if isinstance(tree, Tensor):
+        yield tree
+    else:
+        for branch in children(tree).values():
+            yield from leaves(branch)
+
+
+def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
+    """Row by row: ``chosen`` where ``mask`` (N,) is true, ``otherwise`` elsewhere.
+
+    Every row is computed on both sides, so shapes stay fixed and nothing waits for the device.
+    """
+
+    def select(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mask.view(-1, *(1,) * (a.dim() - 1)) if a.dim() > 1 else mask, a, b)
+
+    return tree_map(select, chosen, otherwise)
+
+
+def to_dict(tree: Any) -> Any:
+    """The tree with every dataclass turned into a dict, for saving."""
+    if isinstance(tree, Tensor):
+        return tree
+    return {name: to_dict(branch) for name, branch in children(tree).items()}
+
+
+def from_dict(template: T, saved: Any) -> T:
+    """The inverse of :func:`to_dict`: a tree like ``template`` with the tensors of ``saved``.
+
+    Raises:
+        ValueError: A saved tensor is missing or has another shape than in ``template``.
+    """
+    try:
+        return tree_map(_fit, template, saved)
+    except KeyError as error:
+        raise ValueError(f"the saved state has no entry {error}") from None
+
+
+def _fit(current: Tensor, saved: Tensor) -> Tensor:
+    if current.shape != saved.shape:
+        raise ValueError(f"the saved state has shape {tuple(saved.shape)}, expected {tuple(current.shape)}")
+    return saved.to(device=current.device, dtype=current.dtype, copy=True)

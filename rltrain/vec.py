@@ -1,0 +1,158 @@
+"""The vectorised environment that agents train in, and its implementation for tensor environments."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.env import Observation, TensorEnv
+from rltrain.errors import ConfigError
+from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
+from rltrain.tree import from_dict, to_dict, tree_where
+
+S = TypeVar("S")
+
+
+class VecStep(NamedTuple):
+    """What one step of N environments gives. Every field, every step, in fixed shapes, on the device.
+
+    Valid until the next call of ``step``. Where an episode ended, the environment has already been reset.
+    """
+
+    obs: Observation  # (N, *O) first observation of the next episode where one ended
+    reward: Tensor  # (N,) float32
+    terminated: Tensor  # (N,) bool, the episode came to its end
+    truncated: Tensor  # (N,) bool, the episode was cut off by the time limit; never where terminated
+    final_obs: Observation  # (N, *O) what the action really led to, before any reset
+    episode_return: Tensor  # (N,) float32 sum of rewards so far; the episode's where one ended
+    episode_length: Tensor  # (N,) int64 steps so far; the episode's where one ended
+    info: dict[str, Tensor]  # (N,) each, read before the reset
+
+
+class VecEnv(Protocol):
+    """N environments stepped together, their data on one device, reset in the step that ends an episode."""
+
+    num_envs: int
+    device: torch.device
+    single_observation_space: spaces.Space
+    single_action_space: spaces.Space
+    exact_resume: bool  # whether state_dict() holds all there is to continue bit for bit
+
+    def reset(self, seed: int) -> Observation:
+        """Starts every environment anew and returns the first observations (N, *O)."""
+
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment with ``action`` (N, *A)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything with memory, as a nested dict of tensors."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+
+    def close(self) -> None:
+        """Gives back what the environments hold."""
+
+
+class TensorVecEnv(Generic[S]):
+    """N copies of a :class:`~rltrain.env.TensorEnv`, with time limits, autoreset and episode statistics.
+
+    Args:
+        env: The environment.
+        num_envs: N, at least 1.
+        max_episode_steps: Time limit in steps; the environment's own when None.
+
+    Raises:
+        ConfigError: ``num_envs`` or ``max_episode_steps`` is below 1.
+    """
+
+    exact_resume = True
+
+    def __init__(self, env: TensorEnv[S], num_envs: int, *, max_episode_steps: int | None = None) -> None:
+        limit = env.max_episode_steps if max_episode_steps is None else max_episode_steps
+        for name, value in (("num_envs", num_envs), ("max_episode_steps", limit)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value} is out of range.", "It must be at least 1.")
+        self.env = env
+        self.num_envs = num_envs
+        self.device = env.device
+        self.max_episode_steps = limit
+        self.single_observation_space = env.full_observation_space
+        self.single_action_space = env.action_space
+        self._never = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._rng: torch.Generator | None = None
+        self._state: S | None = None
+
+    @property
+    def state(self) -> S:
+        """The current states.
+
+        Raises:
+            RuntimeError: ``reset`` has not been called.
+        """
+        if self._state is None:
+            raise RuntimeError("call reset(seed) first")
+        return self._state
+
+    @torch.no_grad()
+    def reset(self, seed: int) -> Observation:
+        """Starts every environment anew and returns the first observations (N, *O)."""
+        self._rng = make_generator(self.device, derive_seed(seed, "env"))
+        self._state = self.env.reset(self.num_envs, self._rng)
+        self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
+        self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        return self.env.full_observe(self._state)
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
+        state, reward, terminated = self.env.step(self.state, action, self._rng)
+        reward = reward.to(torch.float32)
+        length = self._length + 1
+        episode_return = self._return + reward
+        if self.max_episode_steps is None:
+            truncated, done = self._never, terminated
+        else:
+            truncated = (length >= self.max_episode_steps) & ~terminated
+            done = terminated | truncated
+        final_obs = self.env.full_observe(state)
+        info = self.env.info(state)
+
+        # A reset is drawn for every row and kept where an episode ended: shapes stay fixed, nothing waits,
+        # and what row i draws does not depend on the other rows.
+        self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
+        self._length = length.masked_fill(done, 0)
+        self._return = episode_return.masked_fill(done, 0.0)
+        obs = self.env.full_observe(self._state)
+        return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
+
+    def render(self, index: int = 0) -> Tensor:
+        """A picture (H, W, 3) uint8 of environment ``index``."""
+        return self.env.render(self.state, index)
+
+    def state_dict(self) -> dict[str, Any]:
+        """States, episode statistics and the generator: all there is to continue bit for bit."""
+        return {
+            "state": to_dict(self.state),
+            "return": self._return,
+            "length": self._length,
+            "rng": generator_state(self._rng),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken.
+
+        Raises:
+            ValueError: The saved state has other fields or shapes.
+        """
+        self.reset(seed=0)  # gives the templates that the saved tensors must fit
+        self._state = from_dict(self.state, state["state"])
+        self._return = from_dict(self._return, state["return"])
+        self._length = from_dict(self._length, state["length"])
+        set_generator_state(self._rng, state["rng"])
+
+    def close(self) -> None:
+        """Nothing to give back."""
