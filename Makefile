@@ -1,0 +1,78 @@
+# Everything runs in a virtual environment that make sets up itself, and renews when pyproject.toml or
+# the constraints change. Any of these can be set on the command line: make test JOBS=4
+
+PYTHON ?= python3# makes the virtual environment; 3.11 or newer
+VENV ?= .venv# where it is
+CONSTRAINTS ?= constraints.txt# versions to install; empty for the newest that fit
+PIP_ARGS ?=# added to every pip install, e.g. "--index-url URL"
+JOBS ?= 2# test processes
+ARGS ?=# added to the command, e.g. "--seed 1" or "-k cartpole"
+
+BIN := $(VENV)/bin
+CLI := $(BIN)/rltrain
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+.PHONY: help train test check clean
+.DEFAULT_GOAL := help
+
+help:  ## print this list
+	@echo 'make train   train PPO on CartPole until it is solved'
+	@echo 'make test    run the tests'
+	@echo 'make check   lint, check formatting and types'
+	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
+	@echo
+	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) CONSTRAINTS=$(CONSTRAINTS) PIP_ARGS=$(PIP_ARGS) JOBS=$(JOBS) ARGS=$(ARGS)'
+
+train: $(VENV)/.has-run
+	$(CLI) train ppo rltrain/CartPole-v1 --stop-at-reward 475 $(ARGS)
+
+test: $(VENV)/.has-test
+	$(PYTEST) $(ARGS)
+
+check: $(VENV)/.has-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
+	rm -rf build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find rltrain envs agents configs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while
+# something is being installed, so one that an interrupt left half done is made anew. One that was there
+# before is used as it is and never removed.
+
+INPUTS := pyproject.toml $(CONSTRAINTS)
+STAMPS := $(addprefix $(VENV)/,.ready .has-run .has-test .has-dev)
+INSTALL = rm -f $(STAMPS) && $(BIN)/python -m pip install --disable-pip-version-check \
+	$(addprefix -c ,$(CONSTRAINTS)) $(PIP_ARGS)
+
+$(VENV)/.has-run: $(INPUTS) | $(VENV)/.ready
+	$(INSTALL) -e .
+	@touch $(VENV)/.ready $@
+
+$(VENV)/.has-test: $(INPUTS) | $(VENV)/.ready
+	$(INSTALL) -e '.[test]'
+	@touch $(VENV)/.ready $(VENV)/.has-run $@
+
+$(VENV)/.has-dev: $(INPUTS) | $(VENV)/.ready
+	$(INSTALL) -e '.[dev]'
+	@touch $(VENV)/.ready $(VENV)/.has-run $(VENV)/.has-test $@
+
+$(VENV)/.ready:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: there is no command '$(PYTHON)'." >&2; \
+	  echo "Fix: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: rltrain needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "Fix: name a newer one: make PYTHON=python3.11" >&2; exit 1; }
+	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
+	@if [ ! -e $(VENV)/pyvenv.cfg ]; then \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "make: $(PYTHON) cannot make virtual environments: its module venv or ensurepip is missing." >&2; \
+	    echo "Fix: install it (Debian, Ubuntu: apt install python3-venv), or: make PYTHON=/path/to/another/python" >&2; \
+	    exit 1; }; \
+	  mkdir -p $(VENV) && touch $(VENV)/.ours && $(PYTHON) -m venv $(VENV); \
+	fi
+	@touch $@
