@@ -15,7 +15,6 @@ from rltrain.registry import discover
 if TYPE_CHECKING:
     from rltrain.env import TensorEnv as TensorEnv
     from rltrain.evaluation import Evaluation as Evaluation
-    from rltrain.evaluation import evaluate as evaluate
     from rltrain.launch import RunResult as RunResult
     from rltrain.launch import resume as resume
     from rltrain.launch import train as train
@@ -34,7 +33,6 @@ _HOMES = {
     "RunResult": "rltrain.launch",
     "TensorEnv": "rltrain.env",
     "VecStep": "rltrain.vec",
-    "evaluate": "rltrain.evaluation",
     "load": "rltrain.policy",
     "make_vec": "rltrain.registry",
     "register_agent": "rltrain.registry",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.env import Observation
@@ -31,6 +32,14 @@ class Agent(nn.Module, ABC):
     The trainer calls ``act``, steps the environment, calls ``record``, and after ``horizon`` such steps
     ``learn``. None of them waits for the device.
 
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        num_envs: N.
+        config: Hyperparameters, an instance of the agent's own config class.
+        device: Where everything lives.
+        seed: Of everything random in the agent.
+
     Attributes:
         horizon: Environment steps between two calls of ``learn``.
         progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
@@ -40,10 +49,27 @@ class Agent(nn.Module, ABC):
 
     horizon: int
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        num_envs: int,
+        config: Any,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.seed = seed
         self.progress_remaining = 1.0
         self.reduce: Callable[[Tensor], Tensor] = identity
+
+    def check(self) -> None:
+        """Warns of hyperparameters that fit together badly; called once before a run."""
 
     def initial_state(self, n: int) -> Tensor | None:
         """The recurrent state at the start of an episode; None for agents without memory."""

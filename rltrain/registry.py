@@ -162,9 +162,8 @@ def env_spec(id: str) -> EnvSpec:
     specs = env_specs()
     if name in specs:
         return specs[name]
-    for twin in (f"rltrain/{name}",):
-        if twin in specs:
-            raise ConfigError(f"'{name}' is not an environment of rltrain.", f"Its device-resident twin is '{twin}'.")
+    if (twin := f"rltrain/{name}") in specs:
+        raise ConfigError(f"'{name}' is not an environment of rltrain.", f"Its device-resident twin is '{twin}'.")
     fix = did_you_mean(name, specs, "Run 'rltrain envs' for the list.")
     raise ConfigError(f"There is no environment '{id}'.", fix)
 
@@ -177,7 +176,9 @@ def agent_spec(name: str) -> AgentSpec:
     """
     specs = agent_specs()
     if name not in specs:
-        raise ConfigError(f"There is no agent '{name}'.", did_you_mean(name, specs, "Run 'rltrain agents' for the list."))
+        raise ConfigError(
+            f"There is no agent '{name}'.", did_you_mean(name, specs, "Run 'rltrain agents' for the list.")
+        )
     return specs[name]
 
 

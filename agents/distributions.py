@@ -1,0 +1,218 @@
+"""Action distributions over the outputs of a network, one class for each kind of action space.
+
+A distribution turns network outputs ``params`` (..., P) and noise drawn beforehand into actions, and gives
+log-probabilities and entropies. Sampling is arithmetic on noise: it never waits for the device, and a
+whole rollout's noise is drawn at once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.errors import ConfigError
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Distribution(nn.Module, ABC):
+    """A family of distributions over actions.
+
+    Attributes:
+        size: P, the number of network outputs that set one distribution.
+    """
+
+    size: int
+
+    @abstractmethod
+    def noise(self, shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+        """Noise for ``shape`` samples: (*shape, P)."""
+
+    @abstractmethod
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Raw actions, as :meth:`log_prob_entropy` takes them."""
+
+    @abstractmethod
+    def mode(self, params: Tensor) -> Tensor:
+        """The most likely raw actions."""
+
+    @abstractmethod
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of raw actions and entropy, each (...)."""
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """The action for the environment: inside the action space."""
+        return raw
+
+
+class Categorical(Distribution):
+    """Discrete actions; sampled by the Gumbel-max trick."""
+
+    def __init__(self, space: spaces.Discrete) -> None:
+        super().__init__()
+        self.size = int(space.n)
+        self.start = int(space.start)
+
+    def noise(self, shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+        return _gumbel((*shape, self.size), device, rng)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        return (params + noise).argmax(-1)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params.argmax(-1)
+
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs = params.log_softmax(-1)
+        log_prob = log_probs.gather(-1, raw.unsqueeze(-1)).squeeze(-1)
+        return log_prob, -(log_probs.exp() * log_probs).sum(-1)
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        return raw + self.start if self.start else raw
+
+
+class MultiCategorical(Distribution):
+    """MultiDiscrete actions: independent categories laid end to end."""
+
+    start: Tensor  # (K,)
+
+    def __init__(self, space: spaces.MultiDiscrete) -> None:
+        super().__init__()
+        self.sizes = [int(n) for n in space.nvec]
+        self.size = sum(self.sizes)
+        start = torch.as_tensor(np.asarray(space.start), dtype=torch.int64)
+        self.register_buffer("start", start, persistent=False)
+
+    def noise(self, shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+        return _gumbel((*shape, self.size), device, rng)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        return self.mode(params + noise)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return torch.stack([part.argmax(-1) for part in params.split(self.sizes, -1)], -1)
+
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs = [part.log_softmax(-1) for part in params.split(self.sizes, -1)]
+        chosen = [part.gather(-1, raw[..., i : i + 1]) for i, part in enumerate(log_probs)]
+        entropies = [-(part.exp() * part).sum(-1) for part in log_probs]
+        return torch.cat(chosen, -1).sum(-1), torch.stack(entropies, -1).sum(-1)
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        return raw + self.start
+
+
+class Bernoulli(Distribution):
+    """MultiBinary actions: independent coins; the network gives the log-odds of a one."""
+
+    def __init__(self, space: spaces.MultiBinary) -> None:
+        super().__init__()
+        if len(space.shape) != 1:
+            raise ConfigError(f"PPO cannot act in {space}.", "Use a MultiBinary space with one dimension.")
+        self.size = space.shape[0]
+
+    def noise(self, shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+        # The difference of two Gumbel variables is logistic.
+        return _gumbel((*shape, self.size), device, rng) - _gumbel((*shape, self.size), device, rng)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        return (params + noise > 0).to(torch.int8)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return (params > 0).to(torch.int8)
+
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        ones = raw.to(params.dtype)
+        log_prob = ones * params - F.softplus(params)
+        entropy = F.softplus(params) - params * params.sigmoid()
+        return log_prob.sum(-1), entropy.sum(-1)
+
+
+class Gaussian(Distribution):
+    """Box actions with a learned deviation that does not depend on the state, clipped for the environment.
+
+    The unclipped action is what learning sees, as in Stable-Baselines3.
+    """
+
+    low: Tensor  # (*A)
+    high: Tensor  # (*A)
+    needs_bounds = False
+
+    def __init__(self, space: spaces.Box, log_std_init: float) -> None:
+        super().__init__()
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()) and self.needs_bounds:
+            raise ConfigError(
+                f"Actions cannot be squashed into the unbounded {space}.", "Set policy_kwargs.squash_output to false."
+            )
+        self.shape = space.shape
+        self.size = int(np.prod(space.shape))
+        self.log_std = nn.Parameter(torch.full((self.size,), log_std_init))
+        self.register_buffer("low", torch.as_tensor(space.low, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.as_tensor(space.high, dtype=torch.float32), persistent=False)
+
+    def noise(self, shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+        return torch.randn((*shape, self.size), device=device, generator=rng)
+
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        return torch.addcmul(params, self.log_std.exp(), noise)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params
+
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        z = (raw - params) * (-self.log_std).exp()
+        log_prob = -0.5 * z.square().sum(-1) - self.log_std.sum() - 0.5 * LOG_2PI * self.size
+        entropy = self.log_std.sum() + 0.5 * (1.0 + LOG_2PI) * self.size
+        return log_prob, entropy.expand_as(log_prob)
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        return raw.unflatten(-1, self.shape).clamp(self.low, self.high)
+
+
+class SquashedGaussian(Gaussian):
+    """Box actions as tanh of a Gaussian, scaled to their bounds.
+
+    Raw actions are those before tanh. Haarnoja et al. (2018), arXiv:1812.05905, appendix C.
+    """
+
+    needs_bounds = True
+
+    def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        log_prob, _ = super().log_prob_entropy(params, raw)
+        # log(1 - tanh(x)^2), without the cancellation for large x
+        log_prob = log_prob - (2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))).sum(-1)
+        return log_prob, -log_prob  # no closed form for the entropy: one sample's estimate
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        share = 0.5 * (raw.unflatten(-1, self.shape).tanh() + 1.0)
+        return torch.lerp(self.low, self.high, share)
+
+
+def _gumbel(shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:
+    return torch.empty(shape, device=device).exponential_(generator=rng).log_().neg_()
+
+
+def make_distribution(space: spaces.Space, *, log_std_init: float = 0.0, squash: bool = False) -> Distribution:
+    """The distribution for an action space.
+
+    Raises:
+        ConfigError: No distribution fits the space.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(space)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return MultiCategorical(space)
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(space)
+    if isinstance(space, spaces.Box) and space.dtype.kind == "f":
+        return (SquashedGaussian if squash else Gaussian)(space, log_std_init)
+    raise ConfigError(
+        f"There is no policy for the action space {space}.",
+        "Use a Discrete, MultiDiscrete, MultiBinary or floating-point Box action space.",
+    )

@@ -1,0 +1,161 @@
+"""Networks: encoders for every kind of observation, and multi-layer perceptrons behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+}
+MASK = "action_mask"
+
+
+def mlp(inputs: int, widths: Sequence[int], activation: str) -> nn.Sequential:
+    """Linear layers of the given widths, each followed by the activation."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def init_orthogonal(module: nn.Module, gain: float = math.sqrt(2.0)) -> None:
+    """Orthogonal weights and zero biases for every linear and convolutional layer in ``module``."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class Encoder(nn.Module):
+    """Turns observations into flat features. Subclasses set ``size``, the number of features."""
+
+    size: int
+
+
+class FlatEncoder(Encoder):
+    """Numbers as they are, flattened."""
+
+    def __init__(self, space: spaces.Space) -> None:
+        super().__init__()
+        assert space.shape is not None
+        self.dims = len(space.shape)
+        self.size = int(np.prod(space.shape))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, *O) to (B, size)."""
+        if self.dims != 1:
+            obs = obs.flatten(1) if self.dims else obs.unsqueeze(1)
+        return obs if obs.dtype == torch.float32 else obs.to(torch.float32)
+
+
+class OneHotEncoder(Encoder):
+    """Categories as one-hot vectors, laid end to end."""
+
+    offsets: Tensor  # (K,)
+
+    def __init__(self, sizes: Sequence[int], starts: Sequence[int]) -> None:
+        super().__init__()
+        self.size = sum(sizes)
+        offsets = np.cumsum([0, *sizes[:-1]]) - np.asarray(starts)
+        self.register_buffer("offsets", torch.as_tensor(offsets, dtype=torch.int64), persistent=False)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, K) or (B,) integers to (B, size)."""
+        index = obs.to(torch.int64).view(obs.shape[0], -1) + self.offsets
+        return torch.zeros(obs.shape[0], self.size, device=obs.device).scatter_(1, index, 1.0)
+
+
+class ImageEncoder(Encoder):
+    """Convolutions over an image, channels first or last.
+
+    From 36 pixels up the network of Mnih et al. (2015), "Human-level control through deep reinforcement
+    learning"; below that one 3x3 convolution, as Young and Tian (2019), arXiv:1903.03176, use.
+    """
+
+    def __init__(self, space: spaces.Box, features: int | None = None) -> None:
+        super().__init__()
+        channels_first = int(np.argmin(space.shape)) == 0
+        channels, height, width = space.shape if channels_first else (space.shape[2], *space.shape[:2])
+        self.channels_last = not channels_first
+        self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0
+        if min(height, width) >= 36:
+            convolutions = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
+            self.size = features or 512
+        else:
+            convolutions = [(16, min(3, height, width), 1)]
+            self.size = features or 128
+        layers: list[nn.Module] = []
+        for filters, kernel, stride in convolutions:
+            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
+            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+            channels = filters
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, self.size), nn.ReLU())
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, H, W, C) or (B, C, H, W) to (B, size)."""
+        obs = obs.to(torch.float32)
+        if self.scale != 1.0:
+            obs = obs * self.scale
+        return self.layers(obs.permute(0, 3, 1, 2) if self.channels_last else obs)
+
+
+class DictEncoder(Encoder):
+    """The features of every entry side by side; the action mask is no feature."""
+
+    def __init__(self, space: spaces.Dict) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({name: make_encoder(part) for name, part in space.spaces.items() if name != MASK})
+        self.size = sum(part.size for part in self.parts.values() if isinstance(part, Encoder))
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        """Dict of (B, ...) to (B, size)."""
+        features = [part(obs[name]) for name, part in self.parts.items()]
+        return features[0] if len(features) == 1 else torch.cat(features, 1)
+
+
+def make_encoder(space: spaces.Space) -> Encoder:
+    """The encoder for an observation space.
+
+    Raises:
+        ConfigError: No encoder fits the space.
+    """
+    if isinstance(space, spaces.Dict):
+        return DictEncoder(space)
+    if isinstance(space, spaces.Discrete):
+        return OneHotEncoder([int(space.n)], [int(space.start)])
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return OneHotEncoder([int(n) for n in space.nvec], [int(start) for start in space.start])
+    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+        return ImageEncoder(space)
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        return FlatEncoder(space)
+    raise ConfigError(
+        f"There is no network for the observation space {space}.",
+        "Use a Box, Discrete, MultiDiscrete or MultiBinary space, or a flat Dict of them.",
+    )
+
+
+def mask_logits(logits: Tensor, obs: Observation) -> Tensor:
+    """Logits with those of forbidden actions made so low that they are never chosen.
+
+    Huang and Ontañón (2022), arXiv:2006.14171.
+    """
+    if isinstance(obs, Tensor) or MASK not in obs:
+        return logits
+    return logits.masked_fill(~obs[MASK].to(torch.bool), -1e8)

@@ -1,0 +1,214 @@
+"""Proximal Policy Optimization (Schulman et al. 2017, arXiv:1707.06347)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agent import ActOut, Agent
+from rltrain.agents.optim import FlatAdam
+from rltrain.agents.ppo.config import PPOConfig
+from rltrain.agents.ppo.loss import ppo_loss
+from rltrain.agents.ppo.policy import ActorCritic
+from rltrain.agents.returns import generalized_advantage
+from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
+from rltrain.env import Observation
+from rltrain.normalize import ObservationNormalizer, RewardNormalizer
+from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
+from rltrain.schedules import value_at
+from rltrain.vec import VecStep
+
+
+class PPO(Agent):
+    """PPO with clipping. Rollouts, statistics and updates stay on the device.
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        num_envs: N.
+        config: Hyperparameters.
+        device: Where everything lives.
+        seed: Of the initial weights, the actions and the minibatches.
+
+    Raises:
+        ConfigError: A space that PPO has no network or distribution for.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        num_envs: int,
+        config: PPOConfig,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
+        self.config = config
+        self.horizon = config.n_steps
+        with seeded(derive_seed(seed, "weights")):
+            self.policy = ActorCritic(observation_space, action_space, config.policy_kwargs).to(self.device)
+        self.distribution = self.policy.distribution
+        self.obs_normalizer = (
+            ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
+        )
+        self.reward_normalizer = (
+            RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
+        )
+        self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-5, max_grad_norm=config.max_grad_norm)
+        self.rng = make_generator(self.device, derive_seed(seed, "agent"))
+        self.rollout = Rollout(self.horizon)
+        self.n_updates = 0
+
+    def check(self) -> None:
+        """Warns of hyperparameters that fit together badly."""
+        transitions = self.horizon * self.num_envs
+        size = self.config.batch_size
+        if transitions % size:
+            last = transitions % size
+            warnings.warn(
+                f"batch_size={size} does not divide the rollout of {self.horizon} steps x {self.num_envs} "
+                f"environments = {transitions}: the last minibatch of an epoch has {last} transitions.",
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+        """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
+        if self.rollout.step == 0:
+            self.noise = self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
+        params = self.policy.params(self._normalized(obs))
+        raw = self.distribution.sample(params, self.noise[self.rollout.step])
+        self.rollout.store(obs=obs, params=params, raw=raw)
+        return ActOut(self.distribution.to_env(raw))
+
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Stores the outcome of the last ``act``."""
+        self.rollout.store(
+            reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
+        )
+        self.rollout.advance()
+
+    def learn(self) -> dict[str, Tensor]:
+        """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
+        config = self.config
+        batch = self.prepare()
+        learning_rate = value_at(config.learning_rate, self.progress_remaining)
+        clip_range = value_at(config.clip_range, self.progress_remaining)
+        clip_range_vf = (
+            None if config.clip_range_vf is None else value_at(config.clip_range_vf, self.progress_remaining)
+        )
+
+        stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
+        rows = []
+        for _ in range(config.n_epochs):
+            for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
+                loss, metrics = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
+                if config.target_kl is not None:
+                    over = self.reduce(metrics["train/approx_kl"]) > 1.5 * config.target_kl
+                    stopped = torch.maximum(stopped, over.to(stopped.dtype))
+                skip = stopped if config.target_kl is not None else None
+                metrics["train/grad_norm"] = self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip)
+                rows.append(torch.stack([*metrics.values(), 1.0 - stopped]))
+        self.n_updates += config.n_epochs
+
+        table = torch.stack(rows)
+        taken = table[:, -1:]
+        means = (table[:, :-1] * taken).sum(0) / taken.sum().clamp(min=1.0)
+        results = dict(zip(metrics, means.unbind(), strict=True))
+        results["train/explained_variance"] = explained_variance(batch["value"], batch["returns"])
+        scalars = {"learning_rate": learning_rate, "clip_range": clip_range, "n_updates": self.n_updates}
+        if clip_range_vf is not None:
+            scalars["clip_range_vf"] = clip_range_vf
+        results.update({f"train/{name}": torch.full((), float(x), device=self.device) for name, x in scalars.items()})
+        log_std = getattr(self.distribution, "log_std", None)
+        if log_std is not None:
+            results["train/std"] = log_std.detach().exp().mean()
+
+        if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
+            self.obs_normalizer.update(flat(self.rollout["obs"]))
+        self.rollout.clear()
+        return results
+
+    @torch.no_grad()
+    def prepare(self) -> dict[str, Any]:
+        """The rollout as one flat batch, with values, log-probabilities and advantages in one pass each.
+
+        The policy has not changed since it acted, so these are what it would have said then.
+        """
+        rollout, config = self.rollout, self.config
+        rows = max(config.batch_size, 16_384)
+        obs = flat(self._normalized(rollout["obs"]))
+        value = in_chunks(self.policy.value, obs, rows)
+        next_value = in_chunks(self.policy.value, flat(self._normalized(rollout["final_obs"])), rows)
+        raw = flat(rollout["raw"])
+        log_prob, _ = self.distribution.log_prob_entropy(flat(rollout["params"]), raw)
+        reward, terminated, truncated = rollout["reward"], rollout["terminated"], rollout["truncated"]
+        if self.reward_normalizer is not None:
+            reward = self.reward_normalizer(reward, terminated | truncated)
+        advantage = generalized_advantage(
+            reward,
+            value.view_as(reward),
+            next_value.view_as(reward),
+            terminated,
+            truncated,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+        ).flatten()
+        return {
+            "obs": obs,
+            "raw": raw,
+            "log_prob": log_prob,
+            "value": value,
+            "advantage": advantage,
+            "returns": advantage + value,
+        }
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Observation,
+        state: Tensor | None = None,
+        *,
+        deterministic: bool = True,
+        rng: torch.Generator | None = None,
+    ) -> ActOut:
+        """Actions (N, *A) for ``obs`` without a trace."""
+        params = self.policy.params(self._normalized(obs))
+        if deterministic:
+            return ActOut(self.distribution.to_env(self.distribution.mode(params)))
+        noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
+        return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)))
+
+    def _normalized(self, obs: Observation) -> Observation:
+        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimizer, generator, counters and the running returns of the reward statistics."""
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "rng": generator_state(self.rng),
+            "n_updates": self.n_updates,
+        }
+        if self.reward_normalizer is not None:
+            state["discounted_returns"] = self.reward_normalizer.returns
+        return state
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_generator_state(self.rng, state["rng"])
+        self.n_updates = state["n_updates"]
+        if self.reward_normalizer is not None:
+            self.reward_normalizer.returns.copy_(state["discounted_returns"])
+
+
+def explained_variance(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 - Var(target - predicted) / Var(target); 1 is perfect, 0 no better than the mean. NaN for no variance."""
+    variance = target.var(correction=0)
+    return (1.0 - (target - predicted).var(correction=0) / variance).masked_fill(variance == 0, torch.nan)

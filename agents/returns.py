@@ -1,0 +1,43 @@
+"""Estimates of return and advantage over a rollout, time first: every argument is (T, N)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def generalized_advantage(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalized advantage estimation, Schulman et al. (2016), arXiv:1506.02438, equations 11 and 16.
+
+    A terminated episode has no future: its bootstrap is replaced, not multiplied, by zero, so that a NaN
+    there cannot get through. A truncated one goes on where nobody looks: it bootstraps from what the step
+    really led to. Neither passes advantage on to the episode before it.
+
+    Args:
+        reward: (T, N) rewards.
+        value: (T, N) V of the observation acted upon.
+        next_value: (T, N) V of ``final_obs``, what the action led to.
+        terminated: (T, N) bool.
+        truncated: (T, N) bool.
+        gamma: Discount factor.
+        gae_lambda: 0 for one-step advantages, 1 for Monte Carlo.
+
+    Returns:
+        Advantages (T, N).
+    """
+    delta = reward + gamma * next_value.masked_fill(terminated, 0.0) - value
+    decay = torch.full_like(delta, gamma * gae_lambda).masked_fill(terminated | truncated, 0.0)
+    advantage = delta.clone()
+    for t in range(delta.shape[0] - 2, -1, -1):
+        advantage[t].addcmul_(decay[t], advantage[t + 1])
+    return advantage

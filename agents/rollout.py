@@ -1,0 +1,74 @@
+"""The memory of an on-policy agent: T steps of N environments, allocated once, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rltrain.tree import leaves, tree_map
+
+
+class Rollout:
+    """Named trees of tensors, each (T, N, ...), filled one time step after another.
+
+    Args:
+        horizon: T.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+        self.step = 0
+        self._data: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The tree stored under ``name``, leaves (T, N, ...)."""
+        return self._data[name]
+
+    @property
+    def full(self) -> bool:
+        """Whether T steps have been stored."""
+        return self.step == self.horizon
+
+    def store(self, **values: Any) -> None:
+        """Copies trees of (N, ...) into the current time step; memory is taken at the first call."""
+        for name, tree in values.items():
+            if name not in self._data:
+                self._data[name] = tree_map(lambda x: x.new_empty((self.horizon, *x.shape)), tree)
+            for buffer, value in zip(leaves(self._data[name]), leaves(tree), strict=True):
+                buffer[self.step].copy_(value)
+
+    def advance(self) -> None:
+        """Ends the current time step."""
+        self.step += 1
+
+    def clear(self) -> None:
+        """Starts over; the memory is kept."""
+        self.step = 0
+
+
+def flat(tree: Any) -> Any:
+    """(T, N, ...) as (T * N, ...)."""
+    return tree_map(lambda x: x.flatten(0, 1), tree)
+
+
+def in_chunks(function: Callable[[Any], Tensor], tree: Any, size: int) -> Tensor:
+    """Applies a function to rows ``size`` at a time and joins the results, to bound its memory."""
+    rows = next(leaves(tree)).shape[0]
+    if rows <= size:
+        return function(tree)
+    return torch.cat([function(tree_map(lambda x, i=i: x[i : i + size], tree)) for i in range(0, rows, size)])
+
+
+def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | None) -> Iterator[Any]:
+    """The rows of a batch in random order, ``size`` at a time; a remainder makes a short last minibatch.
+
+    The whole batch is gathered once and then cut into views: one gather per epoch, not per minibatch.
+    """
+    first = next(leaves(batch))
+    order = torch.randperm(first.shape[0], generator=generator, device=first.device)
+    shuffled = tree_map(lambda x: x.index_select(0, order), batch)
+    for start in range(0, first.shape[0], size):
+        yield tree_map(lambda x, start=start: x[start : start + size], shuffled)

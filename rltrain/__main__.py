@@ -1,0 +1,8 @@
+"""``python -m rltrain``."""
+
+import sys
+
+from rltrain.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

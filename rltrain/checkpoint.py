@@ -1,0 +1,226 @@
+"""Checkpoints: a directory of safetensors and JSON, written whole or not at all, verified when read.
+
+step_000000123456/
+policy.safetensors      what the policy needs to act
+training.safetensors    every other tensor: optimizer, environments, statistics, generators
+state.json              everything that is not a tensor
+manifest.json           size and SHA-256 of the files above, written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from rltrain.errors import CheckpointError
+
+POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
+PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded"
+SEPARATOR = "/"
+FORMAT = 1
+
+
+def step_name(step: int) -> str:
+    """The directory name of the checkpoint at a step."""
+    return f"{PREFIX}{step:012d}"
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint directory, from its name."""
+    return int(path.name.removeprefix(PREFIX))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first, verified or not."""
+    found = (p for p in folder.glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit())
+    return sorted(found, key=step_of)
+
+
+def save_checkpoint(folder: Path, step: int, policy: Mapping[str, Tensor], training: Mapping[str, Any]) -> Path:
+    """Writes a checkpoint under a temporary name, then renames it: it exists whole or not at all.
+
+    Args:
+        folder: The run's checkpoint folder.
+        step: Environment steps so far.
+        policy: Flat mapping of tensors.
+        training: Nested mapping of tensors and JSON values.
+
+    Returns:
+        The checkpoint directory.
+
+    Raises:
+        CheckpointError: The folder cannot be written to.
+    """
+    target = folder / step_name(step)
+    temporary = folder / f"{TEMPORARY}{step}"
+    tensors: dict[str, Tensor] = {}
+    plain = _split(training, (), tensors)
+    contents = {
+        POLICY: save({name: _on_host(tensor) for name, tensor in policy.items()}),
+        TRAINING: save({name: _on_host(tensor) for name, tensor in tensors.items()}),
+        STATE: _json(plain),
+    }
+    files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
+    contents[MANIFEST] = _json({"format": FORMAT, "step": step, "files": files})
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, data in contents.items():
+            _write_synced(temporary / name, data)
+        _sync_directory(temporary)
+        if target.exists():
+            set_aside([target])
+        temporary.rename(target)
+        _sync_directory(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint '{target}' cannot be written: {error.strerror}.", "Make room, or choose another --run-dir."
+        ) from error
+    return target
+
+
+def load_policy(path: Path) -> dict[str, Tensor]:
+    """The policy's tensors, on the CPU.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
+    return _load_tensors(path, POLICY)
+
+
+def load_training(path: Path) -> dict[str, Any]:
+    """The nested mapping that :func:`save_checkpoint` was given, tensors on the CPU.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
+    state = json.loads((path / STATE).read_text())
+    for name, tensor in _load_tensors(path, TRAINING).items():
+        *parents, leaf = name.split(SEPARATOR)
+        branch = state
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = tensor
+    return state
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if it is whole."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+    if manifest.get("format") != FORMAT:
+        return f"its format is {manifest.get('format')}, this version reads {FORMAT}"
+    for name in (POLICY, TRAINING, STATE):
+        if name not in files:
+            return f"{MANIFEST} does not list {name}"
+        size, digest = files[name]
+        try:
+            data = (path / name).read_bytes()
+        except OSError:
+            return f"{name} is missing"
+        if len(data) != size:
+            return f"{name} has {len(data)} bytes instead of {size}"
+        if hashlib.sha256(data).hexdigest() != digest:
+            return f"{name} was changed: its checksum differs"
+    return None
+
+
+def prune(folder: Path, keep: int, also: int | None) -> None:
+    """Removes all but the ``keep`` newest checkpoints and the one at step ``also``."""
+    for path in list_checkpoints(folder)[:-keep]:
+        if step_of(path) != also:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(paths: list[Path]) -> None:
+    """Moves checkpoints into a folder of their own beside the others, so that nothing is ever overwritten."""
+    if not paths:
+        return
+    folder = paths[0].parent
+    number = 1 + sum(1 for _ in folder.glob(f"{SUPERSEDED}_*"))
+    aside = folder / f"{SUPERSEDED}_{number}"
+    aside.mkdir()
+    for path in paths:
+        path.rename(aside / path.name)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed process left half written."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a small text file in one step."""
+    temporary = path.with_name(f".{path.name}.writing")
+    _write_synced(temporary, text.encode())
+    os.replace(temporary, path)
+
+
+def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    """Takes the tensors out of a nested mapping; gives back the rest, and collects them by path."""
+    if isinstance(tree, Mapping):
+        rest: dict[str, Any] = {}
+        for key, value in tree.items():
+            if isinstance(value, Tensor):
+                tensors[SEPARATOR.join((*path, str(key)))] = value
+            else:
+                rest[str(key)] = _split(value, (*path, str(key)), tensors)
+        return rest
+    return tree
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    try:
+        return load((path / name).read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"'{path / name}' cannot be read: {error}.", "Use another checkpoint.") from error
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1).encode()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def newest_good(folder: Path, at_most: int | None = None) -> Iterator[tuple[Path, str | None]]:
+    """Checkpoints from the newest back, each with its fault, ending with the first that is whole."""
+    for path in reversed(list_checkpoints(folder)):
+        if at_most is None or step_of(path) <= at_most:
+            fault = find_fault(path)
+            yield path, fault
+            if fault is None:
+                return

@@ -1,0 +1,85 @@
+"""The command line. Each verb is a module with ``main(arguments) -> exit code``, imported when it is used."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib import import_module
+
+from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+
+VERBS = {
+    "train": ("train", "Train an agent in an environment."),
+    "resume": ("resume", "Continue a run where it stopped."),
+    "eval": ("evaluate", "Play fresh episodes with a trained policy."),
+    "watch": ("watch", "Film a trained policy, or a random one."),
+    "plot": ("plot", "Draw learning curves of runs."),
+    "envs": ("listing", "List the environments, or describe one."),
+    "agents": ("listing", "List the agents, or describe one."),
+}
+HELP = """usage: rltrain VERB ...
+
+Reinforcement learning whose environments live on the device of the policy.
+
+{verbs}
+
+  rltrain VERB --help     what a verb takes
+  rltrain --version       the version
+
+Example: rltrain train ppo rltrain/CartPole-v1"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    0 for success; 2 for wrong usage or configuration; 3 for a run that failed; 4 for a run folder or
+    checkpoint that cannot be used; 130 and 143 after SIGINT and SIGTERM.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = _show_warning
+    try:
+        return _dispatch(arguments)
+    except RLTrainError as error:
+        if debug:
+            raise
+        print(f"error: {error.cause}", file=sys.stderr)
+        if error.fix:
+            print(f"  fix: {error.fix}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())
+        print(f"error: {type(error).__name__}: {reason}", file=sys.stderr)
+        print("  fix: Run the same command with --debug to see where.", file=sys.stderr)
+        return 3
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {verb:<8}{line}" for verb, (_, line) in VERBS.items())
+        print(HELP.format(verbs=verbs))
+        return 0 if arguments else 2
+    verb, *rest = arguments
+    if verb == "--version":
+        from rltrain import __version__
+
+        print(f"rltrain {__version__}")
+        return 0
+    if verb not in VERBS:
+        raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, VERBS, f"Known: {', '.join(VERBS)}."))
+    module = import_module(f"rltrain.cli.{VERBS[verb][0]}")
+    return int(module.main(rest) if module.__name__ != "rltrain.cli.listing" else module.main(verb, rest))
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Our own warnings in one line; those of libraries are not the user's business."""
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)

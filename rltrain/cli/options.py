@@ -1,0 +1,135 @@
+"""What verbs share: options of any depth, written ``--agent.learning-rate 0.001``, and how they are explained."""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from rltrain.errors import ConfigError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, one fix, and nearest names."""
+
+    def __init__(self, verb: str, description: str) -> None:
+        super().__init__(prog=f"rltrain {verb}", description=description, allow_abbrev=False)
+        self.epilog = "--debug shows a traceback instead of a line when something fails."
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of leaving."""
+        raise ConfigError(f"{message[0].upper()}{message[1:]}.", f"See '{self.prog} --help'.")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parses; ``_`` and ``-`` are the same in option names."""
+        parsed, unknown = self.parse_known_args([dashed(argument) for argument in arguments])
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            fix = did_you_mean(name, self._option_string_actions, f"See '{self.prog} --help'.")
+            raise ConfigError(
+                f"There is no option '{argument}'." if name[:1] == "-" else f"'{argument}' is too much.", fix
+            )
+        return parsed
+
+
+def dashed(argument: str) -> str:
+    """``--run_dir=my_runs`` as ``--run-dir=my_runs``."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+
+
+def parse_overrides(arguments: Sequence[str], flags: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Splits a command line into positional arguments and a nested dict of options.
+
+    Args:
+        arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
+        flags: Options that take no value.
+
+    Returns:
+        The positional arguments, and such as ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
+
+    Raises:
+        ConfigError: An option is given twice, or under and beside a value.
+    """
+    positional: list[str] = []
+    options: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            positional.append(argument)
+            continue
+        name, equals, text = argument[2:].partition("=")
+        path = name.replace("-", "_").split(".")
+        if not equals and name not in flags and rest and not rest[0].startswith("--"):
+            equals, text = "=", rest.pop(0)
+        branch = options
+        for part in path[:-1]:
+            branch = branch.setdefault(part, {})
+            if not isinstance(branch, dict):
+                raise ConfigError(f"'--{name}' and '--{part}' are both given.", "Give one of them.")
+        if path[-1] in branch:
+            raise ConfigError(f"'--{name}' is given twice.", "Give it once.")
+        branch[path[-1]] = parse_value(text) if equals else True
+    return positional, options
+
+
+def parse_value(text: str) -> Any:
+    """The value that was typed, read as YAML: ``3``, ``0.5``, ``true``, ``none``, ``[64, 64]``, text."""
+    if text.lower() == "none":
+        return None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def describe_options(
+    model: type[BaseModel], defaults: BaseModel | None = None, *, prefix: str = "", skip: Sequence[str] = ()
+) -> Iterator[str]:
+    """A line of help for every field of a model but those to skip, nested models included."""
+    for name, field in model.model_fields.items():
+        if name in skip:
+            continue
+        default = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
+        default = None if default is PydanticUndefined else default
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if field.description:
+                yield _line(f"--{prefix}{name}", field.description, default)
+            else:
+                yield from describe_options(annotation, default, prefix=f"{prefix}{name}.")
+        else:
+            yield _line(f"--{prefix}{name} {_kind(annotation)}", field.description or "", default)
+
+
+def _line(option: str, description: str, default: Any) -> str:
+    default = default.model_dump() if isinstance(default, BaseModel) else default
+    shown = "" if default is None or default == {} else f" [{_plain(default)}]"
+    name, _, kind = option.partition(" ")
+    head = f"  {name.replace('_', '-')} {kind}".rstrip()
+    gap = "\n" + " " * 46 if len(head) > 44 else " " * (46 - len(head))
+    return f"{head}{gap}{' '.join(description.split())}{shown}"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(annotation: Any) -> str:
+    """What to type for a field: INT, FLOAT, TEXT, a choice..."""
+    names = {int: "INT", float: "NUMBER", str: "TEXT", bool: "true|false", dict: "KEY VALUE"}
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [_kind(part) for part in typing.get_args(annotation) if part is not type(None)]
+        return "|".join(dict.fromkeys(kinds))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
+    return names.get(typing.get_origin(annotation) or annotation, "VALUE")

@@ -1,0 +1,26 @@
+"""``rltrain plot``: learning curves as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rltrain.cli.options import Parser
+
+
+def main(arguments: list[str]) -> int:
+    """Draws the learning curves of runs into one picture."""
+    parser = Parser("plot", "Draw the learning curves of runs; three or more of a kind as median and range.")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    parser.add_argument("--out", metavar="FILE.png", help="[<run>/learning_curve.png, or learning_curves.png here]")
+    parsed = parser.parse(arguments)
+
+    from rltrain.plotting import plot_runs
+    from rltrain.registry import env_specs
+    from rltrain.runs import RunFolder
+
+    folders = [RunFolder.open(run)[0] for run in parsed.runs]
+    ids = {folder.config().env.id for folder in folders}
+    spec = env_specs().get(ids.pop()) if len(ids) == 1 else None
+    out = Path(parsed.out) if parsed.out else None
+    print(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))
+    return 0

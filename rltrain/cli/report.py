@@ -1,0 +1,56 @@
+"""What is printed when a run has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from rltrain.evaluation import Evaluation
+from rltrain.launch import RunResult
+
+
+def report(result: RunResult, as_json: bool) -> int:
+    """Prints the result of a run and returns the exit code."""
+    if as_json:
+        evaluation = result.evaluation.summary() if result.evaluation else None
+        keys = ("steps", "seconds", "stopped_by")
+        summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}
+        print(json.dumps({**summary, "evaluation": evaluation, "picture": str(result.picture or "") or None}))
+    else:
+        why = {
+            "total_timesteps": "trained to the end",
+            "stop_at_reward": "stopped at the reward asked for",
+            "interrupted": f"interrupted; go on with: rltrain resume {result.run_dir}",
+        }
+        rows = [("training", f"{result.steps:,} steps in {result.seconds:.1f} s, {why[result.stopped_by]}")]
+        if result.evaluation is not None:
+            rows.append(("score", describe(result.evaluation)))
+        rows.append(("run", str(result.run_dir)))
+        if result.picture is not None:
+            rows.append(("picture", str(result.picture)))
+        rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
+        print("\n".join(f"{name:<10}{text}" for name, text in rows))
+    return 128 + result.signal if result.signal in (signal.SIGINT, signal.SIGTERM) else 0
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Mean and spread of an evaluation in a line."""
+    low, high = evaluation.ci95()
+    text = (
+        f"{evaluation.mean_reward:.1f} ± {evaluation.std_reward:.1f} over {len(evaluation.returns)} episodes "
+        f"(min {evaluation.returns.min():.1f}, max {evaluation.returns.max():.1f}, "
+        f"IQM {evaluation.iqm:.1f}, 95% interval of the mean {low:.1f} to {high:.1f})"
+    )
+    return text if not evaluation.successes.size else f"{text}, success rate {evaluation.successes.mean():.0%}"
+
+
+def tensorboard_command() -> str:
+    """How to start the TensorBoard of this environment from the current folder."""
+    if shutil.which("tensorboard"):
+        return "tensorboard"
+    beside = Path(sys.executable).parent / "tensorboard"
+    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m tensorboard.main"

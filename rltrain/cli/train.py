@@ -1,0 +1,65 @@
+"""``rltrain train``: from a command line to a finished run."""
+
+from __future__ import annotations
+
+import sys
+
+from rltrain.cli.options import describe_options, parse_overrides
+from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
+from rltrain.errors import ConfigError
+from rltrain.registry import agent_config_class, agent_specs
+
+USAGE = """usage: rltrain train ALGO ENV [options]
+       rltrain train --config FILE [options]
+
+Trains an agent, evaluates it on fresh episodes and draws its learning curve. Options come on top of
+the settings tuned for the environment; '-' and '_' are the same in their names.
+
+  ALGO   an agent: {agents} (rltrain agents)
+  ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
+
+  --config TEXT                               YAML file with any of the options below.
+  --no-progress                               Show no progress.
+  --json                                      Print the result as one JSON object.
+  --debug                                     Show a traceback instead of a line when something fails.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Trains; prints where everything is."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(_help(arguments))
+        return 0
+    positional, options = parse_overrides(arguments, flags=("json", "no-progress", "no_progress"))
+    as_json = bool(options.pop("json", False))
+    progress = not options.pop("no_progress", False)
+    settings = canonical(options)
+    if "config" in settings:
+        settings = merge(canonical(load_config(str(settings.pop("config")))), settings)
+    algo = positional.pop(0) if positional else settings.get("algo")
+    env_id = positional.pop(0) if positional else settings.get("env", {}).get("id")
+    if positional:
+        raise ConfigError(f"'{positional[0]}' is too much.", "Usage: rltrain train ALGO ENV [options].")
+    if algo is None or env_id is None:
+        missing = "an agent and an environment" if algo is None else "an environment"
+        raise ConfigError(
+            f"Name {missing} to train.", "For example: rltrain train ppo rltrain/CartPole-v1 (or --config FILE)."
+        )
+    config, source = build_config(str(algo), str(env_id), settings)
+    print(f"settings: {source}, device: {config.device}, seed: {config.seed}", file=sys.stderr)
+
+    from rltrain.cli.report import report
+    from rltrain.launch import start
+
+    return report(start(config, progress=progress), as_json)
+
+
+def _help(arguments: list[str]) -> str:
+    agents = agent_specs()
+    lines = [USAGE.format(agents=", ".join(agents))]
+    lines += describe_options(TrainConfig, skip=("algo", "env", "agent"))
+    lines += describe_options(EnvConfig, prefix="env.", skip=("id",))
+    for name in [argument for argument in arguments if argument in agents] or agents:
+        options = describe_options(agent_config_class(name), prefix="agent.")
+        lines += ["", f"options of {name}, and their defaults:", *options]
+    return "\n".join(lines)

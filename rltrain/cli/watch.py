@@ -1,0 +1,41 @@
+"""``rltrain watch``: an episode as a film."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rltrain.cli.options import Parser
+
+
+def main(arguments: list[str]) -> int:
+    """Films one episode of a run's policy, or of a random one."""
+    parser = Parser("watch", "Film an episode: of a run's policy, or of random actions in an environment.")
+    parser.add_argument("what", metavar="RUN|ENV", help="run folder, checkpoint in it, or environment id")
+    parser.add_argument("--out", metavar="FILE.gif|.mp4", help="[<run>/videos/..., or <env>.gif here]")
+    parser.add_argument("--checkpoint", default="latest", metavar="best|latest|STEP", help="of a run [latest]")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the episode [0]")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
+    parsed = parser.parse(arguments)
+
+    if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
+        from rltrain.policy import load
+
+        policy = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device)
+        for line in policy.warnings:
+            print(f"warning: {line}", file=sys.stderr)
+        run = next(p for p in (Path(parsed.what), *Path(parsed.what).parents) if (p / "config.yaml").exists())
+        out = Path(parsed.out or run / "videos" / f"step_{policy.step:012d}.gif")
+        if not parsed.out:
+            out.parent.mkdir(exist_ok=True)
+        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed)
+    else:
+        from rltrain.record import film_random
+        from rltrain.registry import make_vec
+
+        env = make_vec(parsed.what, 1)
+        out = Path(parsed.out or f"{parsed.what.rpartition('/')[2]}.gif")
+        length = film_random(env, out, seed=parsed.seed)
+    print(f"{out}: {length} steps")
+    return 0

@@ -1,0 +1,215 @@
+"""The configuration of a run: typed, checked before anything is created, the same from YAML, CLI and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from rltrain.errors import ConfigError, did_you_mean
+from rltrain.registry import agent_config_class, env_spec
+
+M = TypeVar("M", bound=BaseModel)
+
+ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
+"""RL Zoo's spellings of our names."""
+
+
+class Model(BaseModel):
+    """A part of the configuration. Field docstrings are its help texts."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class AgentConfig(Model):
+    """The hyperparameters of an agent; each agent has its own subclass."""
+
+
+class EnvConfig(Model):
+    """Which environment, and what it is made with."""
+
+    id: str
+    """Environment id, such as rltrain/CartPole-v1."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Constructor arguments, such as --env.kwargs.gravity 1.6."""
+
+
+class TrainConfig(Model):
+    """Everything that decides a run."""
+
+    algo: str
+    """Name of the agent, such as ppo."""
+    env: EnvConfig
+    agent: SerializeAsAny[AgentConfig]
+    num_envs: Annotated[int, Field(ge=1)] = 8
+    """Environments stepped together."""
+    total_timesteps: Annotated[int, Field(ge=1)] = 1_000_000
+    """Environment steps to train for, counted over all environments."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of everything random in the run."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: the GPU when there is one."""
+    run_dir: str = "runs"
+    """Folder in which the run's own folder is made."""
+    stop_at_reward: float | None = None
+    """Stop when the mean return of the last stats-window-size training episodes reaches this."""
+    init_from: str | None = None
+    """Run or checkpoint whose policy to start from."""
+    eval_freq: Annotated[int, Field(ge=0)] = 0
+    """Environment steps between evaluations during training; 0 for none."""
+    n_eval_episodes: Annotated[int, Field(ge=0)] = 100
+    """Episodes of an evaluation, also of the one at the end; 0 leaves that out."""
+    save_freq: Annotated[int, Field(ge=0)] = 100_000
+    """Environment steps between checkpoints; 0 for one at the end alone."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+    """How many of the latest checkpoints to keep, beside the best."""
+    video_freq: Annotated[int, Field(ge=0)] = 0
+    """Environment steps between videos of an episode; 0 for none."""
+    log_interval: Annotated[int, Field(ge=1)] = 1
+    """Policy updates between two log points."""
+    stats_window_size: Annotated[int, Field(ge=1)] = 100
+    """Finished episodes that rollout/* statistics are averaged over."""
+
+
+RUN_OPTIONS = tuple(name for name in TrainConfig.model_fields if name not in ("algo", "env", "agent"))
+
+
+def build_config(
+    algo: str,
+    env_id: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    known_env: bool = True,
+) -> tuple[TrainConfig, str]:
+    """The configuration of a run: defaults, then the tuned file, then the overrides.
+
+    Args:
+        algo: Name of a registered agent.
+        env_id: Environment id.
+        overrides: Nested dict in the shape of :class:`TrainConfig`, RL Zoo's aliases allowed.
+        known_env: Whether the id must be registered; false for a class handed to ``rltrain.train``.
+
+    Returns:
+        The configuration, and where its defaults came from, for the user to read.
+
+    Raises:
+        ConfigError: An unknown agent, environment or key, or a value out of range.
+    """
+    agent_config = agent_config_class(algo)
+    env_id = env_spec(env_id).id if known_env else env_id
+    defaults, source = tuned_defaults(algo, env_id)
+    data = merge(defaults, canonical(dict(overrides or {})))
+    data = merge(data, {"algo": algo, "env": {"id": env_id}})
+    agent = validate(agent_config, data.get("agent", {}), "agent.")
+    config = validate(TrainConfig, {**data, "agent": agent})
+    return config, source
+
+
+def tuned_defaults(algo: str, env_id: str) -> tuple[dict[str, Any], str]:
+    """The shipped settings for an agent on an environment, and the name of their file.
+
+    Looked up by the namespaced id (``/`` as ``-``), then the bare name, then ``default``.
+    """
+    folder = files("rltrain.configs") / algo
+    for name in (env_id.replace("/", "-").replace(":", "-"), env_id.split("/")[-1], "default"):
+        file = folder / f"{name}.yaml"
+        if file.is_file():
+            return canonical(parse_yaml(file.read_text(encoding="utf-8"), f"{algo}/{name}.yaml")), f"{algo}/{name}.yaml"
+    return {}, "the agent's own defaults"
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Reads a configuration file as a nested dict.
+
+    Raises:
+        ConfigError: The file cannot be read or is not a YAML mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigError(f"The config file '{path}' cannot be read: {reason}.", "Check its path.") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """A YAML mapping as a dict; ``name`` is used in the error."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"'{name}' holds no settings.", "A config file is a YAML mapping of option: value.")
+    return {str(key): value for key, value in data.items()}
+
+
+def canonical(data: dict[str, Any]) -> dict[str, Any]:
+    """The same settings with aliases replaced by our names, and a bare environment id made a mapping."""
+    data = {ALIASES.get(key, key): value for key, value in data.items()}
+    if isinstance(data.get("env"), str):
+        data["env"] = {"id": data["env"]}
+    return data
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over`` laid on top, nested mappings merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def validate(model: type[M], data: Any, prefix: str = "") -> M:
+    """Checks data against a model.
+
+    Raises:
+        ConfigError: With the first thing wrong, and the nearest key for an unknown one.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, model, prefix) from error
+
+
+def _explain(error: ValidationError, model: type[BaseModel], prefix: str) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"] if _is_field(part)]
+    where = prefix + ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        listing = f"Known here: {', '.join(known)}." if len(known) <= 12 else "Run 'rltrain train --help' for the list."
+        return ConfigError(f"There is no option '{where}'.", did_you_mean(path[-1], known, listing))
+    if first["type"] == "missing":
+        return ConfigError(f"The option '{where}' is missing.", "Give it on the command line or in the config file.")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return ConfigError(f"{where}={first['input']!r} does not fit: {message}.", f"Give {where} another value.")
+
+
+def _is_field(part: int | str) -> bool:
+    """Tells keys from the names of union branches that pydantic puts into a location."""
+    return isinstance(part, int) or (not any(mark in part for mark in "[(") and part not in ("int", "float", "str"))
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The configuration as a YAML file that ``rltrain train --config`` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+Activation = Literal["tanh", "relu", "silu", "elu", "gelu", "leaky_relu"]

@@ -1,0 +1,297 @@
+"""From a configuration to a finished run: what ``rltrain train`` and ``rltrain resume`` do."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rltrain.agent import Agent
+from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
+from rltrain.config import TrainConfig, build_config
+from rltrain.env import TensorEnv
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.evaluation import Evaluation
+from rltrain.interrupt import Interrupt
+from rltrain.plotting import plot_runs
+from rltrain.policy import restore_policy
+from rltrain.registry import agent_class, env_spec, make_vec
+from rltrain.runs import RunFolder, describe_machine
+from rltrain.schedules import LINEAR
+from rltrain.spaces import to_json
+from rltrain.trackers.console import ConsoleTracker
+from rltrain.trackers.csv import CsvTracker
+from rltrain.trackers.tensorboard import TensorBoardTracker
+from rltrain.trainer import Trainer
+from rltrain.vec import TensorVecEnv
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that has ended.
+
+    Attributes:
+        run_dir: The run folder.
+        steps: Environment steps, over all environments.
+        seconds: Time in the training loop, over all sessions.
+        stopped_by: ``total_timesteps``, ``stop_at_reward`` or ``interrupted``.
+        signal: Number of the signal that interrupted it.
+        evaluation: Fresh episodes of the final policy, unless interrupted or not wanted.
+        picture: The learning curve, where there is one.
+    """
+
+    run_dir: Path
+    steps: int
+    seconds: float
+    stopped_by: str
+    signal: int | None
+    evaluation: Evaluation | None
+    picture: Path | None
+
+
+def train(
+    algo: str,
+    env: str | type[TensorEnv],
+    *,
+    progress: bool = True,
+    **overrides: Any,
+) -> RunResult:
+    """Trains an agent and evaluates it.
+
+    Args:
+        algo: Name of a registered agent, such as ``ppo``.
+        env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
+        progress: Whether to show progress.
+        **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
+            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``.
+
+    Raises:
+        ConfigError: Something in the arguments is wrong; nothing was created.
+        CheckpointError: ``init_from`` cannot be used.
+        RunError: The run failed.
+    """
+    if "env_kwargs" in overrides:
+        overrides["env"] = {"kwargs": overrides.pop("env_kwargs")}
+    known = isinstance(env, str)
+    env_id = env if isinstance(env, str) else env.__name__
+    config, _ = build_config(algo, env_id, overrides, known_env=known)
+    return start(config, env_class=None if known else env, progress=progress)  # type: ignore[arg-type]
+
+
+def start(config: TrainConfig, *, env_class: type[TensorEnv] | None = None, progress: bool = True) -> RunResult:
+    """Starts a new run from a configuration; see :func:`train`."""
+    job = _Job.build(config, env_class)
+    if config.init_from is not None:
+        _init_from(job, config.init_from)
+    folder = RunFolder.create(
+        config,
+        {
+            **describe_machine(),
+            "mode": job.mode,
+            "seed": config.seed,
+            "total_timesteps": config.total_timesteps,
+            "exact_resume": job.env.exact_resume,
+            **job.spaces,
+        },
+    )
+    return _run(job, folder, config.total_timesteps, None, progress)
+
+
+def resume(
+    run: str | Path,
+    *,
+    total_timesteps: int | None = None,
+    env: type[TensorEnv] | None = None,
+    progress: bool = True,
+) -> RunResult:
+    """Continues a run from its newest whole checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        run: A run folder, or a checkpoint directory in it to continue from; later ones are set aside.
+        total_timesteps: Environment steps to stop at, if not those the run was made for; then
+            ``stop_at_reward`` does not count any more. Schedules keep the horizon the run was made with
+            and hold their final value beyond it.
+        env: The class it was trained in, where that was not a registered id.
+        progress: Whether to show progress.
+
+    Raises:
+        CheckpointError: There is nothing to continue from, or it does not fit.
+        ConfigError: The run has already been trained for ``total_timesteps``.
+        RunError: Another process holds the run, or the run failed.
+    """
+    folder, named = RunFolder.open(run)
+    config = folder.config()
+    metadata = folder.metadata()
+    folder.lock()
+    try:
+        checkpoint, faults = folder.checkpoint(named or "latest")
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
+        step = step_of(checkpoint)
+        total = int(metadata["total_timesteps"]) if total_timesteps is None else total_timesteps
+        if total <= step:
+            raise ConfigError(
+                f"'{folder.path}' has already been trained for {step:,} steps.",
+                f"Give --total-timesteps more than {step} to train on.",
+            )
+        if total_timesteps is not None:
+            config = config.model_copy(update={"stop_at_reward": None})
+        if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
+            warnings.warn(
+                f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0 beyond.", stacklevel=2
+            )
+        job = _Job.build(config, env)
+        if job.mode != metadata["mode"]:
+            warnings.warn(
+                f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
+                stacklevel=2,
+            )
+        if any(metadata[name] != space for name, space in job.spaces.items()):
+            raise CheckpointError(
+                f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
+                "Train anew, or go back to the environment as it was.",
+            )
+        remove_unfinished(folder.checkpoints)
+        set_aside([path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step])
+        folder.update_metadata(
+            {"total_timesteps": total, "resumed_at": [*metadata.get("resumed_at", []), step]},
+        )
+    except BaseException:
+        folder.release()
+        raise
+    return _run(job, folder, total, checkpoint, progress)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"The device '{name}' is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"The device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices.",
+            "Use --device auto or cpu, or install a torch build for your GPU.",
+        )
+    return device
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run is made of, all of it checked before anything is created."""
+
+    config: TrainConfig
+    env_source: str | type[TensorEnv]
+    device: torch.device
+    env: TensorVecEnv
+    agent: Agent
+
+    @classmethod
+    def build(cls, config: TrainConfig, env_class: type[TensorEnv] | None) -> _Job:
+        device = pick_device(config.device)
+        source = env_class or config.env.id
+        env = make_vec(source, config.num_envs, device=device, **config.env.kwargs)
+        agent = agent_class(config.algo)(
+            env.single_observation_space,
+            env.single_action_space,
+            config.num_envs,
+            config.agent,
+            device=device,
+            seed=config.seed,
+        )
+        agent.check()
+        return cls(config, source, device, env, agent)
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """What must be equal for a resume to be exact."""
+        return {"device": str(self.device), "threads": torch.get_num_threads()}
+
+    @property
+    def spaces(self) -> dict[str, Any]:
+        """The spaces of a single environment, as plain data."""
+        return {
+            "observation_space": to_json(self.env.single_observation_space),
+            "action_space": to_json(self.env.single_action_space),
+        }
+
+    def make_env(self, num_envs: int) -> TensorVecEnv:
+        """Further environments of the same kind."""
+        return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
+
+
+def _init_from(job: _Job, run: str) -> None:
+    folder, named = RunFolder.open(run)
+    checkpoint, _ = folder.checkpoint(named or "latest")
+    metadata = folder.metadata()
+    for name, space in job.spaces.items():
+        if metadata[name] != space:
+            raise CheckpointError(
+                f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
+                "Start from a run with the same spaces.",
+            )
+    restore_policy(job.agent, checkpoint)
+
+
+def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool) -> RunResult:
+    """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
+    config = job.config
+    with ExitStack() as stack, Interrupt() as interrupted:
+        stack.callback(folder.release)
+        folder.update_metadata({"status": "running"})
+        trainer = Trainer(
+            config,
+            job.agent,
+            job.env,
+            make_env=job.make_env,
+            folder=folder,
+            total_timesteps=total,
+            interrupted=interrupted,
+        )
+        if checkpoint is not None:
+            trainer.load(checkpoint)
+        step = None if checkpoint is None else trainer.global_step
+        trainer.trackers += [
+            TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
+            CsvTracker(folder.path, resume_step=step),
+        ]
+        if progress:
+            title = f"{config.algo} on {config.env.id}, seed {config.seed}"
+            trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+        for tracker in trainer.trackers:
+            stack.callback(tracker.close)
+        try:
+            stopped_by = trainer.run()
+            evaluation = None
+            if stopped_by != "interrupted" and config.n_eval_episodes:
+                evaluation = trainer.evaluate_finally()
+        except BaseException as error:
+            folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            raise
+        for tracker in trainer.trackers:
+            tracker.finish(trainer.latest)
+        status = "interrupted" if stopped_by == "interrupted" else "completed"
+        outcome: dict[str, Any] = {
+            "steps": trainer.global_step,
+            "seconds": trainer.seconds,
+            "stopped_by": stopped_by,
+        }
+        summary = evaluation.summary() if evaluation else None
+        folder.update_metadata({"status": status, **outcome, "evaluation": summary})
+    picture = None
+    if status == "completed":
+        threshold = env_spec(config.env.id).reward_threshold if isinstance(job.env_source, str) else None
+        picture = plot_runs([folder.path], None, threshold=threshold)
+    return RunResult(folder.path, **outcome, signal=interrupted.signal, evaluation=evaluation, picture=picture)

@@ -1,0 +1,121 @@
+"""Numbers on the way to the log: kept on the device, fetched in one transfer at a log point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rltrain.vec import VecStep
+
+SUCCESS = "is_success"
+
+
+class EpisodeStats:
+    """Mean return, length and success of the last finished episodes, in a ring on the device.
+
+    Steps are noted as they come and merged by :meth:`merge` once per rollout. Episodes count in the order
+    they ended, those of one step in the order of the rows.
+
+    Args:
+        window: How many episodes the means are taken over.
+        horizon: Steps between two merges.
+        num_envs: N.
+        device: Where the environments live.
+    """
+
+    def __init__(self, window: int, horizon: int, num_envs: int, device: torch.device) -> None:
+        self.window = window
+        self._step = 0
+        shape = (horizon, num_envs)
+        self._ended = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._values = torch.zeros((3, *shape), device=device)  # return, length, success of each step
+        # One slot more than the window: what is not to be kept is written there.
+        self._ring = torch.full((3, window + 1), torch.nan, device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)  # episodes finished so far
+
+    def note(self, step: VecStep) -> None:
+        """Copies what is needed of a step."""
+        torch.logical_or(step.terminated, step.truncated, out=self._ended[self._step])
+        self._values[0, self._step].copy_(step.episode_return)
+        self._values[1, self._step].copy_(step.episode_length)
+        if SUCCESS in step.info:
+            self._values[2, self._step].copy_(step.info[SUCCESS])
+        else:
+            self._values[2, self._step].fill_(torch.nan)
+        self._step += 1
+
+    def merge(self) -> None:
+        """Moves the noted episodes into the ring, without asking which there are."""
+        ended = self._ended[: self._step].flatten()
+        number = ended.cumsum(0)  # 1 for the first episode that ended
+        total = number[-1]
+        recent = ended & (number > total - self.window)
+        slot = torch.where(recent, (self._count + number - 1) % self.window, self.window)
+        values = self._values[:, : self._step].flatten(1)
+        self._ring.scatter_(1, slot.expand_as(values), values)
+        self._count += total
+        self._step = 0
+
+    def means(self) -> dict[str, Tensor]:
+        """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet."""
+        means = self._ring[:, : self.window].nanmean(1)
+        return {
+            "rollout/ep_rew_mean": means[0],
+            "rollout/ep_len_mean": means[1],
+            "rollout/success_rate": means[2],
+            "rollout/episodes": self._count,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The ring and the count."""
+        return {"ring": self._ring, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        self._ring.copy_(state["ring"])
+        self._count.copy_(state["count"])
+
+
+class MetricMeans:
+    """Means of an agent's metrics over the updates since the last log point, summed on the device."""
+
+    def __init__(self) -> None:
+        self._tags: tuple[str, ...] = ()
+        self._sum: Tensor | None = None
+        self._updates = 0
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Adds the metrics of one update: the same tags each time."""
+        values = torch.stack([value.to(torch.float32) for value in metrics.values()])
+        self._tags = tuple(metrics)
+        self._sum = values if self._sum is None else self._sum + values
+        self._updates += 1
+
+    def take(self) -> dict[str, Tensor]:
+        """The means, and starts over."""
+        if self._sum is None:
+            return {}
+        means = dict(zip(self._tags, (self._sum / self._updates).unbind(), strict=True))
+        self._sum, self._updates = None, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been summed since the last log point."""
+        state: dict[str, Any] = {"tags": list(self._tags), "updates": self._updates}
+        return state if self._sum is None else {**state, "sum": self._sum}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        self._tags, self._updates, self._sum = tuple(state["tags"]), state["updates"], state.get("sum")
+
+
+def fetch(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """Brings 0-d tensors to the host in one transfer; those that are NaN for want of data are left out."""
+    if not metrics:
+        return {}
+    values = torch.stack([value.to(torch.float64) for value in metrics.values()]).tolist()
+    return {
+        tag: value for tag, value in zip(metrics, values, strict=True) if value == value or tag.startswith("train/")
+    }

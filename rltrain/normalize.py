@@ -1,0 +1,122 @@
+"""Running statistics and what is scaled by them. They change only when told to: between rollouts."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.env import Observation
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance of everything seen, in float64, merged batch by batch.
+
+    Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances", equation 2.1.
+
+    Args:
+        shape: Shape of one sample.
+    """
+
+    mean: Tensor  # shape, float64
+    var: Tensor  # shape, float64
+    count: Tensor  # 0-d, float64
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64, device=device))
+        self.register_buffer("var", torch.ones(shape, dtype=torch.float64, device=device))
+        self.register_buffer("count", torch.full((), 1e-4, dtype=torch.float64, device=device))
+
+    @torch.no_grad()
+    def update(self, samples: Tensor) -> None:
+        """Merges ``samples`` (B, *shape)."""
+        samples = samples.to(torch.float64)
+        size = samples.shape[0]
+        mean, var = samples.mean(0), samples.var(0, correction=0)
+        total = self.count + size
+        delta = mean - self.mean
+        spread = self.var * self.count + var * size + delta.square() * (self.count * size / total)
+        self.mean.copy_(self.mean + delta * (size / total))
+        self.var.copy_(spread / total)
+        self.count.copy_(total)
+
+
+class ObservationNormalizer(nn.Module):
+    """Scales observations to mean 0 and deviation 1, clipped to ±``clip``.
+
+    Only flat floating-point Box observations are scaled; images, categories and action masks pass through.
+
+    Args:
+        space: Space of a single observation, Dict allowed.
+        clip: Largest magnitude after scaling.
+    """
+
+    def __init__(self, space: spaces.Space, clip: float = 10.0, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.clip = clip
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        self.moments = nn.ModuleDict(
+            {
+                name or "observation": RunningMoments(part.shape, device)
+                for name, part in parts.items()
+                if isinstance(part, spaces.Box) and part.dtype.kind == "f" and len(part.shape) <= 1
+            }
+        )
+
+    def forward(self, obs: Observation) -> Observation:
+        """Scaled observations (..., *O)."""
+        if isinstance(obs, Tensor):
+            return self._scale(obs, "observation")
+        return {name: self._scale(part, name) for name, part in obs.items()}
+
+    def _scale(self, obs: Tensor, name: str) -> Tensor:
+        if name not in self.moments:
+            return obs
+        moments = self.moments[name]
+        assert isinstance(moments, RunningMoments)
+        mean = moments.mean.to(obs.dtype)
+        scale = (moments.var + 1e-8).rsqrt().to(obs.dtype)
+        return ((obs - mean) * scale).clamp(-self.clip, self.clip)
+
+    def update(self, obs: Observation) -> None:
+        """Merges observations (B, *O)."""
+        for name, moments in self.moments.items():
+            assert isinstance(moments, RunningMoments)
+            moments.update(obs if isinstance(obs, Tensor) else obs[name])
+
+
+class RewardNormalizer(nn.Module):
+    """Divides rewards by the running deviation of the discounted return, clipped to ±``clip``.
+
+    Engstrom et al. (2020), "Implementation Matters in Deep RL", arXiv:2005.12729, section 3.
+
+    Args:
+        num_envs: N.
+        gamma: Discount factor.
+        clip: Largest magnitude after scaling.
+    """
+
+    returns: Tensor  # (N,) discounted return of the running episodes
+
+    def __init__(self, num_envs: int, gamma: float, clip: float = 10.0, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.clip = clip
+        self.moments = RunningMoments((), device)
+        self.register_buffer("returns", torch.zeros(num_envs, dtype=torch.float64, device=device), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, reward: Tensor, done: Tensor) -> Tensor:
+        """Updates the statistics with a rollout's rewards (T, N) and returns them scaled."""
+        discounted = torch.empty_like(reward, dtype=torch.float64)
+        running = self.returns
+        for t in range(reward.shape[0]):
+            running = running * self.gamma + reward[t]
+            discounted[t] = running
+            running = running.masked_fill(done[t], 0.0)
+        self.returns.copy_(running)
+        self.moments.update(discounted.flatten())
+        scale = (self.moments.var + 1e-8).rsqrt().to(reward.dtype)
+        return (reward * scale).clamp(-self.clip, self.clip)

@@ -1,0 +1,191 @@
+"""A trained policy, ready to act: loaded from a run folder, no environment needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agent import Agent
+from rltrain.checkpoint import load_policy, step_of
+from rltrain.config import TrainConfig
+from rltrain.env import TensorEnv
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
+from rltrain.record import record_episode, write_video
+from rltrain.registry import agent_class, make_vec
+from rltrain.rng import derive_seed
+from rltrain.runs import RunFolder
+from rltrain.spaces import from_json
+from rltrain.tree import leaves, tree_where
+from rltrain.vec import TensorVecEnv
+
+
+class Policy:
+    """Acts as a trained agent does.
+
+    Attributes:
+        agent: The agent.
+        config: The configuration of its run.
+        step: Environment steps it was trained for.
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        warnings: What was passed over to load it.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: TrainConfig,
+        step: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device,
+        env: str | type[TensorEnv],
+        warnings: list[str],
+    ) -> None:
+        self.agent = agent
+        self.config = config
+        self.step = step
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.device = device
+        self.warnings = warnings
+        self._env = env
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        """The action for an observation, with the signature of Stable-Baselines3.
+
+        Args:
+            obs: One observation or a batch of them, numpy or torch, or a dict of such.
+            state: Recurrent state from the call before; None at the start.
+            episode_start: (N,) bool, true where an episode begins: its recurrent state starts anew.
+            deterministic: The most likely action rather than a sample.
+
+        Returns:
+            The action, numpy for numpy and a tensor for a tensor, without the batch dimension if ``obs`` had
+            none; and the recurrent state (None for agents without memory).
+
+        Raises:
+            ValueError: The shape of ``obs`` is not that of the observation space.
+        """
+        as_tensor = any(isinstance(x, Tensor) for x in (obs.values() if isinstance(obs, dict) else (obs,)))
+        batch = (
+            {name: self._batch(obs[name], space, name) for name, space in self.observation_space.spaces.items()}
+            if isinstance(self.observation_space, spaces.Dict)
+            else self._batch(obs, self.observation_space, "obs")
+        )
+        single = not self._has_batch(obs)
+        rows = next(leaves(batch)).shape[0]
+        if state is None:
+            state = self.agent.initial_state(rows)
+        elif episode_start is not None:
+            fresh = self.agent.initial_state(rows)
+            start = torch.as_tensor(episode_start, device=self.device)
+            state = tree_where(start, fresh, state)
+        out = self.agent.predict(batch, state, deterministic=deterministic)
+        action = out.action[0] if single else out.action
+        if as_tensor:
+            return action, out.state
+        return action.cpu().numpy().astype(self.action_space.dtype, copy=False), out.state
+
+    def _has_batch(self, obs: Any) -> bool:
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            name, space = next(iter(space.spaces.items()))
+            obs = obs[name]
+        return np.ndim(obs) > len(space.shape or ())
+
+    def _batch(self, obs: Any, space: spaces.Space, name: str) -> Tensor:
+        shape = tuple(space.shape or ())
+        tensor = torch.as_tensor(np.asarray(obs) if not isinstance(obs, Tensor) else obs).to(self.device)
+        if space.dtype is not None and np.dtype(space.dtype).kind == "f":
+            tensor = tensor.to(torch.float32)
+        if tuple(tensor.shape) == shape:
+            tensor = tensor.unsqueeze(0)
+        if tuple(tensor.shape[1:]) != shape:
+            raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
+        return tensor
+
+    def make_vec(self, num_envs: int) -> TensorVecEnv:
+        """Environments of the kind it was trained in."""
+        return make_vec(self._env, num_envs, device=self.device, **self.config.env.kwargs)
+
+    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
+        """Plays fresh episodes.
+
+        Raises:
+            ConfigError: ``episodes`` is below 1.
+        """
+        if episodes < 1:
+            raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+        env = self.make_vec(min(episodes, MAX_ENVS))
+        seed = derive_seed(seed, "fresh")
+        return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
+
+    def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0) -> int:
+        """Writes a GIF or MP4 of one episode and returns its number of steps."""
+        env = self.make_vec(1)
+        frames = record_episode(
+            env, lambda obs: self.agent.predict(obs, deterministic=deterministic).action, seed=derive_seed(seed, "film")
+        )
+        write_video(Path(out), frames, env.env.render_fps)
+        return Path(out)
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str | int = "latest",
+    device: str = "cpu",
+    env: type[TensorEnv] | None = None,
+) -> Policy:
+    """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
+
+    Args:
+        run: A run folder, or a checkpoint directory in it.
+        checkpoint: ``latest``, ``best``, or a step.
+        device: Where it acts.
+        env: The class it was trained in, where that was not a registered id.
+
+    Raises:
+        CheckpointError: There is no such run or checkpoint, or it is damaged.
+        ConfigError: Its configuration does not fit this version.
+    """
+    folder, named = RunFolder.open(run)
+    config = folder.config()
+    path, warnings = folder.checkpoint(named or checkpoint)
+    metadata = folder.metadata()
+    observation_space = from_json(metadata["observation_space"])
+    action_space = from_json(metadata["action_space"])
+    agent = agent_class(config.algo)(
+        observation_space, action_space, config.num_envs, config.agent, device=device, seed=config.seed
+    )
+    restore_policy(agent, path)
+    where = torch.device(device)
+    return Policy(agent, config, step_of(path), observation_space, action_space, where, env or config.env.id, warnings)
+
+
+def restore_policy(agent: Agent, checkpoint: Path) -> None:
+    """Puts the policy of a checkpoint into an agent.
+
+    Raises:
+        CheckpointError: The agent's networks have other shapes.
+    """
+    try:
+        agent.load_state_dict(load_policy(checkpoint))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
+        ) from error

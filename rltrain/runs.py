@@ -1,0 +1,223 @@
+"""The run folder: one folder for one run, held by one process at a time.
+
+runs/rltrain-CartPole-v1/ppo_1/
+config.yaml      everything that decides the run; rltrain train --config reads it
+metadata.json    what it ran on: versions, command, device, spaces, outcome
+events.*         TensorBoard
+progress.csv     the same numbers as a table
+checkpoints/     step_000000123456/ ..., best.json
+videos/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rltrain.checkpoint import (
+    PREFIX,
+    find_fault,
+    list_checkpoints,
+    newest_good,
+    step_name,
+    step_of,
+    write_atomically,
+)
+from rltrain.config import TrainConfig, load_config, to_yaml, validate
+from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.registry import agent_config_class
+
+CONFIG, METADATA, LOCK = "config.yaml", "metadata.json", ".lock"
+
+
+class RunFolder:
+    """An existing run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.videos = path / "videos"
+        self._lock = filelock.FileLock(str(path / LOCK))
+
+    @classmethod
+    def create(cls, config: TrainConfig, metadata: Mapping[str, Any]) -> RunFolder:
+        """Makes the next free folder ``<run_dir>/<env>/<algo>_<k>`` and locks it.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+        parent = Path(config.run_dir) / config.env.id.replace("/", "-")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            taken = [p.name.removeprefix(f"{config.algo}_") for p in parent.glob(f"{config.algo}_*")]
+            number = max((int(name) for name in taken if name.isdigit()), default=0) + 1
+            while True:
+                path = parent / f"{config.algo}_{number}"
+                try:
+                    path.mkdir()
+                    break
+                except FileExistsError:  # another run took the name just now
+                    number += 1
+            folder = cls(path)
+            folder.lock()
+            folder.checkpoints.mkdir()
+            (path / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+            folder.update_metadata(metadata)
+        except OSError as error:
+            raise ConfigError(
+                f"A run folder cannot be made in '{parent}': {error.strerror}.", "Choose another --run-dir."
+            ) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> tuple[RunFolder, Path | None]:
+        """The run folder that ``path`` names, and the checkpoint where it names one of its checkpoints.
+
+        Raises:
+            CheckpointError: There is no run there.
+        """
+        path = Path(path)
+        checkpoint = None
+        if path.name.startswith(PREFIX) and path.parent.name == "checkpoints":
+            checkpoint, path = path, path.parent.parent
+        if not path.exists():
+            raise CheckpointError(f"There is no run folder '{path}'.", "Runs are in 'runs/<environment>/<agent>_<k>'.")
+        if not (path / CONFIG).is_file():
+            inside = sorted(str(p.parent) for p in path.glob(f"**/{CONFIG}")) if path.is_dir() else []
+            fix = f"Did you mean '{inside[-1]}'?" if inside else "Name a folder that 'rltrain train' made."
+            raise CheckpointError(f"'{path}' is not a run folder: it has no {CONFIG}.", fix)
+        return cls(path), checkpoint
+
+    def lock(self) -> None:
+        """Takes the folder for this process until it ends.
+
+        Raises:
+            RunError: Another process has it.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"'{self.path}' is in use by another process.", "Wait for it, or stop it.") from None
+
+    def release(self) -> None:
+        """Gives the folder back."""
+        self._lock.release()
+
+    def config(self) -> TrainConfig:
+        """The configuration that the run was made with.
+
+        Raises:
+            ConfigError: It was changed into something that does not fit.
+        """
+        data = load_config(self.path / CONFIG)
+        agent = validate(agent_config_class(str(data.get("algo"))), data.get("agent", {}), "agent.")
+        return validate(TrainConfig, {**data, "agent": agent})
+
+    def metadata(self) -> dict[str, Any]:
+        """What the run recorded of itself.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        try:
+            return dict(json.loads((self.path / METADATA).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"'{self.path / METADATA}' cannot be read: {error}.", "The run folder is damaged."
+            ) from error
+
+    def update_metadata(self, changes: Mapping[str, Any]) -> None:
+        """Adds to what the run records of itself."""
+        known = self.metadata() if (self.path / METADATA).exists() else {}
+        write_atomically(self.path / METADATA, json.dumps({**known, **changes}, indent=1))
+
+    def best(self) -> dict[str, Any] | None:
+        """``step`` and ``mean_reward`` of the checkpoint that evaluated best, if there is one."""
+        try:
+            return dict(json.loads((self.checkpoints / "best.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def set_best(self, step: int, mean_reward: float) -> None:
+        """Names the best checkpoint."""
+        text = json.dumps({"step": step, "mean_reward": mean_reward, "checkpoint": step_name(step)}, indent=1)
+        write_atomically(self.checkpoints / "best.json", text)
+
+    def checkpoint(self, which: str | int | Path = "latest") -> tuple[Path, list[str]]:
+        """A verified checkpoint.
+
+        Args:
+            which: ``latest``, ``best``, a step, or a checkpoint directory of this run.
+
+        Returns:
+            The checkpoint, and a line for each damaged one that was passed over.
+
+        Raises:
+            CheckpointError: There is none, or the one asked for is damaged.
+        """
+        known = [step_of(path) for path in list_checkpoints(self.checkpoints)]
+        if not known:
+            raise CheckpointError(
+                f"'{self.path}' has no checkpoint yet.", "Train for longer, or set a smaller --save-freq."
+            )
+        if which == "latest":
+            skipped: list[str] = []
+            for path, fault in newest_good(self.checkpoints):
+                if fault is None:
+                    return path, skipped
+                skipped.append(f"The checkpoint '{path}' is damaged and was passed over: {fault}.")
+            raise CheckpointError(f"No checkpoint of '{self.path}' is whole. {skipped[0]}", "Train anew.")
+        if which == "best":
+            best = self.best()
+            if best is None:
+                raise CheckpointError(
+                    f"'{self.path}' was not evaluated while it trained, so no checkpoint is the best.",
+                    "Use --checkpoint latest, or train with --eval-freq.",
+                )
+            which = best["step"]
+        if isinstance(which, Path):
+            which = which.name.removeprefix(PREFIX)
+        if not str(which).isdigit() or int(which) not in known:
+            steps = ", ".join(map(str, known))
+            raise CheckpointError(f"'{self.path}' has no checkpoint '{which}'.", f"It has: latest, best, {steps}.")
+        path = self.checkpoints / step_name(int(which))
+        fault = find_fault(path)
+        if fault is not None:
+            raise CheckpointError(f"The checkpoint '{path}' is damaged: {fault}.", "Use --checkpoint latest.")
+        return path, []
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a run records of where it ran."""
+    packages = ("rltrain", "torch", "gymnasium", "numpy", "tensorboard")
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, if it is in a git checkout."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,91 @@
+"""Gymnasium spaces as JSON, so that a saved policy needs no environment, and as batches of random actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.errors import CheckpointError, ConfigError
+
+
+def to_json(space: spaces.Space) -> dict[str, Any]:
+    """A space as plain data.
+
+    Raises:
+        ConfigError: A kind of space that is not supported.
+    """
+    match space:
+        case spaces.Box():
+            bounds = {"low": _shorten(space.low), "high": _shorten(space.high)}
+            return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+        case spaces.Discrete():
+            return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        case spaces.MultiDiscrete():
+            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+        case spaces.MultiBinary():
+            return {"type": "MultiBinary", "shape": list(space.shape)}
+        case spaces.Dict():
+            return {"type": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
+    raise ConfigError(f"The space {space} is not supported.", "Use Box, Discrete, MultiDiscrete, MultiBinary or Dict.")
+
+
+def from_json(data: dict[str, Any]) -> spaces.Space:
+    """The inverse of :func:`to_json`.
+
+    Raises:
+        CheckpointError: The data describes no space.
+    """
+    try:
+        match data["type"]:
+            case "Box":
+                shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
+                low, high = (
+                    np.broadcast_to(np.asarray(data[side], dtype=np.float64), shape).astype(dtype)
+                    for side in ("low", "high")
+                )
+                return spaces.Box(low, high, shape, dtype.type)
+            case "Discrete":
+                return spaces.Discrete(data["n"], start=data["start"])
+            case "MultiDiscrete":
+                return spaces.MultiDiscrete(np.asarray(data["nvec"]), start=np.asarray(data["start"]))
+            case "MultiBinary":
+                return spaces.MultiBinary(data["shape"])
+            case "Dict":
+                return spaces.Dict({name: from_json(part) for name, part in data["spaces"].items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"A saved space cannot be read: {error}.", "The run folder is damaged.") from error
+    raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
+
+
+def _shorten(bound: np.ndarray) -> Any:
+    """One number where all are equal; JSON's Infinity stands for an infinite bound."""
+    return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
+
+
+def random_actions(space: spaces.Space, n: int, device: torch.device, rng: torch.Generator | None) -> Tensor:
+    """Uniformly random actions (n, *A); unbounded Box dimensions are drawn from the standard normal.
+
+    Raises:
+        ConfigError: Not a space of actions.
+    """
+    match space:
+        case spaces.Discrete():
+            return torch.randint(int(space.n), (n,), device=device, generator=rng) + int(space.start)
+        case spaces.MultiDiscrete():
+            nvec, start = (torch.as_tensor(np.asarray(x), device=device) for x in (space.nvec, space.start))
+            uniform = torch.rand((n, *space.shape), device=device, generator=rng)
+            return (uniform * nvec).to(torch.int64) + start
+        case spaces.MultiBinary():
+            return torch.randint(2, (n, *space.shape), device=device, generator=rng, dtype=torch.int8)
+        case spaces.Box():
+            low, high = (torch.as_tensor(x, device=device) for x in (space.low, space.high))
+            bounded = torch.as_tensor(np.isfinite(space.low) & np.isfinite(space.high), device=device)
+            uniform = torch.rand((n, *space.shape), device=device, generator=rng)
+            normal = torch.randn((n, *space.shape), device=device, generator=rng)
+            inside = torch.lerp(low.where(bounded, 0.0), high.where(bounded, 0.0), uniform)
+            return torch.where(bounded, inside, normal.clamp(low, high))
+    raise ConfigError(f"There are no random actions for {space}.", "Use Discrete, MultiDiscrete, MultiBinary or Box.")

@@ -1,0 +1,212 @@
+"""The training loop: collect, learn, and at intervals log, evaluate, save and film."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from rltrain.agent import Agent
+from rltrain.checkpoint import load_policy, load_training, prune, save_checkpoint
+from rltrain.config import TrainConfig
+from rltrain.errors import RunError
+from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
+from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.record import record_episode, write_video
+from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.runs import RunFolder
+from rltrain.trackers import Tracker
+from rltrain.vec import TensorVecEnv, VecEnv
+
+
+class Trainer:
+    """Trains an agent in a vectorised environment.
+
+    Args:
+        config: The run's configuration.
+        agent: Who learns.
+        env: Where it trains.
+        make_env: Makes further environments of the same kind, for evaluation and videos.
+        folder: Where checkpoints and videos go.
+        total_timesteps: Environment steps to stop at.
+        interrupted: Asked after each update whether to save and stop.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        agent: Agent,
+        env: VecEnv,
+        *,
+        make_env: Callable[[int], TensorVecEnv],
+        folder: RunFolder,
+        total_timesteps: int,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config = config
+        self.agent = agent
+        self.env = env
+        self.make_env = make_env
+        self.folder = folder
+        self.trackers: list[Tracker] = []
+        self.total_timesteps = total_timesteps
+        self.interrupted = interrupted
+        self.global_step = 0  # environment steps, over all environments
+        self.n_iterations = 0
+        self.best_mean_reward = float("-inf")
+        self.best_step: int | None = None
+        self.saved_step: int | None = None
+        self.seconds = 0.0  # of training, over all sessions
+        self.latest: dict[str, float] = {}  # the last value of every metric
+        self.episodes = EpisodeStats(config.stats_window_size, agent.horizon, env.num_envs, env.device)
+        self.metrics = MetricMeans()
+        self.obs = env.reset(config.seed)
+        self.state = agent.initial_state(env.num_envs)
+
+    def run(self) -> str:
+        """Trains until there is a reason to stop, which is returned."""
+        started = time.perf_counter() - self.seconds
+        self.started_at = self.global_step, self.seconds
+        while (reason := self.reason_to_stop()) is None:
+            # Schedules run over the horizon the run was made with; a longer run holds their final value.
+            self.agent.progress_remaining = max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
+            self.collect()
+            self.metrics.add(self.agent.learn())
+            self.seconds = time.perf_counter() - started
+            if self.n_iterations % self.config.log_interval == 0:
+                self.log()
+            if self.due(self.config.eval_freq):
+                self.evaluate()
+            if self.due(self.config.save_freq):
+                self.save()
+            if self.due(self.config.video_freq):
+                self.film()
+        if self.saved_step != self.global_step:
+            self.save()
+        return reason
+
+    def collect(self) -> None:
+        """Steps the environments ``agent.horizon`` times."""
+        for _ in range(self.agent.horizon):
+            out = self.agent.act(self.obs, self.state)
+            step = self.env.step(out.action)
+            self.agent.record(out, step)
+            self.episodes.note(step)
+            self.obs, self.state = step.obs, out.state
+        self.episodes.merge()
+        self.global_step += self.agent.horizon * self.env.num_envs
+        self.n_iterations += 1
+
+    def reason_to_stop(self) -> str | None:
+        """Why training ends here: ``interrupted``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
+        if self.interrupted():
+            return "interrupted"
+        target = self.config.stop_at_reward
+        window_full = self.latest.get("rollout/episodes", 0) >= self.config.stats_window_size
+        if target is not None and window_full and self.latest["rollout/ep_rew_mean"] >= target:
+            return "stop_at_reward"
+        return "total_timesteps" if self.global_step >= self.total_timesteps else None
+
+    def due(self, freq: int) -> bool:
+        """Whether the last iteration passed a multiple of ``freq`` environment steps."""
+        before = self.global_step - self.agent.horizon * self.env.num_envs
+        return freq > 0 and self.global_step // freq > before // freq
+
+    def log(self) -> None:
+        """Fetches the metrics, in one transfer, and hands them to the trackers."""
+        metrics = fetch({**self.episodes.means(), **self.metrics.take()})
+        step_then, seconds_then = self.started_at
+        metrics["time/fps"] = (self.global_step - step_then) / max(self.seconds - seconds_then, 1e-9)
+        metrics["time/time_elapsed"] = self.seconds
+        metrics["time/iterations"] = self.n_iterations
+        self.track(metrics)
+        if not math.isfinite(metrics.get("train/loss", 0.0)):
+            raise RunError(
+                f"The loss is {metrics['train/loss']} after {self.global_step:,} steps.",
+                "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
+            )
+
+    def track(self, metrics: dict[str, float]) -> None:
+        """Hands numbers to every tracker."""
+        self.latest.update(metrics)
+        for tracker in self.trackers:
+            tracker.log(self.global_step, metrics)
+
+    def evaluate(self) -> Evaluation:
+        """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
+        result = self.play("evaluation")
+        if result.mean_reward > self.best_mean_reward:
+            self.best_mean_reward, self.best_step = result.mean_reward, self.global_step
+            self.save()
+            self.folder.set_best(self.global_step, result.mean_reward)
+        return result
+
+    def evaluate_finally(self) -> Evaluation:
+        """Plays ``n_eval_episodes`` that no evaluation during training has played."""
+        return self.play("fresh")
+
+    def play(self, stream: str) -> Evaluation:
+        """Plays ``n_eval_episodes`` with the start states of a random stream, and tracks the means."""
+        episodes = max(self.config.n_eval_episodes, 1)
+        env = self.make_env(min(episodes, MAX_ENVS))
+        result = run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
+        self.track(result.metrics())
+        return result
+
+    def film(self) -> None:
+        """Films one episode."""
+        env = self.make_env(1)
+        seed = derive_seed(self.config.seed, "video", self.global_step)
+        frames = record_episode(env, lambda obs: self.agent.predict(obs).action, seed=seed)
+        self.folder.videos.mkdir(exist_ok=True)
+        write_video(self.folder.videos / f"step_{self.global_step:012d}.mp4", frames, env.env.render_fps)
+
+    def save(self) -> None:
+        """Writes a checkpoint with everything that has memory."""
+        save_checkpoint(self.folder.checkpoints, self.global_step, self.agent.state_dict(), self.training_state())
+        self.saved_step = self.global_step
+        prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything with memory beside the agent's module state."""
+        return {
+            "trainer": {
+                "global_step": self.global_step,
+                "n_iterations": self.n_iterations,
+                "seconds": self.seconds,
+                "best_mean_reward": self.best_mean_reward,
+                "best_step": self.best_step,
+                "latest": self.latest,
+            },
+            "agent": self.agent.training_state(),
+            "env": self.env.state_dict() if self.env.exact_resume else {},
+            "obs": {"obs": self.obs},
+            "state": {} if self.state is None else {"state": self.state},
+            "episodes": self.episodes.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "generators": global_state(),
+        }
+
+    def load(self, checkpoint: Any) -> None:
+        """Continues from a checkpoint directory."""
+        self.agent.load_state_dict(load_policy(checkpoint))
+        state = load_training(checkpoint)
+        for name, value in state["trainer"].items():
+            setattr(self, name, value)
+        self.saved_step = self.global_step
+        self.agent.load_training_state(state["agent"])
+        if self.env.exact_resume:
+            self.env.load_state_dict(state["env"])
+            self.obs = _to(state["obs"]["obs"], self.env.device)
+            if self.state is not None:
+                self.state = _to(state["state"]["state"], self.env.device)
+        self.episodes.load_state_dict(state["episodes"])
+        self.metrics.load_state_dict(state["metrics"])
+        set_global_state(state["generators"])  # last: nothing after this draws
+
+
+def _to(tree: Any, device: torch.device) -> Any:
+    return {k: v.to(device) for k, v in tree.items()} if isinstance(tree, dict) else tree.to(device)
