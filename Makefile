@@ -37,7 +37,7 @@ check: $(VENV)/.has-dev
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
 	rm -rf build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find rltrain envs agents configs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while
 # something is being installed, so one that an interrupt left half done is made anew. One that was there
