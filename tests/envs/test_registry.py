@@ -1,0 +1,136 @@
+"""Names lead to environments, and wrong ones to advice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from countdown import Countdown
+
+from rltrain import registry
+from rltrain.env import TensorEnv
+from rltrain.errors import ConfigError
+from rltrain.registry import env_class, env_parameters, env_spec, env_specs, make_env, make_vec, register_env
+
+
+@pytest.fixture(autouse=True)
+def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    env_specs()
+    monkeypatch.setattr(registry, "_envs", dict(registry._envs))
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
+    monkeypatch.setattr(gymnasium, "registry", known)
+
+
+@pytest.mark.parametrize("env_id", env_specs())
+def test_what_is_registered_is_what_the_class_says(env_id: str) -> None:
+    spec, cls = env_spec(env_id), env_class(env_id)
+    assert issubclass(cls, TensorEnv)
+    assert cls.max_episode_steps == spec.max_episode_steps
+    assert cls.reward_threshold == spec.reward_threshold
+    assert spec.description.endswith(".")
+    gymnasiums = gymnasium.spec(env_id)
+    assert gymnasiums.max_episode_steps == spec.max_episode_steps
+    assert gymnasiums.reward_threshold == spec.reward_threshold
+
+
+@pytest.mark.parametrize("env_id", env_specs())
+def test_default_arguments_make_the_environment(env_id: str) -> None:
+    env = make_env(env_id, **env_parameters(env_id))
+    assert type(env) is env_class(env_id)
+    assert env.device == torch.device("cpu")
+    assert env.dtype == torch.float32
+
+
+def test_an_unknown_id_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'rltrain/CartPole-v1'") as caught:
+        make_vec("rltrain/Cartpole-v1", 1)
+    assert "rltrain/Cartpole-v1" in caught.value.cause
+    with pytest.raises(ConfigError, match="rltrain envs"):
+        env_spec("zzz")
+
+
+def test_gymnasiums_name_points_to_the_twin() -> None:
+    with pytest.raises(ConfigError, match="twin is 'rltrain/CartPole-v1'"):
+        env_spec("CartPole-v1")
+
+
+def test_a_clash_is_refused_and_the_same_again_is_not() -> None:
+    register_env("test/Countdown-v0", Countdown)
+    register_env("test/Countdown-v0", Countdown)
+    with pytest.raises(ConfigError, match="registered twice"):
+        register_env("test/Countdown-v0", "elsewhere:Countdown")
+    assert env_spec("test/Countdown-v0").entry_point is Countdown
+
+
+def test_a_registered_environment_is_gymnasiums_too() -> None:
+    register_env("test/Countdown-v0", "countdown:Countdown", max_episode_steps=4, kwargs={"start": 9})
+    env = gymnasium.make("test/Countdown-v0")
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 4
+    assert env.reset(seed=0)[0]["observation"][0] >= 9
+    assert make_vec("test/Countdown-v0", 2).max_episode_steps == 4
+    assert make_env("test/Countdown-v0", start=3).start == 3  # type: ignore[attr-defined]
+
+
+def test_a_module_before_the_colon_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_plugin.py").write_text(
+        "from rltrain.registry import register_env\nregister_env('some/Countdown-v0', 'countdown:Countdown')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="no environment 'some/Countdown-v0'"):
+        env_spec("some/Countdown-v0")
+    assert type(make_env("some_plugin:some/Countdown-v0")) is Countdown
+    assert make_vec("some_plugin:some/Countdown-v0", 2).num_envs == 2
+    with pytest.raises(ConfigError, match=r"'no_such_module'.*cannot be imported"):
+        env_spec("no_such_module:some/Countdown-v0")
+
+
+def test_a_broken_entry_point_says_what_is_wrong() -> None:
+    register_env("test/Broken-v0", "countdown:Missing")
+    with pytest.raises(ConfigError, match="'countdown:Missing' cannot be imported"):
+        make_env("test/Broken-v0")
+
+
+def test_a_broken_plugin_warns_and_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("it fell over")
+
+    def fine() -> None:
+        register_env("test/Fine-v0", Countdown)
+
+    def unimportable() -> Any:
+        raise ImportError("no module named 'gone'")
+
+    plugins = [
+        SimpleNamespace(name="broken", value="broken:register", load=lambda: broken),
+        SimpleNamespace(name="gone", value="gone:register", load=unimportable),
+        SimpleNamespace(name="fine", value="fine:register", load=lambda: fine),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: plugins if group == "rltrain.envs" else [])
+    monkeypatch.setattr(registry, "_discovered", False)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        specs = env_specs()
+    assert sorted(str(warning.message) for warning in caught) == [
+        "The plugin 'broken' (broken:register) was left out: it fell over",
+        "The plugin 'gone' (gone:register) was left out: no module named 'gone'",
+    ]
+    assert {"test/Fine-v0", "rltrain/CartPole-v1"} <= set(specs)
+
+
+def test_a_class_needs_no_registration() -> None:
+    assert make_env(Countdown, start=3).start == 3  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"no constructor argument 'strat'\. Did you mean 'start'"):
+        make_env(Countdown, strat=3)
+
+
+def test_listing_environments_does_not_import_torch() -> None:
+    code = "import sys, rltrain.registry as r; r.env_specs(); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
