@@ -24,7 +24,7 @@ from torch import Tensor
 from rltrain.errors import CheckpointError
 
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
-PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded"
+PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded_"
 SEPARATOR = "/"
 FORMAT = 1
 
@@ -103,9 +103,12 @@ def load_training(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The checkpoint is damaged.
     """
-    state = json.loads((path / STATE).read_text())
+    try:
+        state = json.loads((path / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{path / STATE}' cannot be read: {error}.", "Use another checkpoint.") from error
     for name, tensor in _load_tensors(path, TRAINING).items():
-        *parents, leaf = name.split(SEPARATOR)
+        *parents, leaf = map(_unescaped, name.split(SEPARATOR))
         branch = state
         for parent in parents:
             branch = branch.setdefault(parent, {})
@@ -151,8 +154,9 @@ def set_aside(paths: list[Path]) -> None:
     if not paths:
         return
     folder = paths[0].parent
-    number = 1 + sum(1 for _ in folder.glob(f"{SUPERSEDED}_*"))
-    aside = folder / f"{SUPERSEDED}_{number}"
+    taken = [path.name.removeprefix(SUPERSEDED) for path in folder.glob(f"{SUPERSEDED}*")]
+    number = max((int(name) for name in taken if name.isdigit()), default=0) + 1
+    aside = folder / f"{SUPERSEDED}{number}"
     aside.mkdir()
     for path in paths:
         path.rename(aside / path.name)
@@ -177,11 +181,20 @@ def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
         rest: dict[str, Any] = {}
         for key, value in tree.items():
             if isinstance(value, Tensor):
-                tensors[SEPARATOR.join((*path, str(key)))] = value
+                tensors[SEPARATOR.join((*path, _escaped(str(key))))] = value
             else:
-                rest[str(key)] = _split(value, (*path, str(key)), tensors)
+                rest[str(key)] = _split(value, (*path, _escaped(str(key))), tensors)
         return rest
     return tree
+
+
+def _escaped(key: str) -> str:
+    """A key as a part of a path, as in JSON Pointer (RFC 6901): names of observations may hold a separator."""
+    return key.replace("~", "~0").replace(SEPARATOR, "~1")
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", SEPARATOR).replace("~0", "~")
 
 
 def _on_host(tensor: Tensor) -> Tensor:
