@@ -172,7 +172,10 @@ class Gaussian(Distribution):
         return log_prob, entropy.expand_as(log_prob)
 
     def to_env(self, raw: Tensor) -> Tensor:
-        return raw.unflatten(-1, self.shape).clamp(self.low, self.high)
+        return self._shaped(raw).clamp(self.low, self.high)
+
+    def _shaped(self, raw: Tensor) -> Tensor:
+        return raw.view(*raw.shape[:-1], *self.shape)
 
 
 class SquashedGaussian(Gaussian):
@@ -190,7 +193,7 @@ class SquashedGaussian(Gaussian):
         return log_prob, -log_prob  # no closed form for the entropy: one sample's estimate
 
     def to_env(self, raw: Tensor) -> Tensor:
-        share = 0.5 * (raw.unflatten(-1, self.shape).tanh() + 1.0)
+        share = 0.5 * (self._shaped(raw).tanh() + 1.0)
         return torch.lerp(self.low, self.high, share)
 
 

@@ -90,7 +90,7 @@ class ImageEncoder(Encoder):
 
     def __init__(self, space: spaces.Box, features: int | None = None) -> None:
         super().__init__()
-        channels_first = int(np.argmin(space.shape)) == 0
+        channels_first = space.shape[0] < space.shape[2]
         channels, height, width = space.shape if channels_first else (space.shape[2], *space.shape[:2])
         self.channels_last = not channels_first
         self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0

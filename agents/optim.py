@@ -70,8 +70,7 @@ class FlatAdam:
         if self.max_grad_norm is not None:
             gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         self._adam.param_groups[0]["lr"] = learning_rate
-        if skip is not None:
-            self._adam.found_inf = skip  # type: ignore[attr-defined]  # what torch.amp.GradScaler sets
+        self._adam.found_inf = skip  # type: ignore[attr-defined]  # what torch.amp.GradScaler sets
         self._adam.step()
         return norm
 

@@ -27,7 +27,7 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
         case spaces.MultiDiscrete():
             return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
         case spaces.MultiBinary():
-            return {"type": "MultiBinary", "shape": list(space.shape)}
+            return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
         case spaces.Dict():
             return {"type": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
     raise ConfigError(f"The space {space} is not supported.", "Use Box, Discrete, MultiDiscrete, MultiBinary or Dict.")
@@ -43,17 +43,14 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
         match data["type"]:
             case "Box":
                 shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
-                low, high = (
-                    np.broadcast_to(np.asarray(data[side], dtype=np.float64), shape).astype(dtype)
-                    for side in ("low", "high")
-                )
+                low, high = (np.broadcast_to(np.asarray(data[side], dtype), shape) for side in ("low", "high"))
                 return spaces.Box(low, high, shape, dtype.type)
             case "Discrete":
                 return spaces.Discrete(data["n"], start=data["start"])
             case "MultiDiscrete":
                 return spaces.MultiDiscrete(np.asarray(data["nvec"]), start=np.asarray(data["start"]))
             case "MultiBinary":
-                return spaces.MultiBinary(data["shape"])
+                return spaces.MultiBinary(data["n"])
             case "Dict":
                 return spaces.Dict({name: from_json(part) for name, part in data["spaces"].items()})
     except (KeyError, TypeError, ValueError) as error:
@@ -82,8 +79,8 @@ def random_actions(space: spaces.Space, n: int, device: torch.device, rng: torch
         case spaces.MultiBinary():
             return torch.randint(2, (n, *space.shape), device=device, generator=rng, dtype=torch.int8)
         case spaces.Box():
-            low, high = (torch.as_tensor(x, device=device) for x in (space.low, space.high))
-            bounded = torch.as_tensor(np.isfinite(space.low) & np.isfinite(space.high), device=device)
+            low, high = (torch.as_tensor(x, device=device, dtype=torch.float32) for x in (space.low, space.high))
+            bounded = (high - low).isfinite()
             uniform = torch.rand((n, *space.shape), device=device, generator=rng)
             normal = torch.randn((n, *space.shape), device=device, generator=rng)
             inside = torch.lerp(low.where(bounded, 0.0), high.where(bounded, 0.0), uniform)

@@ -114,12 +114,12 @@ class PPO(Agent):
                     stopped = torch.maximum(stopped, over.to(stopped.dtype))
                 skip = stopped if config.target_kl is not None else None
                 metrics["train/grad_norm"] = self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip)
-                rows.append(torch.stack([*metrics.values(), 1.0 - stopped]))
+                rows.append(torch.stack([*metrics.values(), stopped]))
         self.n_updates += config.n_epochs
 
         table = torch.stack(rows)
-        taken = table[:, -1:]
-        means = (table[:, :-1] * taken).sum(0) / taken.sum().clamp(min=1.0)
+        skipped = table[:, -1:] > 0
+        means = table[:, :-1].masked_fill(skipped, 0.0).sum(0) / (~skipped).sum().clamp(min=1)
         results = dict(zip(metrics, means.unbind(), strict=True))
         results["train/explained_variance"] = explained_variance(batch["value"], batch["returns"])
         scalars = {"learning_rate": learning_rate, "clip_range": clip_range, "n_updates": self.n_updates}
