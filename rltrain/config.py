@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.registry import agent_config_class, env_spec
@@ -17,12 +17,24 @@ M = TypeVar("M", bound=BaseModel)
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+"""What RL Zoo's ``policy`` says; here the observation space decides."""
 
 
 class Model(BaseModel):
     """A part of the configuration. Field docstrings are its help texts."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what an option without its value reads as, which pydantic would take for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("it needs a value other than true or false")
+        return value
 
 
 class AgentConfig(Model):
@@ -37,6 +49,13 @@ class EnvConfig(Model):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Constructor arguments, such as --env.kwargs.gravity 1.6."""
 
+    @field_validator("kwargs")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in {"env", "num_envs", "device", "dtype"} & value.keys():
+            raise ValueError(f"'{name}' is not for the environment's constructor")
+        return value
+
 
 class TrainConfig(Model):
     """Everything that decides a run."""
@@ -45,14 +64,16 @@ class TrainConfig(Model):
     """Name of the agent, such as ppo."""
     env: EnvConfig
     agent: SerializeAsAny[AgentConfig]
-    num_envs: Annotated[int, Field(ge=1)] = 8
+    num_envs: Annotated[int, Field(ge=1, lt=2**31)] = 8
     """Environments stepped together."""
-    total_timesteps: Annotated[int, Field(ge=1)] = 1_000_000
+    total_timesteps: Annotated[int, Field(ge=1, lt=2**63)] = 1_000_000
     """Environment steps to train for, counted over all environments."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: the GPU when there is one."""
+    num_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of torch on the CPU; none for torch's own choice. One is fastest for small networks."""
     run_dir: str = "runs"
     """Folder in which the run's own folder is made."""
     stop_at_reward: float | None = None
@@ -105,8 +126,8 @@ def build_config(
     data = merge(defaults, canonical(dict(overrides or {})))
     data = merge(data, {"algo": algo, "env": {"id": env_id}})
     agent = validate(agent_config, data.get("agent", {}), "agent.")
-    config = validate(TrainConfig, {**data, "agent": agent})
-    return config, source
+    misplaced = [f"agent.{name}" for name in agent_config.model_fields]
+    return validate(TrainConfig, {**data, "agent": agent}, also=misplaced), source
 
 
 def tuned_defaults(algo: str, env_id: str) -> tuple[dict[str, Any], str]:
@@ -140,7 +161,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML mapping as a dict; ``name`` is used in the error."""
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that there is not
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
@@ -150,10 +171,24 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
-    """The same settings with aliases replaced by our names, and a bare environment id made a mapping."""
+    """The same settings with aliases replaced by our names, and a bare environment id made a mapping.
+
+    Raises:
+        ConfigError: A setting is given under two names, or ``env`` or ``policy`` is nothing we know.
+    """
+    for alias, name in ALIASES.items():
+        if alias in data and name in data:
+            raise ConfigError(f"'{alias}' and '{name}' are both given.", "They are the same: give one of them.")
     data = {ALIASES.get(key, key): value for key, value in data.items()}
     if isinstance(data.get("env"), str):
         data["env"] = {"id": data["env"]}
+    if not isinstance(data.get("env", {}), Mapping):
+        raise ConfigError(f"env={data['env']!r} does not fit.", "Give an id, or a mapping of id and kwargs.")
+    if "policy" in data and (policy := data.pop("policy")) not in POLICIES:
+        raise ConfigError(f"There is no policy '{policy}'.", f"It is one of {', '.join(POLICIES)}, or left out.")
+    if isinstance(data.get("normalize"), bool):
+        both = dict.fromkeys(("normalize_obs", "normalize_reward"), data.pop("normalize"))
+        data = merge({"agent": both}, data)
     return data
 
 
@@ -166,8 +201,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def validate(model: type[M], data: Any, prefix: str = "") -> M:
+def validate(model: type[M], data: Any, prefix: str = "", also: Sequence[str] = ()) -> M:
     """Checks data against a model.
+
+    Args:
+        model: What it should be.
+        data: What it is.
+        prefix: Put before the names of options in errors.
+        also: Names to suggest for an unknown key beside those of the model.
 
     Raises:
         ConfigError: With the first thing wrong, and the nearest key for an unknown one.
@@ -175,19 +216,23 @@ def validate(model: type[M], data: Any, prefix: str = "") -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, model, prefix) from error
+        raise _explain(error, model, prefix, also) from error
 
 
-def _explain(error: ValidationError, model: type[BaseModel], prefix: str) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: Sequence[str]) -> ConfigError:
+    # An unknown key goes first: it may be why another is missing.
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"] if _is_field(part)]
-    where = prefix + ".".join(path)
+    where = prefix + ".".join(path) if path else prefix.removesuffix(".")
     if first["type"] == "extra_forbidden":
-        known = _fields_at(model, path[:-1])
+        known = [*_fields_at(model, path[:-1]), *(also if len(path) == 1 else ())]
         listing = f"Known here: {', '.join(known)}." if len(known) <= 12 else "Run 'rltrain train --help' for the list."
         return ConfigError(f"There is no option '{where}'.", did_you_mean(path[-1], known, listing))
     if first["type"] == "missing":
         return ConfigError(f"The option '{where}' is missing.", "Give it on the command line or in the config file.")
+    if first["type"] == "model_type":
+        example = f"{where}.{_fields_at(model, path)[0]}"
+        return ConfigError(f"{where}={first['input']!r} does not fit.", f"Give one of its options, such as {example}.")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return ConfigError(f"{where}={first['input']!r} does not fit: {message}.", f"Give {where} another value.")

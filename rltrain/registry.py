@@ -152,7 +152,7 @@ def env_spec(id: str) -> EnvSpec:
     if colon:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except Exception as error:  # whatever the module does wrong
             raise ConfigError(
                 f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
                 "Check its name, and that it is installed in this environment.",

@@ -44,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     except RLTrainError as error:
         if debug:
             raise
-        print(f"error: {error.cause}", file=sys.stderr)
-        if error.fix:
-            print(f"  fix: {error.fix}", file=sys.stderr)
+        _print_error(error.cause, error.fix)
         return error.exit_code
+    except SystemExit as leave:  # argparse, after --help
+        return int(leave.code or 0)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        reason = " ".join(str(error).split())
-        print(f"error: {type(error).__name__}: {reason}", file=sys.stderr)
-        print("  fix: Run the same command with --debug to see where.", file=sys.stderr)
+        _print_error(f"{type(error).__name__}: {error}", "Run the same command with --debug to see where.")
         return 3
 
 
@@ -77,6 +75,13 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, VERBS, f"Known: {', '.join(VERBS)}."))
     module = import_module(f"rltrain.cli.{VERBS[verb][0]}")
     return int(module.main(rest) if module.__name__ != "rltrain.cli.listing" else module.main(verb, rest))
+
+
+def _print_error(cause: str, fix: str) -> None:
+    """One line for the cause and one for the fix."""
+    for head, text in (("error", cause), ("  fix", fix)):
+        if text:
+            print(f"{head}: {' '.join(text.split())}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, NoReturn
 
 import yaml
@@ -44,49 +44,64 @@ def dashed(argument: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
 
-def parse_overrides(arguments: Sequence[str], flags: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def parse_overrides(
+    arguments: Sequence[str], *, flags: Container[str] = (), texts: Container[str] = ()
+) -> tuple[list[str], dict[str, Any]]:
     """Splits a command line into positional arguments and a nested dict of options.
 
     Args:
         arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
         flags: Options that take no value.
+        texts: Options whose value is taken as it was typed.
 
     Returns:
         The positional arguments, and such as ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
+        An option without a value is True.
 
     Raises:
-        ConfigError: An option is given twice, or under and beside a value.
+        ConfigError: An option is given twice, or under and beside a value, or it has no name.
     """
     positional: list[str] = []
     options: dict[str, Any] = {}
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
-        if not argument.startswith("--"):
+        if not argument.startswith("-"):
             positional.append(argument)
             continue
-        name, equals, text = argument[2:].partition("=")
-        path = name.replace("-", "_").split(".")
+        option, equals, text = argument.partition("=")
+        path = option.removeprefix("--").replace("-", "_").split(".")
+        name = ".".join(path)
+        if not option.startswith("--") or not all(path):
+            raise ConfigError(f"There is no option '{option}'.", "Options are written --name value.")
+        if name in flags and equals:
+            raise ConfigError(f"'{option}' takes no value.", f"Write {option} alone, or leave it out.")
         if not equals and name not in flags and rest and not rest[0].startswith("--"):
             equals, text = "=", rest.pop(0)
         branch = options
         for part in path[:-1]:
             branch = branch.setdefault(part, {})
             if not isinstance(branch, dict):
-                raise ConfigError(f"'--{name}' and '--{part}' are both given.", "Give one of them.")
+                raise ConfigError(f"'{option}' and '--{part}' are both given.", "Give one of them.")
         if path[-1] in branch:
-            raise ConfigError(f"'--{name}' is given twice.", "Give it once.")
-        branch[path[-1]] = parse_value(text) if equals else True
+            raise ConfigError(f"'{option}' is given twice.", "Give it once.")
+        branch[path[-1]] = (text if name in texts else parse_value(text)) if equals else True
     return positional, options
 
 
 def parse_value(text: str) -> Any:
-    """The value that was typed, read as YAML: ``3``, ``0.5``, ``true``, ``none``, ``[64, 64]``, text."""
-    if text.lower() == "none":
+    """The value that was typed, read as YAML: ``3``, ``1e6``, ``true``, ``none``, ``[64, 64]``, text."""
+    if text.lower() in ("none", "null"):
         return None
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return text
+    if isinstance(value, bool | int | float | list | dict):
+        return value
+    try:
+        return float(text)  # YAML takes 1e6 for text
+    except ValueError:
         return text
 
 

@@ -7,7 +7,7 @@ import sys
 from rltrain.cli.options import describe_options, parse_overrides
 from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_config_class, agent_specs
+from rltrain.registry import agent_config_class, agent_spec, agent_specs
 
 USAGE = """usage: rltrain train ALGO ENV [options]
        rltrain train --config FILE [options]
@@ -24,22 +24,30 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
   --debug                                     Show a traceback instead of a line when something fails.
 """
 
+FLAGS = ("json", "no_progress")
+TEXTS = ("config", "algo", "env", "env.id", "device", "run_dir", "init_from")
+
 
 def main(arguments: list[str]) -> int:
     """Trains; prints where everything is."""
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_help(arguments))
         return 0
-    positional, options = parse_overrides(arguments, flags=("json", "no-progress", "no_progress"))
-    as_json = bool(options.pop("json", False))
+    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS)
+    as_json = options.pop("json", False)
     progress = not options.pop("no_progress", False)
+    file = options.pop("config", None)
+    if file is True:
+        raise ConfigError("'--config' needs a value.", "Name a YAML file.")
     settings = canonical(options)
-    if "config" in settings:
-        settings = merge(canonical(load_config(str(settings.pop("config")))), settings)
+    if file is not None:
+        settings = merge(canonical(load_config(file)), settings)
     algo = positional.pop(0) if positional else settings.get("algo")
     env_id = positional.pop(0) if positional else settings.get("env", {}).get("id")
     if positional:
         raise ConfigError(f"'{positional[0]}' is too much.", "Usage: rltrain train ALGO ENV [options].")
+    if algo is not None:
+        agent_spec(str(algo))
     if algo is None or env_id is None:
         missing = "an agent and an environment" if algo is None else "an environment"
         raise ConfigError(

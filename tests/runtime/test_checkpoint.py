@@ -82,7 +82,7 @@ def test_it_holds_four_files_and_no_pickle(tmp_path: Path) -> None:
     path = save(tmp_path)
     assert sorted(p.name for p in path.iterdir()) == sorted([POLICY, TRAINING, STATE, MANIFEST])
     for file in path.iterdir():
-        with pytest.raises(ValueError, match="opcode|pickle|exhausted|expected|invalid"), file.open("rb") as data:
+        with pytest.raises(ValueError, match=r"opcode|pickle|exhausted|expected|invalid"), file.open("rb") as data:
             list(pickletools.genops(data))
 
 

@@ -1,0 +1,275 @@
+"""A configuration: where it comes from, and what is refused before anything is made."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rltrain.agents.ppo.config import PPOConfig
+from rltrain.config import (
+    TrainConfig,
+    build_config,
+    canonical,
+    load_config,
+    merge,
+    to_yaml,
+    tuned_defaults,
+    validate,
+)
+from rltrain.errors import ConfigError
+from rltrain.registry import agent_config_class, agent_specs, env_specs
+
+ENV = "rltrain/CartPole-v1"
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def build(**overrides: Any) -> TrainConfig:
+    return build_config("ppo", ENV, overrides)[0]
+
+
+def error_of(**overrides: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        build(**overrides)
+    return caught.value
+
+
+# Where values come from
+
+
+def test_the_tuned_file_lies_over_the_defaults_and_is_named() -> None:
+    tuned = yaml.safe_load((CONFIGS / "ppo" / "CartPole-v1.yaml").read_text())
+    config, source = build_config("ppo", ENV)
+    assert source == "ppo/CartPole-v1.yaml"
+    assert tuned["num_envs"] == config.num_envs != TrainConfig.model_fields["num_envs"].default
+    assert isinstance(config.agent, PPOConfig)
+    assert tuned["agent"]["n_steps"] == config.agent.n_steps != PPOConfig().n_steps
+    assert config.agent.vf_coef == PPOConfig().vf_coef
+
+
+def test_overrides_lie_over_the_tuned_file_key_by_key() -> None:
+    tuned, config = build().agent, build(agent={"n_steps": 7, "policy_kwargs": {"log_std_init": -1}}, num_envs=3)
+    assert config.num_envs == 3
+    changed = {"n_steps": 7, "policy_kwargs": {**tuned.model_dump()["policy_kwargs"], "log_std_init": -1.0}}
+    assert config.agent.model_dump() == tuned.model_dump() | changed
+
+
+def test_a_tuned_file_is_looked_up_by_id_then_name_then_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rltrain.config.files", lambda _: tmp_path)
+    (tmp_path / "ppo").mkdir()
+    assert tuned_defaults("ppo", "space/Name-v0") == ({}, "the agent's own defaults")
+    for number, name in enumerate(("default", "Name-v0", "space-Name-v0")):
+        (tmp_path / "ppo" / f"{name}.yaml").write_text(f"n_envs: {number}")
+        assert tuned_defaults("ppo", "space/Name-v0") == ({"num_envs": number}, f"ppo/{name}.yaml")
+
+
+def test_merging_goes_into_mappings_and_replaces_everything_else() -> None:
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1, 2], "f": 3}
+    over = {"a": {"c": {"d": 5, "g": 6}}, "e": [9], "f": {"h": 1}}
+    assert merge(base, over) == {"a": {"b": 1, "c": {"d": 5, "g": 6}}, "e": [9], "f": {"h": 1}}
+    assert merge(over, base)["f"] == 3
+    assert base["a"] == {"b": 1, "c": {"d": 2}}  # untouched
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_every_shipped_file_fits_an_agent_and_an_environment(file: Path) -> None:
+    algo = file.parent.name
+    data = load_config(file)
+    assert algo in agent_specs()
+    names = [id for id in env_specs() if file.stem in (id.replace("/", "-"), id.split("/")[-1])]
+    assert names or file.stem == "default"
+    config, source = build_config(algo, (names or [ENV])[0])
+    assert file.stem == "default" or source == f"{algo}/{file.name}"
+    whole = build_config(algo, (names or [ENV])[0], data)[0]
+    assert file.stem == "default" or whole == config
+    known = agent_config_class(algo)().model_dump()
+    for key, value in data.get("agent", {}).items():
+        assert known[key] != value, f"{key} is {value} by default: leave it out"
+
+
+# RL Zoo's spellings
+
+
+def test_aliases() -> None:
+    config = build(n_envs=5, n_timesteps=500)
+    assert (config.num_envs, config.total_timesteps) == (5, 500)
+    assert "n_envs" in error_of(n_envs=5, num_envs=5).cause
+    assert canonical({"env": ENV}) == {"env": {"id": ENV}}
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_normalize_stands_for_both_normalizers(on: bool) -> None:
+    agent = build(normalize=on).agent
+    assert isinstance(agent, PPOConfig)
+    assert (agent.normalize_obs, agent.normalize_reward) == (on, on)
+    agent = build(normalize=on, agent={"normalize_reward": not on, "n_epochs": 3}).agent
+    assert isinstance(agent, PPOConfig)
+    assert (agent.normalize_obs, agent.normalize_reward, agent.n_epochs) == (on, not on, 3)
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"])
+def test_policy_is_accepted_and_says_nothing_new(policy: str) -> None:
+    assert build(policy=policy) == build()
+    assert "RnnPolicy" in error_of(policy="RnnPolicy").cause
+
+
+def test_activations_and_widths_as_in_rl_zoo() -> None:
+    agent = build(agent={"policy_kwargs": {"net_arch": [32, 16], "activation_fn": "nn.LeakyReLU"}}).agent
+    assert isinstance(agent, PPOConfig)
+    assert agent.policy_kwargs.net_arch.pi == agent.policy_kwargs.net_arch.vf == [32, 16]
+    assert agent.policy_kwargs.activation_fn == "leaky_relu"
+
+
+# Back from its file
+
+
+def test_a_written_configuration_reads_back_as_it_was(tmp_path: Path) -> None:
+    config = build(
+        agent={
+            "learning_rate": "lin_0.001",
+            "clip_range_vf": 0.1,
+            "target_kl": 0.01,
+            "policy_kwargs": {"net_arch": []},
+        },
+        env={"kwargs": {"gravity": 1.6, "text": "1e3", "none": None}},
+        seed=2**63 - 1,
+        stop_at_reward=-0.1,
+        run_dir="on",
+        init_from="2024-01-01",
+    )
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    data = load_config(file)
+    assert build_config("ppo", ENV, data)[0] == config
+    assert build_config(data["algo"], data["env"]["id"], data)[0] == config
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    {
+        "num_envs": [0, -1, 1.5, "abc", 2**31, None, True],
+        "total_timesteps": [0, -5, 1.5, "abc", math.inf, 2**63, None, True],
+        "seed": [-1, 0.5, 2**63, "x", None, True],
+        "eval_freq": [-1, True],
+        "n_eval_episodes": [-1, 2.5],
+        "save_freq": [-1],
+        "keep_checkpoints": [0],
+        "video_freq": [-1],
+        "log_interval": [0],
+        "stats_window_size": [0],
+        "stop_at_reward": ["abc", math.nan, math.inf, True],
+        "device": [None, True],
+        "run_dir": [None, False],
+        "agent.learning_rate": [0, -1, "abc", math.nan, math.inf, "lin_", "lin_-1", "lin_nan", None, True, [1]],
+        "agent.n_steps": [0, -1, 1.5, "ten", True],
+        "agent.batch_size": [0, -64, 0.5],
+        "agent.n_epochs": [0, -1],
+        "agent.gamma": [1.5, -1, math.nan, "abc", True],
+        "agent.gae_lambda": [2, -0.1, math.nan],
+        "agent.clip_range": [0, -0.1, math.nan, math.inf],
+        "agent.clip_range_vf": [0, -0.1, math.nan],
+        "agent.normalize_advantage": ["maybe", 3],
+        "agent.ent_coef": [-0.1, math.nan, math.inf],
+        "agent.vf_coef": [-0.5, math.nan],
+        "agent.max_grad_norm": [0, -1, math.nan],
+        "agent.target_kl": [0, -1, math.nan],
+        "agent.policy_kwargs.net_arch": [[0], [-3], ["x"], 64, None, {"pi": [64]}, [[64]]],
+        "agent.policy_kwargs.activation_fn": ["softmax", None],
+        "agent.policy_kwargs.log_std_init": [math.nan, "low"],
+        "agent.policy_kwargs": [None, 3, "x"],
+        "agent": [None, 3, "x", [1]],
+        "env.kwargs": [None, 3, [1], {"device": "cpu"}, {"dtype": "float64"}, {"num_envs": 2}],
+    }.items(),
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_values_out_of_range(option: str, values: list[Any]) -> None:
+    for value in values:
+        overrides: Any = value
+        for part in reversed(option.split(".")):
+            overrides = {part: overrides}
+        error = error_of(**overrides)
+        assert option in error.cause, value
+        assert "\n" not in error.cause + error.fix
+        assert error.fix
+
+
+def test_each_limit_is_where_it_should_be() -> None:
+    build(num_envs=1, total_timesteps=1, seed=0, eval_freq=0, n_eval_episodes=0, save_freq=0, keep_checkpoints=1)
+    build(agent={"gamma": 1, "gae_lambda": 0, "batch_size": 1, "n_epochs": 1, "ent_coef": 0, "target_kl": None})
+    build(agent={"gamma": 0, "gae_lambda": 1, "learning_rate": "1e-9", "policy_kwargs": {"net_arch": []}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause", "fix"),
+    [
+        ({"total_timestep": 5}, "'total_timestep'", "'total_timesteps'"),
+        ({"agent": {"lerning_rate": 5}}, "'agent.lerning_rate'", "'learning_rate'"),
+        ({"agent": {"policy_kwargs": {"net_arhc": 5}}}, "'agent.policy_kwargs.net_arhc'", "'net_arch'"),
+        ({"agent": {"policy_kwargs": {"net_arch": {"pi": [8], "vd": [8]}}}}, "net_arch.vd'", "pi, vf"),
+        ({"env": {"kwarg": {}}}, "'env.kwarg'", "'kwargs'"),
+        ({"env": {"gravity": 3}}, "'env.gravity'", "id, kwargs"),
+        ({"learning_rate": 5}, "'learning_rate'", "'agent.learning_rate'"),  # as in SB3, in the wrong place here
+        ({"gamma": 5}, "'gamma'", "'agent.gamma'"),
+        ({"frame_stack": 4}, "'frame_stack'", "--help"),
+        ({"agent": {"": 4}}, "'agent.'", "--help"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(overrides: dict[str, Any], cause: str, fix: str) -> None:
+    error = error_of(**overrides)
+    assert cause in error.cause
+    assert fix in error.fix
+
+
+def test_unknown_names() -> None:
+    for algo, env, fix in (
+        ("pop", ENV, "'ppo'"),
+        ("ppo", "rltrain/Cartpole-v1", f"'{ENV}'"),
+        ("ppo", "rltrain/CartPol-v1", f"'{ENV}'"),
+        ("ppo", "CartPole-v1", f"'{ENV}'"),
+        ("ppo", "Nothing-v3", "rltrain envs"),
+        ("xyzzy", ENV, "rltrain agents"),
+        ("ppo", "no_such_module:Env-v0", "installed"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            build_config(algo, env)
+        assert fix in caught.value.fix
+
+
+def test_a_missing_option_is_named() -> None:
+    with pytest.raises(ConfigError, match="'env' is missing"):
+        validate(TrainConfig, {"algo": "ppo", "agent": PPOConfig()})
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (None, "No such file"),
+        (b"\x80\x00\xff", "not text"),
+        (b"a: [1", "line 1"),
+        (b"num_envs: 3\n\tx: 4", "line 2"),
+        (b"- 1\n- 2", "holds no settings"),
+        (b"", "holds no settings"),
+        (b"text", "holds no settings"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes | None, cause: str) -> None:
+    file = tmp_path / "my config.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=cause) as caught:
+        load_config(file)
+    assert str(file) in caught.value.cause
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="directory"):
+        load_config(tmp_path)
