@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from rltrain.agent import Agent
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
 from rltrain.env import TensorEnv
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
 from rltrain.plotting import plot_runs
-from rltrain.policy import restore_policy
+from rltrain.policy import pick_device, restore_policy
 from rltrain.registry import agent_class, env_spec, make_vec
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
@@ -76,6 +77,7 @@ def train(
     """
     if "env_kwargs" in overrides:
         overrides["env"] = {"kwargs": overrides.pop("env_kwargs")}
+    overrides = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
     known = isinstance(env, str)
     env_id = env if isinstance(env, str) else env.__name__
     config, _ = build_config(algo, env_id, overrides, known_env=known)
@@ -84,6 +86,11 @@ def train(
 
 def start(config: TrainConfig, *, env_class: type[TensorEnv] | None = None, progress: bool = True) -> RunResult:
     """Starts a new run from a configuration; see :func:`train`."""
+    with _threads(config.num_threads):
+        return _start(config, env_class, progress)
+
+
+def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: bool) -> RunResult:
     job = _Job.build(config, env_class)
     if config.init_from is not None:
         _init_from(job, config.init_from)
@@ -94,6 +101,7 @@ def start(config: TrainConfig, *, env_class: type[TensorEnv] | None = None, prog
             "mode": job.mode,
             "seed": config.seed,
             "total_timesteps": config.total_timesteps,
+            "stop_at_reward": config.stop_at_reward,
             "exact_resume": job.env.exact_resume,
             **job.spaces,
         },
@@ -120,11 +128,23 @@ def resume(
 
     Raises:
         CheckpointError: There is nothing to continue from, or it does not fit.
-        ConfigError: The run has already been trained for ``total_timesteps``.
+        ConfigError: The run is over, or has already been trained for ``total_timesteps``.
         RunError: Another process holds the run, or the run failed.
     """
     folder, named = RunFolder.open(run)
     config = folder.config()
+    with _threads(config.num_threads):
+        return _resume(folder, named, config, total_timesteps, env, progress)
+
+
+def _resume(
+    folder: RunFolder,
+    named: Path | None,
+    config: TrainConfig,
+    total_timesteps: int | None,
+    env: type[TensorEnv] | None,
+    progress: bool,
+) -> RunResult:
     metadata = folder.metadata()
     folder.lock()
     try:
@@ -132,14 +152,18 @@ def resume(
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
         step = step_of(checkpoint)
-        total = int(metadata["total_timesteps"]) if total_timesteps is None else total_timesteps
-        if total <= step:
+        if total_timesteps is None:
+            total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
+            over = metadata.get("status") == "completed" and step >= metadata["steps"]
+        else:
+            total, stop_at_reward = total_timesteps, None
+            over = total <= step
+        if over:
             raise ConfigError(
                 f"'{folder.path}' has already been trained for {step:,} steps.",
                 f"Give --total-timesteps more than {step} to train on.",
             )
-        if total_timesteps is not None:
-            config = config.model_copy(update={"stop_at_reward": None})
+        config = config.model_copy(update={"stop_at_reward": stop_at_reward})
         if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
             warnings.warn(
                 f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0 beyond.", stacklevel=2
@@ -158,7 +182,11 @@ def resume(
         remove_unfinished(folder.checkpoints)
         set_aside([path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step])
         folder.update_metadata(
-            {"total_timesteps": total, "resumed_at": [*metadata.get("resumed_at", []), step]},
+            {
+                "total_timesteps": total,
+                "stop_at_reward": stop_at_reward,
+                "resumed_at": [*metadata.get("resumed_at", []), step],
+            }
         )
     except BaseException:
         folder.release()
@@ -166,26 +194,15 @@ def resume(
     return _run(job, folder, total, checkpoint, progress)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Gives torch a number of threads, and back what it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"There is no device '{name}'.", "Use auto, cpu, cuda or cuda:N.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"The device '{name}' is not supported.", "Use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"The device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices.",
-            "Use --device auto or cpu, or install a torch build for your GPU.",
-        )
-    return device
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -234,7 +251,9 @@ class _Job:
 
 def _init_from(job: _Job, run: str) -> None:
     folder, named = RunFolder.open(run)
-    checkpoint, _ = folder.checkpoint(named or "latest")
+    checkpoint, faults = folder.checkpoint(named or "latest")
+    for fault in faults:
+        warnings.warn(fault, stacklevel=2)
     metadata = folder.metadata()
     for name, space in job.spaces.items():
         if metadata[name] != space:
@@ -251,28 +270,28 @@ def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, prog
     with ExitStack() as stack, Interrupt() as interrupted:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running"})
-        trainer = Trainer(
-            config,
-            job.agent,
-            job.env,
-            make_env=job.make_env,
-            folder=folder,
-            total_timesteps=total,
-            interrupted=interrupted,
-        )
-        if checkpoint is not None:
-            trainer.load(checkpoint)
-        step = None if checkpoint is None else trainer.global_step
-        trainer.trackers += [
-            TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
-            CsvTracker(folder.path, resume_step=step),
-        ]
-        if progress:
-            title = f"{config.algo} on {config.env.id}, seed {config.seed}"
-            trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
-        for tracker in trainer.trackers:
-            stack.callback(tracker.close)
         try:
+            trainer = Trainer(
+                config,
+                job.agent,
+                job.env,
+                make_env=job.make_env,
+                folder=folder,
+                total_timesteps=total,
+                interrupted=interrupted,
+            )
+            if checkpoint is not None:
+                trainer.load(checkpoint)
+            step = None if checkpoint is None else trainer.global_step
+            trainer.trackers += [
+                TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
+                CsvTracker(folder.path, resume_step=step),
+            ]
+            if progress:
+                title = f"{config.algo} on {config.env.id}, seed {config.seed}"
+                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+            for tracker in trainer.trackers:
+                stack.callback(tracker.close)
             stopped_by = trainer.run()
             evaluation = None
             if stopped_by != "interrupted" and config.n_eval_episodes:
@@ -280,9 +299,9 @@ def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, prog
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
-        for tracker in trainer.trackers:
-            tracker.finish(trainer.latest)
         status = "interrupted" if stopped_by == "interrupted" else "completed"
+        for tracker in trainer.trackers:  # a run that goes on later has no final metrics yet
+            tracker.finish(trainer.latest if status == "completed" else {})
         outcome: dict[str, Any] = {
             "steps": trainer.global_step,
             "seconds": trainer.seconds,
@@ -293,5 +312,8 @@ def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, prog
     picture = None
     if status == "completed":
         threshold = env_spec(config.env.id).reward_threshold if isinstance(job.env_source, str) else None
-        picture = plot_runs([folder.path], None, threshold=threshold)
+        try:
+            picture = plot_runs([folder.path], None, threshold=threshold)
+        except RLTrainError as error:
+            warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
     return RunResult(folder.path, **outcome, signal=interrupted.signal, evaluation=evaluation, picture=picture)

@@ -13,10 +13,10 @@ from torch import Tensor
 from rltrain.agent import Agent
 from rltrain.checkpoint import load_policy, step_of
 from rltrain.config import TrainConfig
-from rltrain.env import TensorEnv
+from rltrain.env import Observation, TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
-from rltrain.record import record_episode, write_video
+from rltrain.record import check_video_path, record_episode, write_video
 from rltrain.registry import agent_class, make_vec
 from rltrain.rng import derive_seed
 from rltrain.runs import RunFolder
@@ -77,8 +77,12 @@ class Policy:
             none; and the recurrent state (None for agents without memory).
 
         Raises:
-            ValueError: The shape of ``obs`` is not that of the observation space.
+            ValueError: The shape of ``obs`` is not that of the observation space, or a part of it is missing.
         """
+        if isinstance(self.observation_space, spaces.Dict):
+            lost = [name for name in self.observation_space.spaces if not isinstance(obs, dict) or name not in obs]
+            if lost:
+                raise ValueError(f"obs must be a dict with '{lost[0]}'")
         as_tensor = any(isinstance(x, Tensor) for x in (obs.values() if isinstance(obs, dict) else (obs,)))
         batch = (
             {name: self._batch(obs[name], space, name) for name, space in self.observation_space.spaces.items()}
@@ -134,13 +138,20 @@ class Policy:
         return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
 
     def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0) -> int:
-        """Writes a GIF or MP4 of one episode and returns its number of steps."""
+        """Writes a GIF or MP4 of one episode and returns its number of steps.
+
+        Raises:
+            ConfigError: The path ends otherwise, or cannot be written.
+        """
+        check_video_path(Path(out))
         env = self.make_vec(1)
-        frames = record_episode(
-            env, lambda obs: self.agent.predict(obs, deterministic=deterministic).action, seed=derive_seed(seed, "film")
-        )
+
+        def choose(obs: Observation) -> Tensor:
+            return self.agent.predict(obs, deterministic=deterministic).action
+
+        frames = record_episode(env, choose, seed=derive_seed(seed, "film"))
         write_video(Path(out), frames, env.env.render_fps)
-        return Path(out)
+        return len(frames) - 1
 
 
 def load(
@@ -155,13 +166,14 @@ def load(
     Args:
         run: A run folder, or a checkpoint directory in it.
         checkpoint: ``latest``, ``best``, or a step.
-        device: Where it acts.
+        device: Where it acts: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
         env: The class it was trained in, where that was not a registered id.
 
     Raises:
         CheckpointError: There is no such run or checkpoint, or it is damaged.
-        ConfigError: Its configuration does not fit this version.
+        ConfigError: Its configuration does not fit this version, or there is no such device.
     """
+    where = pick_device(device)
     folder, named = RunFolder.open(run)
     config = folder.config()
     path, warnings = folder.checkpoint(named or checkpoint)
@@ -169,10 +181,9 @@ def load(
     observation_space = from_json(metadata["observation_space"])
     action_space = from_json(metadata["action_space"])
     agent = agent_class(config.algo)(
-        observation_space, action_space, config.num_envs, config.agent, device=device, seed=config.seed
+        observation_space, action_space, config.num_envs, config.agent, device=where, seed=config.seed
     )
     restore_policy(agent, path)
-    where = torch.device(device)
     return Policy(agent, config, step_of(path), observation_space, action_space, where, env or config.env.id, warnings)
 
 
@@ -189,3 +200,25 @@ def restore_policy(agent: Agent, checkpoint: Path) -> None:
         raise CheckpointError(
             f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
         ) from error
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"The device '{name}' is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"The device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices.",
+            "Use --device auto or cpu, or install a torch build for your GPU.",
+        )
+    return device

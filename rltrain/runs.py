@@ -33,11 +33,12 @@ from rltrain.checkpoint import (
     step_of,
     write_atomically,
 )
-from rltrain.config import TrainConfig, load_config, to_yaml, validate
+from rltrain.config import TrainConfig, canonical, load_config, to_yaml, validate
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.registry import agent_config_class
 
-CONFIG, METADATA, LOCK = "config.yaml", "metadata.json", ".lock"
+CONFIG, METADATA, LOCK, BEST = "config.yaml", "metadata.json", ".lock", "best.json"
+RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")  # what every run must record of itself
 
 
 class RunFolder:
@@ -92,8 +93,8 @@ class RunFolder:
         """
         path = Path(path)
         checkpoint = None
-        if path.name.startswith(PREFIX) and path.parent.name == "checkpoints":
-            checkpoint, path = path, path.parent.parent
+        if path.name.startswith(PREFIX) and path.absolute().parent.name == "checkpoints":
+            checkpoint, path = path, path.absolute().parents[1]
         if not path.exists():
             raise CheckpointError(f"There is no run folder '{path}'.", "Runs are in 'runs/<environment>/<agent>_<k>'.")
         if not (path / CONFIG).is_file():
@@ -123,7 +124,10 @@ class RunFolder:
         Raises:
             ConfigError: It was changed into something that does not fit.
         """
-        data = load_config(self.path / CONFIG)
+        data = canonical(load_config(self.path / CONFIG))
+        env_id = str(data.get("env", {}).get("id"))
+        if ":" in env_id:  # which would import a module
+            raise ConfigError(f"'{self.path / CONFIG}' names code to run: '{env_id}'.", "Name the environment alone.")
         agent = validate(agent_config_class(str(data.get("algo"))), data.get("agent", {}), "agent.")
         return validate(TrainConfig, {**data, "agent": agent})
 
@@ -134,11 +138,15 @@ class RunFolder:
             CheckpointError: It cannot be read.
         """
         try:
-            return dict(json.loads((self.path / METADATA).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            data = dict(json.loads((self.path / METADATA).read_text(encoding="utf-8")))
+            lost = next((key for key in RECORDED if key not in data), None)
+            if lost is not None:
+                raise ValueError(f"'{lost}' is missing")
+        except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"'{self.path / METADATA}' cannot be read: {error}.", "The run folder is damaged."
             ) from error
+        return data
 
     def update_metadata(self, changes: Mapping[str, Any]) -> None:
         """Adds to what the run records of itself."""
@@ -148,14 +156,18 @@ class RunFolder:
     def best(self) -> dict[str, Any] | None:
         """``step`` and ``mean_reward`` of the checkpoint that evaluated best, if there is one."""
         try:
-            return dict(json.loads((self.checkpoints / "best.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            best = dict(json.loads((self.checkpoints / BEST).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
             return None
+        return best if "step" in best else None
 
-    def set_best(self, step: int, mean_reward: float) -> None:
-        """Names the best checkpoint."""
+    def set_best(self, step: int | None, mean_reward: float) -> None:
+        """Names the best checkpoint, or that there is none."""
+        if step is None:
+            (self.checkpoints / BEST).unlink(missing_ok=True)
+            return
         text = json.dumps({"step": step, "mean_reward": mean_reward, "checkpoint": step_name(step)}, indent=1)
-        write_atomically(self.checkpoints / "best.json", text)
+        write_atomically(self.checkpoints / BEST, text)
 
     def checkpoint(self, which: str | int | Path = "latest") -> tuple[Path, list[str]]:
         """A verified checkpoint.

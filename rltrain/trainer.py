@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from rltrain.agent import Agent
-from rltrain.checkpoint import load_policy, load_training, prune, save_checkpoint
+from rltrain.checkpoint import load_training, prune, save_checkpoint
 from rltrain.config import TrainConfig
-from rltrain.errors import RunError
+from rltrain.errors import CheckpointError, RunError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.policy import restore_policy
 from rltrain.record import record_episode, write_video
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.runs import RunFolder
@@ -84,8 +86,7 @@ class Trainer:
                 self.save()
             if self.due(self.config.video_freq):
                 self.film()
-        if self.saved_step != self.global_step:
-            self.save()
+        self.save()
         return reason
 
     def collect(self) -> None:
@@ -165,7 +166,9 @@ class Trainer:
         write_video(self.folder.videos / f"step_{self.global_step:012d}.mp4", frames, env.env.render_fps)
 
     def save(self) -> None:
-        """Writes a checkpoint with everything that has memory."""
+        """Writes a checkpoint with everything that has memory, unless this step has one."""
+        if self.saved_step == self.global_step:
+            return
         save_checkpoint(self.folder.checkpoints, self.global_step, self.agent.state_dict(), self.training_state())
         self.saved_step = self.global_step
         prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
@@ -190,13 +193,27 @@ class Trainer:
             "generators": global_state(),
         }
 
-    def load(self, checkpoint: Any) -> None:
-        """Continues from a checkpoint directory."""
-        self.agent.load_state_dict(load_policy(checkpoint))
+    def load(self, checkpoint: Path) -> None:
+        """Continues from a checkpoint directory.
+
+        Raises:
+            CheckpointError: It is of another kind of run.
+        """
+        restore_policy(self.agent, checkpoint)
         state = load_training(checkpoint)
+        try:
+            self.load_training_state(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
+            ) from error
+        self.saved_step = self.global_step
+        self.folder.set_best(self.best_step, self.best_mean_reward)
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
         for name, value in state["trainer"].items():
             setattr(self, name, value)
-        self.saved_step = self.global_step
         self.agent.load_training_state(state["agent"])
         if self.env.exact_resume:
             self.env.load_state_dict(state["env"])
