@@ -1,0 +1,162 @@
+"""The metrics of a run in TensorBoard: Scalars, Text and HParams."""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from rltrain.trackers import Tracker
+
+_CONFIG = "config"
+_FILES = "events.out.tfevents."
+
+
+class TensorBoardTracker(Tracker):
+    """Writes TensorBoard event files into the run's folder.
+
+    Scalars keep their tags. The configuration stands under Text, and flattened (``agent.learning_rate``) under
+    HParams, beside the last value of every scalar. Every call is on its way to the disk when it returns: a killed
+    process loses nothing.
+
+    After a resume TensorBoard shows one curve. Older event files lose what lies beyond the resumed step, because
+    TensorBoard's default reader does not heed purges; a purge goes before the new events all the same, for a
+    TensorBoard that had already read the old ones. At one step, the first value of a tag stands.
+
+    Args:
+        run_dir: The run's folder.
+        config: The whole configuration, as a nested dict of plain values.
+        resume_step: The step that the run continues from. None starts a new curve.
+    """
+
+    def __init__(self, run_dir: Path, config: Mapping[str, Any], *, resume_step: int | None = None) -> None:
+        self._step = resume_step or 0
+        self._last = {} if resume_step is None else _forget_after(run_dir, resume_step)  # tag -> step of its last point
+        self._writer = RecordWriter(_new_file(run_dir).open("xb", buffering=0))
+        self._closed = False
+        self._write(0, file_version="brain.Event:2")
+        # Readers purge from this step on; but the first START that TensorBoard meets in a run does nothing.
+        purge_step = 0 if resume_step is None else resume_step + 1
+        self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        self._write(0, summary=text_pb(_CONFIG, f"```yaml\n{text}```"))
+        self._write(0, summary=hparams_pb(flatten(config), trial_id=f"{run_dir.parent.name}/{run_dir.name}"))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds a point to each metric's curve."""
+        self._step = step
+        points = [
+            Summary.Value(tag=tag, simple_value=float(value))
+            for tag, value in metrics.items()
+            if self._last.get(tag) != step
+        ]
+        if points:
+            self._last.update(dict.fromkeys(metrics, step))
+            self._write(step, summary=Summary(value=points))
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Adds the final metrics that were never logged, and marks the run as successful."""
+        self.log(self._step, {tag: value for tag, value in metrics.items() if tag not in self._last})
+        self._end(STATUS_SUCCESS)
+
+    def close(self) -> None:
+        """Closes the file; a run that did not finish is marked as failed."""
+        self._end(STATUS_FAILURE)
+
+    def _end(self, status: int) -> None:
+        if not self._closed:
+            self._closed = True
+            self._write(self._step, summary=_session_end(status))
+            self._writer.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Hyperparameters by dotted name, in the types that HParams can show; those that are None are left out."""
+    flat: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (bool, int, float)) and math.isfinite(value):  # HParams breaks on NaN and infinity
+            flat[f"{prefix}{key}"] = value
+        elif value is not None:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _new_file(run_dir: Path) -> Path:
+    """An event file that comes after those in the folder, even where the clock was set back."""
+    last = max((int(file.name.removeprefix(_FILES).split(".")[0]) for file in _event_files(run_dir)), default=0)
+    return run_dir / f"{_FILES}{max(int(time.time()), last + 1):010d}.{socket.gethostname()}.{os.getpid()}"
+
+
+def _event_files(run_dir: Path) -> list[Path]:
+    return sorted(run_dir.glob(f"{_FILES}[0-9]*"))
+
+
+def _forget_after(run_dir: Path, step: int) -> dict[str, int]:
+    """Takes out of the event files what lies beyond a step, and what every session writes anew.
+
+    Returns:
+        The step of the last point of each tag.
+    """
+    last: dict[str, int] = {}
+    for file in _event_files(run_dir):
+        kept = bytearray()
+        for record, event in _records(file.read_bytes()):
+            tags = [value.tag for value in event.summary.value]
+            if event.step <= step and not any(tag == _CONFIG or tag.startswith("_hparams_/") for tag in tags):
+                kept += record
+                last.update(dict.fromkeys(tags, event.step))
+        temporary = file.with_name(f".{file.name.removeprefix(_FILES)}.tmp")  # a name that TensorBoard passes over
+        temporary.write_bytes(kept)
+        os.replace(temporary, file)
+    return last
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes, Event]]:
+    """The records of an event file, as they stand there and parsed, up to where it is torn or damaged.
+
+    A record is the length of its content (8 bytes, little-endian), a checksum (4), the content, a checksum (4).
+    """
+    start = 0
+    while start + 16 <= len(data):
+        end = start + 16 + struct.unpack_from("<Q", data, start)[0]
+        if end > len(data):
+            return
+        try:
+            event = Event.FromString(data[start + 12 : end - 4])
+        except DecodeError:
+            return
+        yield data[start:end], event
+        start = end
+
+
+def _session_end(status: int) -> Summary:
+    data = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=time.time()))
+    value = Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(data),
+        tensor=metadata.NULL_TENSOR,
+    )
+    return Summary(value=[value])
