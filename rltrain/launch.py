@@ -21,6 +21,7 @@ from rltrain.interrupt import Interrupt
 from rltrain.plotting import plot_runs
 from rltrain.policy import pick_device, restore_policy
 from rltrain.registry import agent_class, env_spec, make_vec
+from rltrain.rng import derive_seed, seed_global
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
 from rltrain.spaces import to_json
@@ -217,6 +218,7 @@ class _Job:
 
     @classmethod
     def build(cls, config: TrainConfig, env_class: type[TensorEnv] | None) -> _Job:
+        seed_global(derive_seed(config.seed, "global"))
         device = pick_device(config.device)
         source = env_class or config.env.id
         env = make_vec(source, config.num_envs, device=device, **config.env.kwargs)

@@ -16,7 +16,7 @@ from rltrain.config import TrainConfig
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
-from rltrain.record import check_video_path, record_episode, write_video
+from rltrain.record import check_suffix, record_episode, write_video
 from rltrain.registry import agent_class, make_vec
 from rltrain.rng import derive_seed
 from rltrain.runs import RunFolder
@@ -143,7 +143,7 @@ class Policy:
         Raises:
             ConfigError: The path ends otherwise, or cannot be written.
         """
-        check_video_path(Path(out))
+        check_suffix(Path(out))
         env = self.make_vec(1)
 
         def choose(obs: Observation) -> Tensor:

@@ -1,14 +1,19 @@
-"""Films: an episode as frames, frames as GIF or MP4."""
+"""Episodes as pictures, and pictures as GIF and MP4 files."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from rltrain.env import Observation
@@ -17,111 +22,209 @@ from rltrain.rng import derive_seed, make_generator
 from rltrain.spaces import random_actions
 from rltrain.vec import TensorVecEnv
 
-MAX_FRAMES = 2_000  # of a film of an environment without a time limit
-GIF_FRAMES = 250  # a GIF shows at most this many; more are thinned out, at the same speed
+Frame: TypeAlias = Tensor | NDArray[np.uint8]
+"""A picture (H, W, 3) uint8."""
+
+MAX_STEPS = 2_000
+"""Where a film ends if neither the episode nor a time limit ends it."""
+
+_MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it down
 
 
 @torch.no_grad()
-def record_episode(vec: TensorVecEnv, choose_action: Callable[[Observation], Tensor], *, seed: int) -> list[Tensor]:
-    """The frames of one episode, from its first state to its last.
+def record_episode(
+    vec: TensorVecEnv[Any],
+    choose_action: Callable[[Observation], Tensor],
+    *,
+    seed: int,
+    max_steps: int | None = None,
+) -> list[Tensor]:
+    """Plays one episode and draws every state of it, the first and the last included.
 
-    Steps the environment itself, not the vectorised one, whose automatic reset would hide the last state.
+    It steps the environment itself: the vectorised one, which is left alone, resets in the step that ends an
+    episode, so that its last state could not be drawn.
 
     Args:
-        vec: Which environment, and its time limit; not stepped.
-        choose_action: Actions (1, *A) for observations (1, *O).
-        seed: Of the environment.
+        vec: Which environment, and its time limit.
+        choose_action: The action (1, *A) for an observation (1, *O).
+        seed: Seed of the episode.
+        max_steps: Where to stop even though the episode goes on.
 
     Returns:
         Frames (H, W, 3) uint8, one more than the episode has steps.
+
+    Raises:
+        ConfigError: The environment cannot be drawn.
     """
     env = vec.env
     rng = make_generator(vec.device, derive_seed(seed, "env"))
     state = env.reset(1, rng)
-    frames = [env.render(state, 0)]
-    for _ in range(vec.max_episode_steps or MAX_FRAMES):
+    frames = [env.render(state)]
+    for _ in range(min((n for n in (max_steps, vec.max_episode_steps) if n is not None), default=MAX_STEPS)):
         state, _, terminated = env.step(state, choose_action(env.full_observe(state)), rng)
-        frames.append(env.render(state, 0))
-        if bool(terminated):
+        frames.append(env.render(state))
+        if terminated.item():
             break
     return frames
 
 
-def film_random(vec: TensorVecEnv, out: Path, *, seed: int) -> int:
-    """Films an episode of random actions and returns its number of steps."""
-    check_video_path(out)
+def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
+    """Writes one episode of random actions to a GIF or MP4.
+
+    Returns:
+        The number of steps in it.
+
+    Raises:
+        ConfigError: The environment cannot be drawn, or the file cannot be written.
+    """
+    check_suffix(path)
     rng = make_generator(vec.device, derive_seed(seed, "actions"))
 
-    def choose(obs: Observation) -> Tensor:
+    def choose_action(obs: Observation) -> Tensor:
         if isinstance(obs, dict) and "action_mask" in obs:
-            return (torch.rand(obs["action_mask"].shape, generator=rng) * obs["action_mask"]).argmax(-1)
+            mask = obs["action_mask"]
+            return (torch.rand(mask.shape, generator=rng, device=vec.device) * mask).argmax(-1)
         return random_actions(vec.single_action_space, 1, vec.device, rng)
 
-    frames = record_episode(vec, choose, seed=seed)
-    write_video(out, frames, vec.env.render_fps)
+    frames = record_episode(vec, choose_action, seed=seed)
+    write_video(path, frames, vec.env.render_fps)
     return len(frames) - 1
 
 
-def check_video_path(path: Path) -> None:
-    """Refuses what :func:`write_video` could not write, before anything is played.
+def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:
+    """Writes frames to a GIF or an MP4, as the ending of the name says.
 
     Raises:
-        ConfigError: The ending is neither .gif nor .mp4, or there is no such folder.
+        ConfigError: The name ends otherwise, or the file cannot be written.
     """
-    if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ConfigError(f"'{path}' is no film: it ends neither in .gif nor in .mp4.", "Name it film.gif or film.mp4.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"There is no folder '{path.parent}' to write '{path.name}' into.", "Make it first.")
+    writers = {".gif": write_gif, ".mp4": write_mp4}
+    writers[check_suffix(path)](path, frames, fps)
 
 
-def write_video(path: Path, frames: Sequence[Tensor | np.ndarray], fps: int) -> None:
-    """Writes frames (H, W, 3) uint8 as GIF or MP4, by the ending of the path.
+def write_gif(path: Path, frames: Iterable[Frame], fps: float) -> None:
+    """Writes an endlessly repeating GIF.
+
+    Above 30 frames per second some are left out, never the last. GIF counts time in hundredths of a second: delays
+    are rounded so that the whole keeps its length. Frames that look the same are stored once and shown longer.
+
+    Args:
+        path: The file; an existing one is replaced.
+        frames: Pictures (H, W, 3) uint8, all of one size.
+        fps: Frames per second.
 
     Raises:
-        ConfigError: The path cannot be written, or has another ending.
+        ConfigError: The file cannot be written.
     """
-    check_video_path(path)
-    arrays = [np.asarray(frame) for frame in frames]
     with _replacing(path) as temporary:
-        (write_gif if path.suffix.lower() == ".gif" else write_mp4)(temporary, arrays, fps)
+        pictures = list(_arrays(frames))
+        shown = [*range(0, len(pictures) - 1, math.ceil(fps / _MAX_GIF_FPS)), len(pictures) - 1]
+        times = [round(100 * index / fps) for index in (*shown, len(pictures))]  # hundredths of a second
+        palette = _palette([pictures[index] for index in shown])
+        first, *others = (
+            Image.fromarray(pictures[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in shown
+        )
+        first.save(
+            temporary,
+            save_all=True,
+            append_images=others,
+            duration=[10 * max(2, after - before) for before, after in pairwise(times)],
+            loop=0,
+            optimize=True,
+        )
 
 
-def write_gif(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
-    """Writes an endless GIF. Browsers show at most 50 frames a second, so more are thinned out."""
-    from PIL import Image
+def write_mp4(path: Path, frames: Iterable[Frame], fps: float) -> None:
+    """Writes an H.264 MP4 that browsers play; an odd width or height gets one more pixel at its end.
 
-    stride = max(1, -(-fps // 25), -(-len(frames) // GIF_FRAMES))
-    kept = [*frames[:-1:stride], frames[-1]]
-    images = [Image.fromarray(frame) for frame in kept]
-    # One palette for all: smaller, and colours do not flicker.
-    colours = Image.fromarray(np.concatenate([kept[i] for i in (0, len(kept) // 2, -1)])).quantize(128)
-    paletted = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
-    duration = round(1000 * stride / fps)
-    paletted[0].save(path, save_all=True, append_images=paletted[1:], duration=duration, loop=0, optimize=True)
+    Args:
+        path: The file; an existing one is replaced.
+        frames: Pictures (H, W, 3) uint8, all of one size.
+        fps: Frames per second.
+
+    Raises:
+        ConfigError: The file cannot be written, or there is no ffmpeg.
+    """
+    import imageio_ffmpeg
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ConfigError("There is no ffmpeg to write an MP4 with.", "Install ffmpeg, or write a .gif.") from error
+    with _replacing(path) as temporary:
+        writer = None
+        try:
+            for picture in _arrays(frames):
+                height, width, _ = picture.shape
+                even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                if writer is None:
+                    writer = imageio_ffmpeg.write_frames(
+                        str(temporary),
+                        (even.shape[1], even.shape[0]),
+                        fps=fps,
+                        quality=8,
+                        macro_block_size=1,  # any other makes ffmpeg stretch the picture
+                        ffmpeg_log_level="error",
+                        output_params=["-movflags", "+faststart"],
+                    )
+                    writer.send(None)
+                writer.send(np.ascontiguousarray(even))
+        finally:
+            if writer is not None:
+                writer.close()
+        if not temporary.stat().st_size:
+            raise OSError("ffmpeg wrote nothing")
 
 
-def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
-    """Writes H.264 in a form that every browser plays; sides are padded to even numbers, as it asks for."""
-    from imageio_ffmpeg import write_frames
+def check_suffix(path: Path) -> str:
+    """The ending of a film's name, ``.gif`` or ``.mp4``.
 
-    height, width = frames[0].shape[:2]
-    padding = ((0, height % 2), (0, width % 2), (0, 0))
-    size = (width + width % 2, height + height % 2)
-    writer = write_frames(str(path), size, fps=fps, macro_block_size=1, codec="libx264", pix_fmt_out="yuv420p")
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(np.pad(frame, padding, mode="edge")))
-    writer.close()
+    Raises:
+        ConfigError: It ends otherwise.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".mp4"):
+        raise ConfigError(f"'{path}' is neither a GIF nor an MP4.", "Give the file a name that ends in .gif or .mp4.")
+    return suffix
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well."""
-    temporary = path.with_name(f".writing-{path.name}")
+    """A temporary sibling that takes the place of ``path`` if all goes well, and goes away otherwise."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        temporary.touch()
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written: {error.strerror}.", "Choose another --out.") from error
+        reason = error.strerror or str(error).partition("\n")[0]
+        fix = "Name a file in a folder you may write to." if path.parent.is_dir() else "Make the folder first."
+        raise ConfigError(f"'{path}' cannot be written: {reason}.", fix) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:
+    """The frames as arrays, checked.
+
+    Raises:
+        ValueError: There are none, or one is not (H, W, 3) uint8 of the size of the first.
+    """
+    shape = None
+    for frame in frames:
+        array = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
+        shape = shape or array.shape
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape != (*shape[:2], 3):
+            raise ValueError(f"a frame is {array.dtype} {array.shape}, not uint8 (H, W, 3) of the size of the first")
+        yield array
+    if shape is None:
+        raise ValueError("there are no frames to write")
+
+
+def _palette(pictures: list[NDArray[np.uint8]], samples: int = 16) -> Image.Image:
+    """One palette for all pictures, so that colours do not flicker, from some of them.
+
+    By octree: on flat drawings it is off by a third of what Pillow's default, the median cut, is.
+    """
+    chosen = np.linspace(0, len(pictures) - 1, min(samples, len(pictures))).round().astype(int)
+    return Image.fromarray(np.concatenate([pictures[i] for i in chosen])).quantize(256, Image.Quantize.FASTOCTREE)

@@ -85,6 +85,7 @@ class TensorVecEnv(Generic[S]):
         self._never = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._rng: torch.Generator | None = None
         self._state: S | None = None
+        self._final_state: S | None = None  # what the last step led to, before any reset
 
     @property
     def state(self) -> S:
@@ -102,6 +103,7 @@ class TensorVecEnv(Generic[S]):
         """Starts every environment anew and returns the first observations (N, *O)."""
         self._rng = make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
+        self._final_state = None
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return self.env.full_observe(self._state)
@@ -121,6 +123,7 @@ class TensorVecEnv(Generic[S]):
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
 
+        self._final_state = state
         # A reset is drawn for every row and kept where an episode ended: shapes stay fixed, nothing waits,
         # and what row i draws does not depend on the other rows.
         self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
@@ -129,9 +132,15 @@ class TensorVecEnv(Generic[S]):
         obs = self.env.full_observe(self._state)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
 
-    def render(self, index: int = 0) -> Tensor:
-        """A picture (H, W, 3) uint8 of environment ``index``."""
-        return self.env.render(self.state, index)
+    def render(self, index: int = 0, *, before_reset: bool = False) -> Tensor:
+        """A picture (H, W, 3) uint8 of environment ``index``.
+
+        Args:
+            index: Which environment.
+            before_reset: The state that the last step led to, where an episode ended and a new one began.
+        """
+        state = self._final_state if before_reset else self.state
+        return self.env.render(self.state if state is None else state, index)
 
     def state_dict(self) -> dict[str, Any]:
         """States, episode statistics and the generator: all there is to continue bit for bit."""

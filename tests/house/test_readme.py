@@ -1,0 +1,107 @@
+"""The README's commands and snippets, run as a reader would run them."""
+
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.xdist_group("readme")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every shell command but those of make, comments and line continuations taken out."""
+    text = "".join(blocks("sh")).replace("\\\n", " ")
+    return [line.partition(" #")[0].strip() for line in text.splitlines() if not line.startswith("make ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all commands of the README have been run, in their order."""
+    place = tmp_path_factory.mktemp("reader")
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    for command in commands():
+        if command.startswith("rltrain"):
+            done = subprocess.run(shlex.split(command), cwd=place, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return place
+
+
+def test_the_first_lines_are_the_two_commands() -> None:
+    assert [line.split()[:2] for line in blocks("sh")[0].splitlines()] == [["make", "train"], ["make", "test"]]
+    assert README.index("make train") < 200
+
+
+def test_commands_leave_what_they_say(folder: Path) -> None:
+    run = folder / "runs" / "rltrain-CartPole-v1" / "ppo_1"
+    steps = sorted(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+    assert 20_000 <= steps[0] < 30_000 <= steps[-1]
+    assert (folder / "cartpole.gif").read_bytes()[:4] == b"GIF8"
+    assert (folder / "curve.png").read_bytes()[1:4] == b"PNG"
+    metadata = json.loads((run / "metadata.json").read_text())
+    assert metadata["status"] == "completed"
+    assert len(metadata["resumed_at"]) == 1
+
+
+def test_tensorboard_serves_the_curves(folder: Path) -> None:
+    (command,) = (command for command in commands() if command.startswith("tensorboard"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [str(BIN / "tensorboard"), *shlex.split(command)[1:], "--port", str(port), "--load_fast=false"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}/data/plugin/scalars/tags"
+    found: dict[str, dict[str, object]] = {}
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and "rltrain-CartPole-v1/ppo_1" not in found:
+            time.sleep(0.5)
+            try:
+                found = json.load(urllib.request.urlopen(url, timeout=5))
+            except OSError:
+                assert server.poll() is None, "tensorboard stopped"
+    finally:
+        server.terminate()
+        server.wait()
+    tags = found["rltrain-CartPole-v1/ppo_1"]
+    assert {"rollout/ep_rew_mean", "train/approx_kl", "train/grad_norm", "time/fps", "eval/mean_reward"} <= set(tags)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_snippets_run(number: int, folder: Path) -> None:
+    script = blocks("python")[number]
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_new_environment_is_about_twenty_lines_and_learns(folder: Path) -> None:
+    (script,) = (block for block in blocks("python") if "class WalkHome" in block)
+    body = script[script.index("@dataclass") : script.index("result =")]
+    assert sum(bool(line.strip()) for line in body.splitlines()) <= 22
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+    assert float(done.stdout.splitlines()[-1]) > -6.0  # at most 8 steps from home, 4 on average; at random about -25
+
+
+def test_files_and_folders_that_the_readme_names_exist() -> None:
+    for name in re.findall(r"`((?:rltrain|envs|agents|configs|benchmarks|tests)/[\w./-]*|[A-Z]+\.md)`", README):
+        assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / link).exists(), link
