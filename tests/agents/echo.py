@@ -1,0 +1,99 @@
+"""An environment with any spaces: it shows a number in whatever form, and checks the actions it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agents.ppo.agent import PPO
+from rltrain.agents.ppo.config import PPOConfig
+from rltrain.env import Observation, TensorEnv
+from rltrain.vec import TensorVecEnv
+
+
+@dataclass
+class EchoState:
+    phase: Tensor  # (N,) in [0, 1), drawn anew in every step
+
+
+class Echo(TensorEnv[EchoState]):
+    """The reward is the phase; one episode in ten ends with each step, and all after five."""
+
+    max_episode_steps = 5
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, **base: Any) -> None:
+        super().__init__(**base)
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def reset(self, n: int, rng: torch.Generator | None) -> EchoState:
+        return EchoState(torch.rand(n, generator=rng, device=self.device))
+
+    def step(self, state: EchoState, action: Tensor, rng: torch.Generator | None) -> tuple[EchoState, Tensor, Tensor]:
+        for row in action.numpy():
+            assert self.action_space.contains(np.asarray(row, self.action_space.dtype)), row
+        return self.reset(len(state.phase), rng), state.phase, state.phase > 0.9
+
+    def observe(self, state: EchoState) -> Observation:
+        return show(self.observation_space, state.phase)
+
+
+def show(space: spaces.Space, phase: Tensor) -> Any:
+    """The phase (N,) as observations of a space."""
+    if isinstance(space, spaces.Dict):
+        return {name: show(part, phase) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Discrete):
+        return (phase * int(space.n)).long() + int(space.start)
+    phase = phase.view(-1, *(1,) * len(space.shape)).expand(-1, *space.shape)
+    if isinstance(space, spaces.MultiDiscrete):
+        return (phase * torch.as_tensor(space.nvec)).long() + torch.as_tensor(space.start)
+    if isinstance(space, spaces.MultiBinary):
+        return (phase > 0.5).to(torch.int8)
+    if space.dtype == bool:
+        return phase > 0.5
+    return (phase * float(space.high.max())).to(getattr(torch, str(space.dtype)))
+
+
+VECTOR = spaces.Box(-1.0, 1.0, (4,))
+
+
+def make_agent(
+    observation_space: spaces.Space = VECTOR,
+    action_space: spaces.Space | None = None,
+    num_envs: int = 8,
+    seed: int = 0,
+    **config: Any,
+) -> PPO:
+    """A small PPO agent."""
+    defaults: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "policy_kwargs": {"net_arch": [16]}}
+    made = PPOConfig.model_validate({**defaults, **config})
+    return PPO(observation_space, action_space or spaces.Discrete(3), num_envs, made, seed=seed)
+
+
+def make_echo(agent: PPO) -> TensorVecEnv:
+    """The environment an agent was made for."""
+    return TensorVecEnv(Echo(agent.observation_space, agent.action_space), agent.num_envs)
+
+
+def collect(agent: PPO, vec: TensorVecEnv, obs: Observation, steps: int | None = None) -> Observation:
+    """Plays the steps of a rollout and returns the observation after the last."""
+    for _ in range(agent.horizon if steps is None else steps):
+        out = agent.act(obs)
+        step = vec.step(out.action)
+        agent.record(out, step)
+        obs = step.obs
+    return obs
+
+
+def train(agent: PPO, vec: TensorVecEnv, iterations: int, seed: int = 0) -> dict[str, Tensor]:
+    """Some iterations; the metrics of the last."""
+    obs, metrics = vec.reset(seed), {}
+    for _ in range(iterations):
+        obs = collect(agent, vec, obs)
+        metrics = agent.learn()
+    return metrics

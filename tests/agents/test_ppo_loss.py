@@ -1,0 +1,210 @@
+"""PPO's loss by hand, and one update against Stable-Baselines3's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from echo import make_agent
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger
+from torch import Tensor, nn
+
+from rltrain.agents.distributions import make_distribution
+from rltrain.agents.ppo.config import PPOConfig
+from rltrain.agents.ppo.loss import ppo_loss
+
+
+class Given(nn.Module):
+    """A policy that says what it was told to."""
+
+    def __init__(self, params: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.params, self.value = nn.Parameter(params), nn.Parameter(value)
+        self.distribution = make_distribution(spaces.Discrete(2))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.params, self.value
+
+
+# One row for each case of the clip at 0.2: above it with a good and a bad action, below it likewise, inside.
+RATIO = [1.5, 1.5, 0.5, 0.5, 1.1]
+ADVANTAGE = [2.0, -1.0, 2.0, -1.0, 3.0]
+CHOSEN = [0.6, 0.3, 0.5, 0.2, 0.9]  # probability of the action taken, now
+OLD_VALUE = [0.0, 0.0, 0.0, 1.0, 1.0]
+VALUE = [0.1, 0.5, -0.5, 1.0, 0.8]
+RETURNS = [1.0, 1.0, 1.0, 1.0, 0.0]
+
+
+def tiny() -> tuple[Given, dict[str, Any]]:
+    p = torch.tensor(CHOSEN)
+    policy = Given(torch.stack([(1 - p).log(), p.log()], 1), torch.tensor(VALUE))
+    batch = {
+        "obs": torch.zeros(5, 1),
+        "raw": torch.ones(5, dtype=torch.int64),
+        "log_prob": p.log() - torch.tensor(RATIO).log(),
+        "value": torch.tensor(OLD_VALUE),
+        "advantage": torch.tensor(ADVANTAGE),
+        "returns": torch.tensor(RETURNS),
+    }
+    return policy, batch
+
+
+def test_every_term_by_hand() -> None:
+    policy, batch = tiny()
+    config = PPOConfig(normalize_advantage=False, ent_coef=0.01, vf_coef=0.7)
+    loss, metrics = ppo_loss(policy, batch, config, 0.2, None)
+    # min(A r, A clip(r)): 2 * 1.2, -1 * 1.5, 2 * 0.5, -1 * 0.8, 3 * 1.1
+    policy_loss = -(2.4 - 1.5 + 1.0 - 0.8 + 3.3) / 5
+    value_loss = (0.9**2 + 0.5**2 + 1.5**2 + 0.0 + 0.8**2) / 5
+    entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in CHOSEN) / 5
+    kl = sum(r - 1 - math.log(r) for r in RATIO) / 5
+    wanted = {
+        "train/policy_gradient_loss": policy_loss,
+        "train/value_loss": value_loss,
+        "train/entropy_loss": -entropy,
+        "train/loss": policy_loss - 0.01 * entropy + 0.7 * value_loss,
+        "train/approx_kl": kl,
+        "train/clip_fraction": 4 / 5,
+    }
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(wanted, abs=1e-6)
+    assert loss.item() == pytest.approx(wanted["train/loss"], abs=1e-6)
+    assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_the_gradient_is_cut_where_the_clip_is_active() -> None:
+    policy, batch = tiny()
+    loss, _ = ppo_loss(policy, batch, PPOConfig(normalize_advantage=False, vf_coef=0.0), 0.2, None)
+    loss.backward()
+    # d/dlogit of -A r / 5 for the action taken is -A r (1 - p) / 5. Cut: too good above, too bad below.
+    wanted = [0.0, 1.0 * 1.5 * 0.7 / 5, -2.0 * 0.5 * 0.5 / 5, 0.0, -3.0 * 1.1 * 0.1 / 5]
+    assert policy.params.grad[:, 1].tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_value_is_clipped_about_the_old_one() -> None:
+    policy, batch = tiny()
+    loss, metrics = ppo_loss(policy, batch, PPOConfig(normalize_advantage=False, vf_coef=1.0), 0.2, 0.3)
+    # values 0.1, 0.5 -> 0.3, -0.5 -> -0.3, 1.0, 0.8
+    wanted = (0.9**2 + 0.7**2 + 1.3**2 + 0.0 + 0.8**2) / 5
+    assert metrics["train/value_loss"].item() == pytest.approx(wanted, abs=1e-6)
+    loss.backward()
+    assert policy.value.grad.tolist() == pytest.approx([-2 * 0.9 / 5, 0.0, 0.0, 0.0, 2 * 0.8 / 5], abs=1e-6)
+
+
+def test_advantages_are_normalized_in_the_minibatch() -> None:
+    policy, batch = tiny()
+    _, metrics = ppo_loss(policy, batch, PPOConfig(normalize_advantage=True), 0.2, None)
+    mean, std = np.mean(ADVANTAGE), np.std(ADVANTAGE, ddof=1)
+    scaled = [(a - mean) / (std + 1e-8) for a in ADVANTAGE]
+    terms = [min(a * r, a * min(max(r, 0.8), 1.2)) for a, r in zip(scaled, RATIO, strict=True)]
+    assert metrics["train/policy_gradient_loss"].item() == pytest.approx(-sum(terms) / 5, abs=1e-6)
+
+
+def test_one_row_is_not_normalized() -> None:
+    policy, batch = tiny()
+    single = Given(policy.params.data[:1], policy.value.data[:1])
+    rows = {name: x[:1] for name, x in batch.items()}
+    loss, metrics = ppo_loss(single, rows, PPOConfig(normalize_advantage=True), 0.2, None)
+    assert metrics["train/policy_gradient_loss"].item() == pytest.approx(-2.4, abs=1e-6)
+    assert loss.isfinite()
+
+
+class Nothing(gym.Env):
+    """Only its spaces are needed."""
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.observation_space = spaces.Box(-10.0, 10.0, (4,))
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        return np.zeros(4, np.float32), {}
+
+
+def in_their_names(policy: nn.Module) -> dict[str, Tensor]:
+    """A copy of our parameters under the names of Stable-Baselines3."""
+    parts = {
+        "pi": "mlp_extractor.policy_net.",
+        "vf": "mlp_extractor.value_net.",
+        "action_head": "action_net.",
+        "value_head": "value_net.",
+        "distribution": "",
+    }
+    names = {name: name.split(".", 1) for name in policy.state_dict()}
+    return {parts[names[name][0]] + names[name][1]: value.clone() for name, value in policy.state_dict().items()}
+
+
+@pytest.mark.parametrize("clip_range_vf", [None, 0.1])
+@pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))], ids=str)
+def test_one_update_equals_stable_baselines3(action_space: spaces.Space, clip_range_vf: float | None) -> None:
+    horizon, n = 16, 4
+    settings = {
+        "learning_rate": 1e-3,
+        "n_steps": horizon,
+        "batch_size": horizon * n,
+        "ent_coef": 0.02,
+        "vf_coef": 0.6,
+        "clip_range": 0.15,
+        "clip_range_vf": clip_range_vf,
+        "max_grad_norm": 0.4,
+    }
+    ours = make_agent(
+        spaces.Box(-10.0, 10.0, (4,)),
+        action_space,
+        num_envs=n,
+        n_epochs=1,
+        policy_kwargs={"net_arch": [64, 64], "log_std_init": -0.3},
+        **settings,
+    )
+    envs = stable_baselines3.common.vec_env.DummyVecEnv([lambda: Nothing(action_space)] * n)
+    theirs = stable_baselines3.PPO("MlpPolicy", envs, n_epochs=1, device="cpu", **settings)
+    theirs.set_logger(Logger(folder=None, output_formats=[]))
+    before = in_their_names(ours.policy)
+    theirs.policy.load_state_dict(before)
+
+    # A made-up rollout whose probabilities and values are off enough for both clips to be active.
+    rng = torch.Generator().manual_seed(0)
+    obs = torch.randn(horizon * n, 4, generator=rng)
+    with torch.no_grad():
+        params, value = ours.policy(obs)
+        raw = ours.distribution.sample(params, ours.distribution.noise((horizon * n,), params.device, rng))
+        log_prob, _ = ours.distribution.log_prob_entropy(params, raw)
+    log_prob = log_prob + 0.3 * torch.randn(log_prob.shape, generator=rng)
+    value = value + 0.3 * torch.randn(value.shape, generator=rng)
+    advantage = torch.randn(value.shape, generator=rng)
+    batch = {"obs": obs, "raw": raw, "log_prob": log_prob, "value": value, "advantage": advantage}
+    batch["returns"] = advantage + value
+
+    buffer = theirs.rollout_buffer
+    for name, x in (
+        ("observations", obs),
+        ("actions", raw),
+        ("values", value),
+        ("log_probs", log_prob),
+        ("advantages", advantage),
+        ("returns", batch["returns"]),
+    ):
+        stored = getattr(buffer, name)
+        stored[:] = x.numpy().reshape(stored.shape)
+    buffer.full = True
+    theirs.train()
+
+    ours.prepare = lambda: batch
+    metrics = ours.learn()
+    logged = theirs.logger.name_to_value
+    shared = ["policy_gradient_loss", "value_loss", "entropy_loss", "loss", "approx_kl", "clip_fraction", "clip_range"]
+    shared += ["learning_rate", "explained_variance"]
+    shared += ["clip_range_vf"] * (clip_range_vf is not None) + ["std"] * isinstance(action_space, spaces.Box)
+    for name in shared:
+        assert metrics[f"train/{name}"].item() == pytest.approx(float(logged[f"train/{name}"]), abs=1e-5), name
+    assert 0.1 < metrics["train/clip_fraction"] < 0.9
+    assert metrics["train/grad_norm"] > settings["max_grad_norm"]  # the clip of the gradient is active
+
+    after = in_their_names(ours.policy)
+    for name, value in theirs.policy.state_dict().items():
+        torch.testing.assert_close(after[name], value, rtol=0, atol=1e-5)
+        assert (after[name] - before[name]).abs().max() > 1e-4

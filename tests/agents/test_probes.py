@@ -1,0 +1,137 @@
+"""PPO learns what the probes have to teach, and the probes see what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from echo import make_agent
+from probes import (
+    ActionReward,
+    Autoreset,
+    Bandit,
+    ConstantReward,
+    DelayedReward,
+    ObservationReward,
+    Probe,
+    Target,
+)
+from torch import Tensor
+
+from rltrain.agents.ppo.agent import PPO
+from rltrain.vec import TensorVecEnv, VecStep
+
+N = 64
+BITS = torch.tensor([[0.0, 0.0], [1.0, 0.0]])  # observations at the start
+
+
+def trained(
+    env: type[Probe], iterations: int = 60, told: Callable[[VecStep], VecStep] = lambda step: step, **config: Any
+) -> PPO:
+    """An agent after training; ``told`` falsifies what it is told of a step."""
+    vec = TensorVecEnv(env(), N)
+    settings = {"learning_rate": "lin_0.01", "n_steps": 8, "batch_size": 256, "n_epochs": 4, "gamma": 0.8, **config}
+    agent = make_agent(vec.single_observation_space, vec.single_action_space, num_envs=N, **settings)
+    obs = vec.reset(0)
+    for iteration in range(iterations):
+        agent.progress_remaining = 1.0 - iteration / iterations
+        for _ in range(agent.horizon):
+            out = agent.act(obs)
+            step = vec.step(out.action)
+            agent.record(out, told(step))
+            obs = step.obs
+        agent.learn()
+    return agent
+
+
+@torch.no_grad()
+def value(agent: PPO, obs: Tensor) -> list[float]:
+    return agent.policy.value(obs).tolist()
+
+
+@torch.no_grad()
+def choice(agent: PPO, obs: Tensor) -> list[float]:
+    """Probabilities of action 1."""
+    return agent.policy.params(obs).softmax(-1)[:, 1].tolist()
+
+
+def truncated_as_terminated(step: VecStep) -> VecStep:
+    return step._replace(terminated=step.terminated | step.truncated, truncated=torch.zeros_like(step.truncated))
+
+
+def terminated_as_truncated(step: VecStep) -> VecStep:
+    return step._replace(truncated=step.terminated | step.truncated, terminated=torch.zeros_like(step.terminated))
+
+
+def final_as_first(step: VecStep) -> VecStep:
+    return step._replace(final_obs=step.obs)
+
+
+def test_constant_reward_is_worth_1_over_1_minus_gamma() -> None:
+    agent = trained(ConstantReward)
+    assert value(agent, torch.zeros(1, 2)) == pytest.approx([5.0], abs=0.15)
+
+
+def test_constant_reward_sees_truncation_treated_as_termination() -> None:
+    agent = trained(ConstantReward, told=truncated_as_terminated)
+    assert value(agent, torch.zeros(1, 2))[0] < 4.0
+
+
+def test_bandit_finds_the_better_arm() -> None:
+    agent = trained(Bandit, iterations=25)
+    assert min(choice(agent, BITS)) > 0.95
+    assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.1)
+
+
+def test_delayed_reward_reaches_the_action_that_earned_it() -> None:
+    agent = trained(DelayedReward)
+    assert choice(agent, BITS[:1])[0] > 0.95
+    along = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    assert value(agent, along) == pytest.approx([0.64, 0.8, 1.0], abs=0.06)
+
+
+def test_delayed_reward_sees_termination_treated_as_truncation() -> None:
+    agent = trained(DelayedReward, told=terminated_as_truncated)
+    assert value(agent, torch.tensor([[1.0, 2.0]]))[0] > 1.2
+
+
+def test_observation_reward_is_the_value() -> None:
+    agent = trained(ObservationReward, iterations=25)
+    assert value(agent, BITS) == pytest.approx([0.0, 1.0], abs=0.05)
+
+
+def test_action_reward_depends_on_what_is_seen() -> None:
+    agent = trained(ActionReward, iterations=30)
+    zero, one = choice(agent, BITS)
+    assert zero < 0.05
+    assert one > 0.95
+    assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.15)
+
+
+@pytest.mark.parametrize("squash", [False, True], ids=["clip", "squash"])
+def test_target_is_hit(squash: bool) -> None:
+    networks = {"net_arch": [16], "log_std_init": -0.7, "squash_output": squash}
+    agent = trained(Target, iterations=40, policy_kwargs=networks)
+    assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
+
+
+def test_autoreset_does_not_mix_final_and_first_observations() -> None:
+    agent = trained(Autoreset)
+    assert value(agent, BITS) == pytest.approx([4.0, 5.0], abs=0.2)
+
+
+def test_autoreset_sees_the_first_observation_in_place_of_the_final_one() -> None:
+    agent = trained(Autoreset, told=final_as_first)
+    assert value(agent, BITS) == pytest.approx([2.0, 3.0], abs=0.4)  # another game
+
+
+@pytest.mark.parametrize("reward", [False, True], ids=["obs", "obs+reward"])
+def test_normalized_agents_learn_too(reward: bool) -> None:
+    agent = trained(ActionReward, iterations=30, normalize_obs=True, normalize_reward=reward)
+    assert agent.predict(BITS).action.tolist() == [0, 1]
+    normalized = agent.obs_normalizer(BITS)
+    zero, one = choice(agent, normalized)
+    assert zero < 0.1
+    assert one > 0.9
