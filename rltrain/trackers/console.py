@@ -1,100 +1,163 @@
-"""Progress on the terminal: a live line, or plain lines where there is no terminal."""
+"""The progress of a run on the terminal."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
-from typing import TextIO
-
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TextIO
 
 from rltrain.trackers import Tracker
 
-LIVE_EVERY = 0.1  # s between two pictures on a terminal
-PLAIN_EVERY = 5.0  # s between two plain lines
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
-WORDS = {
-    "rollout/ep_rew_mean": "mean return",
-    "rollout/success_rate": "success rate",
-    "eval/mean_reward": "evaluation",
+SHOWN = {
+    "rollout/ep_rew_mean": ("mean reward", "{:.1f}"),
+    "rollout/success_rate": ("success", "{:.0%}"),
+    "eval/mean_reward": ("eval", "{:.1f}"),
 }
+"""The metrics that are shown, with their names and formats."""
+
+_REFRESH_PER_SECOND = 5  # at 1.4 ms each
+_LINE_EVERY = 5.0  # seconds between two plain lines
+_SPEED_WINDOW = 10.0  # seconds that steps/s is averaged over
 
 
 class ConsoleTracker(Tracker):
-    """Steps, speed, mean return and time left.
+    """A live display on a terminal or in a notebook; elsewhere a plain line every few seconds, and a last one.
+
+    A call of :meth:`log` notes the numbers; drawing is the business of a thread that rich keeps.
 
     Args:
-        total_timesteps: Environment steps the run goes to.
-        start_step: Environment steps done before, when the run was resumed.
-        title: What is being trained.
-        stream: Where to write; a terminal or notebook shows a live line, anything else plain lines.
+        total_timesteps: The step that the run ends at.
+        start_step: The step that it starts or resumes from.
+        title: What is being trained, for the first line.
+        stream: Where to write; ``sys.stderr`` when None.
     """
 
     def __init__(
         self, total_timesteps: int, *, start_step: int = 0, title: str = "", stream: TextIO | None = None
     ) -> None:
+        from rich.console import Console
+
         self._total = total_timesteps
-        self._start = start_step
-        self._started = time.perf_counter()
-        self._shown_at = float("-inf")
         self._step = start_step
-        self._latest: dict[str, float] = {}
-        self._console = Console(file=stream or sys.stderr)
-        self._live: Live | None = None
-        if self._console.is_terminal or self._console.is_jupyter:
-            columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[line]}"))
-            self._progress = Progress(*columns, console=self._console)
-            self._task = self._progress.add_task(title, total=total_timesteps, completed=start_step, line="")
-            self._live = Live(self._progress, console=self._console, auto_refresh=False)
+        self._title = title
+        self._values: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._speed = math.nan
+        self._marks = deque([(self._started, start_step)])  # (seconds, step) of the last _SPEED_WINDOW
+        console = Console(file=stream or sys.stderr, highlight=False)
+        self._stream = console.file
+        self._closed = False
+        self._line_at = self._started  # when the last plain line was written
+        self._line = ""
+        self._live = _live(console, self)
+        if self._live:
             self._live.start()
         else:
-            self._say(title)
+            self._print(title)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Notes the metrics; shows them if it is time."""
-        self._step = step
-        self._latest.update((tag, metrics[tag]) for tag in WORDS if tag in metrics)
-        now = time.perf_counter()
-        if now - self._shown_at >= (LIVE_EVERY if self._live else PLAIN_EVERY):
-            self._shown_at = now
-            self._show()
+        """Notes the numbers; they are drawn at the next refresh."""
+        self._values.update((tag, float(metrics[tag])) for tag in SHOWN if tag in metrics)
+        now = time.monotonic()
+        if step > self._step:
+            self._step = step
+            self._marks.append((now, step))
+            while len(self._marks) > 2 and now - self._marks[0][0] > _SPEED_WINDOW:
+                self._marks.popleft()
+            seconds, first = self._marks[0]
+            self._speed = (step - first) / max(now - seconds, 1e-9)
+        if self._live is None and now - self._line_at >= _LINE_EVERY:
+            self._line_at = now
+            self._print_progress()
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """Nothing more to show: the command prints the result."""
+        """Notes the final numbers."""
+        self.log(self._step, metrics)
 
     def close(self) -> None:
-        """Shows where the run ended and leaves the terminal in order."""
-        if self._shown_at != float("inf"):
-            self._shown_at = float("inf")
-            self._show()
-            if self._live is not None:
-                self._live.stop()
-
-    def _show(self) -> None:
-        line = self._line()
-        if self._live is not None:
-            self._progress.update(self._task, completed=self._step, line=line)
-            self._live.refresh()
+        """Draws the last state, and leaves the terminal as it was found."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._live is None:
+            self._print_progress()
         else:
-            self._say(f"  {line}")
+            self._live.stop()
 
-    def _line(self) -> str:
-        elapsed = time.perf_counter() - self._started
-        speed = (self._step - self._start) / max(elapsed, 1e-9)
-        parts = [f"{self._step:,}/{self._total:,} steps", f"{speed:,.0f} steps/s"]
-        parts += [f"{words} {self._latest[tag]:.4g}" for tag, words in WORDS.items() if tag in self._latest]
-        if speed > 0 and self._step < self._total:
-            parts.append(f"eta {_clock((self._total - self._step) / speed)}")
-        return "   ".join(parts)
+    def __rich__(self) -> RenderableType:
+        """The display, as rich draws it."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(self._total, min(self._step, self._total), width=32),
+            Text(f"{min(self._step / self._total, 1):.0%}", style="bold"),
+            f"{self._step:,}/{self._total:,} steps",
+            Text(_clock(time.monotonic() - self._started), style="dim"),
+        )
+        numbers = Text()
+        for name, value in self._numbers():
+            numbers.append(f"{name} ", style="dim").append(f"{value}   ")
+        return Group(Text(self._title, style="bold"), bar, numbers)
+
+    def _numbers(self) -> list[tuple[str, str]]:
+        """What is known, by name."""
+        numbers = []
+        if math.isfinite(self._speed):
+            numbers.append(("steps/s", f"{self._speed:,.0f}"))
+        for tag, (name, form) in SHOWN.items():
+            if tag in self._values:
+                numbers.append((name, form.format(self._values[tag])))
+        if self._speed > 0 and self._step < self._total and not self._closed:
+            numbers.append(("eta", _clock((self._total - self._step) / self._speed)))
+        return numbers
+
+    def _print_progress(self) -> None:
+        parts = [f"{self._step:,}/{self._total:,} steps"]
+        parts += [f"{value} {name}" if name == "steps/s" else f"{name} {value}" for name, value in self._numbers()]
+        self._print("   ".join(parts))
+
+    def _print(self, line: str) -> None:
+        """Writes a plain line, unless it says what the one before says; a reader that has left does not matter."""
+        if line and line != self._line:
+            self._line = line
+            try:
+                self._stream.write(f"  {line}\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                pass
+
+
+def _live(console: Console, content: ConsoleTracker) -> Live | None:
+    """A display that redraws itself, or None where nothing can be redrawn."""
+    redrawable = console.file.isatty() and not console.is_dumb_terminal
+    if console.is_jupyter:  # rich draws there with ipywidgets
+        redrawable = find_spec("ipywidgets") is not None
+    if not redrawable:
+        return None
+    from rich.live import Live
+
+    return Live(
+        content,
+        console=console,
+        refresh_per_second=_REFRESH_PER_SECOND,
+        redirect_stdout=sys.stdout.isatty(),  # what is printed goes above the display, what is piped stays as it is
+    )
 
 
 def _clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from an hour on."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

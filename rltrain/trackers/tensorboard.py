@@ -58,7 +58,7 @@ class TensorBoardTracker(Tracker):
         self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
         text = yaml.safe_dump(dict(config), sort_keys=False)
         self._write(0, summary=text_pb(_CONFIG, f"```yaml\n{text}```"))
-        self._write(0, summary=hparams_pb(flatten(config), trial_id=f"{run_dir.parent.name}/{run_dir.name}"))
+        self._write(0, summary=hparams_pb(flatten(config), trial_id=f"{run_dir.name} in {run_dir.parent.name}"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a point to each metric's curve."""
