@@ -37,8 +37,15 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def seed_global(seed: int) -> None:
+    """Seeds the process-wide generators, which a user's environment may draw from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def global_state() -> dict[str, Any]:
-    """The state of the process-wide generators, which a user's environment may draw from."""
+    """The state of the process-wide generators."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     state: dict[str, Any] = {
