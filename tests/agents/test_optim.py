@@ -118,8 +118,7 @@ def test_goes_on_bit_for_bit_from_its_state(steps: int) -> None:
 
     other = network(seed=1)
     resumed = flat_adam(other)
-    if steps:
-        resumed.step(loss_of(other, 50), LEARNING_RATE, reduce=identity)  # a history to be replaced
+    resumed.step(loss_of(other, 50), LEARNING_RATE, reduce=identity)  # a history to be replaced
     other.load_state_dict(saved[0])
     resumed.load_state_dict(saved[1])
     for step in range(steps, steps + 4):
