@@ -4,103 +4,182 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.trackers.csv import STEP, read_progress
 
-RETURN, EVALUATION = "rollout/ep_rew_mean", "eval/mean_reward"
-BAND_FROM = 3  # runs of a kind from which on they are shown as median and range
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BAND_FROM = 3
+"""Runs of a kind from which on they are drawn as median and range."""
+
 COLOURS = ("#2f6fb2", "#d9762b", "#3d9155", "#b8415d", "#7b5ea7", "#5f6b73", "#b59b2c", "#2a9aa0")
 
-Curve = dict[str, np.ndarray]
+Array: TypeAlias = NDArray[np.float64]
 
 
-def plot_runs(run_dirs: Sequence[Path], out: Path | None, *, threshold: float | None = None) -> Path:
-    """Draws the mean return of training episodes over environment steps, and evaluations as dots.
+class Curve(NamedTuple):
+    """What is drawn of a run. The arrays hold no NaN."""
 
-    Three or more runs of one agent on one environment become a median with the range around it.
+    kind: str  # what runs are grouped by, such as "ppo on rltrain/CartPole-v1"
+    name: str  # what tells the run from others of its kind
+    steps: Array  # (n,) environment steps
+    returns: Array  # (n,) mean return of training episodes
+    eval_steps: Array  # (m,)
+    eval_returns: Array  # (m,) mean return of an evaluation's episodes
+
+
+def plot_runs(run_dirs: Sequence[Path], out: Path | None = None, *, threshold: float | None = None) -> Path:
+    """Draws the mean return of training episodes over environment steps, with evaluations as dots.
+
+    Three or more runs of one algorithm on one environment become their median, and a band from the lowest to the
+    highest.
 
     Args:
-        run_dirs: Run folders.
-        out: PNG to write; ``learning_curve.png`` in the folder of a single run, ``learning_curves.png`` here
-            for several, when None.
+        run_dirs: Run folders, one at least.
+        out: The PNG to write. When None: ``learning_curve.png`` in the folder of a single run,
+            ``learning_curves.png`` here for several.
         threshold: Return at which the task counts as solved, drawn as a dashed line.
 
     Returns:
-        The picture's path.
+        The path of the picture.
 
     Raises:
-        CheckpointError: A run has logged nothing.
+        CheckpointError: A run has logged nothing that could be drawn.
         ConfigError: The picture cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if out is None:
         out = run_dirs[0] / "learning_curve.png" if len(run_dirs) == 1 else Path("learning_curves.png")
     if out.suffix.lower() != ".png":
-        raise ConfigError(f"'{out}' is no picture: it does not end in .png.", "Name it curve.png.")
-    groups = _group(run_dirs)
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    colours = iter(COLOURS * len(run_dirs))
-    for kind, runs in groups.items():
-        if len(runs) >= BAND_FROM:
-            colour = next(colours)
-            steps, table = _on_one_axis(list(runs.values()))
-            axes.plot(steps, np.median(table, 0), color=colour, lw=2, label=f"{kind}, median of {len(runs)} runs")
-            axes.fill_between(steps, table.min(0), table.max(0), color=colour, alpha=0.2, lw=0, label="range")
-            continue
-        for name, curve in runs.items():
-            colour = next(colours)
-            alone = len(run_dirs) == 1
-            label = "training episodes" if alone else f"{kind}, {name}"
-            axes.plot(curve[STEP], curve[RETURN], color=colour, lw=1.8, label=label)
-            if EVALUATION in curve:
-                dots = "evaluation" if alone else None
-                axes.plot(curve[STEP], curve[EVALUATION], "o", color=colour, ms=5, mec="white", label=dots)
+        raise ConfigError(f"'{out}' is not a PNG.", "Give the file a name that ends in .png.")
+    kinds: dict[str, list[Curve]] = defaultdict(list)
+    for curve in map(_read, run_dirs):
+        kinds[curve.kind].append(curve)
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)  # inches
+    canvas = FigureCanvasAgg(Figure(figsize=(8, 4.5), dpi=150, layout=layout))
+    axes = canvas.figure.add_subplot()
+    _draw(axes, kinds)
     if threshold is not None:
-        axes.axhline(threshold, color="#555555", lw=1, ls="--", label=f"solved: {threshold:g}")
-    axes.set(xlabel="environment steps", ylabel="mean return of an episode")
-    axes.set_title(next(iter(groups)) if len(groups) == 1 else "learning curves", loc="left", fontweight="bold")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    temporary = out.with_name(f".writing-{out.name}")
+        axes.axhline(threshold, color="#444444", lw=1.2, ls=(0, (5, 4)), zorder=1, label=f"solved at {threshold:,g}")
+    _decorate(axes, title=next(iter(kinds)) if len(kinds) == 1 else "Learning curves")
+
+    temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp.png")
     try:
-        figure.savefig(temporary, format="png")
+        canvas.print_png(temporary)
         os.replace(temporary, out)
     except OSError as error:
-        raise ConfigError(f"'{out}' cannot be written: {error.strerror}.", "Choose another --out.") from error
+        fix = "Name a file in a folder you may write to." if out.parent.is_dir() else "Make the folder first."
+        raise ConfigError(f"'{out}' cannot be written: {error.strerror or error}.", fix) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
     return out
 
 
-def _group(run_dirs: Sequence[Path]) -> dict[str, dict[str, Curve]]:
-    """Curves by kind of run, such as ``ppo on rltrain/CartPole-v1``, and by name."""
-    groups: dict[str, dict[str, Curve]] = defaultdict(dict)
-    for path in run_dirs:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        curve = {name: np.asarray(column) for name, column in read_progress(path / "progress.csv").items()}
-        curve.setdefault(RETURN, np.full(len(curve[STEP]), np.nan))
-        name = f"{path} (seed {config['seed']})"
-        groups[f"{config['algo']} on {config['env']['id']}"][name] = curve
-    return groups
+def _draw(axes: Axes, kinds: Mapping[str, Sequence[Curve]]) -> None:
+    """Draws every kind of run, each line in a colour of its own."""
+    single = sum(map(len, kinds.values())) == 1
+    colours = cycle(COLOURS)
+    dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": 6.5, "mfc": "white", "mew": 1.8, "zorder": 4}
+    has_dots = False
+    for kind, curves in kinds.items():
+        prefix = f"{kind}: " if len(kinds) > 1 else ""
+        if sum(len(curve.steps) > 0 for curve in curves) >= BAND_FROM:
+            colour = next(colours)
+            steps, returns = on_one_axis(curves)
+            label = f"{prefix}median and range of {len(returns)} runs"
+            axes.fill_between(steps, returns.min(0), returns.max(0), color=colour, alpha=0.18, lw=0, zorder=2)
+            axes.plot(steps, np.median(returns, 0), color=colour, lw=2, zorder=3, label=label)
+            continue
+        for curve in curves:
+            colour = next(colours)
+            label = f"training episodes, {curve.name}" if single else f"{prefix}{curve.name}"
+            point = "." if len(curve.steps) == 1 else ""  # a single one makes no line
+            axes.plot(curve.steps, curve.returns, color=colour, lw=2, marker=point, zorder=3, label=label)
+            axes.plot(curve.eval_steps, curve.eval_returns, color=colour, **dots)
+            has_dots = has_dots or len(curve.eval_steps) > 0
+    if has_dots:
+        axes.plot([], [], color=COLOURS[0] if single else "#5f6b73", label="evaluations", **dots)
 
 
-def _on_one_axis(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps common to all curves, and the return of each there, by interpolation; a curve that ended holds."""
-    known = [~np.isnan(curve[RETURN]) for curve in curves]
-    start = max(curve[STEP][k][0] for curve, k in zip(curves, known, strict=True) if k.any())
-    steps = np.linspace(start, max(curve[STEP].max() for curve in curves), 300)
-    table = [
-        np.interp(steps, curve[STEP][k], curve[RETURN][k]) for curve, k in zip(curves, known, strict=True) if k.any()
-    ]
-    return steps, np.stack(table)
+def _decorate(axes: Axes, title: str) -> None:
+    """Everything but the data."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color="#222222", pad=10)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("mean return of an episode")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short(steps)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.margins(x=0.02)
+    axes.grid(color="#e4e7eb", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(color="#9aa1a9", labelcolor="#333333")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9aa1a9")
+    axes.legend(fontsize=9, labelcolor="#333333", framealpha=0.8, edgecolor="none")
+
+
+def _read(run_dir: Path) -> Curve:
+    """The curve of a run.
+
+    Raises:
+        CheckpointError: Nothing was logged, or nothing that is drawn.
+    """
+    columns = {name: np.array(values) for name, values in read_progress(run_dir / "progress.csv").items()}
+    points: list[Array] = []
+    for tag in ("rollout/ep_rew_mean", "eval/mean_reward"):
+        known = np.isfinite(columns[tag]) if tag in columns else np.zeros(len(columns[STEP]), dtype=bool)
+        points += [columns[STEP][known], columns[tag][known] if tag in columns else np.empty(0)]
+    if not any(map(len, points)):
+        raise CheckpointError(f"No episode has finished in '{run_dir}' yet.", "Train for longer.")
+    config = _config(run_dir / "config.yaml")
+    if config is None:
+        return Curve(run_dir.name, run_dir.name, *points)
+    return Curve(f"{config['algo']} on {config['env']['id']}", f"{run_dir.name}, seed {config['seed']}", *points)
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """The configuration, or None where there is none that says what was run."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        return None
+
+
+def on_one_axis(curves: Sequence[Curve]) -> tuple[Array, Array]:
+    """Puts curves over the same steps by linear interpolation, from the first step that all of them know.
+
+    A curve that ends before others, because its run had reached its aim, holds its last value.
+
+    Returns:
+        The steps (k,) and the returns (n, k) of the n curves that have any.
+    """
+    curves = [curve for curve in curves if len(curve.steps)]
+    steps = np.unique(np.concatenate([curve.steps for curve in curves]))
+    steps = steps[steps >= max(curve.steps[0] for curve in curves)]
+    return steps, np.stack([np.interp(steps, curve.steps, curve.returns) for curve in curves])
+
+
+def short(number: float) -> str:
+    """A number of steps in few characters, such as 50k or 1.5M."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:g}{letter}"
+    return f"{number:g}"
