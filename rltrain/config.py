@@ -96,9 +96,6 @@ class TrainConfig(Model):
     """Finished episodes that rollout/* statistics are averaged over."""
 
 
-RUN_OPTIONS = tuple(name for name in TrainConfig.model_fields if name not in ("algo", "env", "agent"))
-
-
 def build_config(
     algo: str,
     env_id: str,
