@@ -21,7 +21,7 @@ from rltrain.interrupt import Interrupt
 from rltrain.plotting import plot_runs
 from rltrain.policy import pick_device, restore_policy
 from rltrain.registry import agent_class, env_spec, make_vec
-from rltrain.rng import derive_seed, seed_global
+from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
 from rltrain.spaces import to_json
@@ -231,7 +231,17 @@ class _Job:
             seed=config.seed,
         )
         agent.check()
-        return cls(config, source, device, env, agent)
+        job = cls(config, source, device, env, agent)
+        if config.video_freq:
+            job.check_drawing()
+        return job
+
+    @global_kept()
+    def check_drawing(self) -> None:
+        """Draws a state, to know now rather than at the first video whether that can be done."""
+        env = self.make_env(1)
+        env.reset(seed=0)
+        env.render()
 
     @property
     def mode(self) -> dict[str, Any]:
@@ -285,13 +295,14 @@ def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, prog
             if checkpoint is not None:
                 trainer.load(checkpoint)
             step = None if checkpoint is None else trainer.global_step
-            trainer.trackers += [
-                TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
-                CsvTracker(folder.path, resume_step=step),
-            ]
-            if progress:
-                title = f"{config.algo} on {config.env.id}, seed {config.seed}"
-                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+            with global_kept():  # some libraries draw when they are imported
+                trainer.trackers += [
+                    TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
+                    CsvTracker(folder.path, resume_step=step),
+                ]
+                if progress:
+                    title = f"{config.algo} on {config.env.id}, seed {config.seed}"
+                    trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
             for tracker in trainer.trackers:
                 stack.callback(tracker.close)
             stopped_by = trainer.run()

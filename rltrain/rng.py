@@ -90,6 +90,16 @@ def set_global_state(state: dict[str, Any]) -> None:
                 torch.cuda.set_rng_state(cuda_state, int(index))
 
 
+@contextmanager
+def global_kept() -> Iterator[None]:
+    """Puts the process-wide generators back as they were before a block."""
+    state = global_state()
+    try:
+        yield
+    finally:
+        set_global_state(state)
+
+
 def generator_state(generator: torch.Generator | None) -> Tensor:
     """The generator's state as bytes; empty for None."""
     return torch.empty(0, dtype=torch.uint8) if generator is None else generator.get_state()

@@ -18,7 +18,7 @@ from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.policy import restore_policy
 from rltrain.record import record_episode, write_video
-from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs import RunFolder
 from rltrain.trackers import Tracker
 from rltrain.vec import TensorVecEnv, VecEnv
@@ -130,6 +130,7 @@ class Trainer:
                 "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
             )
 
+    @global_kept()
     def track(self, metrics: dict[str, float]) -> None:
         """Hands numbers to every tracker."""
         self.latest.update(metrics)
@@ -149,6 +150,7 @@ class Trainer:
         """Plays ``n_eval_episodes`` that no evaluation during training has played."""
         return self.play("fresh")
 
+    @global_kept()
     def play(self, stream: str) -> Evaluation:
         """Plays ``n_eval_episodes`` with the start states of a random stream, and tracks the means."""
         episodes = max(self.config.n_eval_episodes, 1)
@@ -157,10 +159,11 @@ class Trainer:
         self.track(result.metrics())
         return result
 
+    @global_kept()
     def film(self) -> None:
         """Films one episode."""
-        env = self.make_env(1)
         seed = derive_seed(self.config.seed, "video", self.global_step)
+        env = self.make_env(1)
         frames = record_episode(env, lambda obs: self.agent.predict(obs).action, seed=seed)
         self.folder.videos.mkdir(exist_ok=True)
         write_video(self.folder.videos / f"step_{self.global_step:012d}.mp4", frames, env.env.render_fps)
