@@ -1,0 +1,128 @@
+"""Evaluating, filming, saving and logging leave no trace in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from countdown import Countdown, CountdownState
+from torch import Tensor
+
+import rltrain
+from rltrain.checkpoint import find_fault, list_checkpoints, load_policy, load_training
+from rltrain.env import TensorEnv
+from rltrain.errors import ConfigError
+
+PLAIN: dict[str, Any] = {
+    "total_timesteps": 1_500,
+    "num_envs": 4,
+    "num_threads": 1,
+    "eval_freq": 0,
+    "save_freq": 0,
+    "video_freq": 0,
+    "n_eval_episodes": 0,
+    "agent": {"n_steps": 64, "batch_size": 64, "n_epochs": 2, "normalize_obs": True, "normalize_reward": True},
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "evaluation": {"eval_freq": 200, "n_eval_episodes": 3},
+    "checkpoints": {"save_freq": 1, "keep_checkpoints": 1},
+    "videos": {"video_freq": 700},
+    "rare logs": {"log_interval": 4},
+    "a small window": {"stats_window_size": 3},
+    "everything": {"eval_freq": 300, "n_eval_episodes": 3, "save_freq": 300, "video_freq": 1_000, "progress": True},
+}
+
+
+class Careless(Countdown):
+    """Draws from torch's own generator, not from the one it is given."""
+
+    def step(
+        self, state: CountdownState, action: Tensor, rng: torch.Generator | None
+    ) -> tuple[CountdownState, Tensor, Tensor]:
+        after, reward, terminated = super().step(state, action, rng)
+        return after, reward + torch.rand(reward.shape), terminated
+
+    def reset(self, n: int, rng: torch.Generator | None) -> CountdownState:
+        return super().reset(n, None)
+
+    def render(self, state: CountdownState, index: int = 0) -> Tensor:
+        torch.rand(1)
+        return torch.zeros(8, 8, 3, dtype=torch.uint8)
+
+
+def final_bits(env: str | type[TensorEnv], folder: Path, **changes: Any) -> dict[str, bytes]:
+    """What a run ended with: policy, optimizer, environments, generators. Statistics for the log are left out."""
+    options = {"progress": False, **PLAIN, **changes, "run_dir": folder}
+    run = rltrain.train("ppo", env, **options).run_dir
+    last = list_checkpoints(run / "checkpoints")[-1]
+    assert find_fault(last) is None
+    training = load_training(last)
+    bits: dict[str, bytes] = {}
+
+    def collect(tree: Any, path: str) -> None:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                collect(value, f"{path}/{key}")
+        else:
+            bits[path] = tree.numpy().tobytes() if isinstance(tree, Tensor) else repr(tree).encode()
+
+    collect({name: training[name] for name in ("agent", "env", "obs", "generators")}, "training")
+    collect(load_policy(last), "policy")
+    return bits
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | type[TensorEnv]], dict[str, bytes]]:
+    """The bits of a run that does nothing but train, by environment."""
+    made: dict[Any, dict[str, bytes]] = {}
+
+    def bits(env: str | type[TensorEnv]) -> dict[str, bytes]:
+        if env not in made:
+            made[env] = final_bits(env, tmp_path_factory.mktemp("plain"))
+        return made[env]
+
+    return bits
+
+
+@pytest.mark.parametrize("env", ["rltrain/CartPole-v1", Careless], ids=["CartPole", "Careless"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_same_bits_with_and_without(
+    tmp_path: Path,
+    env: str | type[TensorEnv],
+    setting: str,
+    plain: Callable[[str | type[TensorEnv]], dict[str, bytes]],
+) -> None:
+    bits, expected = final_bits(env, tmp_path, **SETTINGS[setting]), plain(env)
+    assert len(expected) > 30
+    assert bits.keys() == expected.keys()
+    assert [name for name in expected if bits[name] != expected[name]] == []
+
+
+def test_another_seed_has_other_bits(
+    tmp_path: Path, plain: Callable[[str | type[TensorEnv]], dict[str, bytes]]
+) -> None:
+    """So the comparison above can fail."""
+    bits, expected = final_bits("rltrain/CartPole-v1", tmp_path, seed=1), plain("rltrain/CartPole-v1")
+    assert bits.keys() == expected.keys()
+    for part in ("policy/policy.pi.0.weight", "training/env/rng", "training/agent/rng", "training/generators/torch"):
+        assert bits[part] != expected[part]
+
+
+def test_it_is_all_there(tmp_path: Path) -> None:
+    """What was asked for beside training was done, as often as asked, and saved once per step."""
+    result = rltrain.train("ppo", Careless, **{**PLAIN, **SETTINGS["everything"], "run_dir": tmp_path})
+    videos = sorted(path.name for path in (result.run_dir / "videos").iterdir())
+    assert videos == ["step_000000001024.mp4"]
+    assert not list(result.run_dir.glob("checkpoints/superseded_*"))
+    assert result.evaluation is not None
+    assert len(result.evaluation.returns) == 3
+    assert rltrain.load(result.run_dir, checkpoint="best", env=Careless).step <= result.steps
+
+
+def test_what_cannot_be_filmed_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be drawn"):
+        rltrain.train("ppo", Countdown, progress=False, **{**PLAIN, "video_freq": 100, "run_dir": tmp_path / "runs"})
+    assert not list(tmp_path.iterdir())
