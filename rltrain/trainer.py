@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rltrain.agent import Agent
 from rltrain.checkpoint import load_training, prune, save_checkpoint
 from rltrain.config import TrainConfig
@@ -21,6 +19,7 @@ from rltrain.record import record_episode, write_video
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs import RunFolder
 from rltrain.trackers import Tracker
+from rltrain.tree import from_dict
 from rltrain.vec import TensorVecEnv, VecEnv
 
 
@@ -220,13 +219,9 @@ class Trainer:
         self.agent.load_training_state(state["agent"])
         if self.env.exact_resume:
             self.env.load_state_dict(state["env"])
-            self.obs = _to(state["obs"]["obs"], self.env.device)
+            self.obs = from_dict(self.obs, state["obs"]["obs"])
             if self.state is not None:
-                self.state = _to(state["state"]["state"], self.env.device)
+                self.state = from_dict(self.state, state["state"]["state"])
         self.episodes.load_state_dict(state["episodes"])
         self.metrics.load_state_dict(state["metrics"])
         set_global_state(state["generators"])  # last: nothing after this draws
-
-
-def _to(tree: Any, device: torch.device) -> Any:
-    return {k: v.to(device) for k, v in tree.items()} if isinstance(tree, dict) else tree.to(device)
