@@ -120,12 +120,14 @@ class DictEncoder(Encoder):
 
     def __init__(self, space: spaces.Dict) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict({name: make_encoder(part) for name, part in space.spaces.items() if name != MASK})
-        self.size = sum(part.size for part in self.parts.values() if isinstance(part, Encoder))
+        self.names = [name for name in space.spaces if name != MASK]
+        parts = [make_encoder(space[name]) for name in self.names]
+        self.size = sum(part.size for part in parts)
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
         """Dict of (B, ...) to (B, size)."""
-        features = [part(obs[name]) for name, part in self.parts.items()]
+        features = [part(obs[name]) for name, part in zip(self.names, self.parts, strict=True)]
         return features[0] if len(features) == 1 else torch.cat(features, 1)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -56,20 +59,18 @@ class ObservationNormalizer(nn.Module):
     def __init__(self, space: spaces.Space, clip: float = 10.0, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.clip = clip
-        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
         self.moments = nn.ModuleDict(
             {
-                name or "observation": RunningMoments(part.shape, device)
-                for name, part in parts.items()
+                name: RunningMoments(part.shape, device)
+                for name, part in _by_module(space).items()
                 if isinstance(part, spaces.Box) and part.dtype.kind == "f" and len(part.shape) <= 1
             }
         )
 
     def forward(self, obs: Observation) -> Observation:
         """Scaled observations (..., *O)."""
-        if isinstance(obs, Tensor):
-            return self._scale(obs, "observation")
-        return {name: self._scale(part, name) for name, part in obs.items()}
+        scaled = [self._scale(part, name) for name, part in _by_module(obs).items()]
+        return scaled[0] if isinstance(obs, Tensor) else dict(zip(obs, scaled, strict=True))
 
     def _scale(self, obs: Tensor, name: str) -> Tensor:
         if name not in self.moments:
@@ -82,9 +83,20 @@ class ObservationNormalizer(nn.Module):
 
     def update(self, obs: Observation) -> None:
         """Merges observations (B, *O)."""
+        parts = _by_module(obs)
         for name, moments in self.moments.items():
             assert isinstance(moments, RunningMoments)
-            moments.update(obs if isinstance(obs, Tensor) else obs[name])
+            moments.update(parts[name])
+
+
+def _by_module(observation: Any) -> dict[str, Any]:
+    """The entries of a space or an observation by the names of their modules.
+
+    Brackets, because a module may have no child named like a method of it (``double``, ``type``), nor a dot.
+    """
+    if not isinstance(observation, Mapping):
+        return {"observation": observation}
+    return {f"[{name.replace('.', '/')}]": part for name, part in observation.items()}
 
 
 class RewardNormalizer(nn.Module):
