@@ -49,6 +49,7 @@ def batch_of(space: spaces.Space, n: int = 3):
         (spaces.MultiBinary(6), 6),
         (spaces.MultiBinary((2, 3)), 6),
         (spaces.Dict({"a": VECTOR, "b": spaces.Discrete(3), "c": HWC}), 5 + 3 + 512),
+        (spaces.Dict({"type": VECTOR, "b.c": spaces.Discrete(3)}), 5 + 3),
         (spaces.Dict({"observation": VECTOR, "action_mask": spaces.MultiBinary(7)}), 5),
     ],
     ids=str,
