@@ -45,19 +45,20 @@ clean:
 
 INPUTS := pyproject.toml $(CONSTRAINTS)
 STAMPS := $(addprefix $(VENV)/,.ready .has-run .has-test .has-dev)
-INSTALL = rm -f $(STAMPS) && $(BIN)/python -m pip install --disable-pip-version-check \
+INSTALL = rm -f $(STAMPS) && echo 'installing into $(VENV); the first time this takes a minute or two' && \
+	$(BIN)/python -m pip install -q --disable-pip-version-check \
 	$(addprefix -c ,$(CONSTRAINTS)) $(PIP_ARGS)
 
 $(VENV)/.has-run: $(INPUTS) | $(VENV)/.ready
-	$(INSTALL) -e .
+	@$(INSTALL) -e .
 	@touch $(VENV)/.ready $@
 
 $(VENV)/.has-test: $(INPUTS) | $(VENV)/.ready
-	$(INSTALL) -e '.[test]'
+	@$(INSTALL) -e '.[test]'
 	@touch $(VENV)/.ready $(VENV)/.has-run $@
 
 $(VENV)/.has-dev: $(INPUTS) | $(VENV)/.ready
-	$(INSTALL) -e '.[dev]'
+	@$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.ready $(VENV)/.has-run $(VENV)/.has-test $@
 
 $(VENV)/.ready:

@@ -139,6 +139,7 @@ class Trainer:
     def evaluate(self) -> Evaluation:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
         result = self.play("evaluation")
+        self.track(result.metrics())
         if result.mean_reward > self.best_mean_reward:
             self.best_mean_reward, self.best_step = result.mean_reward, self.global_step
             self.save()
@@ -146,17 +147,21 @@ class Trainer:
         return result
 
     def evaluate_finally(self) -> Evaluation:
-        """Plays ``n_eval_episodes`` that no evaluation during training has played."""
-        return self.play("fresh")
+        """Plays ``n_eval_episodes`` that no evaluation during training has played.
+
+        They are a point of the curve of evaluations only where it has no other.
+        """
+        result = self.play("fresh")
+        if not self.config.eval_freq:
+            self.track(result.metrics())
+        return result
 
     @global_kept()
     def play(self, stream: str) -> Evaluation:
-        """Plays ``n_eval_episodes`` with the start states of a random stream, and tracks the means."""
+        """Plays ``n_eval_episodes`` with the start states of a random stream."""
         episodes = max(self.config.n_eval_episodes, 1)
         env = self.make_env(min(episodes, MAX_ENVS))
-        result = run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
-        self.track(result.metrics())
-        return result
+        return run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
 
     @global_kept()
     def film(self) -> None:
