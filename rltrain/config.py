@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -227,12 +228,13 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
         return ConfigError(f"There is no option '{where}'.", did_you_mean(path[-1], known, listing))
     if first["type"] == "missing":
         return ConfigError(f"The option '{where}' is missing.", "Give it on the command line or in the config file.")
+    given = reprlib.repr(first["input"])
     if first["type"] == "model_type":
         example = f"{where}.{_fields_at(model, path)[0]}"
-        return ConfigError(f"{where}={first['input']!r} does not fit.", f"Give one of its options, such as {example}.")
+        return ConfigError(f"{where}={given} does not fit.", f"Give one of its options, such as {example}.")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return ConfigError(f"{where}={first['input']!r} does not fit: {message}.", f"Give {where} another value.")
+    return ConfigError(f"{where}={given} does not fit: {message}.", f"Give {where} another value.")
 
 
 def _is_field(part: int | str) -> bool:

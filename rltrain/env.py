@@ -123,7 +123,7 @@ class TensorEnv(ABC, Generic[S]):
         """
         where = f"{type(self).__name__}: {name}={value!r}"
         try:
-            number = float(value)
+            number = float(str(value) if isinstance(value, bool) else value)  # true is not 1
         except (TypeError, ValueError):
             raise ConfigError(f"{where} is not a number.", "Give a number.") from None
         if not math.isfinite(number):

@@ -204,8 +204,9 @@ class RunFolder:
         if isinstance(which, Path):
             which = which.name.removeprefix(PREFIX)
         if not str(which).isdigit() or int(which) not in known:
-            steps = ", ".join(map(str, known))
-            raise CheckpointError(f"'{self.path}' has no checkpoint '{which}'.", f"It has: latest, best, {steps}.")
+            named = ["latest", *(["best"] if self.best() else [])]
+            there = ", ".join(map(str, [*named, *known]))
+            raise CheckpointError(f"'{self.path}' has no checkpoint '{which}'.", f"It has: {there}.")
         path = self.checkpoints / step_name(int(which))
         fault = find_fault(path)
         if fault is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -40,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
     except RLTrainError as error:
         if debug:
             raise
@@ -51,12 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the very end
         return 0
     except Exception as error:
         if debug:
             raise
-        _print_error(f"{type(error).__name__}: {error}", "Run the same command with --debug to see where.")
+        fix = "Run the same command with --debug to see where."
+        if "memory" in str(error):
+            fix = "Use fewer --num-envs, a smaller --agent.n-steps or smaller networks."
+        _print_error(f"{type(error).__name__}: {error}", fix)
         return 3
 
 
@@ -72,7 +78,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"rltrain {__version__}")
         return 0
     if verb not in VERBS:
-        raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, VERBS, f"Known: {', '.join(VERBS)}."))
+        known = [*VERBS, "--help", "--version"]
+        raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(VERBS)}."))
     module = import_module(f"rltrain.cli.{VERBS[verb][0]}")
     return int(module.main(rest) if module.__name__ != "rltrain.cli.listing" else module.main(verb, rest))
 

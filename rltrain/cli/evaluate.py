@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from rltrain.cli.options import Parser
+from rltrain.cli.options import Parser, whole
 
 
 def main(arguments: list[str]) -> int:
@@ -13,9 +13,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser("eval", "Play fresh episodes with the policy of a run.")
     parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it")
     parser.add_argument("--checkpoint", default="latest", metavar="best|latest|STEP", help="[latest]")
-    parser.add_argument("--episodes", type=int, default=100, metavar="INT", help="[100]")
+    parser.add_argument("--episodes", type=whole(1), default=100, metavar="INT", help="[100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the episodes [0]")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed = parser.parse(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import types
 import typing
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, NoReturn
 
 import yaml
@@ -28,7 +28,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parses; ``_`` and ``-`` are the same in option names."""
-        parsed, unknown = self.parse_known_args([dashed(argument) for argument in arguments])
+        words = [dashed(argument) for argument in arguments]
+        names = [word.partition("=")[0] for word in words if word.startswith("--")]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"'{twice}' is given twice.", "Give it once.")
+        parsed, unknown = self.parse_known_args(words)
         for argument in unknown:
             name = argument.partition("=")[0]
             fix = did_you_mean(name, self._option_string_actions, f"See '{self.prog} --help'.")
@@ -36,6 +40,19 @@ class Parser(argparse.ArgumentParser):
                 f"There is no option '{argument}'." if name[:1] == "-" else f"'{argument}' is too much.", fix
             )
         return parsed
+
+
+def whole(at_least: int) -> Callable[[str], int]:
+    """Reads whole numbers from a bound on, for ``add_argument``."""
+
+    def read(text: str) -> int:
+        value = parse_value(text)
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if type(number) is not int or number < at_least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {at_least}")
+        return number
+
+    return read
 
 
 def dashed(argument: str) -> str:

@@ -21,6 +21,6 @@ def main(arguments: list[str]) -> int:
     folders = [RunFolder.open(run)[0] for run in parsed.runs]
     ids = {folder.config().env.id for folder in folders}
     spec = env_specs().get(ids.pop()) if len(ids) == 1 else None
-    out = Path(parsed.out) if parsed.out else None
+    out = None if parsed.out is None else Path(parsed.out)
     print(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))
     return 0

@@ -40,6 +40,9 @@ def main(arguments: list[str]) -> int:
     if file is True:
         raise ConfigError("'--config' needs a value.", "Name a YAML file.")
     settings = canonical(options)
+    for name, given in zip(positional, (settings.get("algo"), settings.get("env", {}).get("id")), strict=False):
+        if given is not None:
+            raise ConfigError(f"'{name}' and '{given}' are both given.", "Give one of them.")
     if file is not None:
         settings = merge(canonical(load_config(file)), settings)
     algo = positional.pop(0) if positional else settings.get("algo")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rltrain.cli.options import Parser
+from rltrain.cli.options import Parser, whole
+from rltrain.errors import ConfigError
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE.gif|.mp4", help="[<run>/videos/..., or <env>.gif here]")
     parser.add_argument("--checkpoint", default="latest", metavar="best|latest|STEP", help="of a run [latest]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
-    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the episode [0]")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episode [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
     parsed = parser.parse(arguments)
 
@@ -26,16 +27,19 @@ def main(arguments: list[str]) -> int:
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
         run = next(p for p in (Path(parsed.what), *Path(parsed.what).parents) if (p / "config.yaml").exists())
-        out = Path(parsed.out or run / "videos" / f"step_{policy.step:012d}.gif")
-        if not parsed.out:
+        out = run / "videos" / f"step_{policy.step:012d}.gif" if parsed.out is None else Path(parsed.out)
+        if parsed.out is None:
             out.parent.mkdir(exist_ok=True)
         length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed)
     else:
+        from rltrain.policy import pick_device
         from rltrain.record import film_random
         from rltrain.registry import make_vec
 
-        env = make_vec(parsed.what, 1)
-        out = Path(parsed.out or f"{parsed.what.rpartition('/')[2]}.gif")
+        env = make_vec(parsed.what, 1, device=pick_device(parsed.device))
+        if parsed.checkpoint != "latest":
+            raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
+        out = Path(f"{parsed.what.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
         length = film_random(env, out, seed=parsed.seed)
     print(f"{out}: {length} steps")
     return 0
