@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -74,7 +75,8 @@ class TensorVecEnv(Generic[S]):
     def __init__(self, env: TensorEnv[S], num_envs: int, *, max_episode_steps: int | None = None) -> None:
         limit = env.max_episode_steps if max_episode_steps is None else max_episode_steps
         for name, value in (("num_envs", num_envs), ("max_episode_steps", limit)):
-            if value is not None and (type(value) is not int or value < 1):
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= 1):
                 raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
         self.env = env
         self.num_envs = num_envs
@@ -132,98 +134,6 @@ class TensorVecEnv(Generic[S]):
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""
         return self.env.render(self.state, index)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything with memory, as a nested dict of tensors."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where :meth:`state_dict` was taken."""
-
-    def close(self) -> None:
-        """Gives back what the environments hold."""
-
-
-class TensorVecEnv(Generic[S]):
-    """N copies of a :class:`~rltrain.env.TensorEnv`, with time limits, autoreset and episode statistics.
-
-    Args:
-        env: The environment.
-        num_envs: N, at least 1.
-        max_episode_steps: Time limit in steps; the environment's own when None.
-
-    Raises:
-        ConfigError: ``num_envs`` or ``max_episode_steps`` is below 1.
-    """
-
-    exact_resume = True
-
-    def __init__(self, env: TensorEnv[S], num_envs: int, *, max_episode_steps: int | None = None) -> None:
-        limit = env.max_episode_steps if max_episode_steps is None else max_episode_steps
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", limit)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
-        self.env = env
-        self.num_envs = num_envs
-        self.device = env.device
-        self.max_episode_steps = limit
-        self.single_observation_space = env.full_observation_space
-        self.single_action_space = env.action_space
-        self._never = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._rng: torch.Generator | None = None
-        self._state: S | None = None
-
-    @property
-    def state(self) -> S:
-        """The current states.
-
-        Raises:
-            RuntimeError: ``reset`` has not been called.
-        """
-        if self._state is None:
-            raise RuntimeError("call reset(seed) first")
-        return self._state
-
-    @torch.no_grad()
-    def reset(self, seed: int) -> Observation:
-        """Starts every environment anew and returns the first observations (N, *O)."""
-        self._rng = make_generator(self.device, derive_seed(seed, "env"))
-        self._state = self.env.reset(self.num_envs, self._rng)
-        self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
-        self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
-        return self.env.full_observe(self._state)
-
-    @torch.no_grad()
-    def step(self, action: Tensor) -> VecStep:
-        """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
-        state, reward, terminated = self.env.step(self.state, action, self._rng)
-        reward = reward.to(torch.float32)
-        length = self._length + 1
-        episode_return = self._return + reward
-        if self.max_episode_steps is None:
-            truncated, done = self._never, terminated
-        else:
-            truncated = (length >= self.max_episode_steps) > terminated  # over time, and not terminated
-            done = terminated | truncated
-        final_obs = self.env.full_observe(state)
-        info = self.env.info(state)
-
-        # A reset is drawn for every row and kept where an episode ended: shapes stay fixed, nothing waits,
-        # and what row i draws does not depend on the other rows.
-        self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
-        self._length = length.masked_fill(done, 0)
-        self._return = episode_return.masked_fill(done, 0.0)
-        obs = self.env.full_observe(self._state)
-        return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
-
-    def render(self, index: int = 0, *, before_reset: bool = False) -> Tensor:
-        """A picture (H, W, 3) uint8 of environment ``index``.
-
-        Args:
-            index: Which environment.
-            before_reset: The state that the last step led to, where an episode ended and a new one began.
-        """
-        state = self._final_state if before_reset else self.state
-        return self.env.render(self.state if state is None else state, index)
 
     def state_dict(self) -> dict[str, Any]:
         """States, episode statistics and the generator: all there is to continue bit for bit."""

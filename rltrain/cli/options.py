@@ -69,7 +69,7 @@ def parse_overrides(
     Args:
         arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
         flags: Options that take no value.
-        texts: Options whose value is taken as it was typed.
+        texts: Options whose value is taken as it was typed, but for ``none``.
 
     Returns:
         The positional arguments, and such as ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
@@ -102,7 +102,8 @@ def parse_overrides(
                 raise ConfigError(f"'{option}' and '--{part}' are both given.", "Give one of them.")
         if path[-1] in branch:
             raise ConfigError(f"'{option}' is given twice.", "Give it once.")
-        branch[path[-1]] = (text if name in texts else parse_value(text)) if equals else True
+        as_typed = name in texts and text.lower() != "none"
+        branch[path[-1]] = (text if as_typed else parse_value(text)) if equals else True
     return positional, options
 
 
