@@ -1,0 +1,360 @@
+"""Whatever is typed wrong: one line for the cause, one for the fix, the right exit code, and nothing is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+import rltrain
+from rltrain.cli import main
+from rltrain.runs import RunFolder
+
+CARTPOLE = "rltrain/CartPole-v1"
+TRAIN = f"train ppo {CARTPOLE} --run-dir out"
+LONG = "9" * 30
+
+
+class Room:
+    """A folder with a run and some things that are no runs; what happens to it is seen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def contents(self) -> dict[Path, bytes]:
+        files = (path for path in self.path.rglob("*") if path.name != ".lock")
+        return {path: path.read_bytes() if path.is_file() else b"" for path in files}
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("room")
+    agent = {"n_steps": 32, "batch_size": 64, "n_epochs": 1}
+    options = {"total_timesteps": 256, "num_envs": 8, "n_eval_episodes": 1, "agent": agent}
+    result = rltrain.train("ppo", CARTPOLE, progress=False, run_dir=path / "runs", **options)
+    for name in ("run", "bare", "damaged", "strange", "unknown"):
+        shutil.copytree(result.run_dir, path / name)
+    shutil.rmtree(path / "bare" / "checkpoints")
+    (path / "damaged" / "checkpoints" / "step_000000000256" / "policy.safetensors").write_bytes(b"x")
+    RunFolder(path / "strange").update_metadata({"observation_space": {"type": "Sphere"}})
+    (path / "unknown" / "config.yaml").write_text("algo: xyz\nenv: y")
+    (path / "empty").mkdir()
+    (path / "file").write_text("text")
+    (path / "bad.yaml").write_text("a: [")
+    (path / "list.yaml").write_text("- 1")
+    (path / "void.yaml").write_text("")
+    (path / "binary.yaml").write_bytes(b"\x80\xff\x00")
+    (path / "date.yaml").write_text("seed: 2024-13-45")
+    (path / "number.yaml").write_text("algo: ppo\nenv: 3")
+    (path / "null.yaml").write_text(f"algo: ppo\nenv: {CARTPOLE}\nagent:")
+    (path / "typo.yaml").write_text(f"algo: ppo\nenv: {CARTPOLE}\nagent:\n  gama: 0.9")
+    (path / "broken_plugin.py").write_text("1 / 0")
+    return path
+
+
+@pytest.fixture
+def room(furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(furnished)
+    monkeypatch.syspath_prepend(furnished)
+    return Room(furnished)
+
+
+# Command line, and a part of the cause or the fix
+USAGE = [
+    # verbs
+    ("trian", "'train'"),
+    ("Train", "'train'"),
+    ("--versoin", "'--version'"),
+    ("-x", "Known: train"),
+    ("''", "There is no verb ''"),
+    ("'a\nb'", "There is no verb 'a b'"),
+    # who and where
+    ("train", "Name an agent and an environment"),
+    ("train ppo", "Name an environment"),
+    (f"train {CARTPOLE}", f"no agent '{CARTPOLE}'"),
+    (f"train {CARTPOLE} ppo", f"no agent '{CARTPOLE}'"),
+    (f"train pop {CARTPOLE}", "'ppo'"),
+    (f"train PPO {CARTPOLE}", "'ppo'"),
+    (f"train '' {CARTPOLE}", "no agent ''"),
+    ("train ppo rltrain/CartPol-v1", f"'{CARTPOLE}'"),
+    ("train ppo rltrain/cartpole-v1", f"'{CARTPOLE}'"),
+    ("train ppo CartPole-v1", f"'{CARTPOLE}'"),
+    ("train ppo ''", "no environment ''"),
+    ("train ppo nowhere:Env-v0", "cannot be imported"),
+    ("train ppo :Env-v0", "cannot be imported"),
+    ("train ppo ..:Env-v0", "cannot be imported"),
+    ("train ppo broken_plugin:Env-v0", "division by zero"),
+    ("train ppo 'two words'", "no environment 'two words'"),
+    (f"{TRAIN} extra", "'extra' is too much"),
+    (f"{TRAIN} --algo ppo", "both given"),
+    (f"{TRAIN} --env {CARTPOLE}", "both given"),
+    # names of options
+    (f"{TRAIN} --sede 1", "'seed'"),
+    (f"{TRAIN} --total-timestep 1", "'total_timesteps'"),
+    (f"{TRAIN} --total_timesteps_ 1", "'total_timesteps'"),
+    (f"{TRAIN} --lr 1", "no option 'lr'"),
+    (f"{TRAIN} --learning-rate 1", "'agent.learning_rate'"),
+    (f"{TRAIN} --n-steps 1", "'agent.n_steps'"),
+    (f"{TRAIN} --agent.lerning-rate 1", "'learning_rate'"),
+    (f"{TRAIN} --agent.policy-kwargs.net-arhc [8]", "'net_arch'"),
+    (f"{TRAIN} --env.kwarg.gravity 1", "'kwargs'"),
+    (f"{TRAIN} --env.gravity 1", "id, kwargs"),
+    (f"{TRAIN} --agnet.gamma 1", "'agent'"),
+    (f"{TRAIN} --quiet", "no option 'quiet'"),
+    (f"{TRAIN} -seed 1", "no option '-seed'"),
+    (f"{TRAIN} -n 1", "no option '-n'"),
+    (f"{TRAIN} -", "no option '-'"),
+    (f"{TRAIN} --", "no option '--'"),
+    (f"{TRAIN} --=1", "no option '--'"),
+    (f"{TRAIN} --agent. 1", "no option '--agent.'"),
+    (f"{TRAIN} --agent..gamma 1", "no option '--agent..gamma'"),
+    (f"{TRAIN} --.seed 1", "no option '--.seed'"),
+    (f"{TRAIN} --policy LstmPolicy", "MlpPolicy"),
+    (f"{TRAIN} --frame-stack 4", "frame_stack"),
+    # options given twice, or without a value, or as a whole
+    (f"{TRAIN} --seed 1 --seed 2", "'--seed' is given twice"),
+    (f"{TRAIN} --num-envs 1 --num_envs=1", "'--num_envs' is given twice"),
+    (f"{TRAIN} --n-envs 1 --num-envs 1", "both given"),
+    (f"{TRAIN} --agent.gamma 0.9 --agent.gamma 0.9", "given twice"),
+    (f"{TRAIN} --agent 3 --agent.gamma 0.9", "both given"),
+    (f"{TRAIN} --agent.gamma 0.9 --agent 3", "given twice"),
+    (f"{TRAIN} --agent 3", "agent=3"),
+    (f"{TRAIN} --agent.gamma.x 0.9", "agent.gamma="),
+    (f"{TRAIN} --env.kwargs 3", "env.kwargs=3"),
+    (f"{TRAIN} --env", "env=True"),
+    (f"{TRAIN} --seed", "seed=True"),
+    (f"{TRAIN} --seed --json", "seed=True"),
+    (f"{TRAIN} --total-timesteps --no-progress", "total_timesteps=True"),
+    (f"{TRAIN} --device", "device=True"),
+    (f"{TRAIN} --stop-at-reward", "stop_at_reward=True"),
+    (f"{TRAIN} --agent.gamma", "agent.gamma=True"),
+    (f"{TRAIN} --agent.learning-rate", "agent.learning_rate=True"),
+    (f"{TRAIN} --env.kwargs.gravity", "gravity=True is not a number"),
+    (f"{TRAIN} --config", "'--config' needs a value"),
+    (f"train ppo {CARTPOLE} --run-dir", "run_dir=True"),
+    (f"{TRAIN} --json 5", "'5' is too much"),
+    (f"{TRAIN} --json=yes", "'--json' takes no value"),
+    # values
+    *[(f"{TRAIN} --num-envs {value}", "num_envs=") for value in ("0", "-1", "1.5", "abc", "''", "'1 2'", LONG, "none")],
+    *[(f"{TRAIN} --total-timesteps {value}", "total_timesteps=") for value in ("0", "-5", "1.5", "abc", "1e30", "inf")],
+    *[(f"{TRAIN} --seed {value}", "seed=") for value in ("-1", "0.5", "x", "''", LONG, "9" * 5000, "[1]")],
+    *[(f"{TRAIN} --stop-at-reward {value}", "stop_at_reward=") for value in ("abc", "nan", "inf", "''", "true")],
+    *[
+        (f"{TRAIN} --agent.learning-rate {value}", "learning_rate=")
+        for value in ("0", "-1", "abc", "nan", "inf", "lin_")
+    ],
+    *[(f"{TRAIN} --agent.gamma {value}", "gamma=") for value in ("1.5", "-1", "nan", "a", "''", "0,99")],
+    *[(f"{TRAIN} --agent.gae-lambda {value}", "gae_lambda=") for value in ("2", "-0.1")],
+    *[(f"{TRAIN} --agent.n-epochs {value}", "n_epochs=") for value in ("0", "-1", "2.5")],
+    *[(f"{TRAIN} --agent.batch-size {value}", "batch_size=") for value in ("0", "-64", "all")],
+    *[(f"{TRAIN} --agent.normalize-obs {value}", "normalize_obs=") for value in ("3", "maybe", "''")],
+    *[(f"{TRAIN} --agent.policy-kwargs.net-arch {value}", "net_arch") for value in ("64", "[0]", "[64", "'64 64'")],
+    (f"{TRAIN} --agent.policy-kwargs.activation-fn softmax", "'tanh', 'relu'"),
+    (f"{TRAIN} --n-eval-episodes -1", "n_eval_episodes=-1"),
+    (f"{TRAIN} --video-freq -1", "video_freq=-1"),
+    (f"{TRAIN} --num-threads 0", "num_threads=0"),
+    # devices
+    (f"{TRAIN} --device foo", "no device 'foo'"),
+    (f"{TRAIN} --device ''", "no device ''"),
+    (f"{TRAIN} --device mps", "'mps' is not supported"),
+    (f"{TRAIN} --device cpu:7", "'cpu:7' is not supported"),
+    (f"{TRAIN} --device cuda:99", "'cuda:99' is not there"),
+    ("eval run --device foo", "no device 'foo'"),
+    ("eval run --device cuda:99", "'cuda:99' is not there"),
+    (f"watch {CARTPOLE} --device foo", "no device 'foo'"),
+    # what environments are made with
+    (f"{TRAIN} --env.kwargs.gravty 1", "'gravity'"),
+    (f"{TRAIN} --env.kwargs.base 1", "It takes: gravity"),
+    *[(f"{TRAIN} --env.kwargs.gravity {value}", "gravity=") for value in ("-1", "abc", "nan", "[1]", "none", "''")],
+    (f"{TRAIN} --env.kwargs.masscart 0", "above 0"),
+    (f"{TRAIN} --env.kwargs.device cpu", "'device'"),
+    (f"{TRAIN} --env.kwargs.max_episode_steps 0", "max_episode_steps=0"),
+    # folders and files
+    (f"train ppo {CARTPOLE} --run-dir file", "'file/rltrain-CartPole-v1'"),
+    (f"train ppo {CARTPOLE} --run-dir file/x", "Not a directory"),
+    (f"train ppo {CARTPOLE} --run-dir {'x' * 300}", "File name too long"),
+    (f"{TRAIN} --config nowhere.yaml", "'nowhere.yaml' cannot be read: No such file"),
+    (f"{TRAIN} --config empty", "'empty' cannot be read: Is a directory"),
+    (f"{TRAIN} --config ''", "'' cannot be read"),
+    (f"{TRAIN} --config bad.yaml", "'bad.yaml' is not valid YAML in line 1"),
+    (f"{TRAIN} --config date.yaml", "'date.yaml' is not valid YAML"),
+    (f"{TRAIN} --config list.yaml", "'list.yaml' holds no settings"),
+    (f"{TRAIN} --config void.yaml", "'void.yaml' holds no settings"),
+    (f"{TRAIN} --config binary.yaml", "it is not text"),
+    (f"{TRAIN} --config number.yaml", "env=3"),
+    ("train --config number.yaml", "env=3"),
+    ("train --config null.yaml", "agent=None"),
+    ("train --config typo.yaml", "'gamma'"),
+    # resume
+    ("resume", "required: RUN"),
+    ("resume run", "already been trained for 256 steps"),
+    ("resume run extra", "'extra' is too much"),
+    ("resume run --total-timesteps 256", "already been trained for 256 steps"),
+    *[
+        (f"resume run --total-timesteps {value}", "whole number of at least 1")
+        for value in ("0", "-5", "1.5", "abc", "''")
+    ],
+    ("resume run --total-timesteps", "expected one argument"),
+    ("resume run --total-timestep 5", "'--total-timesteps'"),
+    ("resume unknown", "no agent 'xyz'"),
+    # eval
+    ("eval", "required: RUN"),
+    *[(f"eval run --episodes {value}", "whole number of at least 1") for value in ("0", "-1", "x", "1.5", "''", "inf")],
+    ("eval run --seed -1", "whole number of at least 0"),
+    ("eval run --episode 3", "'--episodes'"),
+    ("eval run --jsno", "'--json'"),
+    ("eval run -n 3", "no option '-n'"),
+    ("eval run --episodes 1 --episodes 2", "given twice"),
+    ("eval run --json=1", "ignored explicit argument"),
+    ("eval run run", "'run' is too much"),
+    # watch and plot
+    ("watch", "required: RUN|ENV"),
+    ("watch nowhere", "no environment 'nowhere'"),
+    ("watch rltrain/CartPol-v1", f"'{CARTPOLE}'"),
+    *[(f"watch {what} --out film.avi", "'film.avi'") for what in ("run", CARTPOLE)],
+    *[(f"watch {what} --out nowhere/film.gif", "'nowhere/film.gif' cannot be written") for what in ("run", CARTPOLE)],
+    *[(f"watch {what} --out ''", "neither a GIF nor an MP4") for what in ("run", CARTPOLE)],
+    (f"watch {CARTPOLE} --checkpoint best", "has no checkpoints"),
+    (f"watch {CARTPOLE} --seed x", "whole number"),
+    ("plot", "required: RUN"),
+    ("plot run --out curve.txt", "'curve.txt'"),
+    ("plot run --out nowhere/curve.png", "'nowhere/curve.png' cannot be written"),
+    ("plot run --out ''", "not a PNG"),
+    # envs and agents
+    ("envs xyzzy", "no environment 'xyzzy'"),
+    ("envs rltrain/CartPol-v1x", f"'{CARTPOLE}'"),
+    ("envs a b", "'b' is too much"),
+    ("envs --jsn", "'--json'"),
+    ("agents xyzzy", "no agent 'xyzzy'"),
+    ("agents pppo", "'ppo'"),
+]
+CHECKPOINT = [
+    *[(f"{verb} nowhere", "no run folder 'nowhere'") for verb in ("resume", "eval", "plot")],
+    *[
+        (f"{verb} {what}", f"'{what}' is not a run folder")
+        for verb in ("resume", "eval", "watch", "plot")
+        for what in ("empty", "file")
+    ],
+    *[
+        (f"{verb} runs", "Did you mean 'runs/rltrain-CartPole-v1/ppo_1'?")
+        for verb in ("resume", "eval", "watch", "plot")
+    ],
+    *[(f"{verb} ''", "is not a run folder") for verb in ("resume", "eval", "watch", "plot")],
+    *[(f"{verb} bare", "no checkpoint yet") for verb in ("resume", "eval", "watch")],
+    *[(f"{verb} damaged", "policy.safetensors has 1 bytes") for verb in ("resume", "eval", "watch")],
+    *[(f"{verb} strange", "unknown type 'Sphere'") for verb in ("eval", "watch")],
+    ("resume strange --total-timesteps 999", "other spaces"),
+    ("eval run/checkpoints", "is not a run folder"),
+    ("eval run/checkpoints/step_000000000999", "no checkpoint '000000000999'"),
+    ("resume run/checkpoints/step_x", "no checkpoint 'x'"),
+    ("eval /nowhere/checkpoints/step_000000000001", "no run folder '/nowhere'"),
+    *[(f"{verb} run --checkpoint best", "was not evaluated") for verb in ("eval", "watch")],
+    *[(f"eval run --checkpoint {value}", "It has: latest, 256.") for value in ("999", "-1", "first", "''", "1.5")],
+    ("eval damaged --checkpoint 256", "Use --checkpoint latest"),
+    (f"{TRAIN} --init-from nowhere", "no run folder 'nowhere'"),
+    (f"{TRAIN} --init-from empty", "is not a run folder"),
+    (f"{TRAIN} --init-from ''", "is not a run folder"),
+    (f"{TRAIN} --init-from bare", "no checkpoint yet"),
+    (f"{TRAIN} --init-from run --agent.policy-kwargs.net-arch [8]", "does not fit"),
+    ("train ppo rltrain/Pendulum-v1 --run-dir out --init-from run", "another observation space"),
+]
+FAILED = [
+    (f"{TRAIN} --agent.policy-kwargs.net-arch [1000000000000]", "smaller networks"),
+    ("eval run --episodes 1000000000000000", "memory"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "code"),
+    [(line, text, code) for code, cases in ((2, USAGE), (4, CHECKPOINT), (3, FAILED)) for line, text in cases],
+    ids=lambda value: value[:70] if isinstance(value, str) else "",
+)
+def test_a_mistake(room: Room, capsys: pytest.CaptureFixture[str], line: str, text: str, code: int) -> None:
+    before = room.contents()
+    assert main(shlex.split(line)) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    cause, fix = [line for line in output.err.splitlines() if not line.startswith(("settings: ", "warning: "))]
+    assert cause.startswith("error: ")
+    assert fix.startswith("  fix: ")
+    assert text in f"{cause} {fix}"
+    assert len(cause) < 600
+    assert room.contents() == before
+
+
+def test_debug_shows_where(room: Room) -> None:
+    for line in ("trian --debug", "--debug trian", f"{TRAIN} --seed -1 --debug"):
+        with pytest.raises(rltrain.errors.ConfigError):
+            main(shlex.split(line))
+    with pytest.raises(RuntimeError, match="memory"):
+        main(shlex.split(f"{TRAIN} --agent.policy-kwargs.net-arch [1000000000000] --debug"))
+    assert not (room.path / "out").exists()
+
+
+def test_a_locked_run(room: Room, capsys: pytest.CaptureFixture[str]) -> None:
+    holder = RunFolder(room.path / "run")
+    holder.lock()
+    try:
+        before = room.contents()
+        assert main(["resume", "run", "--total-timesteps", "999"]) == 3
+        assert room.contents() == before
+    finally:
+        holder.release()
+    assert capsys.readouterr().err == ("error: 'run' is in use by another process.\n  fix: Wait for it, or stop it.\n")
+
+
+def test_a_damaged_record(room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in (b"", b"{", b"[]", b"{}", b"\xff", b"3", None):
+        run = Path(shutil.copytree(room.path / "run", tmp_path / str(content) / "ppo_1"))
+        if content is None:
+            os.remove(run / "metadata.json")
+        else:
+            (run / "metadata.json").write_bytes(content)
+        for words in (["resume", str(run), "--total-timesteps", "999"], ["eval", str(run)]):
+            assert main(words) == 4, content
+            cause, fix = capsys.readouterr().err.splitlines()
+            assert "metadata.json' cannot be read" in cause
+            assert fix == "  fix: The run folder is damaged."
+
+
+def test_an_unexpected_error_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by\n  zero")
+
+    monkeypatch.setattr("rltrain.cli._dispatch", fail)
+    assert main(["envs"]) == 3
+    assert capsys.readouterr().err == (
+        "error: ZeroDivisionError: by zero\n  fix: Run the same command with --debug to see where.\n"
+    )
+
+
+def test_ctrl_c_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rltrain.cli._dispatch", interrupt)
+    assert main(["envs"]) == 130
+    output = capsys.readouterr()
+    assert output.out == output.err == ""
+
+
+def test_a_run_that_fails_says_so(room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate at which the loss overflows: exit code 3, and the record tells why."""
+    words = (
+        f"train ppo rltrain/Pendulum-v1 --run-dir '{tmp_path}' --agent.learning-rate 1e30 --agent.max-grad-norm 1e30"
+    )
+    words += " --num-envs 4 --agent.n-steps 16 --agent.batch-size 64 --total-timesteps 6400 --no-progress --json"
+    assert main(shlex.split(words)) == 3
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "error: The loss is nan" in output.err
+    assert "fix: Lower --agent.learning-rate" in output.err
+    metadata = json.loads((tmp_path / "rltrain-Pendulum-v1" / "ppo_1" / "metadata.json").read_text())
+    assert metadata["status"] == "failed"
+    assert "The loss is nan" in metadata["error"]
