@@ -123,6 +123,15 @@ def test_truncation_bootstraps_from_where_it_led_and_termination_does_not() -> N
     torch.testing.assert_close(agent.prepare()["advantage"], wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_discounted_returns_end_with_the_episode_however_it_ends() -> None:
+    agent = make_agent(num_envs=3, n_steps=1, gamma=0.9, normalize_reward=True)
+    obs = torch.zeros(3, 4)
+    for _ in range(2):
+        agent.record(agent.act(obs), outcome(obs, [1.0, 2.0, 3.0], [True, False, False], [False, True, False]))
+        agent.learn()
+    assert agent.reward_normalizer.returns.tolist() == pytest.approx([0.0, 0.0, 3.0 + 0.9 * 3.0])
+
+
 class Spy:
     """Watches the minibatches of an update."""
 
