@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rltrain.agent import Agent
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
+from rltrain.job import Job, threads
 from rltrain.plotting import plot_runs
-from rltrain.policy import pick_device, restore_policy
-from rltrain.registry import agent_class, env_spec, make_vec
-from rltrain.rng import derive_seed, global_kept, seed_global
+from rltrain.registry import env_spec
+from rltrain.rng import global_kept
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
-from rltrain.spaces import to_json
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker
 from rltrain.trackers.tensorboard import TensorBoardTracker
 from rltrain.trainer import Trainer
-from rltrain.vec import TensorVecEnv
 
 
 @dataclass(frozen=True)
@@ -87,14 +81,14 @@ def train(
 
 def start(config: TrainConfig, *, env_class: type[TensorEnv] | None = None, progress: bool = True) -> RunResult:
     """Starts a new run from a configuration; see :func:`train`."""
-    with _threads(config.num_threads):
+    with threads(config.num_threads):
         return _start(config, env_class, progress)
 
 
 def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: bool) -> RunResult:
-    job = _Job.build(config, env_class)
+    job = Job.build(config, env_class)
     if config.init_from is not None:
-        _init_from(job, config.init_from)
+        job.init_from(config.init_from)
     folder = RunFolder.create(
         config,
         {
@@ -134,7 +128,7 @@ def resume(
     """
     folder, named = RunFolder.open(run)
     config = folder.config()
-    with _threads(config.num_threads):
+    with threads(config.num_threads):
         return _resume(folder, named, config, total_timesteps, env, progress)
 
 
@@ -169,7 +163,7 @@ def _resume(
             warnings.warn(
                 f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0 beyond.", stacklevel=2
             )
-        job = _Job.build(config, env)
+        job = Job.build(config, env)
         if job.mode != metadata["mode"]:
             warnings.warn(
                 f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
@@ -195,88 +189,7 @@ def _resume(
     return _run(job, folder, total, checkpoint, progress)
 
 
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Gives torch a number of threads, and back what it had."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a run is made of, all of it checked before anything is created."""
-
-    config: TrainConfig
-    env_source: str | type[TensorEnv]
-    device: torch.device
-    env: TensorVecEnv
-    agent: Agent
-
-    @classmethod
-    def build(cls, config: TrainConfig, env_class: type[TensorEnv] | None) -> _Job:
-        seed_global(derive_seed(config.seed, "global"))
-        device = pick_device(config.device)
-        source = env_class or config.env.id
-        env = make_vec(source, config.num_envs, device=device, **config.env.kwargs)
-        agent = agent_class(config.algo)(
-            env.single_observation_space,
-            env.single_action_space,
-            config.num_envs,
-            config.agent,
-            device=device,
-            seed=config.seed,
-        )
-        agent.check()
-        job = cls(config, source, device, env, agent)
-        if config.video_freq:
-            job.check_drawing()
-        return job
-
-    @global_kept()
-    def check_drawing(self) -> None:
-        """Draws a state, to know now rather than at the first video whether that can be done."""
-        env = self.make_env(1)
-        env.reset(seed=0)
-        env.render()
-
-    @property
-    def mode(self) -> dict[str, Any]:
-        """What must be equal for a resume to be exact."""
-        return {"device": str(self.device), "threads": torch.get_num_threads()}
-
-    @property
-    def spaces(self) -> dict[str, Any]:
-        """The spaces of a single environment, as plain data."""
-        return {
-            "observation_space": to_json(self.env.single_observation_space),
-            "action_space": to_json(self.env.single_action_space),
-        }
-
-    def make_env(self, num_envs: int) -> TensorVecEnv:
-        """Further environments of the same kind."""
-        return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
-
-
-def _init_from(job: _Job, run: str) -> None:
-    folder, named = RunFolder.open(run)
-    checkpoint, faults = folder.checkpoint(named or "latest")
-    for fault in faults:
-        warnings.warn(fault, stacklevel=2)
-    metadata = folder.metadata()
-    for name, space in job.spaces.items():
-        if metadata[name] != space:
-            raise CheckpointError(
-                f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
-                "Start from a run with the same spaces.",
-            )
-    restore_policy(job.agent, checkpoint)
-
-
-def _run(job: _Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool) -> RunResult:
+def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool) -> RunResult:
     """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
     config = job.config
     with ExitStack() as stack, Interrupt() as interrupted:

@@ -1,0 +1,116 @@
+"""What a run is made of: its environments and its agent on their device, checked before anything is created."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rltrain.agent import Agent
+from rltrain.config import TrainConfig
+from rltrain.env import TensorEnv
+from rltrain.errors import CheckpointError
+from rltrain.policy import pick_device, restore_policy
+from rltrain.registry import agent_class, make_vec
+from rltrain.rng import derive_seed, global_kept, seed_global
+from rltrain.runs import RunFolder
+from rltrain.spaces import to_json
+from rltrain.vec import TensorVecEnv
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is made of, all of it checked before anything is created."""
+
+    config: TrainConfig
+    env_source: str | type[TensorEnv]
+    device: torch.device
+    env: TensorVecEnv
+    agent: Agent
+
+    @classmethod
+    def build(cls, config: TrainConfig, env_class: type[TensorEnv] | None) -> Job:
+        """Makes everything that a configuration names.
+
+        Args:
+            config: The configuration.
+            env_class: The environment, where it is not a registered id.
+
+        Raises:
+            ConfigError: Something in it cannot be had.
+        """
+        seed_global(derive_seed(config.seed, "global"))
+        device = pick_device(config.device)
+        source = env_class or config.env.id
+        env = make_vec(source, config.num_envs, device=device, **config.env.kwargs)
+        agent = agent_class(config.algo)(
+            env.single_observation_space,
+            env.single_action_space,
+            config.num_envs,
+            config.agent,
+            device=device,
+            seed=config.seed,
+        )
+        agent.check()
+        job = cls(config, source, device, env, agent)
+        if config.video_freq:
+            job.check_drawing()
+        return job
+
+    @global_kept()
+    def check_drawing(self) -> None:
+        """Draws a state, to know now rather than at the first video whether that can be done."""
+        env = self.make_env(1)
+        env.reset(seed=0)
+        env.render()
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """What must be equal for a resume to be exact."""
+        return {"device": str(self.device), "threads": torch.get_num_threads()}
+
+    @property
+    def spaces(self) -> dict[str, Any]:
+        """The spaces of a single environment, as plain data."""
+        return {
+            "observation_space": to_json(self.env.single_observation_space),
+            "action_space": to_json(self.env.single_action_space),
+        }
+
+    def make_env(self, num_envs: int) -> TensorVecEnv:
+        """Further environments of the same kind."""
+        return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
+
+    def init_from(self, run: str) -> None:
+        """Takes over the policy of a run or checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
+        """
+        folder, named = RunFolder.open(run)
+        checkpoint, faults = folder.checkpoint(named or "latest")
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
+        metadata = folder.metadata()
+        for name, space in self.spaces.items():
+            if metadata[name] != space:
+                raise CheckpointError(
+                    f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
+                    "Start from a run with the same spaces.",
+                )
+        restore_policy(self.agent, checkpoint)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Gives torch a number of threads, and back what it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
