@@ -184,7 +184,7 @@ def assert_same_run(run: Path, expected: Path) -> None:
     assert rows == table(expected)
     steps = [int(row["time/total_timesteps"]) for row in rows]
     assert steps == sorted(set(steps))
-    assert steps[-1] >= STEPS
+    assert steps[-1] > STEPS - 3 * 8 * 32  # the last log point
     points = scalars(run)
     assert points == scalars(expected)
     assert all(len(curve) == len({step for step, _ in curve}) for curve in points.values())
