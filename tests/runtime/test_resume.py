@@ -12,14 +12,17 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
+from countdown import Countdown, CountdownState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 import rltrain
 from rltrain.checkpoint import POLICY, STATE, find_fault, list_checkpoints, load_policy, load_training, step_of
@@ -104,6 +107,14 @@ def interrupt(env: str, run_dir: Path, number: signal.Signals, chance: random.Ra
     until(process, lambda: len(list_checkpoints(run / "checkpoints")) >= saved)
     time.sleep(chance.random() * 0.2)
     return send(process, number), run
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Whatever becomes of a test."""
+    yield
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -310,12 +321,23 @@ def test_from_an_earlier_checkpoint(
     assert_same_run(run, uninterrupted(CARTPOLE))
 
 
+class Careless(Countdown):
+    """Draws from every generator but the one it is given."""
+
+    def step(
+        self, state: CountdownState, action: Tensor, rng: torch.Generator | None
+    ) -> tuple[CountdownState, Tensor, Tensor]:
+        after, reward, terminated = super().step(state, action, rng)
+        return after, reward + torch.rand(1) + random.random() + np.random.random(), terminated
+
+
+@pytest.mark.parametrize("env", [CARTPOLE, Careless], ids=["CartPole", "Careless"])
 def test_interrupted_again_and_again(
-    tmp_path: Path, uninterrupted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    env: str | type[Countdown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resumed run can be resumed: here after every seventh update, from the first on."""
     options = {**OPTIONS, "total_timesteps": 5_000, "eval_freq": 0, "save_freq": 0, "n_eval_episodes": 0}
-    straight = rltrain.train("ppo", CARTPOLE, progress=False, run_dir=tmp_path / "straight", **options).run_dir
+    straight = rltrain.train("ppo", env, progress=False, run_dir=tmp_path / "straight", **options).run_dir
 
     class Nervous:
         signal = signal.SIGTERM
@@ -332,10 +354,10 @@ def test_interrupted_again_and_again(
             return self.asked > 7
 
     monkeypatch.setattr("rltrain.launch.Interrupt", Nervous)
-    result = rltrain.train("ppo", CARTPOLE, progress=False, run_dir=tmp_path / "often", **options)
+    result = rltrain.train("ppo", env, progress=False, run_dir=tmp_path / "often", **options)
     sessions = 1
     while result.stopped_by == "interrupted":
-        result = rltrain.resume(result.run_dir, progress=False)
+        result = rltrain.resume(result.run_dir, env=None if isinstance(env, str) else env, progress=False)
         sessions += 1
     assert sessions == 3  # 20 updates
     assert_same_state(result.run_dir, straight)
