@@ -149,10 +149,10 @@ class Trainer:
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
 
-        They are a point of the curve of evaluations only where it has no other.
+        They are a point of the curve of evaluations, unless it has one at this step.
         """
         result = self.play("fresh")
-        if not self.config.eval_freq:
+        if not self.due(self.config.eval_freq):
             self.track(result.metrics())
         return result
 
