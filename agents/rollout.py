@@ -27,11 +27,6 @@ class Rollout:
         """The tree stored under ``name``, leaves (T, N, ...)."""
         return self._data[name]
 
-    @property
-    def full(self) -> bool:
-        """Whether T steps have been stored."""
-        return self.step == self.horizon
-
     def store(self, **values: Any) -> None:
         """Copies trees of (N, ...) into the current time step; memory is taken at the first call."""
         for name, tree in values.items():

@@ -229,11 +229,10 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def newest_good(folder: Path, at_most: int | None = None) -> Iterator[tuple[Path, str | None]]:
+def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
     """Checkpoints from the newest back, each with its fault, ending with the first that is whole."""
     for path in reversed(list_checkpoints(folder)):
-        if at_most is None or step_of(path) <= at_most:
-            fault = find_fault(path)
-            yield path, fault
-            if fault is None:
-                return
+        fault = find_fault(path)
+        yield path, fault
+        if fault is None:
+            return

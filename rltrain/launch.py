@@ -161,7 +161,9 @@ def _resume(
         config = config.model_copy(update={"stop_at_reward": stop_at_reward})
         if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
             warnings.warn(
-                f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0 beyond.", stacklevel=2
+                f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0; "
+                "with such a learning rate the policy does not change any more.",
+                stacklevel=2,
             )
         job = Job.build(config, env)
         if job.mode != metadata["mode"]:

@@ -90,7 +90,7 @@ class MetricMeans:
         """Adds the metrics of one update: the same tags each time."""
         values = torch.stack([value.to(torch.float32) for value in metrics.values()])
         self._tags = tuple(metrics)
-        self._sum = values if self._sum is None else self._sum + values
+        self._sum = values if self._sum is None else self._sum.to(values.device) + values
         self._updates += 1
 
     def take(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.record import check_suffix, record_episode, write_video
 from rltrain.registry import agent_class, make_vec
-from rltrain.rng import derive_seed
+from rltrain.rng import derive_seed, make_generator
 from rltrain.runs import RunFolder
 from rltrain.spaces import from_json
 from rltrain.tree import leaves, tree_where
@@ -146,8 +146,10 @@ class Policy:
         check_suffix(Path(out))
         env = self.make_vec(1)
 
+        rng = make_generator(self.device, derive_seed(seed, "actions"))
+
         def choose(obs: Observation) -> Tensor:
-            return self.agent.predict(obs, deterministic=deterministic).action
+            return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
 
         frames = record_episode(env, choose, seed=derive_seed(seed, "film"))
         write_video(Path(out), frames, env.env.render_fps)

@@ -33,7 +33,7 @@ def make_generator(device: torch.device | str, seed: int) -> torch.Generator | N
 def seeded(seed: int) -> Iterator[None]:
     """Runs a block with torch's default CPU generator seeded, and puts its state back after."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
         yield
 
 

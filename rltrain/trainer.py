@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rltrain.agent import Agent
-from rltrain.checkpoint import load_training, prune, save_checkpoint
+from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RunError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
@@ -21,6 +23,8 @@ from rltrain.runs import RunFolder
 from rltrain.trackers import Tracker
 from rltrain.tree import from_dict
 from rltrain.vec import TensorVecEnv, VecEnv
+
+PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
 
 class Trainer:
@@ -85,6 +89,8 @@ class Trainer:
                 self.save()
             if self.due(self.config.video_freq):
                 self.film()
+        if reason != "interrupted" and self.n_iterations % self.config.log_interval:
+            self.log()  # what came after the last log point
         self.save()
         return reason
 
@@ -124,10 +130,14 @@ class Trainer:
         metrics["time/iterations"] = self.n_iterations
         self.track(metrics)
         if not math.isfinite(metrics.get("train/loss", 0.0)):
-            raise RunError(
-                f"The loss is {metrics['train/loss']} after {self.global_step:,} steps.",
-                "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
-            )
+            raise self.diverged("The loss is")
+
+    def diverged(self, what: str) -> RunError:
+        """The error for numbers that ran away."""
+        return RunError(
+            f"{what} not finite after {self.global_step:,} steps.",
+            "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
+        )
 
     @global_kept()
     def track(self, metrics: dict[str, float]) -> None:
@@ -173,24 +183,25 @@ class Trainer:
         write_video(self.folder.videos / f"step_{self.global_step:012d}.mp4", frames, env.env.render_fps)
 
     def save(self) -> None:
-        """Writes a checkpoint with everything that has memory, unless this step has one."""
+        """Writes a checkpoint with everything that has memory, unless this step has one.
+
+        Raises:
+            RunError: The policy is not finite: no checkpoint is worth losing an older one for it.
+        """
         if self.saved_step == self.global_step:
             return
-        save_checkpoint(self.folder.checkpoints, self.global_step, self.agent.state_dict(), self.training_state())
+        policy = self.agent.state_dict()
+        broken = [name for name, tensor in policy.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise self.diverged(f"'{broken[0]}' of the policy is")
+        save_checkpoint(self.folder.checkpoints, self.global_step, policy, self.training_state())
         self.saved_step = self.global_step
         prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
 
     def training_state(self) -> dict[str, Any]:
         """Everything with memory beside the agent's module state."""
         return {
-            "trainer": {
-                "global_step": self.global_step,
-                "n_iterations": self.n_iterations,
-                "seconds": self.seconds,
-                "best_mean_reward": self.best_mean_reward,
-                "best_step": self.best_step,
-                "latest": self.latest,
-            },
+            "trainer": {name: getattr(self, name) for name in PROGRESS},
             "agent": self.agent.training_state(),
             "env": self.env.state_dict() if self.env.exact_resume else {},
             "obs": {"obs": self.obs},
@@ -215,12 +226,14 @@ class Trainer:
                 f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
             ) from error
         self.saved_step = self.global_step
+        if self.best_step is not None and not (self.folder.checkpoints / step_name(self.best_step)).is_dir():
+            self.best_step, self.best_mean_reward = None, float("-inf")  # a later best had taken its place
         self.folder.set_best(self.best_step, self.best_mean_reward)
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
-        for name, value in state["trainer"].items():
-            setattr(self, name, value)
+        for name in PROGRESS:
+            setattr(self, name, state["trainer"][name])
         self.agent.load_training_state(state["agent"])
         if self.env.exact_resume:
             self.env.load_state_dict(state["env"])

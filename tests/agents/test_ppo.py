@@ -272,13 +272,13 @@ def test_a_rollout_keeps_copies() -> None:
         rollout.store(x=value.fill_(step), y={"z": value})
         rollout.advance()
     value.fill_(9)
-    assert rollout.full
+    assert rollout.step == 2
     assert rollout["x"].tolist() == rollout["y"]["z"].tolist() == [[0, 0, 0], [1, 1, 1]]
     place = rollout["x"].data_ptr()
     rollout.clear()
     rollout.store(x=value)
     assert rollout["x"].data_ptr() == place
-    assert not rollout.full
+    assert rollout.step == 0
 
 
 def test_statistics_change_only_when_learning() -> None:

@@ -353,8 +353,8 @@ def test_a_run_that_fails_says_so(room: Room, tmp_path: Path, capsys: pytest.Cap
     assert main(shlex.split(words)) == 3
     output = capsys.readouterr()
     assert output.out == ""
-    assert "error: The loss is nan" in output.err
+    assert "error: The loss is not finite after 64 steps." in output.err
     assert "fix: Lower --agent.learning-rate" in output.err
     metadata = json.loads((tmp_path / "rltrain-Pendulum-v1" / "ppo_1" / "metadata.json").read_text())
     assert metadata["status"] == "failed"
-    assert "The loss is nan" in metadata["error"]
+    assert "The loss is not finite" in metadata["error"]

@@ -36,7 +36,8 @@ FLOORS = {
     # What a run is made of. Knows peers by their registered names alone.
     RUNTIME: """
         rltrain.trainer  rltrain.launch  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
-        rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*  rltrain.record  rltrain.plotting
+        rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
+        rltrain.record  rltrain.plotting
     """,
     # Where people come in: the command line, and `import rltrain`.
     DOORS: """
