@@ -176,8 +176,6 @@ def _resume(
                 f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
                 "Train anew, or go back to the environment as it was.",
             )
-        remove_unfinished(folder.checkpoints)
-        set_aside([path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step])
         folder.update_metadata(
             {
                 "total_timesteps": total,
@@ -196,7 +194,7 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
     config = job.config
     with ExitStack() as stack, Interrupt() as interrupted:
         stack.callback(folder.release)
-        folder.update_metadata({"status": "running"})
+        folder.update_metadata({"status": "running", "error": None})
         try:
             trainer = Trainer(
                 config,
@@ -209,6 +207,10 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
             )
             if checkpoint is not None:
                 trainer.load(checkpoint)
+                remove_unfinished(folder.checkpoints)
+                set_aside(
+                    [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
+                )
             step = None if checkpoint is None else trainer.global_step
             with global_kept():  # some libraries draw when they are imported
                 trainer.trackers += [
@@ -239,7 +241,8 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
         folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
     if status == "completed":
-        threshold = env_spec(config.env.id).reward_threshold if isinstance(job.env_source, str) else None
+        source = job.env_source
+        threshold = (env_spec(source) if isinstance(source, str) else source).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:

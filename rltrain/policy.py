@@ -17,7 +17,7 @@ from rltrain.env import Observation, TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.record import check_suffix, record_episode, write_video
-from rltrain.registry import agent_class, make_vec
+from rltrain.registry import agent_class, env_specs, make_vec
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs import RunFolder
 from rltrain.spaces import from_json
@@ -122,7 +122,16 @@ class Policy:
         return tensor
 
     def make_vec(self, num_envs: int) -> TensorVecEnv:
-        """Environments of the kind it was trained in."""
+        """Environments of the kind it was trained in.
+
+        Raises:
+            ConfigError: They are not registered here.
+        """
+        if isinstance(self._env, str) and self._env not in env_specs():
+            raise ConfigError(
+                f"The environment '{self._env}' that this policy was trained in is not registered here.",
+                "Install the package it comes from; for a class of your own, use rltrain.load(run, env=TheClass).",
+            )
         return make_vec(self._env, num_envs, device=self.device, **self.config.env.kwargs)
 
     def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0) -> Evaluation:

@@ -80,6 +80,8 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
     """
     import gymnasium
 
+    for name in ("max_episode_steps", "reward_threshold"):  # a class speaks for itself
+        details.setdefault(name, getattr(entry_point, name, None))
     spec = EnvSpec(id, entry_point, **details)
     known = _envs.get(id)
     if known is not None and known.entry_point != entry_point:

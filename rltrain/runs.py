@@ -94,6 +94,8 @@ class RunFolder:
         """
         path = Path(path)
         checkpoint = None
+        if path.name.startswith(PREFIX):
+            path = path.absolute()  # named from within the folder of checkpoints, too
         if path.name.startswith(PREFIX) and path.absolute().parent.name == "checkpoints":
             checkpoint, path = path, path.absolute().parents[1]
         if not path.exists():

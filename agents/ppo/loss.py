@@ -49,7 +49,9 @@ def ppo_loss(
         value = old + (value - old).clamp(-clip_range_vf, clip_range_vf)
     value_loss = (batch["returns"] - value).square().mean()
     entropy_loss = -entropy.mean()
-    loss = policy_loss + config.ent_coef * entropy_loss + config.vf_coef * value_loss
+    loss = policy_loss + config.vf_coef * value_loss
+    if config.ent_coef:  # without a bonus nothing is differentiated through the entropy
+        loss = loss + config.ent_coef * entropy_loss
 
     with torch.no_grad():
         # Schulman (2020), "Approximating KL Divergence", the estimator k3

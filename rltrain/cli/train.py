@@ -7,7 +7,7 @@ import sys
 from rltrain.cli.options import describe_options, parse_overrides
 from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_config_class, agent_spec, agent_specs
+from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_specs
 
 USAGE = """usage: rltrain train ALGO ENV [options]
        rltrain train --config FILE [options]
@@ -67,10 +67,17 @@ def main(arguments: list[str]) -> int:
 
 def _help(arguments: list[str]) -> str:
     agents = agent_specs()
+    named = [argument for argument in arguments if argument in agents]
+    envs = [argument for argument in arguments if argument in env_specs()]
+    config, source = build_config(named[0], envs[0]) if named and envs else (None, "")
     lines = [USAGE.format(agents=", ".join(agents))]
-    lines += describe_options(TrainConfig, skip=("algo", "env", "agent"))
+    if config is None:
+        lines += ["[...] is the default. Name ALGO and ENV before --help to see the settings tuned for them.", ""]
+    else:
+        lines += [f"[...] is the default, from {source}.", ""]
+    lines += describe_options(TrainConfig, config, skip=("algo", "env", "agent"))
     lines += describe_options(EnvConfig, prefix="env.", skip=("id",))
-    for name in [argument for argument in arguments if argument in agents] or agents:
-        options = describe_options(agent_config_class(name), prefix="agent.")
+    for name in named or agents:
+        options = describe_options(agent_config_class(name), config and config.agent, prefix="agent.")
         lines += ["", f"options of {name}, and their defaults:", *options]
     return "\n".join(lines)

@@ -22,11 +22,12 @@ def main(arguments: list[str]) -> int:
 
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
         from rltrain.policy import load
+        from rltrain.runs import RunFolder
 
         policy = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device)
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
-        run = next(p for p in (Path(parsed.what), *Path(parsed.what).parents) if (p / "config.yaml").exists())
+        run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"step_{policy.step:012d}.gif" if parsed.out is None else Path(parsed.out)
         if parsed.out is None:
             out.parent.mkdir(exist_ok=True)
