@@ -63,6 +63,7 @@ class Agent(nn.Module, ABC):
         self.observation_space = observation_space
         self.action_space = action_space
         self.num_envs = num_envs
+        self.config = config
         self.device = torch.device(device)
         self.seed = seed
         self.progress_remaining = 1.0

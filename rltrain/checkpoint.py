@@ -1,10 +1,11 @@
 """Checkpoints: a directory of safetensors and JSON, written whole or not at all, verified when read.
 
-step_000000123456/
-policy.safetensors      what the policy needs to act
-training.safetensors    every other tensor: optimizer, environments, statistics, generators
-state.json              everything that is not a tensor
-manifest.json           size and SHA-256 of the files above, written last
+``step_000000123456/`` holds::
+
+    policy.safetensors      what the policy needs to act
+    training.safetensors    every other tensor: optimizer, environments, statistics, generators
+    state.json              everything that is not a tensor
+    manifest.json           size and SHA-256 of the files above, written last
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from rltrain.config import TrainConfig
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
-from rltrain.record import check_suffix, record_episode, write_video
+from rltrain.record import film
 from rltrain.registry import agent_class, env_specs, make_vec
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs import RunFolder
@@ -152,17 +152,12 @@ class Policy:
         Raises:
             ConfigError: The path ends otherwise, or cannot be written.
         """
-        check_suffix(Path(out))
-        env = self.make_vec(1)
-
         rng = make_generator(self.device, derive_seed(seed, "actions"))
 
         def choose(obs: Observation) -> Tensor:
             return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
 
-        frames = record_episode(env, choose, seed=derive_seed(seed, "film"))
-        write_video(Path(out), frames, env.env.render_fps)
-        return len(frames) - 1
+        return film(self.make_vec(1), Path(out), choose, seed=derive_seed(seed, "film"))
 
 
 def load(

@@ -68,8 +68,8 @@ def record_episode(
     return frames
 
 
-def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
-    """Writes one episode of random actions to a GIF or MP4.
+def film(vec: TensorVecEnv[Any], path: Path, choose_action: Callable[[Observation], Tensor], *, seed: int) -> int:
+    """Writes one episode to a GIF or MP4; see :func:`record_episode` for the arguments.
 
     Returns:
         The number of steps in it.
@@ -78,6 +78,13 @@ def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
         ConfigError: The environment cannot be drawn, or the file cannot be written.
     """
     check_suffix(path)
+    frames = record_episode(vec, choose_action, seed=seed)
+    write_video(path, frames, vec.env.render_fps)
+    return len(frames) - 1
+
+
+def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
+    """Writes one episode of random actions; see :func:`film`."""
     rng = make_generator(vec.device, derive_seed(seed, "actions"))
 
     def choose_action(obs: Observation) -> Tensor:
@@ -86,9 +93,7 @@ def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
             return (torch.rand(mask.shape, generator=rng, device=vec.device) * mask).argmax(-1)
         return random_actions(vec.single_action_space, 1, vec.device, rng)
 
-    frames = record_episode(vec, choose_action, seed=seed)
-    write_video(path, frames, vec.env.render_fps)
-    return len(frames) - 1
+    return film(vec, path, choose_action, seed=seed)
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:

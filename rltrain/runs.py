@@ -1,12 +1,13 @@
 """The run folder: one folder for one run, held by one process at a time.
 
-runs/rltrain-CartPole-v1/ppo_1/
-config.yaml      everything that decides the run; rltrain train --config reads it
-metadata.json    what it ran on: versions, command, device, spaces, outcome
-events.*         TensorBoard
-progress.csv     the same numbers as a table
-checkpoints/     step_000000123456/ ..., best.json
-videos/
+``runs/rltrain-CartPole-v1/ppo_1/`` holds::
+
+    config.yaml      everything that decides the run; rltrain train --config reads it
+    metadata.json    what it ran on: versions, command, device, spaces, outcome
+    events.*         TensorBoard
+    progress.csv     the same numbers as a table
+    checkpoints/     step_000000123456/ ..., best.json
+    videos/
 """
 
 from __future__ import annotations
@@ -94,8 +95,6 @@ class RunFolder:
         """
         path = Path(path)
         checkpoint = None
-        if path.name.startswith(PREFIX):
-            path = path.absolute()  # named from within the folder of checkpoints, too
         if path.name.startswith(PREFIX) and path.absolute().parent.name == "checkpoints":
             checkpoint, path = path, path.absolute().parents[1]
         if not path.exists():

@@ -17,7 +17,7 @@ from rltrain.errors import CheckpointError, RunError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.policy import restore_policy
-from rltrain.record import record_episode, write_video
+from rltrain.record import film
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs import RunFolder
 from rltrain.trackers import Tracker
@@ -176,11 +176,10 @@ class Trainer:
     @global_kept()
     def film(self) -> None:
         """Films one episode."""
-        seed = derive_seed(self.config.seed, "video", self.global_step)
-        env = self.make_env(1)
-        frames = record_episode(env, lambda obs: self.agent.predict(obs).action, seed=seed)
         self.folder.videos.mkdir(exist_ok=True)
-        write_video(self.folder.videos / f"step_{self.global_step:012d}.mp4", frames, env.env.render_fps)
+        path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
+        seed = derive_seed(self.config.seed, "video", self.global_step)
+        film(self.make_env(1), path, lambda obs: self.agent.predict(obs).action, seed=seed)
 
     def save(self) -> None:
         """Writes a checkpoint with everything that has memory, unless this step has one.

@@ -38,6 +38,8 @@ class PPO(Agent):
         ConfigError: A space that PPO has no network or distribution for.
     """
 
+    config: PPOConfig
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -49,7 +51,6 @@ class PPO(Agent):
         seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
-        self.config = config
         self.horizon = config.n_steps
         with seeded(derive_seed(seed, "weights")):
             self.policy = ActorCritic(observation_space, action_space, config.policy_kwargs).to(self.device)
@@ -109,10 +110,10 @@ class PPO(Agent):
         for _ in range(config.n_epochs):
             for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
                 loss, metrics = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
+                skip = None
                 if config.target_kl is not None:
                     over = self.reduce(metrics["train/approx_kl"]) > 1.5 * config.target_kl
-                    stopped = torch.maximum(stopped, over.to(stopped.dtype))
-                skip = stopped if config.target_kl is not None else None
+                    skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
                 metrics["train/grad_norm"] = self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip)
                 rows.append(torch.stack([*metrics.values(), stopped]))
         self.n_updates += config.n_epochs

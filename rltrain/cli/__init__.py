@@ -1,4 +1,4 @@
-"""The command line. Each verb is a module with ``main(arguments) -> exit code``, imported when it is used."""
+"""The command line. Each verb is a function of its arguments that returns the exit code, imported when it is used."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from importlib import import_module
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
 
 VERBS = {
-    "train": ("train", "Train an agent in an environment."),
-    "resume": ("resume", "Continue a run where it stopped."),
-    "eval": ("evaluate", "Play fresh episodes with a trained policy."),
-    "watch": ("watch", "Film a trained policy, or a random one."),
-    "plot": ("plot", "Draw learning curves of runs."),
-    "envs": ("listing", "List the environments, or describe one."),
-    "agents": ("listing", "List the agents, or describe one."),
+    "train": ("train:main", "Train an agent in an environment."),
+    "resume": ("resume:main", "Continue a run where it stopped."),
+    "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),
+    "watch": ("watch:main", "Film a trained policy, or a random one."),
+    "plot": ("plot:main", "Draw learning curves of runs."),
+    "envs": ("listing:envs", "List the environments, or describe one."),
+    "agents": ("listing:agents", "List the agents, or describe one."),
 }
 HELP = """usage: rltrain VERB ...
 
@@ -80,8 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         known = [*VERBS, "--help", "--version"]
         raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(VERBS)}."))
-    module = import_module(f"rltrain.cli.{VERBS[verb][0]}")
-    return int(module.main(rest) if module.__name__ != "rltrain.cli.listing" else module.main(verb, rest))
+    module, _, function = VERBS[verb][0].partition(":")
+    return int(getattr(import_module(f"rltrain.cli.{module}"), function)(rest))
 
 
 def _print_error(cause: str, fix: str) -> None:

@@ -9,8 +9,17 @@ from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_parameters, env_spec, env_specs, make_env
 
 
-def main(verb: str, arguments: list[str]) -> int:
-    """Lists environments or agents, or describes the one that is named."""
+def envs(arguments: list[str]) -> int:
+    """Lists environments, or describes the one that is named."""
+    return _list("envs", arguments)
+
+
+def agents(arguments: list[str]) -> int:
+    """Lists agents, or describes the one that is named."""
+    return _list("agents", arguments)
+
+
+def _list(verb: str, arguments: list[str]) -> int:
     what = "environments" if verb == "envs" else "agents"
     parser = Parser(verb, f"List the {what}; with a name describe one, with any other word search for it.")
     parser.add_argument("query", nargs="?", metavar="QUERY|NAME")

@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse(arguments)
 
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
+        from rltrain.checkpoint import step_name
         from rltrain.policy import load
         from rltrain.runs import RunFolder
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
         run = RunFolder.open(parsed.what)[0].path
-        out = run / "videos" / f"step_{policy.step:012d}.gif" if parsed.out is None else Path(parsed.out)
+        out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
         if parsed.out is None:
             out.parent.mkdir(exist_ok=True)
         length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed)
