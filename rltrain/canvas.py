@@ -60,6 +60,7 @@ class Canvas:
         left, bottom, right, top = world
         scale = min(width / (right - left), height / (top - bottom))
         self.pixel = 1.0 / scale
+        self._left, self._top = left, top
         self._scale = scale * _FINER
         self._origin = (
             width * _FINER / 2 - self._scale * (left + right) / 2,
@@ -78,6 +79,16 @@ class Canvas:
         """An upright rectangle, its corners rounded by ``radius``. For a turned one, draw a polygon."""
         (x0, y0), (x1, y1) = self._pixels([(left, top), (right, bottom)])
         self._paint(color, lambda draw, ink: draw.rounded_rectangle((x0, y0, x1, y1), radius * self._scale, ink))
+
+    def tile(self, row: float, column: float, color: str, *, inset: float = 0.0, radius: float = 0.0) -> None:
+        """The unit square of a board: row 0 at the top of the world, column 0 at its left; ``inset`` on all sides."""
+        x, y = self.tile_center(row, column)
+        half = 0.5 - inset
+        self.rectangle(x - half, y - half, x + half, y + half, color, radius=radius)
+
+    def tile_center(self, row: float, column: float) -> Point:
+        """The middle of a :meth:`tile`."""
+        return self._left + column + 0.5, self._top - row - 0.5
 
     def circle(self, center: Point, radius: float, color: str) -> None:
         """A disc. For a ring, draw an :meth:`arc` or a smaller disc on top."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeAlias, TypeVar
+from collections.abc import Sequence
+from numbers import Integral
+from types import SimpleNamespace
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, did_you_mean
 
 Observation: TypeAlias = Tensor | dict[str, Tensor]
 S = TypeVar("S")
@@ -29,6 +32,9 @@ class TensorEnv(ABC, Generic[S]):
         action_space: Space of a single environment's action.
         max_episode_steps: Steps after which an episode is truncated; None for no limit.
         reward_threshold: Mean episode return at which the task counts as solved, if there is one.
+        reset_interval: Steps between two draws of the start state that a row goes to when its episode ends. 1, a
+            new one in every step, unless starts are expensive to draw: with 16, every step draws those of a
+            sixteenth of the rows, in turn, and a row whose episode lasts fewer than 16 steps may meet its start again.
         device: Device of every tensor.
         dtype: Floating-point type of states, observations and rewards.
     """
@@ -37,11 +43,13 @@ class TensorEnv(ABC, Generic[S]):
     action_space: spaces.Space
     max_episode_steps: ClassVar[int | None] = None
     reward_threshold: ClassVar[float | None] = None
+    reset_interval: ClassVar[int] = 1
     render_fps: ClassVar[int] = 30
 
     def __init__(self, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
+        self._constants: dict[str, Tensor] = {}  # by name; (2,) where drawn for every episode
 
     @abstractmethod
     def reset(self, n: int, rng: torch.Generator | None) -> S:
@@ -78,6 +86,12 @@ class TensorEnv(ABC, Generic[S]):
             f"{type(self).__name__} cannot be drawn.", "Give it a render(state, index) method that returns a picture."
         )
 
+    def baseline(self, state: S) -> Tensor:
+        """Optional: the actions (N, *A) of a classical policy, as a yardstick for what learning brings."""
+        raise ConfigError(
+            f"{type(self).__name__} has no baseline policy.", "Give it a baseline(state) method that returns actions."
+        )
+
     @property
     def has_action_mask(self) -> bool:
         """Whether the author wrote :meth:`action_mask`."""
@@ -108,30 +122,100 @@ class TensorEnv(ABC, Generic[S]):
     def constant(
         self,
         name: str,
-        value: float,
+        value: float | Sequence[float],
         *,
         above: float | None = None,
         at_least: float | None = None,
         at_most: float | None = None,
+        per_episode: bool = False,
     ) -> Tensor:
         """A validated constructor argument as a 0-d tensor on the environment's device.
 
         A tensor rather than a Python number, so that a curriculum can change it without a recompile.
 
+        Args:
+            name: The argument's name.
+            value: Its value; with ``per_episode`` also ``[low, high]``, to be drawn anew for every episode.
+            above: What it must be greater than.
+            at_least: What it must not be less than.
+            at_most: What it must not be greater than.
+            per_episode: Whether a range is understood: see :meth:`draw_constants`.
+
+        Returns:
+            0-d, or (2,) for a range.
+
         Raises:
             ConfigError: The value is outside the given bounds, not a number, or not finite.
         """
         where = f"{type(self).__name__}: {name}={value!r}"
+        bounds = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        if len(bounds) > 1 and not (per_episode and len(bounds) == 2):
+            what = "a number, or [low, high] to draw it for every episode" if per_episode else "a number"
+            raise ConfigError(f"{where} is not {what}.", f"Give {what}.")
         try:
-            number = float(str(value) if isinstance(value, bool) else value)  # true is not 1
+            numbers = [float(str(bound) if isinstance(bound, bool) else bound) for bound in bounds]  # true is not 1
         except (TypeError, ValueError):
             raise ConfigError(f"{where} is not a number.", "Give a number.") from None
-        if not math.isfinite(number):
-            raise ConfigError(f"{where} is not finite.", "Give a finite number.")
-        if above is not None and number <= above:
-            raise ConfigError(f"{where} is out of range.", f"It must be above {above:g}.")
-        if at_least is not None and number < at_least:
-            raise ConfigError(f"{where} is out of range.", f"It must be at least {at_least:g}.")
-        if at_most is not None and number > at_most:
-            raise ConfigError(f"{where} is out of range.", f"It must be at most {at_most:g}.")
-        return torch.tensor(number, device=self.device, dtype=self.dtype)
+        for number in numbers:
+            if not math.isfinite(number):
+                raise ConfigError(f"{where} is not finite.", "Give a finite number.")
+            if above is not None and number <= above:
+                raise ConfigError(f"{where} is out of range.", f"It must be above {above:g}.")
+            if at_least is not None and number < at_least:
+                raise ConfigError(f"{where} is out of range.", f"It must be at least {at_least:g}.")
+            if at_most is not None and number > at_most:
+                raise ConfigError(f"{where} is out of range.", f"It must be at most {at_most:g}.")
+        if numbers != sorted(numbers):
+            raise ConfigError(f"{where} is no range.", "Give the lower end first.")
+        tensor = torch.tensor(numbers if len(numbers) == 2 else numbers[0], device=self.device, dtype=self.dtype)
+        self._constants[name] = tensor
+        return tensor
+
+    def draw_constants(self, n: int, rng: torch.Generator | None) -> Tensor:
+        """The constants given as ranges, uniform for each of ``n`` episodes: (n, K), K their number, possibly 0.
+
+        Belongs into the state, and from there into :meth:`constants_of`: domain randomisation. Draws nothing from
+        ``rng`` where no constant is a range.
+        """
+        ranges = [constant for constant in self._constants.values() if constant.dim()]
+        if not ranges:
+            return torch.empty(n, 0, device=self.device, dtype=self.dtype)
+        low, high = torch.stack(ranges).unbind(1)
+        return low + (high - low) * torch.rand(n, len(ranges), generator=rng, device=self.device, dtype=self.dtype)
+
+    def constants_of(self, drawn: Tensor) -> Any:
+        """All constants by name: 0-d tensors, and of those drawn for every episode the columns of ``drawn`` (N, K)."""
+        columns = iter(drawn.unbind(-1) if drawn.shape[-1] else ())
+        return SimpleNamespace(
+            **{name: next(columns) if constant.dim() else constant for name, constant in self._constants.items()}
+        )
+
+    def whole(self, name: str, value: int, *, at_least: int | None = None, at_most: int | None = None) -> int:
+        """A validated constructor argument that is a whole number, such as a size.
+
+        Raises:
+            ConfigError: It is not whole, or out of range.
+        """
+        where = f"{type(self).__name__}: {name}={value!r}"
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise ConfigError(f"{where} is not a whole number.", "Give a whole number.")
+        if at_least is not None and value < at_least:
+            raise ConfigError(f"{where} is out of range.", f"It must be at least {at_least}.")
+        if at_most is not None and value > at_most:
+            raise ConfigError(f"{where} is out of range.", f"It must be at most {at_most}.")
+        return int(value)
+
+    def choice(self, name: str, value: Any, options: Sequence[Any]) -> Any:
+        """A validated constructor argument that is one of a few, such as a name, or true or false.
+
+        Raises:
+            ConfigError: It is none of them.
+        """
+        if any(value is option or (type(value) is type(option) and value == option) for option in options):
+            return value
+        listed = ", ".join(str(option) for option in options)
+        fix = f"It must be one of: {listed}."
+        raise ConfigError(
+            f"{type(self).__name__}: {name}={value!r} is not known.",
+            did_you_mean(value, [str(o) for o in options], fix) if isinstance(value, str) else fix,
+        )

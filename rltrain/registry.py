@@ -37,6 +37,7 @@ class EnvSpec:
         id: ``namespace/Name-vN``.
         entry_point: ``module:Class`` of a :class:`~rltrain.env.TensorEnv`, or the class itself.
         description: One line for ``rltrain envs``.
+        group: What ``rltrain envs`` lists it under; its namespace unless given.
         max_episode_steps: Time limit in steps.
         reward_threshold: Mean episode return at which the task counts as solved.
         kwargs: Constructor arguments of this id.
@@ -45,6 +46,7 @@ class EnvSpec:
     id: str
     entry_point: str | type
     description: str = ""
+    group: str = ""
     max_episode_steps: int | None = None
     reward_threshold: float | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +84,7 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
 
     for name in ("max_episode_steps", "reward_threshold"):  # a class speaks for itself
         details.setdefault(name, getattr(entry_point, name, None))
+    details.setdefault("group", id.rpartition("/")[0] or "other")
     spec = EnvSpec(id, entry_point, **details)
     known = _envs.get(id)
     if known is not None and known.entry_point != entry_point:
@@ -164,7 +167,7 @@ def env_spec(id: str) -> EnvSpec:
     specs = env_specs()
     if name in specs:
         return specs[name]
-    if (twin := f"rltrain/{name}") in specs:
+    if (twin := f"rltrain/{name.replace('/', '-')}") in specs:
         raise ConfigError(f"'{name}' is not an environment of rltrain.", f"Its device-resident twin is '{twin}'.")
     fix = did_you_mean(name, specs, "Run 'rltrain envs' for the list.")
     raise ConfigError(f"There is no environment '{id}'.", fix)

@@ -12,7 +12,7 @@ from torch import Tensor
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
-from rltrain.tree import from_dict, to_dict, tree_where
+from rltrain.tree import from_dict, to_dict, tree_map, tree_where
 
 S = TypeVar("S")
 
@@ -104,6 +104,9 @@ class TensorVecEnv(Generic[S]):
         """Starts every environment anew and returns the first observations (N, *O)."""
         self._rng = make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
+        if self.env.reset_interval > 1:
+            self._starts = tree_map(torch.clone, self._state)
+            self._turn = torch.zeros((), dtype=torch.int64, device=self.device)
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return self.env.full_observe(self._state)
@@ -123,13 +126,23 @@ class TensorVecEnv(Generic[S]):
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
 
-        # A reset is drawn for every row and kept where an episode ended: shapes stay fixed, nothing waits,
-        # and what row i draws does not depend on the other rows.
-        self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
+        # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
+        # row i starts from does not depend on the other rows.
+        self._state = tree_where(done, self._draw_starts(), state)
         self._length = length.masked_fill(done, 0)
         self._return = episode_return.masked_fill(done, 0.0)
         obs = self.env.full_observe(self._state)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
+
+    def _draw_starts(self) -> S:
+        """The start of every row's next episode; see :attr:`TensorEnv.reset_interval`."""
+        if self.env.reset_interval == 1:
+            return self.env.reset(self.num_envs, self._rng)
+        n = -(-self.num_envs // self.env.reset_interval)
+        rows = (torch.arange(n, device=self.device) + self._turn) % self.num_envs
+        tree_map(lambda old, new: old.index_copy_(0, rows, new), self._starts, self.env.reset(n, self._rng))
+        self._turn = (self._turn + n) % self.num_envs
+        return self._starts
 
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""
@@ -137,12 +150,15 @@ class TensorVecEnv(Generic[S]):
 
     def state_dict(self) -> dict[str, Any]:
         """States, episode statistics and the generator: all there is to continue bit for bit."""
-        return {
+        saved = {
             "state": to_dict(self.state),
             "return": self._return,
             "length": self._length,
             "rng": generator_state(self._rng),
         }
+        if self.env.reset_interval > 1:
+            saved |= {"starts": to_dict(self._starts), "turn": self._turn}
+        return saved
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where :meth:`state_dict` was taken.
@@ -155,6 +171,9 @@ class TensorVecEnv(Generic[S]):
         self._return = from_dict(self._return, state["return"])
         self._length = from_dict(self._length, state["length"])
         set_generator_state(self._rng, state["rng"])
+        if self.env.reset_interval > 1:
+            self._starts = from_dict(self._starts, state["starts"])
+            self._turn = from_dict(self._turn, state["turn"])
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,17 +24,20 @@ class CartPoleState:
     x_dot: Tensor  # (N,) m/s
     theta: Tensor  # (N,) rad, the pole's angle, 0 upright, positive leaning to the right
     theta_dot: Tensor  # (N,) rad/s
+    drawn: Tensor  # (N, K) the constants drawn for this episode, see TensorEnv.draw_constants
 
 
 class CartPole(TensorEnv[CartPoleState]):
     """Gymnasium's CartPole-v1, step for step.
 
-    The observation (N, 4) is the state: x (m), x_dot (m/s), theta (rad), theta_dot (rad/s). Action 1 pushes the
-    cart to the right, 0 to the left. Every step earns 1, the last one too. An episode ends when the cart is more
-    than 2.4 m off the middle or the pole more than 12 degrees off upright.
-
+    Observation: (N, 4): x (m), x_dot (m/s), theta (rad), theta_dot (rad/s).
+    Action: 1 pushes the cart to the right, 0 to the left.
+    Reward: 1 in every step, the last one too.
+    Episode end: the cart is more than 2.4 m off the middle, or the pole more than 12 degrees off upright.
     Source: Barto, Sutton and Anderson, "Neuronlike adaptive elements that can solve difficult learning control
-    problems", 1983; Gymnasium 1.4, ``envs/classic_control/cartpole.py``.
+        problems", 1983; Gymnasium 1.4, ``envs/classic_control/cartpole.py``.
+
+    Every constant may be a range ``[low, high]``, drawn anew for each episode.
 
     Args:
         gravity: Acceleration of free fall, m/s^2.
@@ -58,21 +62,21 @@ class CartPole(TensorEnv[CartPoleState]):
     def __init__(
         self,
         *,
-        gravity: float = 9.8,
-        masscart: float = 1.0,
-        masspole: float = 0.1,
-        length: float = 0.5,
-        force_mag: float = 10.0,
-        tau: float = 0.02,
+        gravity: float | Sequence[float] = 9.8,
+        masscart: float | Sequence[float] = 1.0,
+        masspole: float | Sequence[float] = 0.1,
+        length: float | Sequence[float] = 0.5,
+        force_mag: float | Sequence[float] = 10.0,
+        tau: float | Sequence[float] = 0.02,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.gravity = self.constant("gravity", gravity, at_least=0)
-        self.masscart = self.constant("masscart", masscart, above=0)
-        self.masspole = self.constant("masspole", masspole, above=0)
-        self.length = self.constant("length", length, above=0)
-        self.force_mag = self.constant("force_mag", force_mag, above=0)
-        self.tau = self.constant("tau", tau, above=0)
+        self.gravity = self.constant("gravity", gravity, at_least=0, per_episode=True)
+        self.masscart = self.constant("masscart", masscart, above=0, per_episode=True)
+        self.masspole = self.constant("masspole", masspole, above=0, per_episode=True)
+        self.length = self.constant("length", length, above=0, per_episode=True)
+        self.force_mag = self.constant("force_mag", force_mag, above=0, per_episode=True)
+        self.tau = self.constant("tau", tau, above=0, per_episode=True)
         # Twice the thresholds, so that the state that ends an episode is inside too.
         high = np.array([2 * self.x_threshold, np.inf, 2 * self.theta_threshold_radians, np.inf], dtype=np.float32)
         self.observation_space = spaces.Box(-high, high, dtype=np.float32)
@@ -81,7 +85,8 @@ class CartPole(TensorEnv[CartPoleState]):
     def reset(self, n: int, rng: torch.Generator | None) -> CartPoleState:
         """Everything uniform in [-0.05, 0.05]."""
         start = torch.empty(4, n, device=self.device, dtype=self.dtype).uniform_(-0.05, 0.05, generator=rng)
-        return CartPoleState(*start.unbind())
+        x, x_dot, theta, theta_dot = start.unbind()
+        return CartPoleState(x, x_dot, theta, theta_dot, self.draw_constants(n, rng))
 
     def step(
         self, state: CartPoleState, action: Tensor, rng: torch.Generator | None
@@ -91,23 +96,25 @@ class CartPole(TensorEnv[CartPoleState]):
         Equations 23 and 24 without friction, in the order in which Gymnasium computes them, so that both agree
         to the last bits. ``addcmul(a, b, c)`` is ``a + b * c`` in one operation.
         """
-        total_mass = self.masspole + self.masscart
-        polemass_length = self.masspole * self.length
+        c = self.constants_of(state.drawn)
+        total_mass = c.masspole + c.masscart
+        polemass_length = c.masspole * c.length
         left = torch.rsub(action, 1, alpha=2)  # 1 - 2 * action: 1 to the left, -1 to the right
         cos, sin = state.theta.cos(), state.theta.sin()
 
         swing = polemass_length * state.theta_dot.square() * sin
-        temp = torch.addcmul(swing, left, self.force_mag, value=-1) / total_mass
-        theta_acc = torch.addcmul(self.gravity * sin, cos, temp, value=-1) / (
-            self.length * (4.0 / 3.0 - self.masspole * cos.square() / total_mass)
+        temp = torch.addcmul(swing, left, c.force_mag, value=-1) / total_mass
+        theta_acc = torch.addcmul(c.gravity * sin, cos, temp, value=-1) / (
+            c.length * (4.0 / 3.0 - c.masspole * cos.square() / total_mass)
         )
         x_acc = torch.addcdiv(temp, polemass_length * theta_acc * cos, total_mass, value=-1)
 
         after = CartPoleState(
-            x=torch.addcmul(state.x, state.x_dot, self.tau),
-            x_dot=torch.addcmul(state.x_dot, x_acc, self.tau),
-            theta=torch.addcmul(state.theta, state.theta_dot, self.tau),
-            theta_dot=torch.addcmul(state.theta_dot, theta_acc, self.tau),
+            x=torch.addcmul(state.x, state.x_dot, c.tau),
+            x_dot=torch.addcmul(state.x_dot, x_acc, c.tau),
+            theta=torch.addcmul(state.theta, state.theta_dot, c.tau),
+            theta_dot=torch.addcmul(state.theta_dot, theta_acc, c.tau),
+            drawn=state.drawn,
         )
         terminated = (after.x.abs() > self.x_threshold) | (after.theta.abs() > self.theta_threshold_radians)
         return after, torch.ones_like(after.x), terminated
@@ -118,7 +125,8 @@ class CartPole(TensorEnv[CartPoleState]):
 
     def render(self, state: CartPoleState, index: int = 0) -> Tensor:
         """The cart on its track, (300, 600, 3) uint8."""
-        x, theta, length = float(state.x[index]), float(state.theta[index]), float(self.length)
+        x, theta = float(state.x[index]), float(state.theta[index])
+        length = float(self.constants_of(state.drawn[index]).length)
         ground, axle = -0.14, 0.36  # m: the top of the track, and the pole's pivot
         canvas = Canvas(600, 300, world=(-2.8, -0.65, 2.8, max(2.15, axle + 2 * length + 0.2)))
 

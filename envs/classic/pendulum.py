@@ -26,10 +26,11 @@ class PendulumState:
 class Pendulum(TensorEnv[PendulumState]):
     """Gymnasium's Pendulum-v1, step for step.
 
-    The observation (N, 3) is cos(th), sin(th), thdot (rad/s). The action (N, 1) is the torque in N m, positive
-    counter-clockwise, clipped to ``max_torque``. The reward is minus the cost of the state before the step and of
-    the torque: th^2 + 0.1 thdot^2 + 0.001 u^2, th wrapped to [-pi, pi). Episodes have no end of their own.
-
+    Observation: (N, 3): cos(th), sin(th), thdot (rad/s).
+    Action: (N, 1): the torque in N m, positive counter-clockwise, clipped to ``max_torque``.
+    Reward: minus the cost of the state before the step and of the torque: th^2 + 0.1 thdot^2 + 0.001 u^2, with th
+        wrapped to [-pi, pi).
+    Episode end: none but the time limit.
     Source: Gymnasium 1.4, ``envs/classic_control/pendulum.py``.
 
     Args:

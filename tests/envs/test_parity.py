@@ -1,5 +1,6 @@
 """Our dynamics are Gymnasium's: the same states and actions lead to the same place."""
 
+import dataclasses
 import math
 
 import gymnasium
@@ -54,8 +55,8 @@ def gymnasium_steps(name: str, constants: dict, dtype: type, wide: bool) -> dict
 
 def our_steps(env: TensorEnv, name: str, theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same steps, in one batch."""
-    state_class = type(env.reset(1, None))
-    state = state_class(*torch.as_tensor(theirs["state"], dtype=env.dtype).unbind(-1))
+    columns = torch.as_tensor(theirs["state"], dtype=env.dtype).unbind(-1)
+    state = dataclasses.replace(env.reset(len(columns[0]), None), **dict(zip(FIELDS[name], columns, strict=True)))
     after, reward, terminated = env.step(state, torch.as_tensor(theirs["action"]), None)
     columns = [getattr(after, field) for field in FIELDS[name]]
     return {
