@@ -148,8 +148,9 @@ class TensorEnv(ABC, Generic[S]):
             ConfigError: The value is outside the given bounds, not a number, or not finite.
         """
         where = f"{type(self).__name__}: {name}={value!r}"
-        bounds = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        if len(bounds) > 1 and not (per_episode and len(bounds) == 2):
+        is_range = isinstance(value, Sequence) and not isinstance(value, str)
+        bounds: list[Any] = list(value) if is_range else [value]  # type: ignore[arg-type]
+        if is_range and not (per_episode and len(bounds) == 2):
             what = "a number, or [low, high] to draw it for every episode" if per_episode else "a number"
             raise ConfigError(f"{where} is not {what}.", f"Give {what}.")
         try:
@@ -167,7 +168,7 @@ class TensorEnv(ABC, Generic[S]):
                 raise ConfigError(f"{where} is out of range.", f"It must be at most {at_most:g}.")
         if numbers != sorted(numbers):
             raise ConfigError(f"{where} is no range.", "Give the lower end first.")
-        tensor = torch.tensor(numbers if len(numbers) == 2 else numbers[0], device=self.device, dtype=self.dtype)
+        tensor = torch.tensor(numbers if is_range else numbers[0], device=self.device, dtype=self.dtype)
         self._constants[name] = tensor
         return tensor
 

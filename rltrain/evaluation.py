@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rltrain.agent import Agent
+from rltrain.env import Observation
 from rltrain.errors import RunError
 from rltrain.metrics import SUCCESS
 from rltrain.rng import derive_seed, make_generator
@@ -80,16 +83,40 @@ class Evaluation:
         return summary
 
 
-@torch.no_grad()
 def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
-    """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
+    """Plays episodes with an agent, which is not changed.
 
     Args:
-        agent: Who acts; not changed.
+        agent: Who acts.
         env: Used for nothing else: it is reset here.
         episodes: How many, over all environments.
         deterministic: The most likely action rather than a sample.
         seed: Of the environments and of the samples.
+
+    Raises:
+        RunError: Episodes do not end.
+    """
+    rng = make_generator(env.device, derive_seed(seed, "actions"))
+
+    def act(obs: Observation, state: Any) -> tuple[Tensor, Any]:
+        out = agent.predict(obs, state, deterministic=deterministic, rng=rng)
+        return out.action, out.state
+
+    return play_episodes(act, agent.initial_state(env.num_envs), env, episodes, seed=seed)
+
+
+@torch.no_grad()
+def play_episodes(
+    act: Callable[[Observation, Any], tuple[Tensor, Any]], state: Any, env: VecEnv, episodes: int, *, seed: int = 0
+) -> Evaluation:
+    """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
+
+    Args:
+        act: The actions for observations, and the memory that goes with the next; given both.
+        state: The memory at the start.
+        env: Used for nothing else: it is reset here.
+        episodes: How many, over all environments.
+        seed: Of the environments.
 
     Raises:
         RunError: Episodes do not end.
@@ -100,13 +127,11 @@ def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: boo
     # One column more than the quota: what is not to be kept is written there.
     results = torch.full((3, n, most + 1), torch.nan, dtype=torch.float64, device=device)
     played = torch.zeros(n, dtype=torch.int64, device=device)
-    rng = make_generator(device, derive_seed(seed, "actions"))
     obs = env.reset(seed)
-    state = agent.initial_state(n)
     for count in range(1, PATIENCE * most + 1):
-        out = agent.predict(obs, state, deterministic=deterministic, rng=rng)
-        step = env.step(out.action)
-        obs, state = step.obs, out.state
+        action, state = act(obs, state)
+        step = env.step(action)
+        obs = step.obs
         done = step.terminated | step.truncated
         column = torch.where(done & (played < quota), played, most).unsqueeze(1)
         success = step.info.get(SUCCESS, torch.full_like(step.reward, torch.nan))

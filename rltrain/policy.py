@@ -121,43 +121,59 @@ class Policy:
             raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
         return tensor
 
-    def make_vec(self, num_envs: int) -> TensorVecEnv:
+    def make_vec(self, num_envs: int, **kwargs: Any) -> TensorVecEnv:
         """Environments of the kind it was trained in.
 
+        Args:
+            num_envs: How many.
+            **kwargs: Constructor arguments other than those of training, such as ``split="test"``.
+
         Raises:
-            ConfigError: They are not registered here.
+            ConfigError: They are not registered here, or have other spaces.
         """
         if isinstance(self._env, str) and self._env not in env_specs():
             raise ConfigError(
                 f"The environment '{self._env}' that this policy was trained in is not registered here.",
                 "Install the package it comes from; for a class of your own, use rltrain.load(run, env=TheClass).",
             )
-        return make_vec(self._env, num_envs, device=self.device, **self.config.env.kwargs)
+        vec = make_vec(self._env, num_envs, device=self.device, **{**self.config.env.kwargs, **kwargs})
+        for name, mine, other in (
+            ("observations", self.observation_space, vec.single_observation_space),
+            ("actions", self.action_space, vec.single_action_space),
+        ):
+            if mine != other:
+                raise ConfigError(
+                    f"The environment's {name} are {other}, those of the policy {mine}.",
+                    "Give constructor arguments that leave the spaces as they were in training.",
+                )
+        return vec
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
-        """Plays fresh episodes.
+    def evaluate(
+        self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any
+    ) -> Evaluation:
+        """Plays fresh episodes; ``env_kwargs`` as in :meth:`make_vec`.
 
         Raises:
             ConfigError: ``episodes`` is below 1.
         """
         if episodes < 1:
             raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
-        env = self.make_vec(min(episodes, MAX_ENVS))
+        env = self.make_vec(min(episodes, MAX_ENVS), **env_kwargs)
         seed = derive_seed(seed, "fresh")
         return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
 
-    def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0) -> int:
-        """Writes a GIF or MP4 of one episode and returns its number of steps.
+    def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any) -> int:
+        """Writes a GIF or MP4 of one episode and returns its number of steps; ``env_kwargs`` as in :meth:`make_vec`.
 
         Raises:
             ConfigError: The path ends otherwise, or cannot be written.
         """
         rng = make_generator(self.device, derive_seed(seed, "actions"))
 
-        def choose(obs: Observation) -> Tensor:
+        def choose(obs: Observation, state: Any) -> Tensor:
             return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
 
-        return film(self.make_vec(1), Path(out), choose, seed=derive_seed(seed, "film"))
+        return film(self.make_vec(1, **env_kwargs), Path(out), choose, seed=derive_seed(seed, "film"))
 
 
 def load(

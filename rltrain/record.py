@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, make_generator
-from rltrain.spaces import random_actions
 from rltrain.vec import TensorVecEnv
+from rltrain.yardsticks import Choose
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
 """A picture (H, W, 3) uint8."""
@@ -34,7 +33,7 @@ _MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it dow
 @torch.no_grad()
 def record_episode(
     vec: TensorVecEnv[Any],
-    choose_action: Callable[[Observation], Tensor],
+    choose: Choose,
     *,
     seed: int,
     max_steps: int | None = None,
@@ -46,7 +45,7 @@ def record_episode(
 
     Args:
         vec: Which environment, and its time limit.
-        choose_action: The action (1, *A) for an observation (1, *O).
+        choose: The action (1, *A) for an observation (1, *O) and the state behind it.
         seed: Seed of the episode.
         max_steps: Where to stop even though the episode goes on.
 
@@ -61,14 +60,14 @@ def record_episode(
     state = env.reset(1, rng)
     frames = [env.render(state)]
     for _ in range(min((n for n in (max_steps, vec.max_episode_steps) if n is not None), default=MAX_STEPS)):
-        state, _, terminated = env.step(state, choose_action(env.full_observe(state)), rng)
+        state, _, terminated = env.step(state, choose(env.full_observe(state), state), rng)
         frames.append(env.render(state))
         if terminated.item():
             break
     return frames
 
 
-def film(vec: TensorVecEnv[Any], path: Path, choose_action: Callable[[Observation], Tensor], *, seed: int) -> int:
+def film(vec: TensorVecEnv[Any], path: Path, choose: Choose, *, seed: int) -> int:
     """Writes one episode to a GIF or MP4; see :func:`record_episode` for the arguments.
 
     Returns:
@@ -78,22 +77,9 @@ def film(vec: TensorVecEnv[Any], path: Path, choose_action: Callable[[Observatio
         ConfigError: The environment cannot be drawn, or the file cannot be written.
     """
     check_suffix(path)
-    frames = record_episode(vec, choose_action, seed=seed)
+    frames = record_episode(vec, choose, seed=seed)
     write_video(path, frames, vec.env.render_fps)
     return len(frames) - 1
-
-
-def film_random(vec: TensorVecEnv[Any], path: Path, *, seed: int) -> int:
-    """Writes one episode of random actions; see :func:`film`."""
-    rng = make_generator(vec.device, derive_seed(seed, "actions"))
-
-    def choose_action(obs: Observation) -> Tensor:
-        if isinstance(obs, dict) and "action_mask" in obs:
-            mask = obs["action_mask"]
-            return (torch.rand(mask.shape, generator=rng, device=vec.device) * mask).argmax(-1)
-        return random_actions(vec.single_action_space, 1, vec.device, rng)
-
-    return film(vec, path, choose_action, seed=seed)
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:

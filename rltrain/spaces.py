@@ -63,13 +63,25 @@ def _shorten(bound: np.ndarray) -> Any:
     return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
 
 
-def random_actions(space: spaces.Space, n: int, device: torch.device, rng: torch.Generator | None) -> Tensor:
+def random_actions(
+    space: spaces.Space, n: int, device: torch.device, rng: torch.Generator | None, mask: Tensor | None = None
+) -> Tensor:
     """Uniformly random actions (n, *A); unbounded Box dimensions are drawn from the standard normal.
+
+    Args:
+        space: Of one action.
+        n: How many.
+        device: Where to.
+        rng: Source of chance.
+        mask: (n, n_actions) bool, true for the actions of a Discrete space to choose from; None for all.
 
     Raises:
         ConfigError: Not a space of actions.
     """
     match space:
+        case spaces.Discrete() if mask is not None:
+            noise = torch.rand(mask.shape, device=device, generator=rng)
+            return noise.masked_fill(~mask, -1.0).argmax(-1) + int(space.start)
         case spaces.Discrete():
             return torch.randint(int(space.n), (n,), device=device, generator=rng) + int(space.start)
         case spaces.MultiDiscrete():

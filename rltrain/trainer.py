@@ -179,7 +179,7 @@ class Trainer:
         self.folder.videos.mkdir(exist_ok=True)
         path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
         seed = derive_seed(self.config.seed, "video", self.global_step)
-        film(self.make_env(1), path, lambda obs: self.agent.predict(obs).action, seed=seed)
+        film(self.make_env(1), path, lambda obs, _: self.agent.predict(obs).action, seed=seed)
 
     def save(self) -> None:
         """Writes a checkpoint with everything that has memory, unless this step has one.

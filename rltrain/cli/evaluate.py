@@ -1,36 +1,60 @@
-"""``rltrain eval``: how good is the policy of a run."""
+"""``rltrain eval``: how good is the policy of a run, or one that nobody trained."""
 
 from __future__ import annotations
 
 import json
 import sys
 
-from rltrain.cli.options import Parser, whole
+from rltrain.cli.options import EnvParser, whole
+from rltrain.errors import ConfigError
+from rltrain.registry import env_specs
 
 
 def main(arguments: list[str]) -> int:
     """Plays fresh episodes and prints what came of them."""
-    parser = Parser("eval", "Play fresh episodes with the policy of a run.")
-    parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it")
-    parser.add_argument("--checkpoint", default="latest", metavar="best|latest|STEP", help="[latest]")
+    parser = EnvParser("eval", "Play fresh episodes with the policy of a run, or with one that nobody trained.")
+    parser.add_argument("what", metavar="RUN|ENV", help="run folder, checkpoint in it, or environment id")
+    parser.add_argument("--policy", metavar="random|baseline", help="in an environment: who acts [random]")
+    parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="of a run [latest]")
     parser.add_argument("--episodes", type=whole(1), default=100, metavar="INT", help="[100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parsed = parser.parse(arguments)
+    parsed, env_kwargs = parser.parse_both(arguments)
 
     from rltrain.cli.report import describe
-    from rltrain.policy import load
 
-    policy = load(parsed.run, checkpoint=parsed.checkpoint, device=parsed.device)
-    for line in policy.warnings:
-        print(f"warning: {line}", file=sys.stderr)
-    result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed)
-    if parsed.json:
-        print(json.dumps({**result.summary(), "checkpoint": policy.step}))
+    if parsed.what in env_specs():
+        from rltrain.evaluation import MAX_ENVS
+        from rltrain.policy import pick_device
+        from rltrain.registry import make_vec
+        from rltrain.rng import derive_seed
+        from rltrain.yardsticks import evaluate_yardstick
+
+        if parsed.checkpoint is not None:
+            raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
+        who = parsed.policy or "random"
+        vec = make_vec(parsed.what, min(parsed.episodes, MAX_ENVS), device=pick_device(parsed.device), **env_kwargs)
+        result = evaluate_yardstick(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
+        source, title = {"policy": who}, f"{who} policy on {parsed.what}"
     else:
-        print(f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}")
+        from rltrain.policy import load
+
+        if parsed.policy is not None:
+            raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
+        policy = load(
+            parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
+        )
+        for line in policy.warnings:
+            print(f"warning: {line}", file=sys.stderr)
+        result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_kwargs)
+        source = {"checkpoint": policy.step}
+        title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
+    if parsed.json:
+        print(json.dumps({**result.summary(), **source}))
+    else:
+        print(title)
         print(f"mean return {describe(result)}")
         print(f"mean episode length {result.lengths.mean():.1f}")
     return 0

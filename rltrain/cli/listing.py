@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from itertools import groupby
+from typing import Any
 
 from rltrain.cli.options import Parser, describe_options
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_parameters, env_spec, env_specs, make_env
+from rltrain.facts import LABELS, env_facts
+from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs
+
+WIDTH = 110  # columns
 
 
 def envs(arguments: list[str]) -> int:
-    """Lists environments, or describes the one that is named."""
-    return _list("envs", arguments)
+    """Lists environments by group, or describes the one that is named."""
+    parsed = _parse("envs", "environments", arguments)
+    specs = env_specs()
+    if parsed.query in specs:
+        facts = env_facts(parsed.query)
+        print(json.dumps(facts, default=str) if parsed.json else _describe_env(facts))
+        return 0
+    word = (parsed.query or "").lower()
+    found = [spec for spec in specs.values() if word in f"{spec.id} {spec.group} {spec.description}".lower()]
+    if not found:
+        env_spec(parsed.query)  # raises, with the nearest name, unless a module named in the query registers it
+        raise ConfigError(f"Nothing matches '{parsed.query}'.", "Run 'rltrain envs' for the list.")
+    if parsed.json:
+        print(json.dumps({spec.id: spec.description for spec in found}))
+        return 0
+    width = max(len(spec.id) for spec in found) + 2
+    for group, members in groupby(sorted(found, key=lambda spec: spec.group), key=lambda spec: spec.group):
+        print(f"{group}:")
+        print("\n".join(f"  {spec.id:<{width}}{spec.description}" for spec in members))
+    return 0
 
 
 def agents(arguments: list[str]) -> int:
     """Lists agents, or describes the one that is named."""
-    return _list("agents", arguments)
-
-
-def _list(verb: str, arguments: list[str]) -> int:
-    what = "environments" if verb == "envs" else "agents"
-    parser = Parser(verb, f"List the {what}; with a name describe one, with any other word search for it.")
-    parser.add_argument("query", nargs="?", metavar="QUERY|NAME")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parsed = parser.parse(arguments)
-    describe, specs = (_describe_env, env_specs()) if verb == "envs" else (_describe_agent, agent_specs())
+    parsed = _parse("agents", "agents", arguments)
+    specs = agent_specs()
     if parsed.query in specs:
-        print(describe(parsed.query, parsed.json))
+        print(_describe_agent(parsed.query, parsed.json))
         return 0
     word = (parsed.query or "").lower()
     found = {name: spec.description for name, spec in specs.items() if word in f"{name} {spec.description}".lower()}
     if not found:
-        finder = env_spec if verb == "envs" else agent_spec
-        finder(parsed.query)  # raises, with the nearest name
-        raise ConfigError(f"Nothing matches '{parsed.query}'.", f"Run 'rltrain {verb}' for the list.")
+        agent_spec(parsed.query)  # raises, with the nearest name
     if parsed.json:
         print(json.dumps(found))
     else:
@@ -43,25 +57,32 @@ def _list(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def _describe_env(name: str, as_json: bool) -> str:
-    spec, env = env_spec(name), make_env(name)
-    facts = {
-        "id": name,
-        "description": spec.description,
-        "observation_space": str(env.full_observation_space),
-        "action_space": str(env.action_space),
-        "max_episode_steps": spec.max_episode_steps,
-        "reward_threshold": spec.reward_threshold,
-        "class": str(spec.entry_point),
-        "parameters": env_parameters(name),
-    }
-    if as_json:
-        return json.dumps(facts, default=str)
-    lines = [f"{key.replace('_', ' '):<20}{value}" for key, value in facts.items() if key != "parameters"]
-    lines += ["", "parameters (--env.kwargs.NAME VALUE), and their defaults:"]
-    lines += [f"  {key:<18}{value}" for key, value in env_parameters(name).items()]
-    documentation = type(env).__doc__
-    return "\n".join([*lines, "", documentation.strip()] if documentation else lines)
+def _parse(verb: str, what: str, arguments: list[str]) -> Any:
+    parser = Parser(verb, f"List the {what}; with a name describe one, with any other word search for it.")
+    parser.add_argument("query", nargs="?", metavar="QUERY|NAME")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse(arguments)
+
+
+def _describe_env(facts: dict[str, Any]) -> str:
+    names = ("class", "observation_space", "action_space", "max_episode_steps", "reward_threshold")
+    labels = [label.lower().replace(" ", "_") for label in LABELS]
+    lines = [f"{facts['id']} ({facts['group']}): {facts['description']}", ""]
+    for name in (*names, *labels, "picture"):
+        if facts.get(name) is not None:
+            lines += _entry(name.replace("_", " "), str(facts[name]), 20)
+    if facts["parameters"]:
+        lines += ["", "parameters (--env.kwargs.NAME VALUE), and their defaults:"]
+        for name, parameter in facts["parameters"].items():
+            lines += _entry(f"  {name} [{parameter['default']}]", parameter["help"], 32)
+    return "\n".join(lines)
+
+
+def _entry(name: str, text: str, indent: int) -> list[str]:
+    """A name and what it means beside it, on as many lines as that takes."""
+    first, *rest = textwrap.wrap(text, WIDTH - indent) or [""]
+    head = [f"{name:<{indent}}{first}".rstrip()] if len(name) < indent else [name, f"{'':<{indent}}{first}".rstrip()]
+    return head + [f"{'':<{indent}}{line}" for line in rest]
 
 
 def _describe_agent(name: str, as_json: bool) -> str:

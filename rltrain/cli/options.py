@@ -42,6 +42,30 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+class EnvParser(Parser):
+    """A parser that also takes constructor arguments of the environment: ``--env.kwargs.gravity 1.6``."""
+
+    def __init__(self, verb: str, description: str) -> None:
+        super().__init__(verb, description)
+        self.epilog = f"--env.kwargs.NAME VALUE sets a constructor argument of the environment. {self.epilog}"
+
+    def parse_both(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+        """What :meth:`parse` gives, and the constructor arguments."""
+        others: list[str] = []
+        ours: list[str] = []
+        rest = list(arguments)
+        while rest:
+            argument = rest.pop(0)
+            if not argument.startswith("--env.kwargs."):
+                others.append(argument)
+                continue
+            ours.append(argument)
+            if "=" not in argument and rest and not rest[0].startswith("--"):
+                ours.append(rest.pop(0))
+        _, options = parse_overrides(ours)
+        return self.parse(others), options.get("env", {}).get("kwargs", {})
+
+
 def whole(at_least: int) -> Callable[[str], int]:
     """Reads whole numbers from a bound on, for ``add_argument``."""
 

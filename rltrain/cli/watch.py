@@ -5,43 +5,50 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rltrain.cli.options import Parser, whole
+from rltrain.cli.options import EnvParser, whole
 from rltrain.errors import ConfigError
 
 
 def main(arguments: list[str]) -> int:
-    """Films one episode of a run's policy, or of a random one."""
-    parser = Parser("watch", "Film an episode: of a run's policy, or of random actions in an environment.")
+    """Films one episode."""
+    parser = EnvParser("watch", "Film an episode: of a run's policy, or of one that nobody trained.")
     parser.add_argument("what", metavar="RUN|ENV", help="run folder, checkpoint in it, or environment id")
     parser.add_argument("--out", metavar="FILE.gif|.mp4", help="[<run>/videos/..., or <env>.gif here]")
-    parser.add_argument("--checkpoint", default="latest", metavar="best|latest|STEP", help="of a run [latest]")
+    parser.add_argument("--policy", metavar="random|baseline", help="in an environment: who acts [random]")
+    parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="of a run [latest]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episode [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
-    parsed = parser.parse(arguments)
+    parsed, env_kwargs = parser.parse_both(arguments)
 
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
         from rltrain.checkpoint import step_name
         from rltrain.policy import load
         from rltrain.runs import RunFolder
 
-        policy = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device)
+        if parsed.policy is not None:
+            raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
+        policy = load(
+            parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
+        )
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
         run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
+        policy.make_vec(1, **env_kwargs)  # so that wrong constants are refused before anything is created
         if parsed.out is None:
             out.parent.mkdir(exist_ok=True)
-        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed)
+        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_kwargs)
     else:
         from rltrain.policy import pick_device
-        from rltrain.record import film_random
+        from rltrain.record import film
         from rltrain.registry import make_vec
+        from rltrain.yardsticks import yardstick
 
-        env = make_vec(parsed.what, 1, device=pick_device(parsed.device))
-        if parsed.checkpoint != "latest":
+        env = make_vec(parsed.what, 1, device=pick_device(parsed.device), **env_kwargs)
+        if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         out = Path(f"{parsed.what.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
-        length = film_random(env, out, seed=parsed.seed)
+        length = film(env, out, yardstick(env.env, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
     print(f"{out}: {length} steps")
     return 0

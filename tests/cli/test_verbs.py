@@ -135,6 +135,17 @@ def test_eval_json_has_the_promised_keys(run: Path, capsys: pytest.CaptureFixtur
     assert result["min"] <= result["ci95"][0] <= result["mean_reward"] <= result["ci95"][1] <= result["max"]
 
 
+def test_eval_with_other_constants(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def mean(*words: str) -> float:
+        assert main(["eval", *words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["mean_reward"]
+
+    assert 15 < mean(CARTPOLE) < 30  # random actions
+    assert mean(CARTPOLE, "--env.kwargs.gravity", "100") < 15
+    assert mean(CARTPOLE, "--env.kwargs.length=[5, 9]", "--policy", "random") > 40
+    assert mean(str(run), "--env.kwargs.length=9", "--stochastic") > 2 * mean(str(run), "--stochastic")
+
+
 def test_eval_in_words(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--episodes", "2", "--stochastic", "--seed", "4", "--checkpoint", "best"]) == 0
     output = capsys.readouterr()
@@ -210,7 +221,9 @@ def test_envs_and_agents(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["envs", CARTPOLE, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["reward_threshold"], facts["max_episode_steps"]) == (475.0, 500)
-    assert facts["parameters"]["gravity"] == 9.8
+    assert facts["parameters"]["gravity"] == {"default": 9.8, "help": "Acceleration of free fall, m/s^2."}
+    assert facts["reward"].startswith("1 in every step")
+    assert (facts["group"], facts["source"][:6]) == ("classic", "Barto,")
     assert main(["agents", "ppo", "--json"]) == 0
     assert "gamma" in json.loads(capsys.readouterr().out)["schema"]["properties"]
 

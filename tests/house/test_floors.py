@@ -26,6 +26,7 @@ FLOORS = {
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
         rltrain.config  rltrain.configs  rltrain.registry  rltrain.schedules  rltrain.normalize  rltrain.canvas
+        rltrain.facts
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim
     """,
@@ -37,7 +38,7 @@ FLOORS = {
     RUNTIME: """
         rltrain.trainer  rltrain.launch  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
-        rltrain.record  rltrain.plotting
+        rltrain.record  rltrain.plotting  rltrain.yardsticks
     """,
     # Where people come in: the command line, and `import rltrain`.
     DOORS: """

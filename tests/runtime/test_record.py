@@ -15,8 +15,9 @@ from torch import Tensor
 
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.record import film_random, record_episode, write_gif, write_mp4, write_video
+from rltrain.record import film, record_episode, write_gif, write_mp4, write_video
 from rltrain.vec import TensorVecEnv
+from rltrain.yardsticks import yardstick
 
 COLOURS = ((255, 0, 0), (0, 160, 0), (0, 0, 255), (250, 250, 250), (20, 20, 20))
 
@@ -76,7 +77,7 @@ def rungs(frames: list[Tensor]) -> list[int]:
     return [int(frame[0, 0, 0]) for frame in frames]
 
 
-def climb(obs: object) -> Tensor:
+def climb(obs: object, state: object) -> Tensor:
     return torch.ones(1, dtype=torch.int64)
 
 
@@ -106,8 +107,11 @@ def test_a_film_leaves_the_vector_environment_alone() -> None:
 
 
 def test_random_actions_heed_the_mask_and_are_seeded(tmp_path: Path) -> None:
-    assert film_random(TensorVecEnv(MaskedLadder(top=20), 1), tmp_path / "a.gif", seed=0) == 10
-    lengths = [film_random(TensorVecEnv(Ladder(top=30), 1), tmp_path / "b.gif", seed=seed) for seed in (1, 1, 2, 3, 4)]
+    def length(env: Ladder, seed: int) -> int:
+        return film(TensorVecEnv(env, 1), tmp_path / "a.gif", yardstick(env, "random", seed=seed), seed=seed)
+
+    assert length(MaskedLadder(top=20), 0) == 10
+    lengths = [length(Ladder(top=30), seed) for seed in (1, 1, 2, 3, 4)]
     assert lengths[0] == lengths[1]
     assert len(set(lengths)) > 1
 
