@@ -26,6 +26,7 @@ from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs, make_env
 from rltrain.rng import derive_seed, make_generator
+from rltrain.tree import leaves
 
 IDS = list(env_specs())
 every_id = pytest.mark.parametrize("env_id", IDS)
@@ -44,6 +45,14 @@ def test_the_checker_says_no_more_than_of_gymnasiums_twin(env_id: str) -> None:
     twin = env_id.removeprefix("rltrain/")
     allowed = checker_warnings(twin) if twin in gymnasium.registry else []
     assert [message for message in checker_warnings(env_id) if message not in allowed] == []
+
+
+@every_id
+def test_stable_baselines3_accepts_it(env_id: str) -> None:
+    env_checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on action ranges and image types
+        env_checker.check_env(gymnasium.make(env_id).unwrapped)
 
 
 def test_the_checker_accepts_masks() -> None:
@@ -77,15 +86,18 @@ def test_a_single_episode_in_numpy(env_id: str) -> None:
 
 @every_id
 def test_seeds_follow_gymnasiums_conventions(env_id: str) -> None:
-    def starts(seed: int | None, resets: int = 3) -> list[Any]:
+    def starts(seed: int | None, resets: int = 12) -> list[Any]:
         env = gymnasium.make(env_id)
         return [env.reset(seed=seed)[0], *(env.reset()[0] for _ in range(resets - 1))]
 
-    first, again, other = starts(7), starts(7), starts(8)
+    first, again, other, unseeded = starts(7), starts(7), starts(8), starts(None)
     assert data_equivalence(first, again, exact=True)
-    assert not data_equivalence(first[0], first[1], exact=True)
-    assert not data_equivalence(first[0], other[0], exact=True)
-    assert not data_equivalence(starts(None, 1), starts(None, 1), exact=True)
+    tensors = make_env(env_id)
+    many = list(leaves(tensors.full_observe(tensors.reset(256, torch.Generator()))))
+    if any(bool((leaf != leaf[:1]).any()) for leaf in many):  # otherwise every episode starts alike
+        assert not data_equivalence(first, other, exact=True)
+        assert not data_equivalence(first, unseeded, exact=True)
+        assert not all(data_equivalence(first[0], obs, exact=True) for obs in first)
 
 
 @every_id

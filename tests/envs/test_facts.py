@@ -1,0 +1,56 @@
+"""Every environment says what it is."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from rltrain.env import TensorEnv
+from rltrain.facts import arguments_of, env_facts, labelled
+from rltrain.registry import env_class, env_parameters, env_spec, env_specs
+
+DOCUMENTATION = """One line.
+
+Observation: (N, 4): x,
+    and y.
+Reward: 1.
+Free text, which belongs to nothing.
+
+Episode end: never
+
+Args:
+    first: What it is, over
+        two lines.
+    second: Short.
+    **base: See there.
+
+Raises:
+    ConfigError: It is wrong.
+"""
+
+
+def test_labelled_lines_and_arguments_are_read() -> None:
+    assert labelled(DOCUMENTATION) == {"Observation": "(N, 4): x, and y.", "Reward": "1.", "Episode end": "never"}
+    assert arguments_of(DOCUMENTATION) == {"first": "What it is, over two lines.", "second": "Short."}
+    assert labelled("") == arguments_of("") == {}
+
+
+@pytest.mark.parametrize("env_id", env_specs())
+def test_the_docstring_says_all_there_is_to_know(env_id: str) -> None:
+    cls, facts = env_class(env_id), env_facts(env_id)
+    for label in ("observation", "action", "reward", "episode_end", "source", "description"):
+        assert facts.get(label), f"{cls.__name__} does not say its {label}"
+    assert (type.__getattribute__(cls, "baseline") is not TensorEnv.baseline) == ("baseline" in facts)
+    assert {name for name, parameter in facts["parameters"].items() if not parameter["help"]} == set()
+    assert set(arguments_of(inspect.getdoc(cls) or "")) == set(env_parameters(env_id))
+
+
+@pytest.mark.parametrize("env_id", env_specs())
+def test_the_registration_agrees_with_the_class(env_id: str) -> None:
+    spec, cls = env_spec(env_id), env_class(env_id)
+    assert spec.description.endswith(".")
+    if not spec.kwargs:
+        assert spec.max_episode_steps == cls.max_episode_steps
+        assert spec.reward_threshold == cls.reward_threshold
+    assert set(spec.kwargs) <= set(env_parameters(env_id))
