@@ -3,6 +3,8 @@
     python -m benchmarks.seeds ppo rltrain/CartPole-v1 --seeds 5 --stop-at-reward 475
     python -m benchmarks.seeds ppo rltrain/Pendulum-v1 --seeds 5
 
+``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them.
+
 Steps and seconds are those of learning: from the first environment step to the end of training, logging
 and checkpoints included, start of the process and final evaluation not. The score is the mean return of
 100 fresh episodes of the final policy.
@@ -12,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
-import torch
+from benchmarks import store
 
 
 def main() -> None:
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("env", metavar="ENV")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds [5]")
     parser.add_argument("--first", type=int, default=0, help="the first seed [0]")
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
     parsed, options = parser.parse_known_args()
 
     results = []
@@ -38,15 +41,24 @@ def main() -> None:
             score = result["evaluation"]["mean_reward"]
             line = f"seed {seed}: {result['steps']:,} steps, {result['seconds']:.2f} s, score {score:.1f}"
             print(f"{line}, {result['stopped_by']}", file=sys.stderr)
-            results.append(result)
-    scores = [result["evaluation"]["mean_reward"] for result in results]
+            results.append(
+                {"seed": seed, **{key: result[key] for key in ("steps", "seconds", "stopped_by", "evaluation")}}
+            )
+    if parsed.save:
+        command = f"python -m benchmarks.seeds {shlex.join(sys.argv[1:])}"
+        kept = {
+            "agent": parsed.algo,
+            "env": parsed.env,
+            "command": command,
+            "machine": store.machine(),
+            "runs": results,
+        }
+        store.save(f"{parsed.algo}/{store.bare(parsed.env)}", kept)
     seeds = f"{parsed.first}-{parsed.first + parsed.seeds - 1}"
-    steps = spread([result["steps"] for result in results], "{:,.0f}")
-    seconds = spread([result["seconds"] for result in results], "{:.1f}")
     print("| agent | environment | seeds | steps: median (range) | seconds: median (range) | score: median (range) |")
     print("| --- | --- | --- | --- | --- | --- |")
-    print(f"| {parsed.algo} | {parsed.env} | {seeds} | {steps} | {seconds} | {spread(scores, '{:.1f}')} |")
-    print(f"\n{os.cpu_count()} CPU cores, torch {torch.__version__}")
+    print(f"| {parsed.algo} | {parsed.env} | {seeds} | {' | '.join(spreads(results))} |")
+    print("\n" + ", ".join(f"{name} {value}" for name, value in store.machine().items()))
 
 
 def train(algo: str, env: str, seed: int, folder: str, options: list[str]) -> dict[str, Any]:
@@ -55,6 +67,17 @@ def train(algo: str, env: str, seed: int, folder: str, options: list[str]) -> di
     command += ["--json", "--no-progress", *options]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(finished.stdout))
+
+
+def spreads(runs: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Steps, seconds and scores of runs: each the median and the range."""
+    scores = [run["evaluation"]["mean_reward"] for run in runs]
+    digits = 1 if max(map(abs, scores)) >= 10 else 3
+    return (
+        spread([run["steps"] for run in runs], "{:,.0f}"),
+        spread([run["seconds"] for run in runs], "{:.1f}"),
+        spread(scores, f"{{:.{digits}f}}"),
+    )
 
 
 def spread(values: list[float], form: str) -> str:

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
-from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
@@ -17,6 +16,16 @@ from rltrain.errors import ConfigError, did_you_mean
 
 Observation: TypeAlias = Tensor | dict[str, Tensor]
 S = TypeVar("S")
+
+
+class Constants:
+    """Constants by name, as attributes."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Tensor:
+        return self._values[name]
 
 
 class TensorEnv(ABC, Generic[S]):
@@ -184,12 +193,11 @@ class TensorEnv(ABC, Generic[S]):
         low, high = torch.stack(ranges).unbind(1)
         return low + (high - low) * torch.rand(n, len(ranges), generator=rng, device=self.device, dtype=self.dtype)
 
-    def constants_of(self, drawn: Tensor) -> Any:
+    def constants_of(self, drawn: Tensor) -> Constants:
         """All constants by name: 0-d tensors, and of those drawn for every episode the columns of ``drawn`` (N, K)."""
         columns = iter(drawn.unbind(-1) if drawn.shape[-1] else ())
-        return SimpleNamespace(
-            **{name: next(columns) if constant.dim() else constant for name, constant in self._constants.items()}
-        )
+        values = {name: next(columns) if constant.dim() else constant for name, constant in self._constants.items()}
+        return Constants(values)
 
     def whole(self, name: str, value: int, *, at_least: int | None = None, at_most: int | None = None) -> int:
         """A validated constructor argument that is a whole number, such as a size.

@@ -100,9 +100,12 @@ class TensorVecEnv(Generic[S]):
         return self._state
 
     @torch.no_grad()
-    def reset(self, seed: int) -> Observation:
-        """Starts every environment anew and returns the first observations (N, *O)."""
-        self._rng = make_generator(self.device, derive_seed(seed, "env"))
+    def reset(self, seed: int | None) -> Observation:
+        """Starts every environment anew and returns the first observations (N, *O).
+
+        ``seed`` None draws from torch's default generator, the only one that ``torch.compile`` of :meth:`step` knows.
+        """
+        self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
         if self.env.reset_interval > 1:
             self._starts = tree_map(torch.clone, self._state)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from echo import make_agent
-from hidden_syncs import OpCounter
+from rltrain.dispatch import OpCounter
 from torch import Tensor
 
 from rltrain.agents.ppo.agent import PPO

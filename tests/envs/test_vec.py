@@ -10,7 +10,7 @@ import pytest
 import torch
 from countdown import Countdown
 from gymnasium import spaces
-from hidden_syncs import OpCounter, waits_of
+from rltrain.dispatch import OpCounter, waits_of
 from torch import Tensor
 
 from rltrain.env import Observation, TensorEnv

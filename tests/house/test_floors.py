@@ -26,7 +26,7 @@ FLOORS = {
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
         rltrain.config  rltrain.configs  rltrain.registry  rltrain.schedules  rltrain.normalize  rltrain.canvas
-        rltrain.facts
+        rltrain.facts  rltrain.dispatch
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim
     """,

@@ -1,0 +1,151 @@
+"""The gallery: a picture, the rules and the scores of every environment, in ``envs/README.md``.
+
+    python -m benchmarks.gallery                       # everything anew
+    python -m benchmarks.gallery rltrain/Maze-v0       # one picture and its scores, and the page
+
+Pictures are ``envs/gallery/<name>.png``. Scores are mean returns of 100 episodes of random actions and, where
+there is one, of the environment's baseline policy; those of trained agents come from ``benchmarks.seeds --save``,
+steps per second from ``benchmarks.stepping``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from benchmarks import store
+from benchmarks.seeds import spread
+from rltrain.env import TensorEnv
+from rltrain.evaluation import MAX_ENVS
+from rltrain.facts import env_facts
+from rltrain.record import record_episode
+from rltrain.registry import env_class, env_specs, make_vec
+from rltrain.yardsticks import evaluate_yardstick, yardstick
+
+EPISODES = 100
+PAGE = Path(__file__).parents[1] / "envs" / "README.md"
+PICTURES = PAGE.parent / "gallery"
+INTRODUCTION = """# Environments
+
+Every environment is a few functions on batched torch tensors, and a Gymnasium environment at the same time.
+`rltrain envs` lists them, `rltrain envs ID` tells what is below and every constant that can be changed with
+`--env.kwargs.NAME VALUE`; `rltrain watch ID` films random actions.
+
+Scores are mean returns of {episodes} episodes: of random actions, of the baseline policy where there is one (a
+classical method that the environment brings along; `rltrain eval ID --policy baseline`), and of PPO with the settings
+in `configs/ppo/`, the median over seeds with the range beside it. Steps per second are those of `TensorVecEnv.step` on
+4,096 environments, eager, on {machine}.
+
+Made by `python -m benchmarks.gallery`, from its own measurements and those of `python -m benchmarks.stepping` and
+`python -m benchmarks.seeds ppo ID --save`; the figures are in `benchmarks/results/`.
+"""
+
+
+def main() -> None:
+    """Draws, measures and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("envs", nargs="*", metavar="ENV", help="which to draw and to measure anew [all]")
+    parser.add_argument("--page-only", action="store_true", help="write the page from what is there")
+    parsed = parser.parse_args()
+    torch.set_num_threads(1)
+
+    specs = env_specs()
+    scores = {env_id: score for env_id, score in store.load("scores").items() if env_id in specs}
+    for env_id in () if parsed.page_only else parsed.envs or specs:
+        draw(env_id)
+        scores[env_id] = measure(env_id)
+        print(env_id, scores[env_id])
+    store.save("scores", dict(sorted(scores.items())))
+    PAGE.write_text(page(scores))
+
+
+def draw(env_id: str) -> None:
+    """A picture from the middle of an episode, of the baseline policy where there is one."""
+    vec = make_vec(env_id, 1)
+    frames = record_episode(vec, yardstick(vec.env, "baseline" if has_baseline(env_id) else "random"), seed=1)
+    picture = Image.fromarray(frames[len(frames) // 2].numpy())
+    picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
+    PICTURES.mkdir(exist_ok=True)
+    picture.quantize(64).save(PICTURES / f"{store.bare(env_id)}.png", optimize=True)
+
+
+def measure(env_id: str) -> dict[str, dict[str, float]]:
+    """Mean return and episode length of the policies that nobody trained."""
+    names = ("random", "baseline") if has_baseline(env_id) else ("random",)
+    vec = make_vec(env_id, min(EPISODES, MAX_ENVS))
+    results = {name: evaluate_yardstick(vec, name, EPISODES, seed=0) for name in names}
+    return {
+        name: {"mean": float(f"{result.mean_reward:.4g}"), "std": float(f"{result.std_reward:.4g}")}
+        for name, result in results.items()
+    }
+
+
+def has_baseline(env_id: str) -> bool:
+    """Whether the environment brings a policy along."""
+    return env_class(env_id).baseline is not TensorEnv.baseline
+
+
+def page(scores: dict[str, Any]) -> str:
+    """The whole of ``envs/README.md``."""
+    stepping = store.load("stepping")
+    machine = next((entry["machine"] for entry in stepping.values()), store.machine())
+    described = f"one thread of an {machine['processor']}, torch {machine['torch']}"
+    parts = [INTRODUCTION.format(episodes=EPISODES, machine=described)]
+    specs = sorted(env_specs().values(), key=lambda spec: (spec.group, spec.id))
+    for group, members in groupby((spec for spec in specs if spec.id in scores), key=lambda spec: spec.group):
+        parts.append(f"## {group}\n")
+        for spec in members:
+            speed = stepping.get(f"{spec.id} 4096 1", {}).get("eager", {}).get("steps_per_second")
+            parts.append(entry(env_facts(spec.id), scores[spec.id], store.load(f"ppo/{store.bare(spec.id)}"), speed))
+    return "\n".join(parts)
+
+
+def entry(facts: dict[str, Any], scores: dict[str, Any], learned: dict[str, Any], speed: float | None) -> str:
+    """What the page says of one environment."""
+    name = store.bare(facts["id"])
+    rows = [
+        ("observation", f"{facts['observation']} `{facts['observation_space']}`"),
+        ("action", f"{facts['action']} `{facts['action_space']}`"),
+        ("reward", facts["reward"]),
+        ("episode end", f"{facts['episode_end']} Time limit: {facts['max_episode_steps'] or 'none'}."),
+        ("threshold", facts["reward_threshold"]),
+        ("random", value(scores["random"])),
+        ("baseline", f"{value(scores['baseline'])}: {facts['baseline']}" if "baseline" in scores else None),
+        ("PPO", trained(learned) if learned else None),
+        ("steps/s", f"{speed / 1e6:.1f} million" if speed else None),
+        ("source", facts["source"]),
+    ]
+    table = "\n".join(f"| {label} | {escaped(text)} |" for label, text in rows if text is not None)
+    return (
+        f"### {facts['id']}\n\n{facts['description']}\n\n![{facts['id']}](gallery/{name}.png)\n\n"
+        f"| | |\n| --- | --- |\n{table}\n"
+    )
+
+
+def value(score: dict[str, float]) -> str:
+    """A mean with its deviation."""
+    return f"{score['mean']:g} ± {score['std']:g}"
+
+
+def trained(learned: dict[str, Any]) -> str:
+    """What came of the seeds."""
+    runs = learned["runs"]
+    steps, seconds = ([run[key] for run in runs] for key in ("steps", "seconds"))
+    means = [run["evaluation"]["mean_reward"] for run in runs]
+    return (
+        f"{spread(means, '{:.4g}')}, {len(runs)} seeds, {spread(steps, '{:,.0f}')} steps, {spread(seconds, '{:.0f}')} s"
+    )
+
+
+def escaped(text: Any) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("``", "`")
+
+
+if __name__ == "__main__":
+    main()

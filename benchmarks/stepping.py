@@ -1,0 +1,106 @@
+"""Raw stepping: environment steps per second, and dispatched operations, of ``TensorVecEnv.step``.
+
+    python -m benchmarks.stepping                                # every environment, into benchmarks/results
+    python -m benchmarks.stepping rltrain/CartPole-v1 --num-envs 1 64 4096 65536 --threads 2 --compile
+
+Random actions that were drawn before; resets, time limits, episode statistics and final observations are
+included. Every figure is the median of the repeats. ``--compile`` measures ``torch.compile`` of the same
+step beside eager torch, and gives the seconds of compiling apart; compiled code draws from torch's default
+generator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks import store
+from rltrain.dispatch import OpCounter
+from rltrain.registry import env_specs, make_vec
+from rltrain.spaces import random_actions
+from rltrain.vec import TensorVecEnv
+
+ACTIONS = 8  # batches of actions drawn before, used in turn
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("envs", nargs="*", metavar="ENV", help="[all]")
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[4096], metavar="N", help="[4096]")
+    parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat, at least [1]")
+    parser.add_argument("--repeats", type=int, default=3, help="[3]")
+    parser.add_argument("--compile", action="store_true", help="compiled beside eager")
+    parsed = parser.parse_args()
+    torch.set_num_threads(parsed.threads)
+
+    figures = store.load("stepping")
+    modes = ("eager", "compiled") if parsed.compile else ("eager",)
+    print("| environment | N | threads | steps/s | compiled | operations: env.step | vector step |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for env_id in parsed.envs or env_specs():
+        for n in parsed.num_envs:
+            result: dict[str, Any] = {"num_envs": n, "threads": parsed.threads, **operations(env_id)}
+            for mode in modes:
+                result[mode] = steps_per_second(env_id, n, mode == "compiled", parsed.seconds, parsed.repeats)
+            compiled = f"{result['compiled']['steps_per_second']:,.0f}" if parsed.compile else ""
+            print(
+                f"| {env_id} | {n:,} | {parsed.threads} | {result['eager']['steps_per_second']:,.0f} | {compiled} "
+                f"| {result['env_operations']} | {result['vector_operations']} |",
+                flush=True,
+            )
+            figures[f"{env_id} {n} {parsed.threads}"] = {**result, "machine": store.machine()}
+            store.save("stepping", dict(sorted(figures.items())))
+
+
+def operations(env_id: str) -> dict[str, int]:
+    """Operations dispatched by a step of the environment alone, and of the vector around it."""
+    vec, actions = make_ready(env_id, 64)
+    with OpCounter() as inner, torch.no_grad():
+        vec.env.step(vec.state, actions[0], None)
+    with OpCounter() as whole:
+        vec.step(actions[0])
+    return {"env_operations": inner.total, "vector_operations": whole.total}
+
+
+def steps_per_second(env_id: str, n: int, compiled: bool, seconds: float, repeats: int) -> dict[str, float]:
+    """Median over the repeats, and how long compiling took."""
+    vec, actions = make_ready(env_id, n, own_generator=not compiled)
+    step: Callable[[torch.Tensor], Any] = (
+        torch.compile(vec.step, fullgraph=True, dynamic=False) if compiled else vec.step
+    )
+    begin = time.perf_counter()
+    for action in actions * 2:
+        step(action)
+    warm_up = time.perf_counter() - begin
+    rates = []
+    for _ in range(repeats):
+        count, begin = 0, time.perf_counter()
+        while (passed := time.perf_counter() - begin) < seconds:
+            for action in actions:
+                step(action)
+            count += ACTIONS
+        rates.append(n * count / passed)
+    torch.compiler.reset()
+    return {
+        "steps_per_second": round(statistics.median(rates)),
+        **({"compile_seconds": round(warm_up, 1)} if compiled else {}),
+    }
+
+
+def make_ready(env_id: str, n: int, *, own_generator: bool = True) -> tuple[TensorVecEnv, list[torch.Tensor]]:
+    """Environments that have been reset, and actions for them."""
+    vec = make_vec(env_id, n)
+    vec.reset(0 if own_generator else None)
+    rng = torch.Generator().manual_seed(0)
+    return vec, [random_actions(vec.single_action_space, n, vec.device, rng) for _ in range(ACTIONS)]
+
+
+if __name__ == "__main__":
+    main()
