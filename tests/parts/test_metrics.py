@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 import torch
-from hidden_syncs import waits_of
+from rltrain.dispatch import waits_of
 
 from rltrain.metrics import SUCCESS, EpisodeStats, MetricMeans, fetch
 from rltrain.vec import VecStep
