@@ -118,10 +118,10 @@ class ImageEncoder(Encoder):
 class DictEncoder(Encoder):
     """The features of every entry side by side; the action mask is no feature."""
 
-    def __init__(self, space: spaces.Dict) -> None:
+    def __init__(self, space: spaces.Dict, *, flatten: bool = False) -> None:
         super().__init__()
         self.names = [name for name in space.spaces if name != MASK]
-        parts = [make_encoder(space[name]) for name in self.names]
+        parts = [make_encoder(space[name], flatten=flatten) for name in self.names]
         self.size = sum(part.size for part in parts)
         self.parts = nn.ModuleList(parts)
 
@@ -131,19 +131,19 @@ class DictEncoder(Encoder):
         return features[0] if len(features) == 1 else torch.cat(features, 1)
 
 
-def make_encoder(space: spaces.Space) -> Encoder:
-    """The encoder for an observation space.
+def make_encoder(space: spaces.Space, *, flatten: bool = False) -> Encoder:
+    """The encoder for an observation space; ``flatten`` takes images as they are, without convolutions.
 
     Raises:
         ConfigError: No encoder fits the space.
     """
     if isinstance(space, spaces.Dict):
-        return DictEncoder(space)
+        return DictEncoder(space, flatten=flatten)
     if isinstance(space, spaces.Discrete):
         return OneHotEncoder([int(space.n)], [int(space.start)])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return OneHotEncoder([int(n) for n in space.nvec], [int(start) for start in space.start])
-    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+    if isinstance(space, spaces.Box) and len(space.shape) == 3 and not flatten:
         return ImageEncoder(space)
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return FlatEncoder(space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +26,8 @@ class PolicyKwargs(Model):
 
     net_arch: NetArch = NetArch(pi=[64, 64], vf=[64, 64])
     """Hidden layer widths: [64, 64] for both networks, or {pi: [64, 64], vf: [64, 64]}."""
+    features_extractor_class: Literal["auto", "flatten"] = "auto"
+    """What images go through: auto for convolutions, flatten for none."""
     activation_fn: Activation = "tanh"
     """Activation between the hidden layers."""
     ortho_init: bool = True
@@ -39,6 +41,11 @@ class PolicyKwargs(Model):
     @classmethod
     def _one_list_for_both(cls, value: Any) -> Any:
         return {"pi": value, "vf": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("features_extractor_class", mode="before")
+    @classmethod
+    def _as_in_sb3(cls, value: Any) -> Any:
+        return "flatten" if value == "FlattenExtractor" else value
 
     @field_validator("activation_fn", mode="before")
     @classmethod

@@ -27,7 +27,7 @@ class ActorCritic(nn.Module):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         super().__init__()
-        self.encoder = make_encoder(observation_space)
+        self.encoder = make_encoder(observation_space, flatten=config.features_extractor_class == "flatten")
         self.distribution = make_distribution(
             action_space, log_std_init=config.log_std_init, squash=config.squash_output
         )

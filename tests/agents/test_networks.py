@@ -79,6 +79,14 @@ def test_flat_features_are_the_numbers() -> None:
     assert torch.equal(make_encoder(space)(obs), obs.flatten(1))
 
 
+def test_images_can_be_flattened() -> None:
+    space = spaces.Dict({"image": GRID, "step": spaces.Discrete(3)})
+    obs = batch_of(space)
+    features = make_encoder(space, flatten=True)(obs)
+    assert features.shape == (3, int(np.prod(GRID.shape)) + 3)
+    assert torch.equal(features[:, :-3], obs["image"].flatten(1).float())
+
+
 def test_channels_first_and_last_see_the_same_picture() -> None:
     first, last = make_encoder(CHW), make_encoder(spaces.Box(0, 255, (84, 84, 4), np.uint8))
     last.load_state_dict(first.state_dict())

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from echo import make_agent
-from rltrain.dispatch import OpCounter
 from torch import Tensor
 
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.ppo.config import PPOConfig
+from rltrain.dispatch import OpCounter
 from rltrain.evaluation import run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.registry import make_vec

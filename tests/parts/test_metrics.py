@@ -8,8 +8,8 @@ from statistics import fmean
 
 import pytest
 import torch
-from rltrain.dispatch import waits_of
 
+from rltrain.dispatch import waits_of
 from rltrain.metrics import SUCCESS, EpisodeStats, MetricMeans, fetch
 from rltrain.vec import VecStep
 
