@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class PendulumState:
 
     th: Tensor  # (N,) rad, 0 upright, counter-clockwise, not wrapped
     thdot: Tensor  # (N,) rad/s
+    drawn: Tensor  # (N, K) the constants drawn for this episode, see TensorEnv.draw_constants
 
 
 class Pendulum(TensorEnv[PendulumState]):
@@ -32,6 +34,8 @@ class Pendulum(TensorEnv[PendulumState]):
         wrapped to [-pi, pi).
     Episode end: none but the time limit.
     Source: Gymnasium 1.4, ``envs/classic_control/pendulum.py``.
+
+    ``dt``, ``g``, ``m`` and ``l`` may be ranges ``[low, high]``, drawn anew for each episode.
 
     Args:
         max_torque: Largest torque, N m.
@@ -53,19 +57,19 @@ class Pendulum(TensorEnv[PendulumState]):
         *,
         max_torque: float = 2.0,
         max_speed: float = 8.0,
-        dt: float = 0.05,
-        g: float = 10.0,
-        m: float = 1.0,
-        l: float = 1.0,  # noqa: E741
+        dt: float | Sequence[float] = 0.05,
+        g: float | Sequence[float] = 10.0,
+        m: float | Sequence[float] = 1.0,
+        l: float | Sequence[float] = 1.0,  # noqa: E741
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.max_torque = self.constant("max_torque", max_torque, above=0)
         self.max_speed = self.constant("max_speed", max_speed, above=0)
-        self.dt = self.constant("dt", dt, above=0)
-        self.g = self.constant("g", g, at_least=0)
-        self.m = self.constant("m", m, above=0)
-        self.l = self.constant("l", l, above=0)
+        self.dt = self.constant("dt", dt, above=0, per_episode=True)
+        self.g = self.constant("g", g, at_least=0, per_episode=True)
+        self.m = self.constant("m", m, above=0, per_episode=True)
+        self.l = self.constant("l", l, above=0, per_episode=True)
         high = np.array([1.0, 1.0, max_speed], dtype=np.float32)
         self.observation_space = spaces.Box(-high, high, dtype=np.float32)
         self.action_space = spaces.Box(-max_torque, max_torque, shape=(1,), dtype=np.float32)
@@ -73,25 +77,26 @@ class Pendulum(TensorEnv[PendulumState]):
     def reset(self, n: int, rng: torch.Generator | None) -> PendulumState:
         """``th`` uniform in [-pi, pi], ``thdot`` in [-1, 1]."""
         th, thdot = torch.empty(2, n, device=self.device, dtype=self.dtype).uniform_(-1, 1, generator=rng).unbind()
-        return PendulumState(th * math.pi, thdot)
+        return PendulumState(th * math.pi, thdot, self.draw_constants(n, rng))
 
     def step(
         self, state: PendulumState, action: Tensor, rng: torch.Generator | None
     ) -> tuple[PendulumState, Tensor, Tensor]:
         """One semi-implicit Euler step of a rod about its end: m l^2 / 3 thdotdot = m g l / 2 sin(th) + u.
 
-        Gymnasium's own equation, multiplied out. ``addcmul(a, b, c)`` is ``a + b * c`` in one operation.
+        Gymnasium's own equation, multiplied out. ``addcmul(a, b, c)`` is ``a + b * c`` and ``addcdiv(a, b, c)``
+        ``a + b / c`` in one operation.
         """
+        c = self.constants_of(state.drawn)
         u = action.squeeze(-1).to(self.dtype).clamp(-self.max_torque, self.max_torque)
         upright = (state.th + math.pi) % (2 * math.pi) - math.pi
         cost = torch.addcmul(upright.square(), state.thdot, state.thdot, value=0.1)
         cost = torch.addcmul(cost, u, u, value=0.001)
 
-        ml = self.m * self.l
-        torque = torch.addcmul(u, ml * self.g, state.th.sin(), value=0.5)
-        thdot = torch.addcmul(state.thdot, torque / (ml * self.l), self.dt, value=3)
+        pull = torch.addcdiv(c.g * state.th.sin(), u, c.m * c.l, value=2)
+        thdot = torch.addcmul(state.thdot, pull / c.l, c.dt, value=1.5)
         thdot = thdot.clamp(-self.max_speed, self.max_speed)
-        after = PendulumState(torch.addcmul(state.th, thdot, self.dt), thdot)
+        after = PendulumState(torch.addcmul(state.th, thdot, c.dt), thdot, state.drawn)
         return after, -cost, torch.zeros_like(thdot, dtype=torch.bool)
 
     def observe(self, state: PendulumState) -> Tensor:
@@ -100,7 +105,8 @@ class Pendulum(TensorEnv[PendulumState]):
 
     def render(self, state: PendulumState, index: int = 0) -> Tensor:
         """The rod on its pivot and an arrow as long as it turns in 0.2 s, (500, 500, 3) uint8."""
-        th, thdot, length = float(state.th[index]), float(state.thdot[index]), float(self.l)
+        th, thdot = float(state.th[index]), float(state.thdot[index])
+        length = float(self.constants_of(state.drawn[index]).l)
         size = 1.35 * length
         canvas = Canvas(500, 500, world=(-size, -size, size, size))
         up = math.pi / 2  # th counts from upright, the canvas from the x axis
