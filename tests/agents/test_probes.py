@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 from echo import make_agent
-from probes import (
+from torch import Tensor
+
+from rltrain.agents.ppo.agent import PPO
+from rltrain.envs.explore.probes import (
     ActionReward,
     Autoreset,
     Bandit,
@@ -18,9 +21,6 @@ from probes import (
     Probe,
     Target,
 )
-from torch import Tensor
-
-from rltrain.agents.ppo.agent import PPO
 from rltrain.vec import TensorVecEnv, VecStep
 
 N = 64

@@ -1,0 +1,148 @@
+"""Bandit: find the best of several arms while pulling them; new arms in every episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.canvas import BLUE, GREEN, GREY, INK, ORANGE, SILVER, SKY, Canvas
+from rltrain.env import TensorEnv
+
+
+@dataclass
+class BanditState:
+    """The arms, and what pulling them has brought."""
+
+    means: Tensor  # (N, K) mean reward of each arm, not observed
+    counts: Tensor  # (N, K) how often each arm was pulled
+    sums: Tensor  # (N, K) the rewards of each arm, added up
+    arm: Tensor  # (N,) int64, the arm last pulled; -1 before the first pull
+    reward: Tensor  # (N,) what that brought
+
+
+class Bandit(TensorEnv[BanditState]):
+    """A bandit to be learned within each episode: the task of RL^2.
+
+    Observation: (N, K + 1): the arm last pulled, one-hot, and what it paid; all 0 at the start.
+    Action: the arm to pull, 0 to K - 1.
+    Reward: what the arm pays. Bernoulli arms: 1 or 0, the mean of each uniform in [0, 1]. Gaussian arms: normal, the
+        mean of each standard normal, the standard deviation ``noise``.
+    Episode end: after ``num_pulls`` pulls.
+    Source: Duan et al., "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning", 2016, arXiv:1611.02779,
+        section 3.1; Gaussian arms: Sutton and Barto, "Reinforcement Learning", 2nd edition, section 2.3.
+    Baseline: UCB for rewards that vary as much as these, Lattimore and Szepesvari, "Bandit Algorithms", 2020,
+        equation 7.2, with 1 / delta the number of pulls so far: it remembers all pulls of the episode.
+
+    An agent without memory knows the last pull alone, and can at best stay with an arm that pays and leave one that
+    does not. The info ``regret`` is what always pulling the best arm would have earned more, on average.
+
+    Args:
+        num_arms: K.
+        num_pulls: Pulls in an episode.
+        arms: ``bernoulli`` or ``gaussian``.
+        noise: Standard deviation of a Gaussian arm's rewards.
+        **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
+
+    Raises:
+        ConfigError: An argument is out of range: ``num_arms`` below 2, ``num_pulls`` below 1, ``arms`` unknown, or
+            ``noise`` below 0.
+    """
+
+    render_fps = 10
+
+    def __init__(
+        self,
+        *,
+        num_arms: int = 10,
+        num_pulls: int = 100,
+        arms: str = "bernoulli",
+        noise: float = 1.0,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.num_arms = self.whole("num_arms", num_arms, at_least=2)
+        self.num_pulls = self.whole("num_pulls", num_pulls, at_least=1)
+        self.gaussian = self.choice("arms", arms, ("bernoulli", "gaussian")) == "gaussian"
+        self.noise = self.constant("noise", noise, at_least=0)
+        self.numbers = torch.arange(num_arms, device=self.device)
+        low, high = np.zeros(num_arms + 1, dtype=np.float32), np.ones(num_arms + 1, dtype=np.float32)
+        if self.gaussian:
+            low[-1], high[-1] = -np.inf, np.inf
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space = spaces.Discrete(num_arms)
+
+    def reset(self, n: int, rng: torch.Generator | None) -> BanditState:
+        """New arms."""
+        draw = torch.randn if self.gaussian else torch.rand
+        means = draw(n, self.num_arms, generator=rng, device=self.device, dtype=self.dtype)
+        counts = torch.zeros_like(means)
+        arm = torch.full((n,), -1, dtype=torch.int64, device=self.device)
+        return BanditState(means, counts, counts, arm, torch.zeros(n, device=self.device, dtype=self.dtype))
+
+    def step(
+        self, state: BanditState, action: Tensor, rng: torch.Generator | None
+    ) -> tuple[BanditState, Tensor, Tensor]:
+        """One pull."""
+        arm = action.unsqueeze(1)
+        mean = state.means.gather(1, arm).squeeze(1)
+        draw = torch.randn if self.gaussian else torch.rand
+        chance = draw(mean.shape, generator=rng, device=self.device, dtype=self.dtype)
+        reward = torch.addcmul(mean, self.noise, chance) if self.gaussian else (chance < mean).to(self.dtype)
+        counts = state.counts + (arm == self.numbers)
+        sums = state.sums.scatter_add(1, arm, reward.unsqueeze(1))
+        ended = counts.sum(1) >= self.num_pulls
+        return BanditState(state.means, counts, sums, action, reward), reward, ended
+
+    def observe(self, state: BanditState) -> Tensor:
+        """The last pull: (N, K + 1)."""
+        arm = (state.arm.unsqueeze(1) == self.numbers).to(self.dtype)
+        return torch.cat((arm, state.reward.unsqueeze(1)), dim=1)
+
+    def info(self, state: BanditState) -> dict[str, Tensor]:
+        """The regret of the episode so far."""
+        return {"regret": (state.counts * (state.means.amax(1, keepdim=True) - state.means)).sum(1)}
+
+    def baseline(self, state: BanditState) -> Tensor:
+        """The arm with the highest upper confidence bound; first of all those that were never pulled.
+
+        A reward within [0, 1] is sub-Gaussian with a standard deviation of 1/2 at most.
+        """
+        sigma = self.noise if self.gaussian else 0.5
+        pulls = state.counts.sum(1, keepdim=True).clamp(min=1)
+        bound = state.sums / state.counts + sigma * (2 * pulls.log() / state.counts).sqrt()
+        return bound.masked_fill(state.counts == 0, torch.inf).argmax(1)
+
+    def render(self, state: BanditState, index: int = 0) -> Tensor:
+        """For each arm the mean seen so far (bar), the true one (line) and the pulls, (400, 600, 3) uint8."""
+        means, counts, sums = (field[index].tolist() for field in (state.means, state.counts, state.sums))
+        last, best = int(state.arm[index]), max(means)
+        low, high = (-3.0, 3.0) if self.gaussian else (0.0, 1.0)
+        canvas = Canvas(600, 400, world=(0, 0, 600, 400))
+        canvas.text((30, 372), f"pull {sum(counts):.0f} of {self.num_pulls}", size=20, anchor="lm")
+        canvas.text((300, 372), f"earned {sum(sums):.4g}", size=20)
+        canvas.text((570, 372), f"regret {float(self.info(state)['regret'][index]):.3g}", size=20, anchor="rm")
+
+        def height(reward: float) -> float:
+            return 70 + 270 * (min(max(reward, low), high) - low) / (high - low)
+
+        room = 550 / self.num_arms
+        for arm, (mean, count, total) in enumerate(zip(means, counts, sums, strict=True)):
+            left, right = 25 + (arm + 0.12) * room, 25 + (arm + 0.88) * room
+            canvas.rectangle(left, height(low), right, height(high), SILVER, radius=0.08 * room)
+            if count:
+                bottom, top = sorted((height(0), height(total / count)))
+                canvas.rectangle(left, bottom, right, max(top, bottom + 2), BLUE if arm == last else SKY)
+            color = GREEN if mean == best else INK
+            canvas.line([(left - 3, height(mean)), (right + 3, height(mean))], color, width=4)
+            if arm == last:
+                canvas.circle(((left + right) / 2, 54), 5, ORANGE)
+            size = min(18, 0.5 * room)
+            canvas.text(((left + right) / 2, 32), f"{count:.0f}", INK if arm == last else GREY, size=size)
+        if self.gaussian:
+            canvas.line([(20, height(0)), (580, height(0))], GREY, width=1.5)
+        return canvas.picture()
