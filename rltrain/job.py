@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs import RunFolder
 from rltrain.spaces import to_json
 from rltrain.vec import TensorVecEnv
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ class Job:
                     "Start from a run with the same spaces.",
                 )
         restore_policy(self.agent, checkpoint)
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep large blocks that were freed, as an update asks for the same ones again at once.
+
+    It would give each back to the kernel, which clears it before handing it out anew: a tenth to a fifth of the
+    time of an update on a CPU. Elsewhere than with glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+    mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 @contextmanager

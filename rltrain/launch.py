@@ -14,7 +14,7 @@ from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
-from rltrain.job import Job, threads
+from rltrain.job import Job, keep_memory, threads
 from rltrain.plotting import plot_runs
 from rltrain.registry import env_spec
 from rltrain.rng import global_kept
@@ -191,6 +191,7 @@ def _resume(
 
 def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool) -> RunResult:
     """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
+    keep_memory()
     config = job.config
     with ExitStack() as stack, Interrupt() as interrupted:
         stack.callback(folder.release)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from rltrain.agents.networks import ImageEncoder, make_encoder, mask_logits
+from rltrain.agents.networks import ImageEncoder, Tanh, _Tanh, make_encoder, mask_logits
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.agents.ppo.policy import ActorCritic
 from rltrain.errors import ConfigError
@@ -77,6 +77,15 @@ def test_flat_features_are_the_numbers() -> None:
     space = spaces.Box(-1.0, 1.0, (2, 3))
     obs = batch_of(space)
     assert torch.equal(make_encoder(space)(obs), obs.flatten(1))
+
+
+def test_tanh_and_its_gradient() -> None:
+    x = torch.cat([torch.linspace(-20, 20, 10_001), torch.tensor([-torch.inf, torch.inf, 0.0, 1e-6])]).requires_grad_()
+    ours, theirs = (f(x) for f in (Tanh(), torch.tanh))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-7)
+    for gradients in zip(*(torch.autograd.grad(y.sum(), x) for y in (ours, theirs)), strict=True):
+        torch.testing.assert_close(*gradients, rtol=0, atol=5e-7)
+    assert torch.autograd.gradcheck(_Tanh.apply, torch.linspace(-3, 3, 13, dtype=torch.float64, requires_grad=True))
 
 
 def test_images_can_be_flattened() -> None:
@@ -190,8 +199,8 @@ def test_orthogonal_gains_are_those_of_stable_baselines3() -> None:
         gains = [gain(layer) for layer in layers if isinstance(layer, nn.Linear)]
         assert gains == pytest.approx([gain(layer) for layer in reference if isinstance(layer, nn.Linear)], rel=1e-4)
         assert gains == pytest.approx([wanted] * len(gains), rel=1e-4)
-        kinds = [type(layer) for layer in layers]
-        assert kinds == [type(layer) for layer in reference]
+        kinds = [type(layer).__name__ for layer in layers]
+        assert kinds == [type(layer).__name__ for layer in reference]
 
     plain = ActorCritic(VECTOR, spaces.Discrete(3), PolicyKwargs(ortho_init=False))
     values = torch.linalg.svdvals(plain.pi[0].weight.detach())

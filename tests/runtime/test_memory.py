@@ -1,0 +1,33 @@
+"""Memory that was freed is taken again, not asked of the kernel anew."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+COUNT_FAULTS = """
+import resource, sys, torch
+from rltrain.job import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+torch.set_num_threads(1)
+def use():
+    for _ in range(50):
+        a, b = torch.ones(2**19), torch.ones(2**20)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is an option of glibc")
+def test_freed_memory_is_kept() -> None:
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, way], capture_output=True, check=True).stdout)
+        for way in ("kept", "given back")
+    }
+    assert faults["kept"] < 200 < faults["given back"]
