@@ -16,7 +16,8 @@ if sys.argv[1] == "kept":
 torch.set_num_threads(1)
 def use():
     for _ in range(50):
-        a, b = torch.ones(2**19), torch.ones(2**20)
+        together = [torch.ones(2**20) for _ in range(8)]
+        del together
 use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 use()
