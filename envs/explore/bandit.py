@@ -35,11 +35,13 @@ class Bandit(TensorEnv[BanditState]):
     Episode end: after ``num_pulls`` pulls.
     Source: Duan et al., "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning", 2016, arXiv:1611.02779,
         section 3.1; Gaussian arms: Sutton and Barto, "Reinforcement Learning", 2nd edition, section 2.3.
-    Baseline: UCB for rewards that vary as much as these, Lattimore and Szepesvari, "Bandit Algorithms", 2020,
-        equation 7.2, with 1 / delta the number of pulls so far: it remembers all pulls of the episode.
+    Baseline: an upper bound on each arm's mean, given all pulls of the episode and how arms are drawn, that comes down
+        to the mean by the last pull; after Bayes-UCB, Kaufmann, Cappe and Garivier, "On Bayesian Upper Confidence
+        Bounds for Bandit Problems", 2012.
 
-    An agent without memory knows the last pull alone, and can at best stay with an arm that pays and leave one that
-    does not. The info ``regret`` is what always pulling the best arm would have earned more, on average.
+    With ten Bernoulli arms, always pulling the best one would earn 90.9 in 100 pulls, on average, random pulls earn 50.
+    What one can do without memory, to stay with an arm as long as it pays and to try the next one when it does not,
+    earns 73. The info ``regret`` is what always pulling the best arm would have been expected to earn more.
 
     Args:
         num_arms: K.
@@ -50,7 +52,7 @@ class Bandit(TensorEnv[BanditState]):
 
     Raises:
         ConfigError: An argument is out of range: ``num_arms`` below 2, ``num_pulls`` below 1, ``arms`` unknown, or
-            ``noise`` below 0.
+            ``noise`` not above 0.
     """
 
     render_fps = 10
@@ -68,7 +70,7 @@ class Bandit(TensorEnv[BanditState]):
         self.num_arms = self.whole("num_arms", num_arms, at_least=2)
         self.num_pulls = self.whole("num_pulls", num_pulls, at_least=1)
         self.gaussian = self.choice("arms", arms, ("bernoulli", "gaussian")) == "gaussian"
-        self.noise = self.constant("noise", noise, at_least=0)
+        self.noise = self.constant("noise", noise, above=0)
         self.numbers = torch.arange(num_arms, device=self.device)
         low, high = np.zeros(num_arms + 1, dtype=np.float32), np.ones(num_arms + 1, dtype=np.float32)
         if self.gaussian:
@@ -108,14 +110,19 @@ class Bandit(TensorEnv[BanditState]):
         return {"regret": (state.counts * (state.means.amax(1, keepdim=True) - state.means)).sum(1)}
 
     def baseline(self, state: BanditState) -> Tensor:
-        """The arm with the highest upper confidence bound; first of all those that were never pulled.
+        """The arm with the highest mean plus 2 standard deviations, times the share of pulls that are left.
 
-        A reward within [0, 1] is sub-Gaussian with a standard deviation of 1/2 at most.
+        Both are of the posterior of the arm's mean: a Beta distribution with Bernoulli arms, whose prior is uniform,
+        and a normal one with Gaussian arms.
         """
-        sigma = self.noise if self.gaussian else 0.5
-        pulls = state.counts.sum(1, keepdim=True).clamp(min=1)
-        bound = state.sums / state.counts + sigma * (2 * pulls.log() / state.counts).sqrt()
-        return bound.masked_fill(state.counts == 0, torch.inf).argmax(1)
+        if self.gaussian:
+            precision = state.counts + self.noise.square()  # by noise^2
+            mean, variance = state.sums / precision, self.noise.square() / precision
+        else:
+            mean = (state.sums + 1) / (state.counts + 2)
+            variance = mean * (1 - mean) / (state.counts + 3)
+        left = 1 - state.counts.sum(1, keepdim=True) / self.num_pulls
+        return torch.addcmul(mean, left, variance.sqrt(), value=2).argmax(1)
 
     def render(self, state: BanditState, index: int = 0) -> Tensor:
         """For each arm the mean seen so far (bar), the true one (line) and the pulls, (400, 600, 3) uint8."""

@@ -32,7 +32,7 @@ class ProbeState:
     """What there is to know."""
 
     bit: Tensor  # (N,) int64, 0 or 1
-    steps: Tensor  # (N,) int64, steps since the start
+    steps: Tensor  # (N,) int64, steps since the start, as far as they are counted
     reward: Tensor  # (N,) of the last step, for the picture
 
 
@@ -45,7 +45,7 @@ class Probe(TensorEnv[ProbeState]):
 
     render_fps = 4
 
-    most_steps: ClassVar[int] = 1  # in an episode, as far as they are observed
+    most_steps: ClassVar[int] = 1  # of an episode that ends
 
     def __init__(self, **base: Any) -> None:
         super().__init__(**base)
@@ -67,7 +67,8 @@ class Probe(TensorEnv[ProbeState]):
     ) -> tuple[ProbeState, Tensor, Tensor]:
         """What a step returns; the bit stays unless another is given."""
         reward = reward.to(self.dtype)
-        after = ProbeState(state.bit if bit is None else bit, state.steps + 1, reward)
+        steps = (state.steps + 1).clamp(max=self.most_steps)
+        after = ProbeState(state.bit if bit is None else bit, steps, reward)
         return after, reward, ended if isinstance(ended, Tensor) else torch.full_like(reward, ended, dtype=torch.bool)
 
     def render(self, state: ProbeState, index: int = 0) -> Tensor:
