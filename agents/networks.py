@@ -25,7 +25,7 @@ class _Tanh(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return torch.ops.aten.tanh_backward(grad, ctx.saved_tensors[0])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
 from rltrain.env import TensorEnv
-from rltrain.errors import CheckpointError, ConfigError, RLTrainError
+from rltrain.errors import CheckpointError, ConfigError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
 from rltrain.job import Job, keep_memory, threads
@@ -108,6 +108,7 @@ def resume(
     run: str | Path,
     *,
     total_timesteps: int | None = None,
+    device: str | None = None,
     env: type[TensorEnv] | None = None,
     progress: bool = True,
 ) -> RunResult:
@@ -118,6 +119,7 @@ def resume(
         total_timesteps: Environment steps to stop at, if not those the run was made for; then
             ``stop_at_reward`` does not count any more. Schedules keep the horizon the run was made with
             and hold their final value beyond it.
+        device: Where to go on, if not where the run was made for; not bit for bit then.
         env: The class it was trained in, where that was not a registered id.
         progress: Whether to show progress.
 
@@ -128,6 +130,8 @@ def resume(
     """
     folder, named = RunFolder.open(run)
     config = folder.config()
+    if device is not None:
+        config = config.model_copy(update={"device": device})
     with threads(config.num_threads):
         return _resume(folder, named, config, total_timesteps, env, progress)
 
@@ -226,7 +230,10 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
             stopped_by = trainer.run()
             evaluation = None
             if stopped_by != "interrupted" and config.n_eval_episodes:
-                evaluation = trainer.evaluate_finally()
+                try:
+                    evaluation = trainer.evaluate_finally()
+                except RunError as error:  # what was trained and saved is whole all the same
+                    warnings.warn(f"There is no score. {error}", stacklevel=2)
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise

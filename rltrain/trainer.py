@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
 from rltrain.config import TrainConfig
-from rltrain.errors import CheckpointError, RunError
+from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.policy import restore_policy
@@ -175,11 +176,14 @@ class Trainer:
 
     @global_kept()
     def film(self) -> None:
-        """Films one episode."""
+        """Films one episode; where that fails, training goes on with a warning."""
         self.folder.videos.mkdir(exist_ok=True)
         path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
         seed = derive_seed(self.config.seed, "video", self.global_step)
-        film(self.make_env(1), path, lambda obs, _: self.agent.predict(obs).action, seed=seed)
+        try:
+            film(self.make_env(1), path, lambda obs, _: self.agent.predict(obs).action, seed=seed)
+        except (RLTrainError, OSError) as error:
+            warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
 
     def save(self) -> None:
         """Writes a checkpoint with everything that has memory, unless this step has one.

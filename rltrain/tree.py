@@ -49,6 +49,15 @@ def leaves(tree: Any) -> Iterator[Tensor]:
             yield from leaves(branch)
 
 
+def names(tree: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of the tensors of a tree, in the order of :func:`leaves`; empty for a tensor."""
+    if isinstance(tree, Tensor):
+        yield prefix
+    else:
+        for name, branch in children(tree).items():
+            yield from names(branch, f"{prefix}.{name}" if prefix else name)
+
+
 def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
     """Row by row: ``chosen`` where ``mask`` (N,) is true, ``otherwise`` elsewhere.
 

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.contract import check_observation, check_outcome
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
@@ -112,12 +113,18 @@ class TensorVecEnv(Generic[S]):
             self._turn = torch.zeros((), dtype=torch.int64, device=self.device)
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
-        return self.env.full_observe(self._state)
+        self._checked = False
+        obs = self.env.full_observe(self._state)
+        check_observation(self.env, obs, self.num_envs)
+        return obs
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
         state, reward, terminated = self.env.step(self.state, action, self._rng)
+        if not self._checked:
+            check_outcome(self.env, self.state, state, reward, terminated)
+            self._checked = True
         reward = reward.to(torch.float32)
         length = self._length + 1
         episode_return = self._return + reward

@@ -10,6 +10,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser("resume", "Continue a run from its newest whole checkpoint, exactly as if it had never stopped.")
     parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it; later ones are set aside")
     parser.add_argument("--total-timesteps", type=whole(1), metavar="INT", help="steps to stop at, to train for longer")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto [as the run was made with]")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parsed = parser.parse(arguments)
@@ -17,5 +18,7 @@ def main(arguments: list[str]) -> int:
     from rltrain.cli.report import report
     from rltrain.launch import resume
 
-    result = resume(parsed.run, total_timesteps=parsed.total_timesteps, progress=not parsed.no_progress)
+    result = resume(
+        parsed.run, total_timesteps=parsed.total_timesteps, device=parsed.device, progress=not parsed.no_progress
+    )
     return report(result, parsed.json)

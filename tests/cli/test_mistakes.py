@@ -200,6 +200,7 @@ USAGE = [
     ],
     ("resume run --total-timesteps", "expected one argument"),
     ("resume run --total-timestep 5", "'--total-timesteps'"),
+    ("resume run --total-timesteps 512 --device cuda:99", "'cuda:99' is not there"),
     ("resume unknown", "no agent 'xyz'"),
     # eval
     ("eval", "required: RUN|ENV"),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from countdown import Countdown
 from gymnasium import spaces
-from rltrain.dispatch import OpCounter, waits_of
 from torch import Tensor
 
+from rltrain.dispatch import OpCounter, waits_of
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs, make_vec
@@ -368,3 +368,63 @@ def test_rewards_are_float32_in_float64_environments() -> None:
     step = vec.step(torch.ones(2, 1))
     assert step.reward.dtype == torch.float32
     assert step.obs.dtype == torch.float64  # type: ignore[union-attr]
+
+
+class Wrong(Countdown):
+    """A Countdown whose author made one mistake."""
+
+    def __init__(self, *, mistake: str, **base: Any) -> None:
+        super().__init__(**base)
+        self.mistake = mistake
+
+    def observe(self, state: Any) -> Any:
+        obs = super().observe(state)
+        return {"observation shape": obs[:, :1], "observation tree": {"a": obs}}.get(self.mistake, obs)
+
+    def action_mask(self, state: Any) -> Tensor:
+        mask = super().action_mask(state)
+        return mask[:, :2] if self.mistake == "mask" else mask
+
+    def full_observe(self, state: Any) -> Observation:
+        return self.observe(state) if self.mistake == "observation tree" else super().full_observe(state)
+
+    def step(self, state: Any, action: Tensor, rng: torch.Generator | None) -> Any:
+        after, reward, terminated = super().step(state, action, rng)
+        match self.mistake:
+            case "reward shape":
+                reward = reward.unsqueeze(1)
+            case "reward device":
+                reward = reward.to("meta")
+            case "terminated type":
+                terminated = terminated.long()
+            case "terminated":
+                terminated = False
+            case "state shape":
+                after.left = after.left.sum()
+            case "state type":
+                after.taken = after.taken.float()
+        return after, reward, terminated
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("observation shape", r"observe returned observation of shape \(2, 1\) for 2 environments. Its shape must be"),
+        ("observation tree", r"observe returned \['a'\]"),
+        ("mask", r"observe returned action_mask of shape \(2, 2\)"),
+        ("reward shape", r"step returned a reward of shape \(2, 1\) for 2 environments. Its shape must be \(2,\)"),
+        ("reward device", r"step returned a reward on meta.*device=self.device"),
+        ("terminated type", r"step returned terminated of type torch.int64. Its type must be torch.bool"),
+        ("terminated", r"step returned terminated that is a bool"),
+        ("state shape", r"step returned the state's left of shape \(\)"),
+        ("state type", r"step returned the state's taken of type torch.float32"),
+    ],
+)
+def test_an_authors_mistakes_are_named(mistake: str, words: str) -> None:
+    def first_step() -> None:
+        vec = make_vec(Wrong, 2, mistake=mistake)
+        vec.reset(0)
+        vec.step(torch.zeros(2, dtype=torch.int64))
+
+    with pytest.raises(ConfigError, match=words):
+        first_step()

@@ -496,7 +496,7 @@ def test_another_mode_is_said_aloud(
     RunFolder(run).update_metadata({"mode": {"device": "cuda:0", "threads": 64}})
     step = RunFolder(run).metadata()["steps"]
     with warnings.catch_warnings():
-        assert main(["resume", str(run), "--total-timesteps", str(step + 1), "--json"]) == 0
+        assert main(["resume", str(run), "--total-timesteps", str(step + 1), "--device", "cpu", "--json"]) == 0
     output = capsys.readouterr()
     assert "warning: Not bit for bit" in output.err
     assert "cuda:0" in output.err
