@@ -15,6 +15,23 @@ def register() -> None:
     _minigrid("DoorKey-5x5", "door_key:DoorKey", key, 250, size=5)
     _minigrid("DoorKey-6x6", "door_key:DoorKey", key, 360, size=6)
     _minigrid("DoorKey-8x8", "door_key:DoorKey", key, 640, size=8)
+    _minigrid("FourRooms", "four_rooms:FourRooms", "Find the goal, anywhere in four rooms.", 100)
+    _minigrid("Unlock", "unlock:Unlock", "Take the key and open the locked door with it.", 288)
+    corridor = "Search the rooms along a corridor for the key to the locked one, and take the ball in it."
+    _minigrid("KeyCorridorS3R1", "key_corridor:KeyCorridor", corridor, 270, room_size=3, num_rows=1)
+    _minigrid("KeyCorridorS3R3", "key_corridor:KeyCorridor", corridor, 270, room_size=3, num_rows=3)
+    gap = "Reach the goal through the one gap in a strip of lava."
+    _minigrid("LavaGapS5", "lava_gap:LavaGap", gap, 100, size=5)
+    _minigrid("LavaGapS7", "lava_gap:LavaGap", gap, 196, size=7)
+    walls, lava = (f"Reach the goal across {what} with one opening." for what in ("a wall", "a river of lava"))
+    _minigrid("SimpleCrossingS9N1", "crossing:Crossing", walls, 324, size=9, num_crossings=1, obstacle="wall")
+    _minigrid("LavaCrossingS9N1", "crossing:Crossing", lava, 324, size=9, num_crossings=1, obstacle="lava")
+    memory = "Remember an object to the end of a hallway, and go to its like."
+    _minigrid("MemoryS7", "memory:Memory", memory, 245, size=7)
+    _minigrid("MemoryS13", "memory:Memory", memory, 845, size=13)
+    balls = "Reach the goal without running into the balls that move about."
+    _minigrid("Dynamic-Obstacles-5x5", "dynamic_obstacles:DynamicObstacles", balls, 100, size=5, n_obstacles=2)
+    _minigrid("Dynamic-Obstacles-8x8", "dynamic_obstacles:DynamicObstacles", balls, 256, size=8, n_obstacles=4)
 
 
 def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs: Any) -> None:

@@ -55,7 +55,7 @@ def _draw_thing(canvas: Canvas, code: int, row: int, column: int, *, lit: bool) 
     elif kind == 6:
         _draw_lava(canvas, row, column)
     elif kind in (7, 9, 10):
-        _draw_door(canvas, kind, color, row, column)
+        _draw_door(canvas, kind, color, row, column, lit=lit)
     elif kind in (2, 3, 4):
         _draw_object(canvas, kind, color, center, 1.0)
 
@@ -77,13 +77,12 @@ def _draw_object(canvas: Canvas, kind: int, color: str, center: Point, size: flo
         canvas.rectangle(x - half, y - 0.04 * size, x + half, y + 0.04 * size, PAPER)
 
 
-def _draw_door(canvas: Canvas, kind: int, color: str, row: int, column: int) -> None:
+def _draw_door(canvas: Canvas, kind: int, color: str, row: int, column: int, *, lit: bool) -> None:
     x, y = canvas.tile_center(row, column)
-    if kind == 7:  # open: its leaf stands aside
-        canvas.rectangle(x - 0.5, y + 0.32, x + 0.5, y + 0.5, color)
-        return
     canvas.tile(row, column, color)
-    if kind == 9:
+    if kind == 7:  # open: only its frame is there
+        canvas.tile(row, column, SEEN if lit else UNSEEN, inset=0.12)
+    elif kind == 9:
         canvas.tile(row, column, PAPER, inset=0.1)
         canvas.tile(row, column, color, inset=0.17)
         canvas.circle((x + 0.2, y), 0.07, PAPER)

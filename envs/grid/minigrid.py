@@ -14,6 +14,7 @@ from torch import Tensor
 from rltrain.env import TensorEnv
 from rltrain.envs.grid.drawing import draw_world
 from rltrain.envs.grid.view import SIZE, View
+from rltrain.errors import ConfigError
 
 
 class Kind(IntEnum):
@@ -123,6 +124,12 @@ class MiniGrid(TensorEnv[S]):
         room[[0, -1]] = room[:, [0, -1]] = WALL
         self._room = torch.cat((room.view(-1), torch.tensor([EMPTY], dtype=torch.uint8))).to(self.device)
 
+    def odd(self, name: str, value: int, *, at_least: int) -> int:
+        """A validated constructor argument that is an odd number."""
+        if self.whole(name, value, at_least=at_least) % 2 == 0:
+            raise ConfigError(f"{type(self).__name__}: {name}={value!r} is even.", "Give an odd number.")
+        return value
+
     def start(self, cells: Tensor, position: Tensor, direction: Tensor | None = None, **more: Tensor) -> S:
         """A state at the beginning of an episode; the agent looks to the right unless a direction is given."""
         return self.state_class(
@@ -133,6 +140,16 @@ class MiniGrid(TensorEnv[S]):
             is_success=torch.zeros_like(position, dtype=torch.bool),
             **more,
         )
+
+    def ways(self, floor: Tensor) -> tuple[Tensor, Tensor]:
+        """All ways to stand in one of the cells (K,): (4 K,) each, the cell and the one ahead, the direction last."""
+        ahead = floor.unsqueeze(1) + self._forward
+        return floor.repeat_interleave(4), ahead.view(-1)
+
+    def ahead(self, state: S) -> Tensor:
+        """(N,) uint8: the code of the cell ahead of the agent."""
+        ahead = state.position + self._forward.index_select(0, state.direction)
+        return state.cells.gather(1, ahead.unsqueeze(1)).squeeze(1)
 
     def step(self, state: S, action: Tensor, rng: torch.Generator | None) -> tuple[S, Tensor, Tensor]:
         """MiniGrid's rules, looked up by the action, the cell ahead and what is carried."""

@@ -1,0 +1,93 @@
+"""Crossing: find the way through rivers of lava, or walls, that each have one opening."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from rltrain.envs.grid.chance import below
+from rltrain.envs.grid.minigrid import EMPTY, GOAL, LAVA, WALL, MiniGrid, MiniGridState
+
+
+class Crossing(MiniGrid[MiniGridState]):
+    """MiniGrid's SimpleCrossing and LavaCrossing: reach the goal across barriers with one opening each.
+
+    Observation: ``image`` (N, 7, 7, 3), the cells before the agent as type, colour and state in MiniGrid's numbers,
+        and ``direction`` (N,): 0 right, 1 down, 2 left, 3 up.
+    Action: 0 turns left, 1 right, 2 goes forward; 3 to 6 have nothing to act on here.
+    Reward: 1 - 0.9 t / max_steps for reaching the goal in step t, else 0.
+    Episode end: the goal is reached, or the agent steps into lava.
+    Source: Chevalier-Boisvert et al., "Minigrid & Miniworld", 2023, arXiv:2306.13831; minigrid 3.2,
+        ``envs/crossing.py``. Its mission text, the same in every episode, is left out.
+
+    Args:
+        size: Width and height with the walls, cells; odd.
+        num_crossings: Number of barriers, from wall to wall, upright or level.
+        obstacle: What they are of: ``"lava"`` or ``"wall"``.
+        max_steps: Steps in which the reward falls to 0.1, and the time limit; 4 size^2 if None.
+        view: ``"image"``, or ``"categories"``: the same numbers (N, 147) as categories, which networks take one-hot.
+        **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
+
+    Raises:
+        ConfigError: ``size`` is below 5 or even, ``num_crossings`` not from 1 to size - 3, ``max_steps`` below 1, or
+            ``obstacle`` or ``view`` not known.
+    """
+
+    max_episode_steps = 324
+
+    def __init__(
+        self,
+        *,
+        size: int = 9,
+        num_crossings: int = 1,
+        obstacle: str = "lava",
+        max_steps: int | None = None,
+        view: str = "image",
+        **base: Any,
+    ) -> None:
+        self.size = self.odd("size", size, at_least=5)
+        self.num_crossings = self.whole("num_crossings", num_crossings, at_least=1, at_most=size - 3)
+        self.obstacle = self.choice("obstacle", obstacle, ("lava", "wall"))
+        super().__init__(size, size, max_steps=4 * size**2 if max_steps is None else max_steps, view=view, **base)
+        self._room[size * (size - 1) - 2] = GOAL
+        cell = torch.arange(size * size + 1, device=self.device)
+        inside = self._room == EMPTY
+        self._column = torch.where(inside, cell % size, 0)
+        self._row = torch.where(inside, cell // size, 0)
+        self._places = torch.arange(2, size - 2, 2, device=self.device)  # rows and columns a barrier may take
+        self._barrier = LAVA if obstacle == "lava" else WALL
+
+    def reset(self, n: int, rng: torch.Generator | None) -> MiniGridState:
+        """Any of the barriers, and a random way across them that openings are made along.
+
+        The barriers divide the room into fields. The way leads from the first to the last, over an upright barrier
+        or a level one at a time, in random order: each is opened somewhere between the two it crosses there.
+        """
+        size, k = self.size, self.num_crossings
+        half = len(self._places)
+        draws = torch.rand(n, 2 * half + 2 * k, generator=rng, device=self.device)
+        among, turn, along = draws.split((2 * half, k, k), dim=1)
+        chosen = torch.zeros_like(among, dtype=torch.bool).scatter(1, among.topk(k).indices, True)
+        upright, level = torch.where(chosen.view(n, 2, half), self._places, size - 1).sort(-1).values.unbind(1)
+
+        barred = (self._column.view(1, 1, -1) == upright.unsqueeze(-1)).any(1)
+        barred |= (self._row.view(1, 1, -1) == level.unsqueeze(-1)).any(1)
+        cells = self._room.masked_fill(barred, self._barrier)
+
+        xs, ys = (pad(pad(lines, (1, 0)), (0, 1), value=size - 1) for lines in (upright, level))  # with the outer walls
+        i = j = torch.zeros(n, 1, dtype=torch.int64, device=self.device)  # the field, counted across and down
+        left = chosen[:, :half].sum(1, keepdim=True)  # upright barriers not yet crossed
+        openings = []
+        for step in range(k):
+            across = below(turn[:, step : step + 1], k - step) < left
+            left = left - across.to(torch.int64)
+            x0, x1, y0, y1 = xs.gather(1, i), xs.gather(1, i + 1), ys.gather(1, j), ys.gather(1, j + 1)
+            at = along[:, step : step + 1]
+            x = torch.where(across, x1, x0 + 1 + below(at, x1 - x0 - 1))
+            y = torch.where(across, y0 + 1 + below(at, y1 - y0 - 1), y1)
+            openings.append(y * size + x)
+            i, j = i + across, j + ~across
+        cells = cells.scatter(1, torch.cat(openings, 1), EMPTY)
+        return self.start(cells, torch.full((n,), size + 1, device=self.device))

@@ -1,0 +1,112 @@
+"""DynamicObstacles: cross a room to the goal without running into the balls that move about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.envs.grid.chance import below, choose
+from rltrain.envs.grid.minigrid import EMPTY, GOAL, Action, Colour, Kind, MiniGrid, MiniGridState
+
+BALL = 8 * Kind.BALL + Colour.BLUE
+
+
+@dataclass
+class DynamicObstaclesState(MiniGridState):
+    """A world, and where the balls are."""
+
+    obstacles: Tensor  # (N, K) the balls' cells, in the order in which they move
+
+
+class DynamicObstacles(MiniGrid[DynamicObstaclesState]):
+    """MiniGrid's Dynamic-Obstacles: reach the goal in the far corner among balls that move at random.
+
+    In every step each ball first moves to one of the eight cells about it, if one is free; then the agent acts.
+
+    Observation: ``image`` (N, 7, 7, 3), the cells before the agent as type, colour and state in MiniGrid's numbers,
+        and ``direction`` (N,): 0 right, 1 down, 2 left, 3 up.
+    Action: 0 turns left, 1 right, 2 goes forward.
+    Reward: 1 - 0.9 t / max_steps for reaching the goal in step t, -1 for going forward where there was a ball or a
+        wall before the balls moved, else 0.
+    Episode end: the goal is reached, or the agent went for a ball or a wall.
+    Source: Chevalier-Boisvert et al., "Minigrid & Miniworld", 2023, arXiv:2306.13831; minigrid 3.2,
+        ``envs/dynamicobstacles.py``. Its mission text, the same in every episode, is left out.
+
+    Args:
+        size: Width and height with the walls, cells.
+        n_obstacles: Number of balls.
+        random_start: Whether the agent starts anywhere, looking anywhere, rather than in the near corner.
+        max_steps: Steps in which the reward falls to 0.1, and the time limit; 4 size^2 if None.
+        view: ``"image"``, or ``"categories"``: the same numbers (N, 147) as categories, which networks take one-hot.
+        **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
+
+    Raises:
+        ConfigError: ``size`` is below 5, ``n_obstacles`` not from 1 to size / 2 + 1, ``max_steps`` below 1, or
+            ``view`` not known.
+    """
+
+    max_episode_steps = 256
+    see_through_walls = True
+    state_class = DynamicObstaclesState
+
+    def __init__(
+        self,
+        *,
+        size: int = 8,
+        n_obstacles: int = 4,
+        random_start: bool = False,
+        max_steps: int | None = None,
+        view: str = "image",
+        **base: Any,
+    ) -> None:
+        self.size = self.whole("size", size, at_least=5)
+        self.n_obstacles = self.whole("n_obstacles", n_obstacles, at_least=1, at_most=size // 2 + 1)
+        self.random_start = self.choice("random_start", random_start, (False, True))
+        super().__init__(size, size, max_steps=4 * size**2 if max_steps is None else max_steps, view=view, **base)
+        self.action_space = spaces.Discrete(3)
+        self._room[size * (size - 1) - 2] = GOAL
+        cells = [y * size + x for y in range(1, size - 1) for x in range(1, size - 1)]
+        # Where a ball can start, or the agent: anywhere but on the goal, and in the near corner if the agent is there.
+        self._free = torch.tensor(cells[(0 if random_start else 1) : -1], device=self.device)
+        # The cells about a ball, and last its own, where it stays if none of them is free.
+        about = [y * size + x for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
+        self._about = torch.tensor([*about, 0], device=self.device)
+
+    def reset(self, n: int, rng: torch.Generator | None) -> DynamicObstaclesState:
+        """The balls in free cells; the agent in the near corner looking right, or in a free cell looking anywhere."""
+        draws = torch.rand(n, len(self._free) + self.random_start, generator=rng, device=self.device)
+        k = self.n_obstacles + self.random_start
+        cells = self._free.index_select(0, draws[:, : len(self._free)].topk(k).indices.view(-1)).view(n, k)
+        obstacles, position = cells[:, : self.n_obstacles], torch.full((n,), self.size + 1, device=self.device)
+        direction = torch.zeros_like(position)
+        if self.random_start:
+            position, direction = cells[:, -1], below(draws[:, -1], 4)
+        room = self._room.expand(n, -1).scatter(1, obstacles, BALL)
+        return self.start(room, position, direction, obstacles=obstacles)
+
+    def step(
+        self, state: DynamicObstaclesState, action: Tensor, rng: torch.Generator | None
+    ) -> tuple[DynamicObstaclesState, Tensor, Tensor]:
+        """The balls move, then the agent, by MiniGrid's rules."""
+        ahead = self.ahead(state)
+        blocked = (ahead != EMPTY) & (ahead != GOAL)
+        moves = torch.rand(state.obstacles.shape, generator=rng, device=self.device)
+        after, reward, terminated = super().step(self.move(state, moves), action, rng)
+        crashed = blocked & (action == Action.FORWARD)
+        return after, reward - crashed.to(reward.dtype), terminated | crashed
+
+    def move(self, state: DynamicObstaclesState, moves: Tensor) -> DynamicObstaclesState:
+        """Each ball in turn to one of the free cells about it, by its number in [0, 1) in ``moves`` (N, K)."""
+        cells, places = state.cells.clone(), []
+        position = state.position.unsqueeze(1)
+        for old, move in zip(state.obstacles.split(1, 1), moves.unbind(1), strict=True):
+            about = old + self._about
+            free = (cells.gather(1, about[:, :-1]) == EMPTY) & (about[:, :-1] != position)
+            new = about.gather(1, choose(free, move).unsqueeze(1))
+            cells.scatter_(1, old, EMPTY).scatter_(1, new, BALL)
+            places.append(new)
+        return replace(state, cells=cells, obstacles=torch.cat(places, 1))
