@@ -32,6 +32,8 @@ def register() -> None:
     balls = "Reach the goal without running into the balls that move about."
     _minigrid("Dynamic-Obstacles-5x5", "dynamic_obstacles:DynamicObstacles", balls, 100, size=5, n_obstacles=2)
     _minigrid("Dynamic-Obstacles-8x8", "dynamic_obstacles:DynamicObstacles", balls, 256, size=8, n_obstacles=4)
+    _puzzle("Snake-v0", "snake:Snake", "Eat apples and grow without running into a wall or yourself.", 4000)
+    _puzzle("Game2048-v0", "game2048:Game2048", "Slide tiles so that equal ones merge into ever larger ones.", 10_000)
 
 
 def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs: Any) -> None:
@@ -43,4 +45,15 @@ def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs:
         description=description,
         max_episode_steps=max_steps,
         kwargs=kwargs,
+    )
+
+
+def _puzzle(name: str, where: str, description: str, max_steps: int) -> None:
+    """A game of its own on a board."""
+    register_env(
+        f"rltrain/{name}",
+        f"rltrain.envs.grid.{where}",
+        group="grid",
+        description=description,
+        max_episode_steps=max_steps,
     )
