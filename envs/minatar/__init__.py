@@ -1,5 +1,35 @@
-"""The five games of MinAtar: Atari's ideas on ten by ten cells."""
+"""The five games of MinAtar: Atari's ideas on ten by ten cells.
+
+Their ids are -v1, as MinAtar's own with minimal action sets; ``minimal_actions=False`` gives those of -v0.
+"""
+
+from rltrain.registry import register_env
 
 
 def register() -> None:
-    """Registers the family."""
+    """Registers the family.
+
+    The authors' package has no time limit but Freeway's, which ends a game in its 2,501st frame. A game of the others
+    that is played well may go on for ever; 5,000 frames, five minutes at 15 a second, cut off only what is.
+    """
+    register_env(
+        "rltrain/MinAtar-Asterix-v1",
+        "rltrain.envs.minatar.asterix:Asterix",
+        group="minatar",
+        description="Gather treasure and dodge enemies that cross the board ever faster.",
+        max_episode_steps=5_000,
+    )
+    register_env(
+        "rltrain/MinAtar-Breakout-v1",
+        "rltrain.envs.minatar.breakout:Breakout",
+        group="minatar",
+        description="Bounce a ball off a paddle to clear a wall of bricks.",
+        max_episode_steps=5_000,
+    )
+    register_env(
+        "rltrain/MinAtar-Freeway-v1",
+        "rltrain.envs.minatar.freeway:Freeway",
+        group="minatar",
+        description="Cross eight lanes of traffic again and again.",
+        max_episode_steps=2_501,
+    )

@@ -67,6 +67,8 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
         self.sticky_action_prob = self.constant("sticky_action_prob", sticky_action_prob, at_least=0, at_most=1)
         codes = self.moves if self.choice("minimal_actions", minimal_actions, (True, False)) else range(6)
         self._codes = torch.tensor(codes, device=self.device)
+        self._columns = torch.tensor([0, -1, 0, 1, 0, 0], device=self.device)  # (6,) what a code moves the player by
+        self._rows = torch.tensor([0, 0, -1, 0, 1, 0], device=self.device)
         self.action_space = spaces.Discrete(len(codes))
         self.observation_space = spaces.Box(0, 1, (SIZE, SIZE, len(self.channels)), dtype=np.bool_)
 
@@ -90,13 +92,28 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
         """The code (N,) that is played: that of ``action``, or the last one played where ``repeat``."""
         return torch.where(repeat, last_action, self._codes.index_select(0, action))
 
+    def column_step(self, code: Tensor) -> Tensor:
+        """1 to the right, -1 to the left, 0 for the other actions: (N,) int64."""
+        return self._columns.index_select(0, code)
+
+    def row_step(self, code: Tensor) -> Tensor:
+        """1 down, -1 up, 0 for the other actions: (N,) int64."""
+        return self._rows.index_select(0, code)
+
     def full(self, n: int, value: int) -> Tensor:
         """``value``, (n,) int64."""
         return torch.full((n,), value, dtype=torch.int64, device=self.device)
 
     def place(self, row: Tensor | int, column: Tensor, channel: str) -> Tensor:
-        """Where a cell of a channel is in an observation laid out flat; same shape as ``column``."""
+        """Where a cell of a channel is in a board laid out flat; the shape is ``column``'s."""
         return (row * SIZE + column) * len(self.channels) + list(self.channels).index(channel)
+
+    def light(self, *places: Tensor) -> Tensor:
+        """Boards (N, 10, 10, C) bool, dark but for the given :meth:`place` s (N,)."""
+        where = torch.stack(places, 1)
+        board = torch.zeros(len(where), SIZE * SIZE * len(self.channels), dtype=torch.bool, device=self.device)
+        on = torch.ones((), dtype=torch.bool, device=self.device).expand(where.shape)  # faster than a plain True
+        return board.scatter_(1, where, on).view(-1, SIZE, SIZE, len(self.channels))
 
     def render(self, state: S, index: int = 0) -> Tensor:
         """The board, and what its colours mean, (400, 540, 3) uint8."""
