@@ -9,13 +9,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.canvas import BLUE, GREEN, INK, ORANGE, PAPER, RED, SILVER, SKY, YELLOW, Canvas
+from rltrain.canvas import BLUE, INK, ORANGE, PAPER, SILVER, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.toy.figures import draw_flag, draw_person
 from rltrain.envs.toy.tables import Outcome, Tables, walk
 
 SIZE = 5  # rows and columns
 STANDS = (0, 4, 20, 23)  # cells of the stands red, green, yellow and blue
+COLORS = ("#eab9b6", "#bfdcc8", "#f3deb4", "#cbdaea")
 IN_TAXI = 4  # where the passenger is, if not at a stand
 WALLS = {1, 6, 15, 17, 20, 22}  # cells with a wall on their right
 DOWN, UP, RIGHT, LEFT, PICK_UP, DROP_OFF = range(6)
@@ -49,9 +50,9 @@ class Taxi(TensorEnv[TaxiState]):
         rainy_probability: Probability of going where one wants to in the rain.
         fickle_passenger: Whether the passenger may want to go elsewhere once the taxi has moved with her, once.
         fickle_probability: Probability that she will in an episode.
-        step_reward: See above.
-        illegal_reward: See above.
-        delivery_reward: See above.
+        step_reward: Reward of a step that earns no other.
+        illegal_reward: Reward of trying what cannot be.
+        delivery_reward: Reward of dropping the passenger off at her destination.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 
     Raises:
@@ -161,8 +162,8 @@ class Taxi(TensorEnv[TaxiState]):
         canvas = Canvas(450, 450, world=(0, 0, SIZE, SIZE), background=SILVER)
         for place in range(SIZE * SIZE):
             canvas.tile(*divmod(place, SIZE), PAPER, inset=0.015)
-        for stand, color, letter in zip(STANDS, (RED, GREEN, YELLOW, SKY), "RGYB", strict=True):
-            canvas.tile(*divmod(stand, SIZE), f"{color}55", inset=0.015)
+        for stand, color, letter in zip(STANDS, COLORS, "RGYB", strict=True):
+            canvas.tile(*divmod(stand, SIZE), color, inset=0.015)
             x, y = canvas.tile_center(*divmod(stand, SIZE))
             canvas.text((x - 0.45, y + 0.45), letter, INK, size=0.3, anchor="la")
         for place in WALLS:
@@ -197,7 +198,15 @@ class MaskedTaxi(Taxi):
     Source: Gymnasium 1.4, ``envs/toy_text/taxi.py``, which gives the mask in its infos.
     Baseline: the optimal policy for a passenger who keeps to her destination, by value iteration with discount 0.999.
 
-    Its arguments are those of :class:`Taxi`.
+    Args:
+        is_rainy: Whether the taxi may slip to either side of where it goes, unless a wall stops it.
+        rainy_probability: Probability of going where one wants to in the rain.
+        fickle_passenger: Whether the passenger may want to go elsewhere once the taxi has moved with her, once.
+        fickle_probability: Probability that she will in an episode.
+        step_reward: Reward of a step that earns no other.
+        illegal_reward: Reward of trying what cannot be.
+        delivery_reward: Reward of dropping the passenger off at her destination.
+        **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
     """
 
     def action_mask(self, state: TaxiState) -> Tensor:
