@@ -9,10 +9,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.envs.grid.chance import below, choose
+from rltrain.envs.grid.chance import below
 from rltrain.envs.grid.minigrid import EMPTY, GOAL, Action, Colour, Kind, MiniGrid, MiniGridState
 
 BALL = 8 * Kind.BALL + Colour.BLUE
+LUCK = 840
+BYTES_TO_BITS = 0x0102040810204080  # eight bytes of 0 or 1, times this: their bits side by side in the highest byte
 
 
 @dataclass
@@ -72,9 +74,9 @@ class DynamicObstacles(MiniGrid[DynamicObstaclesState]):
         cells = [y * size + x for y in range(1, size - 1) for x in range(1, size - 1)]
         # Where a ball can start, or the agent: anywhere but on the goal, and in the near corner if the agent is there.
         self._free = torch.tensor(cells[(0 if random_start else 1) : -1], device=self.device)
-        # The cells about a ball, and last its own, where it stays if none of them is free.
         about = [y * size + x for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
-        self._about = torch.tensor([*about, 0], device=self.device)
+        self._about = torch.tensor(about, device=self.device)
+        self._steps = _steps(about).to(self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> DynamicObstaclesState:
         """The balls in free cells; the agent in the near corner looking right, or in a free cell looking anywhere."""
@@ -94,19 +96,33 @@ class DynamicObstacles(MiniGrid[DynamicObstaclesState]):
         """The balls move, then the agent, by MiniGrid's rules."""
         ahead = self.ahead(state)
         blocked = (ahead != EMPTY) & (ahead != GOAL)
-        moves = torch.rand(state.obstacles.shape, generator=rng, device=self.device)
-        after, reward, terminated = super().step(self.move(state, moves), action, rng)
+        luck = torch.randint(LUCK, state.obstacles.shape, generator=rng, device=self.device)
+        after, reward, terminated = super().step(self.move(state, luck), action, rng)
         crashed = blocked & (action == Action.FORWARD)
         return after, reward - crashed.to(reward.dtype), terminated | crashed
 
-    def move(self, state: DynamicObstaclesState, moves: Tensor) -> DynamicObstaclesState:
-        """Each ball in turn to one of the free cells about it, by its number in [0, 1) in ``moves`` (N, K)."""
-        cells, places = state.cells.clone(), []
-        position = state.position.unsqueeze(1)
-        for old, move in zip(state.obstacles.split(1, 1), moves.unbind(1), strict=True):
-            about = old + self._about
-            free = (cells.gather(1, about[:, :-1]) == EMPTY) & (about[:, :-1] != position)
-            new = about.gather(1, choose(free, move).unsqueeze(1))
-            cells.scatter_(1, old, EMPTY).scatter_(1, new, BALL)
+    def move(self, state: DynamicObstaclesState, luck: Tensor) -> DynamicObstaclesState:
+        """Each ball in turn to one of the free cells about it, by its number in ``luck`` (N, K), below 840."""
+        free = (state.cells == EMPTY).scatter_(1, state.position.unsqueeze(1), False)
+        places = []
+        for old, lot in zip(state.obstacles.split(1, 1), luck.split(1, 1), strict=True):
+            bytes_ = free.gather(1, old + self._about).view(torch.int64)  # (N, 1)
+            bits = (bytes_ * BYTES_TO_BITS) >> 56 & 255
+            new = old + self._steps.index_select(0, (bits * LUCK + lot).view(-1)).unsqueeze(1)
+            free.scatter_(1, old, True).scatter_(1, new, False)
             places.append(new)
-        return replace(state, cells=cells, obstacles=torch.cat(places, 1))
+        obstacles = torch.cat(places, 1)
+        cells = state.cells.scatter(1, state.obstacles, EMPTY).scatter_(1, obstacles, BALL)
+        return replace(state, cells=cells, obstacles=obstacles)
+
+
+def _steps(about: list[int]) -> Tensor:
+    """The way to one of the free cells by ``free * LUCK + luck``, ``free`` being a bit for each cell about a ball.
+
+    0 if none is free. Each of the free ones has the same share of luck: 840 can be divided by all numbers up to 8.
+    """
+    table = torch.zeros(256, LUCK, dtype=torch.int16)
+    for bits in range(1, 256):
+        ways = [way for i, way in enumerate(about) if bits >> i & 1]
+        table[bits] = torch.tensor(ways).repeat_interleave(LUCK // len(ways))
+    return table.view(-1)

@@ -161,14 +161,14 @@ def play(theirs: Any, steps: int, *, cluttered: bool = False) -> dict[str, list]
     return rows
 
 
-def moves_between(before: dict[str, Any], after: dict[str, Any], width: int) -> list[float]:
-    """The chance that makes our balls move as MiniGrid's have moved."""
+def moves_between(before: dict[str, Any], after: dict[str, Any], width: int) -> list[int]:
+    """The luck that makes our balls move as MiniGrid's have moved."""
     cells, moves = list(before["cells"]), []
     for old, new in zip(before["obstacles"], after["obstacles"], strict=True):
         about = [old + y * width + x for y in (-1, 0, 1) for x in (-1, 0, 1)]
         free = [cell for cell in about if cells[cell] == EMPTY and cell != before["position"]]
         assert (new in free) if free else (new == old)
-        moves.append((free.index(new) + 0.5) / len(free) if free else 0.0)
+        moves.append((840 * free.index(new) + 420) // len(free) if free else 0)
         cells[old] = EMPTY
         cells[new] = BALL
     return moves

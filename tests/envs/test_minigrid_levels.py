@@ -122,7 +122,7 @@ def test_balls_move_to_any_free_cell_and_stay_where_there_is_none() -> None:
     cells = state.cells.clone()
     cells[:, [7, 13]] = 8 * Kind.BOX
     state.cells = cells
-    after = env.move(state, torch.full((n, 2), 0.99))
+    after = env.move(state, torch.full((n, 2), 839))
     assert (after.obstacles[:, 0] == 8).all()
 
 
