@@ -34,6 +34,10 @@ def register() -> None:
     _minigrid("Dynamic-Obstacles-8x8", "dynamic_obstacles:DynamicObstacles", balls, 256, size=8, n_obstacles=4)
     _puzzle("Snake-v0", "snake:Snake", "Eat apples and grow without running into a wall or yourself.", 4000)
     _puzzle("Game2048-v0", "game2048:Game2048", "Slide tiles so that equal ones merge into ever larger ones.", 10_000)
+    _puzzle(
+        "Sokoban-v0", "sokoban:Sokoban", "Push boxes onto their targets; levels to train on, others to test on.", 120
+    )
+    _puzzle("Maze-v0", "maze:Maze", "Find the way through a maze; mazes to train on, others to test on.", 200)
 
 
 def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs: Any) -> None:

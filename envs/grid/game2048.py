@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rltrain.canvas import INK, PAPER, Canvas
 from rltrain.env import TensorEnv
+from rltrain.envs.grid.chance import choose
 
 ROWS = 2**16  # rows of four squares, four bits each
 TILES = ("#dde1e7", "#e6edf3", "#c9dbea", "#81a4cd", "#2f6690", "#e9b44c", "#e8954a", "#e07a3f", "#c8463e", "#a8327a",
@@ -102,9 +103,7 @@ class Game2048(TensorEnv[Game2048State]):
         moved, points = self._move(state.cells, self._codes(state.cells), action)
         changed = (moved != state.cells).any(1, keepdim=True)
         chance = torch.rand(len(moved), 2, generator=rng, device=self.device, dtype=self.dtype)
-        empty = (moved == 0).cumsum(1)  # empty squares so far
-        which = (chance[:, :1] * empty[:, -1:]).to(torch.int64) + 1
-        square = torch.searchsorted(empty, which).clamp(max=15)  # 16 only where nothing changes
+        square = choose(moved == 0, chance[:, 0]).clamp(max=15).unsqueeze(1)  # 16 only where nothing changes
         grown = moved.scatter(1, square, self._new_tile(chance[:, 1:]))
         after = Game2048State(torch.where(changed, grown, state.cells))
         return after, points, ~self.action_mask(after).any(1)

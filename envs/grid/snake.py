@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, INK, PAPER, SKY, Canvas
 from rltrain.env import TensorEnv
+from rltrain.envs.grid.chance import choose
 
 
 @dataclass
@@ -114,10 +115,8 @@ class Snake(TensorEnv[SnakeState]):
         body = body.scatter_(1, head.unsqueeze(1), length.to(torch.uint8).unsqueeze(1))
 
         won = length == self.cells
-        free = (1 - body.clamp(max=1)).cumsum(1, dtype=torch.uint8)  # free squares so far
         chance = torch.rand(state.head.shape, generator=rng, device=self.device, dtype=self.dtype)
-        which = (chance * (self.cells - length)).to(torch.uint8) + 1
-        fresh = torch.searchsorted(free, which.unsqueeze(1)).squeeze(1)  # the square of that one
+        fresh = choose(body == 0, chance)
         apple = torch.where(eats > won, fresh, state.apple)
 
         reward = self.apple_reward * eats + self.death_reward * dies
