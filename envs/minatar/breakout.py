@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from rltrain.canvas import BLUE, ORANGE
+from rltrain.canvas import ORANGE, SKY
 from rltrain.envs.minatar.game import LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame
 
 FULL = (1 << 30) - 1  # all bricks of rows 1, 2 and 3, one bit each, row by row
@@ -60,7 +60,7 @@ class Breakout(MinAtarGame[BreakoutState, BreakoutChance]):
     """
 
     channels: ClassVar[dict[str, Look]] = {
-        "paddle": Look(BLUE, 0.1),
+        "paddle": Look(SKY, 0.06),
         "ball": Look("#ffffff", 0.14, 0.36),
         "trail": Look("#7d8698", 0.3, 0.2),
         "brick": Look(ORANGE),

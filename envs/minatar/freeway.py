@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from rltrain.canvas import GREEN, ORANGE, RED, SKY, YELLOW
+from rltrain.canvas import RED, SKY
 from rltrain.envs.minatar.game import DOWN, NOOP, SIZE, UP, Look, MinAtarGame
 from rltrain.envs.minatar.lanes import LANES, draw_lanes, light_lanes
 
@@ -64,13 +64,13 @@ class Freeway(MinAtarGame[FreewayState, FreewayChance]):
     max_episode_steps = 2_501
 
     channels: ClassVar[dict[str, Look]] = {
-        "chicken": Look("#ffffff", 0.1, 0.4),
-        "car": Look(SKY, 0.08, 0.16),
-        "speed1": Look(RED, 0.32, 0.18),
-        "speed2": Look(ORANGE, 0.32, 0.18),
-        "speed3": Look(YELLOW, 0.32, 0.18),
-        "speed4": Look(GREEN, 0.32, 0.18),
-        "speed5": Look("#7d8698", 0.32, 0.18),
+        "chicken": Look(SKY, 0.08, 0.42),
+        "car": Look(RED, 0.08, 0.16),
+        "speed1": Look("#ffd966", 0.2, 0.12, "every 2 frames"),
+        "speed2": Look("#e0b64f", 0.24, 0.12, "every 3 frames"),
+        "speed3": Look("#bd9648", 0.28, 0.12, "every 4 frames"),
+        "speed4": Look("#957a48", 0.32, 0.12, "every 5 frames"),
+        "speed5": Look("#756750", 0.36, 0.12, "every 6 frames"),
     }
     moves = (NOOP, UP, DOWN)
 

@@ -34,6 +34,7 @@ class Look(NamedTuple):
     color: str
     inset: float = 0.06  # cells, on all sides
     radius: float = 0.12  # cells, of the corners; with 0.5 - inset a disc
+    label: str = ""  # beside it in the legend, instead of the channel's name
 
 
 class MinAtarGame(TensorEnv[S], Generic[S, C]):
@@ -116,20 +117,20 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
         return board.scatter_(1, where, on).view(-1, SIZE, SIZE, len(self.channels))
 
     def render(self, state: S, index: int = 0) -> Tensor:
-        """The board, and what its colours mean, (400, 540, 3) uint8."""
+        """The board, and what its colours mean, (400, 560, 3) uint8."""
         cells = self.observe(state)[index].to("cpu").numpy()  # type: ignore[index]
-        canvas = Canvas(540, 400, world=(-0.4, -0.4, 14.2, 10.4))
+        canvas = Canvas(560, 400, world=(-0.4, -0.4, 14.7, 10.4))
         canvas.rectangle(-0.12, -0.12, SIZE + 0.12, SIZE + 0.12, BOARD, radius=0.15)
         for k in range(1, SIZE):
-            canvas.line([(0, k), (SIZE, k)], GRID, width=0.03)
-            canvas.line([(k, 0), (k, SIZE)], GRID, width=0.03)
+            canvas.rectangle(0, k - 0.015, SIZE, k + 0.015, GRID)
+            canvas.rectangle(k - 0.015, 0, k + 0.015, SIZE, GRID)
         for channel, (name, look) in enumerate(self.channels.items()):
             for row, column in np.argwhere(cells[:, :, channel]).tolist():
                 self._draw_cell(canvas, column + 0.5, SIZE - row - 0.5, look)
             y = SIZE - 0.6 - 0.8 * channel
             canvas.rectangle(10.45, y - 0.33, 11.11, y + 0.33, BOARD, radius=0.1)
             self._draw_cell(canvas, 10.78, y, look, 0.56)
-            canvas.text((11.32, y), name, INK, size=0.46, anchor="lm")
+            canvas.text((11.32, y), look.label or name, INK, size=0.46, anchor="lm")
         return canvas.picture()
 
     @staticmethod

@@ -172,7 +172,7 @@ def test_the_frames_compared_are_of_all_kinds() -> None:
     assert sum(a["dx"] != b["dx"] and a["dy"] != b["dy"] for a, b in breakout) > 100  # off an edge or out of a corner
     assert sum(a["level"] == 9 for a, _ in asterix) > 500  # as hard as it gets
     assert sum(all(a["kind"]) and a["spawn_timer"] == 0 for a, _ in asterix) > 500  # no room for anything new
-    assert sum(a["y"] == 1 and b["y"] == 9 for a, b in freeway) > 500  # across, or hit in the topmost lane
+    assert sum(a["y"] == 1 and b["y"] == 9 for a, b in freeway) > 200  # across, or hit in the topmost lane
     assert sum(1 < a["y"] < 9 and b["y"] == 9 for a, b in freeway) > 500  # hit
 
 
