@@ -42,7 +42,7 @@ def register_probes() -> None:
         "ObservationReward": ("Learn that an observation is worth what is seen.", None, None),
         "Bandit": ("Pull the one of two arms that pays.", None, 0.95),
         "ActionReward": ("Choose the action that is seen.", None, 0.9),
-        "Target": ("Hit the one of two targets that is seen, with a real number.", None, -0.05),
+        "Target": ("Hit the one of two targets that is seen, with a real number.", None, 0.9),
         "DelayedReward": ("Take the action that pays two steps later.", None, 0.95),
         "Autoreset": ("Learn what a state is worth although the time is up after each step.", 1, None),
     }

@@ -192,26 +192,28 @@ class Target(Probe):
 
     Observation: (N, 2): a random bit; the steps so far.
     Action: (N, 1): a number, clipped to [-1, 1].
-    Reward: minus the square of its distance to the target.
+    Reward: 1 at the target, falling evenly to 0 at a distance of 0.5.
     Episode end: after one step.
     Source: a variant of the other probes for continuous actions.
     Baseline: the best policy: the target itself.
 
-    To learn: the targets as the mean actions; the standard deviation shrinks. A mean at the edges of [-1, 1] or far
-    from the targets means that the density is wrong: that of an action before clipping or squashing is taken for that
-    of the action after it, or the other way round.
+    To learn: the targets as the mean actions, and, as the standard deviation shrinks, the value 1. Where ActionReward
+    is learned and this is not, look at the density: that of an action before clipping or squashing may be taken for
+    that of the action after it, or the other way round. The edge nearer to a target is as far away as the reward
+    reaches, so that to aim at the target is best whatever the standard deviation is, clipped or not.
     """
 
-    reward_threshold = -0.05
+    reward_threshold = 0.9
 
     def __init__(self, **base: Any) -> None:
         super().__init__(**base)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)
 
     def step(self, state: ProbeState, action: Tensor, rng: torch.Generator | None) -> tuple[ProbeState, Tensor, Tensor]:
-        """The miss, squared."""
+        """The nearer the better."""
         hit = action.squeeze(1).to(self.dtype).clamp(-1, 1)
-        return self.outcome(state, -(hit - state.bit + 0.5).square(), ended=True)
+        miss = (hit - state.bit + 0.5).abs()
+        return self.outcome(state, (1 - 2 * miss).clamp(min=0), ended=True)
 
     def baseline(self, state: ProbeState) -> Tensor:
         """The target."""

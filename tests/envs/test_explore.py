@@ -218,7 +218,7 @@ VALUES: dict[str, dict[tuple[float, float], float]] = {
     "ObservationReward": {(0, 0): 0, (1, 0): 1},
     "Bandit": {(0, 0): 1, (1, 0): 1},
     "ActionReward": {(0, 0): 1, (1, 0): 1},
-    "Target": {(0, 0): 0, (1, 0): 0},
+    "Target": {(0, 0): 1, (1, 0): 1},
     "DelayedReward": {(0, 0): GAMMA**2, (1, 1): GAMMA, (1, 2): 1},
     "Autoreset": {(0, 0): GAMMA / (1 - GAMMA), (1, 0): 1 / (1 - GAMMA)},
 }
