@@ -155,7 +155,7 @@ class MiniGrid(TensorEnv[S]):
         """MiniGrid's rules, looked up by the action, the cell ahead and what is carried."""
         ahead = state.position + self._forward.index_select(0, state.direction)
         target = ahead.unsqueeze(1)
-        case = (action.unsqueeze(1) << 7 | state.cells.gather(1, target)) << 7 | state.cells[:, -1:]
+        case = (((action.unsqueeze(1) << 7) | state.cells.gather(1, target)) << 7) | state.cells[:, -1:]
         outcome = self._rules.index_select(0, case.view(-1)).view(torch.uint8).view(-1, 4)
         cells = state.cells.scatter(1, target, outcome[:, :1])
         cells[:, -1:] = outcome[:, 1:2]
@@ -198,7 +198,7 @@ class MiniGrid(TensorEnv[S]):
             height=self.height,
             place=place,
             direction=direction,
-            seen={place, *(sources[seen] if not self.see_through_walls else sources).tolist()},
+            seen={place, *sources[seen].tolist()},
         )
 
 

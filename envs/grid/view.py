@@ -76,16 +76,16 @@ class View:
 def _sources(width: int, height: int) -> Tensor:
     """(4 * cells, 56): which cell each byte of the view shows, for each position and direction of the agent.
 
-    What lies outside the world is shown as its corner, which is a wall. The agent's own cell shows what it carries.
+    What lies outside the world is shown as the wall at its edge; the agent's own cell, as what it carries.
     """
     place = torch.arange(height * width).view(-1, 1, 1, 1)
     x, y = place % width, place // width
     dx, dy = torch.tensor([[1, 0, -1, 0], [0, 1, 0, -1]]).view(2, 1, 4, 1, 1)
     right = torch.arange(SIZE).view(-1, 1) - SIZE // 2
     ahead = SIZE - 1 - torch.arange(8)  # the last byte is of no row
-    seen_x, seen_y = x + dx * ahead - dy * right, y + dy * ahead + dx * right
-    inside = (seen_x >= 0) & (seen_x < width) & (seen_y >= 0) & (seen_y < height)
-    sources = torch.where(inside, seen_y * width + seen_x, 0)
+    seen_x = (x + dx * ahead - dy * right).clamp(0, width - 1)
+    seen_y = (y + dy * ahead + dx * right).clamp(0, height - 1)
+    sources = seen_y * width + seen_x
     sources[..., SIZE] = sources[..., SIZE // 2, SIZE - 1] = width * height
     return sources.view(4 * width * height, 8 * SIZE)
 

@@ -101,7 +101,7 @@ def test_every_world_can_be_solved(name: str) -> None:
 
 def test_balls_move_to_any_free_cell_and_stay_where_there_is_none() -> None:
     env = DynamicObstacles(size=5, n_obstacles=2)
-    # Inside: agent, free, ball / free, ball, free / free, free, goal. The first ball has three free cells to go to.
+    # Inside: agent, free, ball / free, ball, free / free, free, goal. The first ball has two free cells to go to.
     n = 30_000
     state = env.reset(n, torch.Generator().manual_seed(0))
     cells = env._room.expand(n, -1).clone()
