@@ -29,6 +29,7 @@ class CarParkingState:
     heading: Tensor  # (N,) rad, counter-clockwise from the x axis, not wrapped
     speed: Tensor  # (N,) m/s, positive forwards
     steering: Tensor  # (N,) rad, of the front wheels, positive to the left
+    clearance: Tensor  # (N,) m to what the car must not touch, at most 1, below 0 where it touches
     drawn: Tensor  # (N, K) the constants drawn for this episode, see TensorEnv.draw_constants
 
 
@@ -69,6 +70,7 @@ class CarParking(TensorEnv[CarParkingState]):
     """
 
     max_episode_steps = 200
+    reset_interval = 16
     render_fps = 10
 
     def __init__(
@@ -106,8 +108,8 @@ class CarParking(TensorEnv[CarParkingState]):
         far, side, level, turn, way = torch.rand(5, n, generator=rng, device=self.device, dtype=self.dtype).unbind()
         x = torch.where(side < 0.5, -1.0, 1.0) * (3 + 4 * far)
         heading = torch.where(way < 0.5, 0.0, math.pi) + 0.4 * (turn - 0.5)
-        at_rest = torch.zeros_like(x)
-        return CarParkingState(x, 3 + 2 * level, heading, at_rest, at_rest, drawn)
+        y, at_rest = 3 + 2 * level, torch.zeros_like(x)
+        return CarParkingState(x, y, heading, at_rest, at_rest, self._clearance(x, y, heading, drawn), drawn)
 
     def step(
         self, state: CarParkingState, action: Tensor, rng: torch.Generator | None
@@ -120,15 +122,12 @@ class CarParking(TensorEnv[CarParkingState]):
         steering = torch.maximum(torch.minimum(steering, c.max_steering), -c.max_steering)
         turn = c.tau * speed * steering.tan() / c.wheelbase
         midway = state.heading + turn / 2
-        after = CarParkingState(
-            x=state.x + c.tau * speed * midway.cos(),
-            y=state.y + c.tau * speed * midway.sin(),
-            heading=state.heading + turn,
-            speed=speed,
-            steering=steering,
-            drawn=state.drawn,
-        )
-        touches = self._clearance(after) < 0
+        x = state.x + c.tau * speed * midway.cos()
+        y = state.y + c.tau * speed * midway.sin()
+        heading = state.heading + turn
+        clearance = self._clearance(x, y, heading, state.drawn)
+        after = CarParkingState(x, y, heading, speed, steering, clearance, state.drawn)
+        touches = clearance < 0
         parked = self._parked(after) > touches
         end = torch.where(touches, -10.0, torch.where(parked, 20.0, 0.0))
         return after, end + self._potential(after) - self._potential(state) - 0.02, touches | parked
@@ -149,22 +148,22 @@ class CarParking(TensorEnv[CarParkingState]):
         straight = state.heading.cos().abs() < math.sin(0.15)
         return (self._off(state) < 0.4) & straight & (state.speed.abs() < 0.3)
 
-    def _clearance(self, state: CarParkingState) -> Tensor:
+    def _clearance(self, rear_x: Tensor, rear_y: Tensor, heading: Tensor, drawn: Tensor) -> Tensor:
         """How far the car is from touching anything, m, at most 1; below 0 where it touches. See the class."""
-        c = self.constants_of(state.drawn)
-        cos, sin = state.heading.cos(), state.heading.sin()
+        c = self.constants_of(drawn)
+        cos, sin = heading.cos(), heading.sin()
         clear = torch.ones_like(cos)
         half_slot, half_width = c.slot_width / 2, c.width / 2
         for along in ((1 - AXLE) * c.length, -AXLE * c.length):
             for across in (half_width, -half_width):
-                x = state.x + along * cos - across * sin
-                y = state.y + along * sin + across * cos
+                x = rear_x + along * cos - across * sin
+                y = rear_y + along * sin + across * cos
                 in_lane = torch.minimum(torch.minimum(y, LANE_WIDTH - y), LANE_LENGTH - x.abs())
                 in_slot = torch.minimum(torch.minimum(half_slot - x.abs(), y + c.slot_depth), 0.5 - y)
                 clear = torch.minimum(clear, torch.maximum(in_lane, in_slot))
         for post in (half_slot, -half_slot):
-            along = (post - state.x) * cos - state.y * sin  # of the post at (post, 0), as the car sees it
-            across = -(post - state.x) * sin - state.y * cos
+            along = (post - rear_x) * cos - rear_y * sin  # of the post at (post, 0), as the car sees it
+            across = -(post - rear_x) * sin - rear_y * cos
             beyond = torch.maximum(along - (1 - AXLE) * c.length, -AXLE * c.length - along)
             clear = torch.minimum(clear, torch.maximum(beyond, across.abs() - half_width))
         return clear
@@ -179,13 +178,13 @@ class CarParking(TensorEnv[CarParkingState]):
             state.heading.sin(),
             state.speed / MAX_SPEED,
             (state.steering / self.constants_of(state.drawn).max_steering).clamp(-1, 1),
-            self._clearance(state).clamp(min=-10),
+            state.clearance.clamp(min=-10),
         )
         return torch.stack(parts, dim=-1)
 
     def info(self, state: CarParkingState) -> dict[str, Tensor]:
         """Whether the car has parked."""
-        return {"is_success": self._parked(state) & (self._clearance(state) >= 0)}
+        return {"is_success": self._parked(state) & (state.clearance >= 0)}
 
     def render(self, state: CarParkingState, index: int = 0) -> Tensor:
         """The lane, the slot and the car from above, (360, 600, 3) uint8."""

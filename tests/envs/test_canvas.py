@@ -109,6 +109,10 @@ def test_text_is_drawn_where_it_is_anchored() -> None:
     assert 12 < top < bottom < 28
 
 
+ALIKE = ("rltrain/Probe-ConstantReward-v0", "rltrain/Probe-Autoreset-v0")
+"""Where all states are alike after the first step."""
+
+
 @pytest.mark.parametrize("env_id", env_specs())
 def test_every_environment_draws_its_states(env_id: str) -> None:
     """At the same step of their episodes, different states make different pictures: no step counter does that."""
@@ -125,5 +129,6 @@ def test_every_environment_draws_its_states(env_id: str) -> None:
         assert picture.shape[-1] == 3
         assert picture.dtype == torch.uint8
         assert len(picture.unique()) > 10
-    assert any(not torch.equal(picture, pictures[0]) for picture in pictures)
+    if env_id not in ALIKE:
+        assert any(not torch.equal(picture, pictures[0]) for picture in pictures)
     assert torch.equal(env.render(state, 0), pictures[0])

@@ -8,7 +8,7 @@ import pytest
 
 from rltrain.env import TensorEnv
 from rltrain.facts import arguments_of, env_facts, labelled
-from rltrain.registry import env_class, env_parameters, env_spec, env_specs
+from rltrain.registry import env_class, env_parameters, env_specs
 
 DOCUMENTATION = """One line.
 
@@ -44,13 +44,3 @@ def test_the_docstring_says_all_there_is_to_know(env_id: str) -> None:
     assert (type.__getattribute__(cls, "baseline") is not TensorEnv.baseline) == ("baseline" in facts)
     assert {name for name, parameter in facts["parameters"].items() if not parameter["help"]} == set()
     assert set(arguments_of(inspect.getdoc(cls) or "")) == set(env_parameters(env_id))
-
-
-@pytest.mark.parametrize("env_id", env_specs())
-def test_the_registration_agrees_with_the_class(env_id: str) -> None:
-    spec, cls = env_spec(env_id), env_class(env_id)
-    assert spec.description.endswith(".")
-    if not spec.kwargs:
-        assert spec.max_episode_steps == cls.max_episode_steps
-        assert spec.reward_threshold == cls.reward_threshold
-    assert set(spec.kwargs) <= set(env_parameters(env_id))
