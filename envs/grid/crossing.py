@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import pad
 
 from rltrain.envs.grid.chance import below
-from rltrain.envs.grid.minigrid import EMPTY, GOAL, LAVA, WALL, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, GOAL, LAVA, WALL
 
 
 class Crossing(MiniGrid[MiniGridState]):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from rltrain.envs.grid.chance import below, but, uniform
-from rltrain.envs.grid.minigrid import GOAL, WALL, Colour, Kind, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import MiniGrid, MiniGridState
+from rltrain.envs.grid.things import GOAL, WALL, Colour, Kind
 
 KEY = 8 * Kind.KEY + Colour.YELLOW
 DOOR = 8 * Kind.LOCKED_DOOR + Colour.YELLOW

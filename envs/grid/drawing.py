@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, GREY, INK, PAPER, RED, SKY, YELLOW, Canvas, Point
+from rltrain.envs.grid.things import PORTABLE, Kind
 
 COLOURS = (RED, GREEN, SKY, "#8a5fb0", YELLOW, GREY)  # in MiniGrid's order: red, green, blue, purple, yellow, grey
 SEEN, UNSEEN, LINES = "#ffffff", "#d3d8df", "#c3c9d2"
@@ -34,7 +35,8 @@ def draw_world(
     canvas = Canvas(scale * width, scale * height, world=(0, 0, width, height), background=LINES)
     for cell, code in enumerate(codes[: width * height]):
         row, column = divmod(cell, width)
-        canvas.tile(row, column, SEEN if cell in seen else UNSEEN, inset=0.02)
+        if code >> 3 != Kind.WALL:
+            canvas.tile(row, column, SEEN if cell in seen else UNSEEN, inset=0.02)
         _draw_thing(canvas, code, row, column, lit=cell in seen)
 
     row, column = divmod(place, width)
@@ -48,27 +50,27 @@ def draw_world(
 def _draw_thing(canvas: Canvas, code: int, row: int, column: int, *, lit: bool) -> None:
     kind, color = code >> 3, COLOURS[code & 7]
     center = canvas.tile_center(row, column)
-    if kind == 8:
+    if kind == Kind.WALL:
         canvas.tile(row, column, "#4a5160" if lit else INK)
-    elif kind == 5:
+    elif kind == Kind.GOAL:
         canvas.tile(row, column, color, inset=0.06, radius=0.1)
-    elif kind == 6:
+    elif kind == Kind.LAVA:
         _draw_lava(canvas, row, column)
-    elif kind in (7, 9, 10):
+    elif kind in (Kind.OPEN_DOOR, Kind.CLOSED_DOOR, Kind.LOCKED_DOOR):
         _draw_door(canvas, kind, color, row, column, lit=lit)
-    elif kind in (2, 3, 4):
+    elif kind in PORTABLE:
         _draw_object(canvas, kind, color, center, 1.0)
 
 
 def _draw_object(canvas: Canvas, kind: int, color: str, center: Point, size: float) -> None:
     x, y = center
-    if kind == 2:  # key
+    if kind == Kind.KEY:
         canvas.circle((x, y + 0.2 * size), 0.17 * size, color)
         canvas.circle((x, y + 0.2 * size), 0.07 * size, SEEN)
         canvas.line([(x, y + 0.05 * size), (x, y - 0.32 * size)], color, width=0.11 * size)
         for tooth in (-0.16, -0.29):
             canvas.line([(x, y + tooth * size), (x + 0.13 * size, y + tooth * size)], color, width=0.08 * size)
-    elif kind == 3:  # ball
+    elif kind == Kind.BALL:
         canvas.circle(center, 0.3 * size, color)
         canvas.circle((x - 0.1 * size, y + 0.1 * size), 0.07 * size, "#ffffffaa")
     else:  # box
@@ -80,9 +82,9 @@ def _draw_object(canvas: Canvas, kind: int, color: str, center: Point, size: flo
 def _draw_door(canvas: Canvas, kind: int, color: str, row: int, column: int, *, lit: bool) -> None:
     x, y = canvas.tile_center(row, column)
     canvas.tile(row, column, color)
-    if kind == 7:  # open: only its frame is there
+    if kind == Kind.OPEN_DOOR:  # only its frame is there
         canvas.tile(row, column, SEEN if lit else UNSEEN, inset=0.12)
-    elif kind == 9:
+    elif kind == Kind.CLOSED_DOOR:
         canvas.tile(row, column, PAPER, inset=0.1)
         canvas.tile(row, column, color, inset=0.17)
         canvas.circle((x + 0.2, y), 0.07, PAPER)
@@ -100,7 +102,7 @@ def _draw_lava(canvas: Canvas, row: int, column: int) -> None:
 
 
 def _draw_carried(canvas: Canvas, code: int, center: Point) -> None:
-    if code >> 3 in (2, 3, 4):
+    if code >> 3 in PORTABLE:
         x, y = center
         canvas.circle((x - 0.24, y + 0.24), 0.27, INK)
         canvas.circle((x - 0.24, y + 0.24), 0.24, SEEN)

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.envs.grid.chance import below
-from rltrain.envs.grid.minigrid import EMPTY, GOAL, Action, Colour, Kind, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import Action, MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, GOAL, Colour, Kind
 
 BALL = 8 * Kind.BALL + Colour.BLUE
 LUCK = 840

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from rltrain.envs.grid.chance import below, uniform
-from rltrain.envs.grid.minigrid import GOAL, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import MiniGrid, MiniGridState
+from rltrain.envs.grid.things import GOAL
 
 
 class Empty(MiniGrid[MiniGridState]):

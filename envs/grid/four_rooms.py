@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from rltrain.envs.grid.chance import below, but, uniform
-from rltrain.envs.grid.minigrid import EMPTY, GOAL, WALL, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, GOAL, WALL
 
 
 class FourRooms(MiniGrid[MiniGridState]):

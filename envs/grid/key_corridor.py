@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rltrain.envs.grid.chance import below, choose
-from rltrain.envs.grid.minigrid import EMPTY, WALL, Event, Kind, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import Event, MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, WALL, Kind
 
 
 class KeyCorridor(MiniGrid[MiniGridState]):
@@ -72,7 +73,8 @@ class KeyCorridor(MiniGrid[MiniGridState]):
             device=self.device,
         )
         self._along = torch.tensor([self.width] * num_rows + [1] * (num_rows - 1), device=self.device)
-        self._right_rooms = torch.arange(num_rows, device=self.device) + torch.tensor([[num_rows], [0]]).to(self.device)
+        # The rows of the rooms left and right, of which a right one is locked.
+        self._lockable = torch.tensor([[-1] * num_rows, [*range(num_rows)]], device=self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> MiniGridState:
         """The ball in a locked room on the right, the key in a room on the left, the agent in the corridor."""
@@ -83,19 +85,17 @@ class KeyCorridor(MiniGrid[MiniGridState]):
         lock_row, key_row = below(lock_row, rows), below(key_row, rows)
         lock_colour, ball_colour, colour = (below(u, 6).to(torch.uint8) for u in (lock_colour, ball_colour, colour))
 
-        locked = self._right_rooms == lock_row.unsqueeze(2)  # (n, 2, rows)
+        locked = self._lockable == lock_row.unsqueeze(2)  # (n, 2, rows)
         door = self._doors + self._along * (below(along, inside).view(n, 2, doors) + 1)
-        what = torch.where(
-            _doors_made(turn.view(n, 2, doors), locked), 8 * Kind.CLOSED_DOOR + colour.view(n, 2, doors), WALL
-        )
+        made = _doors_made(turn.view(n, 2, doors), locked).view(n, -1)
         lock = door[:, 1].gather(1, lock_row)
-        ball, key = (
-            (k // inside + 1) * self.width + k % inside + 1 for k in (below(u, inside**2) for u in (ball, key))
-        )
+        ball, key = (below(u, inside**2) for u in (ball, key))
+        ball, key = ((k // inside + 1) * self.width + k % inside + 1 for k in (ball, key))  # in the first room
         ball = ball + lock_row * pitch * self.width + 2 * pitch
         key = key + key_row * pitch * self.width
 
-        cells = self._room.expand(n, -1).scatter(1, door.view(n, -1), what.view(n, -1))
+        doors_or_walls = torch.where(made, 8 * Kind.CLOSED_DOOR + colour, WALL)
+        cells = self._room.expand(n, -1).scatter(1, door.view(n, -1), doors_or_walls)
         where = torch.cat((lock, ball, key), 1)
         things = (8 * Kind.LOCKED_DOOR + lock_colour, 8 * Kind.BALL + ball_colour, 8 * Kind.KEY + lock_colour)
         cells = cells.scatter(1, where, torch.cat(things, 1))

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from rltrain.envs.grid.chance import below, uniform
-from rltrain.envs.grid.minigrid import EMPTY, GOAL, LAVA, WALL, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, GOAL, LAVA, WALL
 
 
 class LavaGap(MiniGrid[MiniGridState]):

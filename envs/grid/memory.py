@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rltrain.envs.grid.chance import below, uniform
-from rltrain.envs.grid.minigrid import EMPTY, WALL, Action, Colour, Kind, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import Action, MiniGrid, MiniGridState
+from rltrain.envs.grid.things import EMPTY, WALL, Colour, Kind
 
 KEY = 8 * Kind.KEY + Colour.GREEN
 BALL = 8 * Kind.BALL + Colour.GREEN

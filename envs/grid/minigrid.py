@@ -13,35 +13,9 @@ from torch import Tensor
 
 from rltrain.env import TensorEnv
 from rltrain.envs.grid.drawing import draw_world
+from rltrain.envs.grid.things import EMPTY, WALL, Kind
 from rltrain.envs.grid.view import SIZE, View
 from rltrain.errors import ConfigError
-
-
-class Kind(IntEnum):
-    """What is in a cell. A cell's code is ``8 * kind + colour``; what hides the cells behind it comes last."""
-
-    UNSEEN = 0
-    EMPTY = 1
-    KEY = 2
-    BALL = 3
-    BOX = 4
-    GOAL = 5
-    LAVA = 6
-    OPEN_DOOR = 7
-    WALL = 8
-    CLOSED_DOOR = 9
-    LOCKED_DOOR = 10
-
-
-class Colour(IntEnum):
-    """MiniGrid's colours in MiniGrid's order."""
-
-    RED = 0
-    GREEN = 1
-    BLUE = 2
-    PURPLE = 3
-    YELLOW = 4
-    GREY = 5
 
 
 class Action(IntEnum):
@@ -64,12 +38,6 @@ class Event(IntFlag):
     LAVA = 4
     UNLOCKED = 8
     TOOK_BALL = 16
-
-
-EMPTY = 8 * Kind.EMPTY
-WALL = 8 * Kind.WALL + Colour.GREY
-GOAL = 8 * Kind.GOAL + Colour.GREEN
-LAVA = 8 * Kind.LAVA + Colour.RED
 
 
 @dataclass

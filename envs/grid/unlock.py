@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from rltrain.envs.grid.chance import below, choose, uniform
-from rltrain.envs.grid.minigrid import WALL, Event, Kind, MiniGrid, MiniGridState
+from rltrain.envs.grid.minigrid import Event, MiniGrid, MiniGridState
+from rltrain.envs.grid.things import WALL, Kind
 
 
 class Unlock(MiniGrid[MiniGridState]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rltrain.envs.grid.things import MINIGRID_TYPE_AND_STATE, Colour
+
 SIZE = 7  # cells across, and deep
-PICTURED = ((0, 0), (1, 0), (5, 0), (6, 0), (7, 0), (8, 0), (9, 0), (4, 0), (2, 0), (4, 1), (4, 2))
-"""MiniGrid's numbers for the type and the state of each :class:`~rltrain.envs.grid.minigrid.Kind`."""
 
 _ONES = 0x0101010101010101  # one in each byte of a word
 _AGENT = 1 << SIZE // 2  # the agent's cell in its row of seven bits
@@ -114,8 +114,8 @@ def _light_tables() -> tuple[Tensor, Tensor]:
 def _pictured_pairs() -> Tensor:
     """(2^15, 6) uint8: type, colour and state of two cells, by their two codes as one number."""
     single = torch.zeros(128, 3, dtype=torch.uint8)
-    for kind, (type_, state) in enumerate(PICTURED):
-        for colour in range(6 if kind > 1 else 1):
+    for kind, (type_, state) in MINIGRID_TYPE_AND_STATE.items():
+        for colour in Colour:
             single[8 * kind + colour] = torch.tensor([type_, colour, state])
     first, second = single.expand(128, -1, -1), single.unsqueeze(1).expand(-1, 128, -1)
     table = torch.zeros(128, 256, 6, dtype=torch.uint8)  # the first cell's byte is the lower one

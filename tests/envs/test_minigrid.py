@@ -14,8 +14,8 @@ from minigrid.core.world_object import Ball, Box, Door, Goal, Key, Lava, Wall
 from torch import Tensor
 
 from rltrain.envs.grid.dynamic_obstacles import BALL, DynamicObstacles
-from rltrain.envs.grid.minigrid import EMPTY, MiniGrid
-from rltrain.envs.grid.view import PICTURED
+from rltrain.envs.grid.minigrid import MiniGrid
+from rltrain.envs.grid.things import EMPTY, MINIGRID_TYPE_AND_STATE
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs, make_env
 
@@ -30,7 +30,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {  # sizes that have no id of ou
         {"size": 6, "n_obstacles": 3, "random_start": True},
     ),
 }
-KIND = {pictured: kind for kind, pictured in enumerate(PICTURED)}  # by MiniGrid's type and state
+KIND = {numbers: int(kind) for kind, numbers in MINIGRID_TYPE_AND_STATE.items()}
 COLOURS = ("red", "green", "blue", "purple", "yellow", "grey")
 CHANGES = {  # of a cell or of what is carried, by kind
     *((kind, 1) for kind in (2, 3, 4)),  # taken, or a box opened

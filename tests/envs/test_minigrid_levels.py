@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d
 
 from rltrain.envs.grid.chance import below, but, choose
 from rltrain.envs.grid.dynamic_obstacles import DynamicObstacles
-from rltrain.envs.grid.minigrid import EMPTY, Kind
+from rltrain.envs.grid.things import EMPTY, Kind
 
 DRAWN = 4_000  # worlds of ours
 SEEN = 500  # worlds of MiniGrid's
