@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from rltrain.canvas import INK, PAPER, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.grid.chance import choose
 
-ROWS = 2**16  # rows of four squares, four bits each
+# A row, or a column from top to bottom, has a code: a number of four bits for each square, the first one the highest.
+BITS = torch.tensor([12, 8, 4, 0])
+ROWS = 2**16
 TILES = ("#dde1e7", "#e6edf3", "#c9dbea", "#81a4cd", "#2f6690", "#e9b44c", "#e8954a", "#e07a3f", "#c8463e", "#a8327a",
          "#6d3a94", "#4f9d69", "#2f7d5b", "#1f5f5b", "#2b303b", "#000000")  # fmt: skip
 
@@ -57,35 +60,24 @@ class Game2048(TensorEnv[Game2048State]):
         super().__init__(**base)
         self.four_probability = self.constant("four_probability", four_probability, at_least=0, at_most=1)
         self.goal = self.whole("goal", goal, at_least=3, at_most=15)
-        self.observation_space = spaces.MultiDiscrete([16] * 16, dtype=np.uint8)  # type: ignore[arg-type]
+        self.observation_space = spaces.MultiDiscrete([16] * 16, dtype=np.uint8)
         self.action_space = spaces.Discrete(4)
 
-        # A row, or a column from top to bottom, is a number below 2^16: its first square has the highest bits.
-        bits = torch.tensor([12, 8, 4, 0])
-        lines = (torch.arange(ROWS).unsqueeze(1) >> bits) & 15
-        to_front, points = slide(lines)
-        to_back = slide(lines.flip(1))[0].flip(1)
-        # Tables of 2 ROWS: for a line that slides to its front, and for one that slides to its back.
-        self._slid = torch.cat((to_front, to_back)).to(self.device, torch.uint8)
-        self._points = torch.cat((points, points)).to(self.device, self.dtype)  # the same to either side
-        self._shift = torch.tensor(
-            [-ROWS, ROWS, 0, 0], device=self.device
-        )  # from a line's code to its entry, by action
-        front, back = (to_front != lines).any(1), (to_back != lines).any(1)
-        none = torch.zeros_like(front)
-        # A table of 2 ROWS, rows and then columns, with a byte for each action in one int32.
-        can = torch.cat((torch.stack((none, back, none, front), 1), torch.stack((front, none, back, none), 1)))
-        self._can = can.to(torch.uint8).view(torch.int32).flatten().to(self.device)
+        slid, points, can = line_tables()
+        self._slid, self._points = slid.to(self.device), points.to(self.device, self.dtype)
+        self._can = can.to(self.device)
+        # From the code of a line that an action moves to its entry: up, right, down, left.
+        self._shift = torch.tensor([-ROWS, ROWS, 0, 0], device=self.device)
 
         # Codes of four rows and then, above ROWS, of four columns: one product, exact in floating point.
-        square, weight = torch.arange(16), (1 << bits).to(torch.float32)
+        square, weight = torch.arange(16), (1 << BITS).to(torch.float32)
         pack = torch.zeros(16, 8)
         pack[square, square // 4] = weight[square % 4]
         pack[square, 4 + square % 4] = weight[square // 4]
         self._pack = pack.to(self.device)
+        self._base = (torch.arange(8) // 4 * ROWS).to(self.device, torch.float32)
         path = torch.tensor([[0, 1, 2, 3], [7, 6, 5, 4], [8, 9, 10, 11], [15, 14, 13, 12]])
         self._weights = (0.5 ** (1 + path)).flatten().to(self.device, self.dtype)
-        self._base = (torch.arange(8) // 4 * ROWS).to(self.device, torch.float32)
 
     def reset(self, n: int, rng: torch.Generator | None) -> Game2048State:
         """Two tiles on different squares."""
@@ -168,6 +160,25 @@ class Game2048(TensorEnv[Game2048State]):
                 size = 0.46 if len(text) < 3 else 1.3 / len(text)
                 canvas.text(canvas.tile_center(row, column), text, INK if k < 3 else PAPER, size=size)
         return canvas.picture()
+
+
+@lru_cache(maxsize=1)
+def line_tables() -> tuple[Tensor, Tensor, Tensor]:
+    """What happens to every line, by its code; 2 ROWS entries each.
+
+    Returns:
+        The line (2 ROWS, 4) uint8 after sliding to its front, and above ROWS to its back; the points (2 ROWS,) for it,
+        the same either way; and which actions change it, a byte for each in one int32 (2 ROWS,): if it is a row, and
+        above ROWS if it is a column.
+    """
+    lines = (torch.arange(ROWS).unsqueeze(1) >> BITS) & 15
+    to_front, points = slide(lines)
+    to_back = slide(lines.flip(1))[0].flip(1)
+    front, back = (to_front != lines).any(1), (to_back != lines).any(1)
+    none = torch.zeros_like(front)
+    can = torch.cat((torch.stack((none, back, none, front), 1), torch.stack((front, none, back, none), 1)))
+    slid = torch.cat((to_front, to_back)).to(torch.uint8)
+    return slid, points.repeat(2), can.to(torch.uint8).view(torch.int32).flatten()
 
 
 def slide(lines: Tensor) -> tuple[Tensor, Tensor]:

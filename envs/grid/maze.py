@@ -144,8 +144,8 @@ class Maze(TensorEnv[MazeState]):
                 canvas.polygon([(0, 0.28), (0.36, 0.12), (0, -0.04)], PAPER, at=(x - 0.15, y))
         x, y = canvas.tile_center(*divmod(int(state.position[index]), size))
         canvas.circle((x, y), 0.36, BLUE)
-        for side in (-0.13, 0.13):
-            canvas.circle((x + side, y + 0.06), 0.08, PAPER)
+        for eye in (-0.13, 0.13):
+            canvas.circle((x + eye, y + 0.06), 0.08, PAPER)
         return canvas.picture()
 
 

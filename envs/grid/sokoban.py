@@ -154,14 +154,16 @@ class Sokoban(TensorEnv[SokobanState]):
         """The level from above, about (440, 440, 3) uint8; a box turns green on a target."""
         size, level = self.size, int(state.level[index])
         pixels = size * (440 // size)
-        canvas = Canvas(pixels, pixels, world=(0, 0, size, size), background=PAPER)
+        canvas = Canvas(pixels, pixels, world=(0, 0, size, size), background="#dde1e7")
         planes = self._planes[level].view(-1, 4).tolist()
         for square, (wall, target, _, _) in enumerate(planes):
             row, column = divmod(square, size)
             if wall:
                 canvas.tile(row, column, INK, inset=-0.01)
                 canvas.tile(row, column, "#3b4252", inset=0.04, radius=0.08)
-            elif target:
+                continue
+            canvas.tile(row, column, PAPER, inset=0.015)
+            if target:
                 canvas.circle(canvas.tile_center(row, column), 0.24, GREEN)
                 canvas.circle(canvas.tile_center(row, column), 0.14, PAPER)
                 canvas.circle(canvas.tile_center(row, column), 0.07, GREEN)
@@ -175,6 +177,6 @@ class Sokoban(TensorEnv[SokobanState]):
                 canvas.line([(x - 0.3, y - 0.3 * side), (x + 0.3, y + 0.3 * side)], edge, width=0.08)
         x, y = canvas.tile_center(*divmod(int(state.player[index]), size))
         canvas.circle((x, y), 0.36, BLUE)
-        for side in (-0.13, 0.13):
-            canvas.circle((x + side, y + 0.06), 0.08, PAPER)
+        for eye in (-0.13, 0.13):
+            canvas.circle((x + eye, y + 0.06), 0.08, PAPER)
         return canvas.picture()

@@ -76,8 +76,8 @@ def least_pushes(boxes: Tensor, targets: Tensor, size: int) -> Tensor:
     rows = (boxes // size).unsqueeze(2) - (targets // size).unsqueeze(1)
     columns = (boxes % size).unsqueeze(2) - (targets % size).unsqueeze(1)
     distance = rows.abs() + columns.abs()  # (n, boxes, targets)
-    each = range(boxes.shape[1])
-    sums = [sum(distance[:, i, order[i]] for i in each) for order in permutations(each)]
+    each = list(range(boxes.shape[1]))
+    sums = [distance[:, each, order].sum(1) for order in permutations(each)]
     return (torch.stack(sums, 1).amin(1) * (distance > 0).flatten(1).all(1)).unsqueeze(1)
 
 
