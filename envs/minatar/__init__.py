@@ -9,8 +9,9 @@ from rltrain.registry import register_env
 def register() -> None:
     """Registers the family.
 
-    The authors' package has no time limit but Freeway's, which ends a game in its 2,501st frame. A game of the others
-    that is played well may go on for ever; 5,000 frames, five minutes at 15 a second, cut off only what is.
+    The authors' package has no time limit but Freeway's, which ends a game in its 2,501st frame. The other games last
+    for as long as they are played well, so they are cut off after 5,000 frames: several times what random or learning
+    agents reach, and short enough to evaluate one that never fails.
     """
     register_env(
         "rltrain/MinAtar-Asterix-v1",
