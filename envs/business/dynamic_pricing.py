@@ -81,7 +81,7 @@ class DynamicPricing(TensorEnv[DynamicPricingState]):
         self.days = self.whole("days", days, at_least=1)
         self.min_price = self.constant("min_price", min_price, at_least=0)
         self.max_price = self.constant("max_price", max_price, above=min_price)
-        most = float(self.customers.max())
+        most = max(map(float, customers)) if isinstance(customers, Sequence) else float(customers)
         self._terms = math.ceil(most + 6 * math.sqrt(most) + 6)  # further counts have no chance in float32
         high = np.array([1, 1, 1, days, 1, 1, days, days], dtype=np.float32)  # all of the stock sold on one day
         self.observation_space = spaces.Box(0.0, high, dtype=np.float32)

@@ -17,6 +17,8 @@ from rltrain.env import TensorEnv
 from rltrain.envs.business.chance import count_cdf
 from rltrain.envs.business.drawing import bar, board, panel
 
+MOST_DAYS = 100.0  # of demand that are told apart
+
 
 @dataclass
 class InventoryState:
@@ -32,7 +34,7 @@ class Inventory(TensorEnv[InventoryState]):
     """Keep R shops and the warehouse that supplies them in stock, at little cost.
 
     Observation: what is on hand at the 1 + R places, then what is on the way to each, the next day's arrivals first;
-        all in days of the place's mean demand.
+        all in days of the place's mean demand, at most 100.
     Action: (N, 1 + R): what to order for the warehouse and for each shop, from -1 for nothing to 1 for
         ``order_limit`` days of its mean demand, rounded to whole units.
     Reward: minus the day's costs, in hundreds of euros: for stock left in the evening, and for lost sales.
@@ -108,7 +110,7 @@ class Inventory(TensorEnv[InventoryState]):
         most = [1.5 * mean_demand, shops * mean_demand * covered[0]]  # of a shop in a day; of all, until an arrival
         self._terms = [math.ceil(mean + 10 * math.sqrt(mean * dispersion) + 10 * dispersion) for mean in most]
 
-        self.observation_space = spaces.Box(0.0, np.inf, (1 + shops + sum(leads),), dtype=np.float32)
+        self.observation_space = spaces.Box(0.0, MOST_DAYS, (1 + shops + sum(leads),), dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1 + shops,), dtype=np.float32)
 
     def reset(self, n: int, rng: torch.Generator | None) -> InventoryState:
@@ -149,7 +151,8 @@ class Inventory(TensorEnv[InventoryState]):
     def observe(self, state: InventoryState) -> Tensor:
         """Days of supply on hand and on the way: (N, 1 + R + sum of lead times)."""
         means = self.mean_demand * self._sizes
-        return torch.cat((state.stock, state.pipeline), dim=1) / torch.cat((means, means[self._to]))
+        days = torch.cat((state.stock, state.pipeline), dim=1) / torch.cat((means, means[self._to]))
+        return days.clamp(max=MOST_DAYS)
 
     def base_stock(self) -> Tensor:
         """(1 + R,) units up to which the baseline orders: for the warehouse, of the whole system; for the shops.

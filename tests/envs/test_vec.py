@@ -24,7 +24,7 @@ from rltrain.vec import TensorVecEnv, VecStep
 N = 32
 ENVS: list[str | type[TensorEnv]] = [*env_specs(), Countdown]
 every_env = pytest.mark.parametrize("env", ENVS, ids=str)
-BUDGET = {"rltrain/CartPole-v1": (31, 50), "rltrain/Pendulum-v1": (21, 41)}  # operations: env.step, vec.step
+BUDGET = {"rltrain/CartPole-v1": (31, 50), "rltrain/Pendulum-v1": (21, 42)}  # operations: env.step, vec.step
 
 
 WITHOUT_CHOICE = {f"rltrain/Probe-{name}-v0" for name in ("ConstantReward", "ObservationReward", "Autoreset")}
@@ -104,7 +104,7 @@ def test_shapes_types_and_bounds_over_2000_steps(env: Any) -> None:
     assert step.terminated.dtype == step.truncated.dtype == torch.bool
     assert step.episode_length.dtype == torch.int64
     assert torch.isfinite(rewards).all()
-    assert ends > 0 or vec.max_episode_steps is None
+    assert ends > 0 or vec.max_episode_steps is None or vec.max_episode_steps > 2_000
 
 
 def assert_inside(obs: Tensor, space: spaces.Space) -> None:
