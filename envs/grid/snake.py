@@ -116,7 +116,8 @@ class Snake(TensorEnv[SnakeState]):
 
         won = length == self.cells
         chance = torch.rand(state.head.shape, generator=rng, device=self.device, dtype=self.dtype)
-        fresh = choose(body == 0, chance)
+        free = (1 - body.clamp(max=1)).view(torch.bool)  # body == 0, in a fraction of the time
+        fresh = choose(free, chance)
         apple = torch.where(eats > won, fresh, state.apple)
 
         reward = self.apple_reward * eats + self.death_reward * dies

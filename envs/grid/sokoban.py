@@ -34,7 +34,7 @@ class Sokoban(TensorEnv[SokobanState]):
         pushed off, ``finish_reward`` when all boxes are on targets.
     Episode end: all boxes are on targets.
     Source: rewards of Schrader, "gym-sokoban", 2018; levels by playing backwards from the solution as in Racaniere et
-        al., "Imagination-Augmented Agents for Deep Reinforcement Learning", 2017, appendix D; splits as in Guez et
+        al., "Imagination-Augmented Agents for Deep Reinforcement Learning", 2017; splits as in Guez et
         al., "An Investigation of Model-Free Planning: Boxoban Levels", 2018.
 
     Every episode is one of the split's levels, each as likely. All can be solved, and none in fewer than

@@ -1,6 +1,6 @@
 """Levels of Sokoban, made by playing backwards from their solution, so that all can be solved.
 
-After Racaniere et al., "Imagination-Augmented Agents for Deep Reinforcement Learning", 2017, appendix D.
+After Racaniere et al., "Imagination-Augmented Agents for Deep Reinforcement Learning", 2017.
 """
 
 from __future__ import annotations
