@@ -39,3 +39,10 @@ def register() -> None:
         description="Schedule jobs on machines so that all are done soon.",
         max_episode_steps=36,
     )
+    register_env(
+        "rltrain/Autoscaling-v0",
+        "rltrain.envs.business.autoscaling:Autoscaling",
+        group="business",
+        description="Run just enough servers for requests that come and go.",
+        max_episode_steps=288,
+    )
