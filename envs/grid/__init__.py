@@ -37,7 +37,7 @@ def register() -> None:
     _puzzle(
         "Sokoban-v0", "sokoban:Sokoban", "Push boxes onto their targets; levels to train on, others to test on.", 120
     )
-    _puzzle("Maze-v0", "maze:Maze", "Find the way through a maze; mazes to train on, others to test on.", 200)
+    _puzzle("Maze-v0", "maze:Maze", "Find the way through a maze; mazes to train on, others to test on.", 100)
 
 
 def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs: Any) -> None:

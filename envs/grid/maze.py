@@ -60,13 +60,13 @@ class Maze(TensorEnv[MazeState]):
         ConfigError: An argument is out of range.
     """
 
-    max_episode_steps = 200
+    max_episode_steps = 100
     render_fps = 10
 
     def __init__(
         self,
         *,
-        size: int = 11,
+        size: int = 9,
         split: str = "train",
         num_levels: int = 1000,
         level_seed: int = 0,
