@@ -23,7 +23,7 @@ from benchmarks.seeds import spread
 from rltrain.env import TensorEnv
 from rltrain.evaluation import MAX_ENVS
 from rltrain.facts import env_facts
-from rltrain.record import record_episode
+from rltrain.record import episode
 from rltrain.registry import env_class, env_specs, make_vec
 from rltrain.yardsticks import evaluate_yardstick, yardstick
 
@@ -59,16 +59,16 @@ def main() -> None:
     for env_id in () if parsed.page_only else parsed.envs or specs:
         draw(env_id)
         scores[env_id] = measure(env_id)
-        print(env_id, scores[env_id])
-    store.save("scores", dict(sorted(scores.items())))
+        store.save("scores", dict(sorted(scores.items())))
+        print(env_id, scores[env_id], flush=True)
     PAGE.write_text(page(scores))
 
 
 def draw(env_id: str) -> None:
     """A picture from the middle of an episode, of the baseline policy where there is one."""
     vec = make_vec(env_id, 1)
-    frames = record_episode(vec, yardstick(vec.env, "baseline" if has_baseline(env_id) else "random"), seed=1)
-    picture = Image.fromarray(frames[len(frames) // 2].numpy())
+    states = episode(vec, yardstick(vec.env, "baseline" if has_baseline(env_id) else "random"), seed=1)
+    picture = Image.fromarray(vec.env.render(states[len(states) // 2]).numpy())
     picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
     picture.quantize(64).save(PICTURES / f"{store.bare(env_id)}.png", optimize=True)

@@ -30,7 +30,6 @@ MAX_STEPS = 2_000
 _MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it down
 
 
-@torch.no_grad()
 def record_episode(
     vec: TensorVecEnv[Any],
     choose: Choose,
@@ -55,16 +54,21 @@ def record_episode(
     Raises:
         ConfigError: The environment cannot be drawn.
     """
+    return [vec.env.render(state) for state in episode(vec, choose, seed=seed, max_steps=max_steps)]
+
+
+@torch.no_grad()
+def episode(vec: TensorVecEnv[Any], choose: Choose, *, seed: int, max_steps: int | None = None) -> list[Any]:
+    """Plays one episode: its states, the first and the last included; arguments as of :func:`record_episode`."""
     env = vec.env
     rng = make_generator(vec.device, derive_seed(seed, "env"))
-    state = env.reset(1, rng)
-    frames = [env.render(state)]
+    states = [env.reset(1, rng)]
     for _ in range(min((n for n in (max_steps, vec.max_episode_steps) if n is not None), default=MAX_STEPS)):
-        state, _, terminated = env.step(state, choose(env.full_observe(state), state), rng)
-        frames.append(env.render(state))
+        state, _, terminated = env.step(states[-1], choose(env.full_observe(states[-1]), states[-1]), rng)
+        states.append(state)
         if terminated.item():
             break
-    return frames
+    return states
 
 
 def film(vec: TensorVecEnv[Any], path: Path, choose: Choose, *, seed: int) -> int:
