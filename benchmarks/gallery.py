@@ -30,6 +30,12 @@ from rltrain.yardsticks import evaluate_yardstick, yardstick
 EPISODES = 100
 PAGE = Path(__file__).parents[1] / "envs" / "README.md"
 PICTURES = PAGE.parent / "gallery"
+OVERVIEW = (
+    "Acrobot-v1", "MountainCar-v0", "FrozenLake-v1", "Blackjack-v1", "Taxi-v4",
+    "MinAtar-Breakout-v1", "MiniGrid-KeyCorridorS3R3-v0", "MiniGrid-LavaGapS7-v0", "Sokoban-v0", "Snake-v0",
+    "CarParking-v0", "VerticalLanding-v0", "QuadrotorTrack-v0", "Reacher-v0", "DeepSea-v0",
+    "JobShop-v0", "Inventory-v0", "BatteryArbitrage-v0", "Game2048-v0", "Bandit-v0",
+)  # fmt: skip
 INTRODUCTION = """# Environments
 
 Every environment is a few functions on batched torch tensors, and a Gymnasium environment at the same time.
@@ -61,6 +67,7 @@ def main() -> None:
         scores[env_id] = measure(env_id)
         store.save("scores", dict(sorted(scores.items())))
         print(env_id, scores[env_id], flush=True)
+    draw_overview()
     PAGE.write_text(page(scores))
 
 
@@ -72,6 +79,18 @@ def draw(env_id: str) -> None:
     picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
     picture.quantize(64).save(PICTURES / f"{store.bare(env_id)}.png", optimize=True)
+
+
+def draw_overview() -> None:
+    """Some of the pictures on one."""
+    width, height, columns = 192, 144, 5
+    sheet = Image.new("RGB", (columns * width, len(OVERVIEW) // columns * height), "white")
+    for i, name in enumerate(OVERVIEW):
+        picture = Image.open(PICTURES / f"{name}.png").convert("RGB")
+        picture.thumbnail((width - 8, height - 8), Image.Resampling.LANCZOS)
+        left, top = i % columns * width, i // columns * height
+        sheet.paste(picture, (left + (width - picture.width) // 2, top + (height - picture.height) // 2))
+    sheet.quantize(128).save(PICTURES / "overview.png", optimize=True)
 
 
 def measure(env_id: str) -> dict[str, dict[str, float]]:
