@@ -53,10 +53,13 @@ class Crossing(MiniGrid[MiniGridState]):
         self.obstacle = self.choice("obstacle", obstacle, ("lava", "wall"))
         super().__init__(size, size, max_steps=4 * size**2 if max_steps is None else max_steps, view=view, **base)
         self._room[size * (size - 1) - 2] = GOAL
-        cell = torch.arange(size * size + 1, device=self.device)
-        inside = self._room == EMPTY
-        self._column = torch.where(inside, cell % size, 0)
-        self._row = torch.where(inside, cell // size, 0)
+        # The barriers: upright ones from the left, then level ones from above, and last, for other cells, none.
+        half, floor = (size - 3) // 2, range(1, size - 1)
+        cells = [(i % size, i // size) for i in range(size * size + 1)]
+        inside = [x in floor and y in floor for x, y in cells]
+        upright = [x // 2 - 1 if ok and x % 2 == 0 else 2 * half for ok, (x, y) in zip(inside, cells, strict=True)]
+        level = [half + y // 2 - 1 if ok and y % 2 == 0 else 2 * half for ok, (x, y) in zip(inside, cells, strict=True)]
+        self._upright, self._level = torch.tensor([upright, level], device=self.device)
         self._places = torch.arange(2, size - 2, 2, device=self.device)  # rows and columns a barrier may take
         self._barrier = LAVA if obstacle == "lava" else WALL
 
@@ -70,14 +73,13 @@ class Crossing(MiniGrid[MiniGridState]):
         half = len(self._places)
         draws = torch.rand(n, 2 * half + 2 * k, generator=rng, device=self.device)
         among, turn, along = draws.split((2 * half, k, k), dim=1)
-        chosen = torch.zeros_like(among, dtype=torch.bool).scatter(1, among.topk(k).indices, True)
-        upright, level = torch.where(chosen.view(n, 2, half), self._places, size - 1).sort(-1).values.unbind(1)
-
-        barred = (self._column.view(1, 1, -1) == upright.unsqueeze(-1)).any(1)
-        barred |= (self._row.view(1, 1, -1) == level.unsqueeze(-1)).any(1)
+        chosen = torch.zeros(n, 2 * half + 1, dtype=torch.bool, device=self.device)
+        chosen = chosen.scatter_(1, among.topk(k).indices, True)
+        barred = chosen.gather(1, self._upright.expand(n, -1)) | chosen.gather(1, self._level.expand(n, -1))
         cells = self._room.masked_fill(barred, self._barrier)
 
-        xs, ys = (pad(pad(lines, (1, 0)), (0, 1), value=size - 1) for lines in (upright, level))  # with the outer walls
+        lines = torch.where(chosen[:, :-1].view(n, 2, half), self._places, size - 1).sort(-1).values
+        xs, ys = pad(pad(lines, (1, 0)), (0, 1), value=size - 1).unbind(1)  # of upright and level ones, and outer walls
         i = j = torch.zeros(n, 1, dtype=torch.int64, device=self.device)  # the field, counted across and down
         left = chosen[:, :half].sum(1, keepdim=True)  # upright barriers not yet crossed
         openings = []
