@@ -34,3 +34,10 @@ def register() -> None:
         description="Cross eight lanes of traffic again and again.",
         max_episode_steps=2_501,
     )
+    register_env(
+        "rltrain/MinAtar-SpaceInvaders-v1",
+        "rltrain.envs.minatar.space_invaders:SpaceInvaders",
+        group="minatar",
+        description="Shoot down aliens that march to and fro, and ever closer.",
+        max_episode_steps=5_000,
+    )

@@ -14,7 +14,7 @@ from minatar import Environment
 from minatar_reference import Draws, Fields, Frames, Twin, batch, differences, patched, play
 
 from rltrain.env import TensorEnv
-from rltrain.envs.minatar.game import DOWN, LEFT, NOOP, RIGHT, UP, MinAtarGame
+from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, UP, MinAtarGame
 from rltrain.errors import ConfigError
 from rltrain.registry import make_env
 from rltrain.tree import leaves
@@ -124,12 +124,63 @@ def cross(env: Any, rng: np.random.Generator) -> int:
     return UP
 
 
+def space_invaders_state(env: Any) -> Fields:
+    def rows(cells: np.ndarray) -> np.ndarray:
+        return ((cells > 0) << np.arange(10)).sum(1)
+
+    return {
+        "cannon": env.pos, "aliens": rows(env.alien_map), "bullets": rows(env.f_bullet_map),
+        "enemy_bullets": rows(env.e_bullet_map), "rightward": env.alien_dir > 0,
+        "alive": int(np.count_nonzero(env.alien_map)), "reload_timer": int(env.shot_timer),
+        "move_timer": env.alien_move_timer, "shot_timer": env.alien_shot_timer,
+        "move_interval": env.enemy_move_interval,
+    }  # fmt: skip
+
+
+def shoot_and_dodge(env: Any, rng: np.random.Generator) -> int:
+    """Out from under what falls, else towards the nearest column of aliens that is farthest down, firing."""
+
+    def hit(x: int) -> bool:
+        return bool(env.e_bullet_map[7:9, x].any() or env.alien_map[8:, x].any())
+
+    ways = {NOOP: env.pos, LEFT: max(env.pos - 1, 0), RIGHT: min(env.pos + 1, 9)}
+    safe = [action for action, x in ways.items() if not hit(x)] or [NOOP]
+    if NOOP not in safe:
+        return safe[0]
+    ahead = env.alien_map.any(0)
+    goal = min(range(10), key=lambda x: (not ahead[x], abs(x - env.pos)))
+    if env.shot_timer == 0 and ahead[env.pos]:
+        return FIRE
+    wanted = NOOP if goal == env.pos else LEFT if goal < env.pos else RIGHT
+    return wanted if wanted in safe else NOOP
+
+
+def scramble_space_invaders(env: Any, rng: np.random.Generator) -> None:
+    env.pos, env.alien_dir = int(rng.integers(10)), int(rng.choice([-1, 1]))
+    env.shot_timer, env.enemy_move_interval = int(rng.integers(5)), int(rng.integers(6, 13))
+    env.alien_move_timer, env.alien_shot_timer = int(rng.integers(4)), int(rng.integers(4))
+    env.alien_map = (rng.random((10, 10)) < rng.choice([0.02, 0.1, 0.5])).astype(float)
+    env.alien_map[:, :: int(rng.choice([1, 9]))] *= rng.random() < 0.5
+    env.alien_map[rng.integers(9), rng.integers(10)] = 1
+    env.f_bullet_map = (rng.random((10, 10)) < 0.2).astype(float)
+    env.f_bullet_map[9] = 0
+    env.e_bullet_map = (rng.random((10, 10)) < 0.2).astype(float)
+
+
 TWINS = [
     Twin("breakout", "rltrain/MinAtar-Breakout-v1", breakout_state, nothing, follow_the_ball, scramble_breakout),
     Twin("asterix", "rltrain/MinAtar-Asterix-v1", asterix_state, asterix_chance, dodge, scramble_asterix),
     Twin("freeway", "rltrain/MinAtar-Freeway-v1", freeway_state, freeway_chance, cross, scramble_freeway),
+    Twin(
+        "space_invaders",
+        "rltrain/MinAtar-SpaceInvaders-v1",
+        space_invaders_state,
+        nothing,
+        shoot_and_dodge,
+        scramble_space_invaders,
+    ),
 ]
-BREAKOUT, ASTERIX, FREEWAY = TWINS
+BREAKOUT, ASTERIX, FREEWAY, SPACE_INVADERS = TWINS
 every_game = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.module)
 
 FAST = {"ramp_interval": 1, "init_spawn_speed": 3, "init_move_interval": 9}
@@ -141,6 +192,13 @@ CASES: list[tuple[Twin, dict, dict, dict]] = [  # the game, how it is played, co
     (ASTERIX, {"skill": 1.0, "ramping": False}, {}, {"difficulty_ramping": False}),
     (ASTERIX, {"skill": 0.9}, FAST, {"ramp_interval": 1, "spawn_interval": 3, "move_interval": 9}),
     (FREEWAY, {"skill": 0.9}, {"player_speed": 1}, {"move_interval": 1}),
+    (SPACE_INVADERS, {"skill": 1.0, "ramping": False}, {}, {"difficulty_ramping": False}),
+    (
+        SPACE_INVADERS,
+        {"skill": 0.9},
+        {"shot_cool_down": 2, "enemy_shot_interval": 4},
+        {"reload_interval": 2, "shot_interval": 4},
+    ),
 ]
 
 
@@ -166,7 +224,7 @@ def test_the_frames_compared_are_of_all_kinds() -> None:
         frames = [frames_of(case) for case, (twin, *_) in enumerate(CASES) if twin is game]
         return [pair for part in frames for pair in zip(part.before, part.after, strict=True)]
 
-    breakout, asterix, freeway = changes(BREAKOUT), changes(ASTERIX), changes(FREEWAY)
+    breakout, asterix, freeway, invaders = map(changes, TWINS)
     assert sum(a["bricks"] == 0 < b["bricks"] for a, b in breakout) > 50  # a new wall
     assert sum(a["struck"] and b["struck"] for a, b in breakout) > 100  # a brick flown through
     assert sum(a["dx"] != b["dx"] and a["dy"] != b["dy"] for a, b in breakout) > 100  # off an edge or out of a corner
@@ -174,6 +232,9 @@ def test_the_frames_compared_are_of_all_kinds() -> None:
     assert sum(all(a["kind"]) and a["spawn_timer"] == 0 for a, _ in asterix) > 500  # no room for anything new
     assert sum(a["y"] == 1 and b["y"] == 9 for a, b in freeway) > 200  # across, or hit in the topmost lane
     assert sum(1 < a["y"] < 9 and b["y"] == 9 for a, b in freeway) > 500  # hit
+    assert sum(a["alive"] < b["alive"] for a, b in invaders) > 50  # a new wave
+    assert sum(a["rightward"] != b["rightward"] for a, b in invaders) > 500  # a turn
+    assert sum(a["move_interval"] == 6 for a, _ in invaders) > 200  # as fast as it gets
 
 
 def test_a_difference_would_be_found() -> None:
@@ -276,6 +337,10 @@ def test_new_things_are_spread_over_the_empty_lanes() -> None:
         (ASTERIX, {"move_interval": 0}),
         (ASTERIX, {"ramp_interval": 0}),
         (FREEWAY, {"move_interval": 0}),
+        (SPACE_INVADERS, {"difficulty_ramping": 1}),
+        (SPACE_INVADERS, {"move_interval": 0}),
+        (SPACE_INVADERS, {"shot_interval": 0.5}),
+        (SPACE_INVADERS, {"reload_interval": 0}),
     ],
 )
 def test_wrong_constants_are_refused(wrong: tuple[Twin, dict]) -> None:
