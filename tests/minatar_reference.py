@@ -34,9 +34,9 @@ class Recorder:
         """As numpy's."""
         return self._keep(self.random.rand(*shape))
 
-    def randint(self, *args: int) -> Any:
+    def randint(self, *args: int, **bounds: int) -> Any:
         """As numpy's."""
-        return self._keep(self.random.randint(*args))
+        return self._keep(self.random.randint(*args, **bounds))
 
     def _keep(self, drawn: Any) -> Any:
         self.drawn.append(np.copy(drawn))  # they change some in place
@@ -54,7 +54,8 @@ class Twin:
     # where they drew nothing, anything should do.
     chance: Callable[[Fields, Draws, np.random.Generator], Fields]
     skilled: Callable[[Any, np.random.Generator], int]  # an action that lets the game last
-    scramble: Callable[[Any, np.random.Generator], None]  # puts a state into their game that play may never lead to
+    # Puts a state into their game that play may never lead to, if ours knows such states at all.
+    scramble: Callable[[Any, np.random.Generator], None] | None = None
 
 
 @dataclass
@@ -98,6 +99,7 @@ def play(
     env.reset()
     for _ in range(steps):
         if scramble:
+            assert twin.scramble is not None
             twin.scramble(env.env, rng)
             env.env.terminal = False
         action = twin.skilled(env.env, rng) if rng.random() < skill else int(rng.integers(6))

@@ -35,6 +35,13 @@ def register() -> None:
         max_episode_steps=2_501,
     )
     register_env(
+        "rltrain/MinAtar-Seaquest-v1",
+        "rltrain.envs.minatar.seaquest:Seaquest",
+        group="minatar",
+        description="Pick up divers, shoot what swims, and come up for air in time.",
+        max_episode_steps=5_000,
+    )
+    register_env(
         "rltrain/MinAtar-SpaceInvaders-v1",
         "rltrain.envs.minatar.space_invaders:SpaceInvaders",
         group="minatar",
