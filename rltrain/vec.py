@@ -108,14 +108,14 @@ class TensorVecEnv(Generic[S]):
         """
         self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
-        if self.env.reset_interval > 1:
-            self._starts = tree_map(torch.clone, self._state)
-            self._turn = torch.zeros((), dtype=torch.int64, device=self.device)
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._checked = False
         obs = self.env.full_observe(self._state)
         check_observation(self.env, obs, self.num_envs)
+        if self.env.reset_interval > 1:
+            self._starts, self._start_obs = tree_map(torch.clone, self._state), tree_map(torch.clone, obs)
+            self._turn = torch.zeros((), dtype=torch.int64, device=self.device)
         return obs
 
     @torch.no_grad()
@@ -138,21 +138,25 @@ class TensorVecEnv(Generic[S]):
 
         # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
         # row i starts from does not depend on the other rows.
-        self._state = tree_where(done, self._draw_starts(), state)
+        if self.env.reset_interval == 1:
+            self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
+            obs = self.env.full_observe(self._state)
+        else:
+            self._draw_starts()
+            self._state = tree_where(done, self._starts, state)
+            obs = tree_where(done, self._start_obs, final_obs)
         self._length = length.masked_fill(done, 0)
         self._return = episode_return.masked_fill(done, 0.0)
-        obs = self.env.full_observe(self._state)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
 
-    def _draw_starts(self) -> S:
-        """The start of every row's next episode; see :attr:`TensorEnv.reset_interval`."""
-        if self.env.reset_interval == 1:
-            return self.env.reset(self.num_envs, self._rng)
+    def _draw_starts(self) -> None:
+        """Draws the kept starts of some rows anew; see :attr:`TensorEnv.reset_interval`."""
         n = -(-self.num_envs // self.env.reset_interval)
         rows = (torch.arange(n, device=self.device) + self._turn) % self.num_envs
-        tree_map(lambda old, new: old.index_copy_(0, rows, new), self._starts, self.env.reset(n, self._rng))
+        starts = self.env.reset(n, self._rng)
+        for kept, drawn in ((self._starts, starts), (self._start_obs, self.env.full_observe(starts))):
+            tree_map(lambda old, new: old.index_copy_(0, rows, new), kept, drawn)
         self._turn = (self._turn + n) % self.num_envs
-        return self._starts
 
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""
@@ -167,7 +171,7 @@ class TensorVecEnv(Generic[S]):
             "rng": generator_state(self._rng),
         }
         if self.env.reset_interval > 1:
-            saved |= {"starts": to_dict(self._starts), "turn": self._turn}
+            saved |= {"starts": to_dict(self._starts), "start_obs": self._start_obs, "turn": self._turn}
         return saved
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +187,7 @@ class TensorVecEnv(Generic[S]):
         set_generator_state(self._rng, state["rng"])
         if self.env.reset_interval > 1:
             self._starts = from_dict(self._starts, state["starts"])
+            self._start_obs = from_dict(self._start_obs, state["start_obs"])
             self._turn = from_dict(self._turn, state["turn"])
 
     def close(self) -> None:
