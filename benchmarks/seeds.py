@@ -3,7 +3,8 @@
     python -m benchmarks.seeds ppo rltrain/CartPole-v1 --seeds 5 --stop-at-reward 475
     python -m benchmarks.seeds ppo rltrain/Pendulum-v1 --seeds 5
 
-``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them.
+``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them. Those of
+other seeds stay if the options were the same: ``--first 3 --seeds 2 --save`` makes five of three.
 
 Steps and seconds are those of learning: from the first environment step to the end of training, logging
 and checkpoints included, start of the process and final evaluation not. The score is the mean return of
@@ -44,21 +45,27 @@ def main() -> None:
             results.append(
                 {"seed": seed, **{key: result[key] for key in ("steps", "seconds", "stopped_by", "evaluation")}}
             )
-    if parsed.save:
-        command = f"python -m benchmarks.seeds {shlex.join(sys.argv[1:])}"
-        kept = {
-            "agent": parsed.algo,
-            "env": parsed.env,
-            "command": command,
-            "machine": store.machine(),
-            "runs": results,
-        }
-        store.save(f"{parsed.algo}/{store.bare(parsed.env)}", kept)
-    seeds = f"{parsed.first}-{parsed.first + parsed.seeds - 1}"
+            if parsed.save:
+                results = save(parsed.algo, parsed.env, options, results)
+    seeds = f"{results[0]['seed']}-{results[-1]['seed']}"
     print("| agent | environment | seeds | steps: median (range) | seconds: median (range) | score: median (range) |")
     print("| --- | --- | --- | --- | --- | --- |")
     print(f"| {parsed.algo} | {parsed.env} | {seeds} | {' | '.join(spreads(results))} |")
     print("\n" + ", ".join(f"{name} {value}" for name, value in store.machine().items()))
+
+
+def save(algo: str, env: str, options: list[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keeps runs beside those of other seeds with the same options, and returns them all."""
+    name = f"{algo}/{store.bare(env)}"
+    before = store.load(name)
+    by_seed = {run["seed"]: run for run in before.get("runs", []) if before["options"] == options}
+    by_seed |= {run["seed"]: run for run in results}
+    runs = [by_seed[seed] for seed in sorted(by_seed)]
+    first = f" --first {runs[0]['seed']}" if runs[0]["seed"] else ""
+    command = f"python -m benchmarks.seeds {algo} {env} --seeds {len(runs)}{first} --save {shlex.join(options)}".strip()
+    kept = {"agent": algo, "env": env, "options": options, "command": command, "machine": store.machine(), "runs": runs}
+    store.save(name, kept)
+    return runs
 
 
 def train(algo: str, env: str, seed: int, folder: str, options: list[str]) -> dict[str, Any]:
