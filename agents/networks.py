@@ -108,13 +108,17 @@ class OneHotEncoder(Encoder):
 class ImageEncoder(Encoder):
     """Convolutions over an image, channels first or last.
 
+    The two sides that are equal are height and width; if none or all are, the shorter of the first and the last are
+    the channels, the last if both are alike.
+
     From 36 pixels up the network of Mnih et al. (2015), "Human-level control through deep reinforcement
     learning"; below that one 3x3 convolution, as Young and Tian (2019), arXiv:1903.03176, use.
     """
 
     def __init__(self, space: spaces.Box, features: int | None = None) -> None:
         super().__init__()
-        channels_first = space.shape[0] < space.shape[2]
+        first, middle, last = space.shape
+        channels_first = middle == last if (first == middle) != (middle == last) else first < last
         channels, height, width = space.shape if channels_first else (space.shape[2], *space.shape[:2])
         self.channels_last = not channels_first
         self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0

@@ -109,6 +109,16 @@ def test_a_cube_is_channels_last() -> None:
     assert not ImageEncoder(spaces.Box(0, 1, (4, 10, 10), bool)).channels_last
 
 
+@pytest.mark.parametrize(
+    ("shape", "channels_last"),
+    [((7, 7, 20), True), ((20, 7, 7), False), ((7, 7, 3), True), ((3, 6, 8), False), ((6, 8, 3), True)],
+)
+def test_equal_sides_are_height_and_width(shape: tuple[int, int, int], channels_last: bool) -> None:
+    encoder = ImageEncoder(spaces.Box(0, 1, shape, bool))
+    assert encoder.channels_last == channels_last
+    assert encoder(torch.zeros(5, *shape, dtype=torch.bool)).shape == (5, 128)
+
+
 def test_bytes_are_scaled_and_other_pictures_are_not() -> None:
     def first_layer_sees(space: spaces.Box) -> float:
         encoder = make_encoder(space)
