@@ -119,7 +119,7 @@ class ImageEncoder(Encoder):
         super().__init__()
         first, middle, last = space.shape
         channels_first = middle == last if (first == middle) != (middle == last) else first < last
-        channels, height, width = space.shape if channels_first else (space.shape[2], *space.shape[:2])
+        channels, height, width = (first, middle, last) if channels_first else (last, first, middle)
         self.channels_last = not channels_first
         self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0
         if min(height, width) >= 36:

@@ -4,7 +4,7 @@
     python -m benchmarks.seeds ppo rltrain/Pendulum-v1 --seeds 5
 
 ``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them. Those of
-other seeds stay if the options were the same: ``--first 3 --seeds 2 --save`` makes five of three.
+other seeds stay if options and machine were the same: ``--first 3 --seeds 2 --save`` makes five of three.
 
 Steps and seconds are those of learning: from the first environment step to the end of training, logging
 and checkpoints included, start of the process and final evaluation not. The score is the mean return of
@@ -55,15 +55,15 @@ def main() -> None:
 
 
 def save(algo: str, env: str, options: list[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keeps runs beside those of other seeds with the same options, and returns them all."""
+    """Keeps runs beside those of other seeds with the same options on the same machine, and returns them all."""
     name = f"{algo}/{store.bare(env)}"
-    before = store.load(name)
-    by_seed = {run["seed"]: run for run in before.get("runs", []) if before["options"] == options}
-    by_seed |= {run["seed"]: run for run in results}
+    before, machine = store.load(name), store.machine()
+    joins = before.get("options") == options and before["machine"] == machine
+    by_seed = {run["seed"]: run for run in (*(before["runs"] if joins else ()), *results)}
     runs = [by_seed[seed] for seed in sorted(by_seed)]
     first = f" --first {runs[0]['seed']}" if runs[0]["seed"] else ""
     command = f"python -m benchmarks.seeds {algo} {env} --seeds {len(runs)}{first} --save {shlex.join(options)}".strip()
-    kept = {"agent": algo, "env": env, "options": options, "command": command, "machine": store.machine(), "runs": runs}
+    kept = {"agent": algo, "env": env, "options": options, "command": command, "machine": machine, "runs": runs}
     store.save(name, kept)
     return runs
 

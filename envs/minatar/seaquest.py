@@ -190,7 +190,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
         row = y.unsqueeze(1)
         own_right = rightward.gather(1, row).squeeze(1)
-        own_bit = torch.where(own_right, x, SIZE - 1 - x)  # the player's column on the way of its row's enemies
+        own_bit = self._way(own_right, x)  # the player's column on the way of its row's enemies
         own = ((fish | subs).gather(1, row).squeeze(1) >> own_bit) & FIRST
         fish, fish_came = self._swim(fish, wait)
         subs, subs_came = self._swim(subs, wait)
@@ -259,6 +259,11 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         return rightward, state.fish | here * new_fish.unsqueeze(1), state.subs | here * new_sub.unsqueeze(1), loading
 
     @staticmethod
+    def _way(rightward: Tensor, x: Tensor) -> Tensor:
+        """The column on the way of what goes to the right, or to the left, for a column of the board; and back."""
+        return torch.where(rightward, x, SIZE - 1 - x)
+
+    @staticmethod
     def _swim(lanes: Tensor, wait: Tensor) -> tuple[Tensor, Tensor]:
         """Lanes a frame later, and the columns on the way, as bits, that something just came to."""
         came = (lanes << 1) & (COLUMNS - 1)
@@ -299,7 +304,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         kept, kills = [], torch.zeros_like(state.x)
         for k in (1, 0):
             row = y[:, k : k + 1]
-            way = torch.where(rightward.gather(1, row), x[:, k : k + 1], SIZE - 1 - x[:, k : k + 1]).clamp(0, SIZE - 1)
+            way = self._way(rightward.gather(1, row), x[:, k : k + 1]).clamp(0, SIZE - 1)
             flies = (dx[:, k : k + 1] != 0).long()
             fish_lane, sub_lane = fish.gather(1, row), subs.gather(1, row)
             fish_here = (fish_lane >> way) & (FIRST * flies)
@@ -325,8 +330,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]:
         """Enemies that swam into the cell of a bullet; of two bullets in one cell, only the older hits."""
         x, y, dx = bullets
-        side = rightward.gather(1, y)
-        way = torch.where(side, x, SIZE - 1 - x)
+        way = self._way(rightward.gather(1, y), x)
         live = (dx != 0) & ((x != player_x.unsqueeze(1)) | (y != player_y.unsqueeze(1)))
         both = (x[:, :1] == x[:, 1:]) & (y[:, :1] == y[:, 1:]) & live[:, :1]
         live = torch.cat((live[:, :1], live[:, 1:] & ~both), 1)
