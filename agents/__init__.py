@@ -14,3 +14,15 @@ def register() -> None:
         "rltrain.agents.ppo.config:PPOConfig",
         description="Proximal Policy Optimization: on-policy, clipped; discrete and continuous actions.",
     )
+    register_agent(
+        "dqn",
+        "rltrain.agents.dqn.agent:DQN",
+        "rltrain.agents.dqn.config:DQNConfig",
+        description="Deep Q-learning from a replay, and what makes it Rainbow as options; discrete actions.",
+    )
+    register_agent(
+        "pqn",
+        "rltrain.agents.pqn.agent:PQN",
+        "rltrain.agents.pqn.config:PQNConfig",
+        description="Parallelised Q-learning: on rollouts of many environments, no replay; discrete actions.",
+    )

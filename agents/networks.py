@@ -48,11 +48,21 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 MASK = "action_mask"
 
 
-def mlp(inputs: int, widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by the activation."""
+def mlp(
+    inputs: int,
+    widths: Sequence[int],
+    activation: str,
+    *,
+    layer_norm: bool = False,
+    linear: type[nn.Linear] = nn.Linear,
+) -> nn.Sequential:
+    """Linear layers of the given widths, each followed by the activation, normalised before it if asked for."""
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
+        layers.append(linear(inputs, width))
+        if layer_norm:
+            layers.append(nn.LayerNorm(width))
+        layers.append(ACTIVATIONS[activation]())
         inputs = width
     return nn.Sequential(*layers)
 
@@ -115,7 +125,7 @@ class ImageEncoder(Encoder):
     learning"; below that one 3x3 convolution, as Young and Tian (2019), arXiv:1903.03176, use.
     """
 
-    def __init__(self, space: spaces.Box, features: int | None = None) -> None:
+    def __init__(self, space: spaces.Box, features: int | None = None, *, layer_norm: bool = False) -> None:
         super().__init__()
         first, middle, last = space.shape
         channels_first = middle == last if (first == middle) != (middle == last) else first < last
@@ -130,10 +140,13 @@ class ImageEncoder(Encoder):
             self.size = features or 128
         layers: list[nn.Module] = []
         for filters, kernel, stride in convolutions:
-            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
-            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
-            channels = filters
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, self.size), nn.ReLU())
+            layers.append(nn.Conv2d(channels, filters, kernel, stride))
+            channels, height, width = filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+            if layer_norm:
+                layers.append(nn.LayerNorm((channels, height, width)))
+            layers.append(nn.ReLU())
+        dense = mlp(channels * height * width, [self.size], "relu", layer_norm=layer_norm)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), *dense)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, H, W, C) or (B, C, H, W) to (B, size)."""
@@ -146,10 +159,10 @@ class ImageEncoder(Encoder):
 class DictEncoder(Encoder):
     """The features of every entry side by side; the action mask is no feature."""
 
-    def __init__(self, space: spaces.Dict, *, flatten: bool = False) -> None:
+    def __init__(self, space: spaces.Dict, *, flatten: bool = False, layer_norm: bool = False) -> None:
         super().__init__()
         self.names = [name for name in space.spaces if name != MASK]
-        parts = [make_encoder(space[name], flatten=flatten) for name in self.names]
+        parts = [make_encoder(space[name], flatten=flatten, layer_norm=layer_norm) for name in self.names]
         self.size = sum(part.size for part in parts)
         self.parts = nn.ModuleList(parts)
 
@@ -159,20 +172,25 @@ class DictEncoder(Encoder):
         return features[0] if len(features) == 1 else torch.cat(features, 1)
 
 
-def make_encoder(space: spaces.Space, *, flatten: bool = False) -> Encoder:
-    """The encoder for an observation space; ``flatten`` takes images as they are, without convolutions.
+def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool = False) -> Encoder:
+    """The encoder for an observation space.
+
+    Args:
+        space: Of a single observation.
+        flatten: Take images as they are, without convolutions.
+        layer_norm: Normalise the layers that images go through.
 
     Raises:
         ConfigError: No encoder fits the space.
     """
     if isinstance(space, spaces.Dict):
-        return DictEncoder(space, flatten=flatten)
+        return DictEncoder(space, flatten=flatten, layer_norm=layer_norm)
     if isinstance(space, spaces.Discrete):
         return OneHotEncoder([int(space.n)], [int(space.start)])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return OneHotEncoder([int(n) for n in space.nvec], [int(start) for start in space.start])
     if isinstance(space, spaces.Box) and len(space.shape) == 3 and not flatten:
-        return ImageEncoder(space)
+        return ImageEncoder(space, layer_norm=layer_norm)
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return FlatEncoder(space)
     raise ConfigError(

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 ALIGNMENT = 16  # elements; every parameter starts on a 64-byte boundary, as a tensor of its own would
+
+
+def lay_flat(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Makes parameters of one type and device views of one new tensor (size,), which is returned; gaps are zero."""
+    starts, size = [], 0
+    for parameter in parameters:
+        starts.append(size)
+        size += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+    flat = torch.zeros(size, dtype=parameters[0].dtype, device=parameters[0].device)
+    for parameter, start in zip(parameters, starts, strict=True):
+        place = flat[start : start + parameter.numel()]
+        place.copy_(parameter.data.flatten())
+        parameter.data = place.view_as(parameter)
+    return flat
 
 
 class FlatAdam:
@@ -25,20 +39,13 @@ class FlatAdam:
         self.parameters = list(parameters)
         self.eps = eps
         self.max_grad_norm = max_grad_norm
-        starts, size = [], 0
-        for parameter in self.parameters:
-            starts.append(size)
-            size += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
-        first = self.parameters[0]
-        self.flat = nn.Parameter(torch.zeros(size, dtype=first.dtype, device=first.device))
+        self.flat = nn.Parameter(lay_flat(self.parameters))
         self.flat.grad = torch.zeros_like(self.flat)
-        for parameter, start in zip(self.parameters, starts, strict=True):
-            place = slice(start, start + parameter.numel())
-            self.flat.data[place].copy_(parameter.data.flatten())
-            parameter.data = self.flat.data[place].view_as(parameter)
-            parameter.grad = self.flat.grad[place].view_as(parameter)
+        for parameter in self.parameters:
+            start = parameter.storage_offset()
+            parameter.grad = self.flat.grad[start : start + parameter.numel()].view_as(parameter)
         self._moments = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
-        self._steps = torch.zeros((), device=first.device)
+        self._steps = torch.zeros((), device=self.flat.device)
 
     def step(
         self,

@@ -41,3 +41,38 @@ def generalized_advantage(
     for t in range(delta.shape[0] - 2, -1, -1):
         advantage[t].addcmul_(decay[t], advantage[t + 1])
     return advantage
+
+
+@torch.no_grad()
+def lambda_returns(
+    reward: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    *,
+    gamma: float,
+    q_lambda: float,
+) -> Tensor:
+    """Returns that mix those of all numbers of steps, Gallici et al. (2024), arXiv:2407.04811, equation 2.
+
+    G[t] = r[t] + gamma (lambda G[t + 1] + (1 - lambda) next_value[t]) within an episode. Ends are treated as in
+    :func:`generalized_advantage`.
+
+    Args:
+        reward: (T, N) rewards.
+        next_value: (T, N) value of ``final_obs``, what the action led to.
+        terminated: (T, N) bool.
+        truncated: (T, N) bool.
+        gamma: Discount factor.
+        q_lambda: 0 for one-step returns, 1 for the rewards of the whole rollout.
+
+    Returns:
+        Returns (T, N).
+    """
+    next_value = next_value.masked_fill(terminated, 0.0)
+    decay = torch.full_like(reward, gamma * q_lambda).masked_fill(terminated | truncated, 0.0)
+    returns = torch.add(reward, next_value, alpha=gamma)
+    returns[:-1] -= decay[:-1] * next_value[:-1]
+    for t in range(reward.shape[0] - 2, -1, -1):
+        returns[t].addcmul_(decay[t], returns[t + 1])
+    return returns

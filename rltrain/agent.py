@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from gymnasium import spaces
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from rltrain.env import Observation
 from rltrain.vec import VecStep
+
+Metrics: TypeAlias = dict[str, Tensor | float]
+"""By TensorBoard tag: 0-d tensors on the device, and numbers that the host knows anyway."""
 
 
 class ActOut(NamedTuple):
@@ -42,12 +45,14 @@ class Agent(nn.Module, ABC):
 
     Attributes:
         horizon: Environment steps between two calls of ``learn``.
+        log_interval: Updates between two log points, unless the run says otherwise.
         progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
             iteration; schedules are functions of it, so they survive a resume.
         reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it.
     """
 
     horizon: int
+    log_interval: int = 1
 
     def __init__(
         self,
@@ -72,6 +77,10 @@ class Agent(nn.Module, ABC):
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly; called once before a run."""
 
+    def memory(self) -> int:
+        """Bytes of the experience that it will keep; what cannot fit is refused before a run."""
+        return 0
+
     def initial_state(self, n: int) -> Tensor | None:
         """The recurrent state at the start of an episode; None for agents without memory."""
         return None
@@ -85,8 +94,8 @@ class Agent(nn.Module, ABC):
         """Adds the outcome of the last ``act``."""
 
     @abstractmethod
-    def learn(self) -> dict[str, Tensor]:
-        """Improves the policy; returns metrics by TensorBoard tag, 0-d tensors on the device."""
+    def learn(self) -> Metrics:
+        """Improves the policy; returns metrics, always under the same tags once there are any."""
 
     @abstractmethod
     def predict(

@@ -91,8 +91,9 @@ class TrainConfig(Model):
     """How many of the latest checkpoints to keep, beside the best."""
     video_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between videos of an episode; 0 for none."""
-    log_interval: Annotated[int, Field(ge=1)] = 1
-    """Policy updates between two log points."""
+    log_interval: Annotated[int, Field(ge=1)] | None = None
+    """Policy updates between two log points; none for each one of an agent that makes few, and about every thousand
+    environment steps of one that makes many."""
     stats_window_size: Annotated[int, Field(ge=1)] = 100
     """Finished episodes that rollout/* statistics are averaged over."""
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 
 from rltrain.agent import Agent
 from rltrain.config import TrainConfig
 from rltrain.env import TensorEnv
-from rltrain.errors import CheckpointError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.policy import pick_device, restore_policy
 from rltrain.registry import agent_class, make_vec
 from rltrain.rng import derive_seed, global_kept, seed_global
@@ -59,6 +60,7 @@ class Job:
             seed=config.seed,
         )
         agent.check()
+        check_memory(agent.memory(), device)
         job = cls(config, source, device, env, agent)
         if config.video_freq:
             job.check_drawing()
@@ -106,6 +108,20 @@ class Job:
                     "Start from a run with the same spaces.",
                 )
         restore_policy(self.agent, checkpoint)
+
+
+def check_memory(needed: int, device: torch.device) -> None:
+    """Refuses what does not fit into the memory that is free.
+
+    Raises:
+        ConfigError: ``needed`` bytes do not.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigError(
+            f"The experience to keep takes {needed / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free on {device}.",
+            "Lower --agent.buffer-size, --agent.n-steps or --num-envs, whichever there is.",
+        )
 
 
 def keep_memory() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rltrain.agent import Metrics
 from rltrain.vec import VecStep
 
 SUCCESS = "is_success"
@@ -79,43 +80,46 @@ class EpisodeStats:
 
 
 class MetricMeans:
-    """Means of an agent's metrics over the updates since the last log point, summed on the device."""
+    """An agent's metrics since the last log point: means of tensors, summed on the device, and the last numbers."""
 
     def __init__(self) -> None:
         self._tags: tuple[str, ...] = ()
         self._sum: Tensor | None = None
         self._updates = 0
+        self._numbers: dict[str, float] = {}
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        """Adds the metrics of one update: the same tags each time."""
-        values = torch.stack([value.to(torch.float32) for value in metrics.values()])
-        self._tags = tuple(metrics)
-        self._sum = values if self._sum is None else self._sum.to(values.device) + values
-        self._updates += 1
+    def add(self, metrics: Metrics) -> None:
+        """Adds the metrics of one update: once there are tensors, those of the same tags each time."""
+        self._numbers.update({tag: float(value) for tag, value in metrics.items() if not isinstance(value, Tensor)})
+        tensors = {tag: value for tag, value in metrics.items() if isinstance(value, Tensor)}
+        if tensors:
+            values = torch.stack([value.to(torch.float32) for value in tensors.values()])
+            self._tags = tuple(tensors)
+            self._sum = values if self._sum is None else self._sum.to(values.device) + values
+            self._updates += 1
 
-    def take(self) -> dict[str, Tensor]:
-        """The means, and starts over."""
-        if self._sum is None:
-            return {}
-        means = dict(zip(self._tags, (self._sum / self._updates).unbind(), strict=True))
-        self._sum, self._updates = None, 0
+    def take(self) -> Metrics:
+        """The means and numbers, and starts over."""
+        means: Metrics = {**self._numbers}
+        if self._sum is not None:
+            means |= zip(self._tags, (self._sum / self._updates).unbind(), strict=True)
+        self._sum, self._updates, self._numbers = None, 0, {}
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been summed since the last log point."""
-        state: dict[str, Any] = {"tags": list(self._tags), "updates": self._updates}
+        """What has come together since the last log point."""
+        state = {"tags": list(self._tags), "updates": self._updates, "numbers": self._numbers}
         return state if self._sum is None else {**state, "sum": self._sum}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`state_dict` gave."""
         self._tags, self._updates, self._sum = tuple(state["tags"]), state["updates"], state.get("sum")
+        self._numbers = dict(state["numbers"])
 
 
-def fetch(metrics: dict[str, Tensor]) -> dict[str, float]:
+def fetch(metrics: Metrics) -> dict[str, float]:
     """Brings 0-d tensors to the host in one transfer; those that are NaN for want of data are left out."""
-    if not metrics:
-        return {}
-    values = torch.stack([value.to(torch.float64) for value in metrics.values()]).tolist()
-    return {
-        tag: value for tag, value in zip(metrics, values, strict=True) if value == value or tag.startswith("train/")
-    }
+    tensors = [value.to(torch.float64) for value in metrics.values() if isinstance(value, Tensor)]
+    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
+    values = {tag: next(fetched) if isinstance(value, Tensor) else float(value) for tag, value in metrics.items()}
+    return {tag: value for tag, value in values.items() if value == value or tag.startswith("train/")}

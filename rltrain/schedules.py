@@ -22,6 +22,12 @@ def value_at(schedule: float | str, progress_remaining: float) -> float:
     return schedule
 
 
+def ramp(start: float, end: float, share: float, progress_remaining: float) -> float:
+    """From ``start`` linearly to ``end`` over the first ``share`` of training, then ``end``."""
+    done = 1.0 - progress_remaining
+    return end if done >= share else start + (end - start) * done / share
+
+
 def _read(value: object) -> object:
     """Turns a number written as text into a number and tidies ``lin_`` forms."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

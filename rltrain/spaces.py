@@ -58,6 +58,14 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
 
 
+def bytes_of(space: spaces.Space) -> int:
+    """What one sample of a space takes as tensors."""
+    if isinstance(space, spaces.Dict):
+        return sum(bytes_of(part) for part in space.spaces.values())
+    size = np.dtype(space.dtype or np.int64).itemsize
+    return size * int(np.prod(space.shape or (1,)))
+
+
 def _shorten(bound: np.ndarray) -> Any:
     """One number where all are equal; JSON's Infinity stands for an infinite bound."""
     return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()

@@ -59,6 +59,7 @@ class Trainer:
         self.folder = folder
         self.trackers: list[Tracker] = []
         self.total_timesteps = total_timesteps
+        self.log_interval = config.log_interval or agent.log_interval
         self.interrupted = interrupted
         self.global_step = 0  # environment steps, over all environments
         self.n_iterations = 0
@@ -82,7 +83,7 @@ class Trainer:
             self.collect()
             self.metrics.add(self.agent.learn())
             self.seconds = time.perf_counter() - started
-            if self.n_iterations % self.config.log_interval == 0:
+            if self.n_iterations % self.log_interval == 0:
                 self.log()
             if self.due(self.config.eval_freq):
                 self.evaluate()
@@ -90,7 +91,7 @@ class Trainer:
                 self.save()
             if self.due(self.config.video_freq):
                 self.film()
-        if reason != "interrupted" and self.n_iterations % self.config.log_interval:
+        if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()  # what came after the last log point
         self.save()
         return reason

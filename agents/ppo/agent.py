@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent
+from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import ppo_loss
@@ -20,6 +20,7 @@ from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import value_at
+from rltrain.spaces import bytes_of
 from rltrain.vec import VecStep
 
 
@@ -78,6 +79,10 @@ class PPO(Agent):
                 stacklevel=2,
             )
 
+    def memory(self) -> int:
+        """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
+        return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 16 * self.distribution.size + 64)
+
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
@@ -95,7 +100,7 @@ class PPO(Agent):
         )
         self.rollout.advance()
 
-    def learn(self) -> dict[str, Tensor]:
+    def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
         batch = self.prepare()
@@ -121,12 +126,13 @@ class PPO(Agent):
         table = torch.stack(rows)
         skipped = table[:, -1:] > 0
         means = table[:, :-1].masked_fill(skipped, 0.0).sum(0) / (~skipped).sum().clamp(min=1)
-        results = dict(zip(metrics, means.unbind(), strict=True))
+        results: Metrics = dict(zip(metrics, means.unbind(), strict=True))
         results["train/explained_variance"] = explained_variance(batch["value"], batch["returns"])
-        scalars = {"learning_rate": learning_rate, "clip_range": clip_range, "n_updates": self.n_updates}
+        results["train/learning_rate"] = learning_rate
+        results["train/clip_range"] = clip_range
+        results["train/n_updates"] = self.n_updates
         if clip_range_vf is not None:
-            scalars["clip_range_vf"] = clip_range_vf
-        results.update({f"train/{name}": torch.full((), float(x), device=self.device) for name, x in scalars.items()})
+            results["train/clip_range_vf"] = clip_range_vf
         log_std = getattr(self.distribution, "log_std", None)
         if log_std is not None:
             results["train/std"] = log_std.detach().exp().mean()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from rltrain.agents.settings import NetworkKwargs, Widths
 from rltrain.config import Activation, AgentConfig, Model
 from rltrain.schedules import Schedule
-
-Widths = list[Annotated[int, Field(ge=1)]]
 
 
 class NetArch(Model):
@@ -21,13 +20,11 @@ class NetArch(Model):
     """Hidden layers of the value function."""
 
 
-class PolicyKwargs(Model):
+class PolicyKwargs(NetworkKwargs):
     """The networks."""
 
     net_arch: NetArch = NetArch(pi=[64, 64], vf=[64, 64])
     """Hidden layer widths: [64, 64] for both networks, or {pi: [64, 64], vf: [64, 64]}."""
-    features_extractor_class: Literal["auto", "flatten"] = "auto"
-    """What images go through: auto for convolutions, flatten for none."""
     activation_fn: Activation = "tanh"
     """Activation between the hidden layers."""
     ortho_init: bool = True
@@ -41,18 +38,6 @@ class PolicyKwargs(Model):
     @classmethod
     def _one_list_for_both(cls, value: Any) -> Any:
         return {"pi": value, "vf": value} if isinstance(value, list | tuple) else value
-
-    @field_validator("features_extractor_class", mode="before")
-    @classmethod
-    def _as_in_sb3(cls, value: Any) -> Any:
-        return "flatten" if value == "FlattenExtractor" else value
-
-    @field_validator("activation_fn", mode="before")
-    @classmethod
-    def _as_in_torch(cls, value: Any) -> Any:
-        """Accepts ``nn.ReLU``, as RL Zoo writes it."""
-        torch_names = {"tanh": "tanh", "relu": "relu", "silu": "silu", "elu": "elu", "gelu": "gelu"}
-        return {**torch_names, "leakyrelu": "leaky_relu"}.get(str(value).removeprefix("nn.").lower(), value)
 
 
 class PPOConfig(AgentConfig):

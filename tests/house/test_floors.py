@@ -29,7 +29,8 @@ FLOORS = {
         rltrain.config  rltrain.configs  rltrain.registry  rltrain.schedules  rltrain.normalize  rltrain.canvas
         rltrain.facts  rltrain.dispatch
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
-        rltrain.agents.rollout  rltrain.agents.optim
+        rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
+        rltrain.agents.q_network
     """,
     # Environments, agents, and adapters to other libraries. Each is a room: peers never import each other.
     PEERS: """

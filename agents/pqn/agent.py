@@ -1,0 +1,163 @@
+"""PQN: Q-learning on rollouts of many environments, with a network whose layers are normalised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agents.exploration import EpsilonGreedy
+from rltrain.agents.optim import FlatAdam
+from rltrain.agents.pqn.config import PQNConfig
+from rltrain.agents.q_network import QNetwork
+from rltrain.agents.returns import lambda_returns
+from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
+from rltrain.env import Observation
+from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
+from rltrain.schedules import ramp, value_at
+from rltrain.spaces import bytes_of
+from rltrain.vec import VecStep
+
+
+class PQN(Agent):
+    """Parallelised Q-learning, Gallici et al. (2024), arXiv:2407.04811, algorithm 1.
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action, Discrete.
+        num_envs: N.
+        config: Hyperparameters.
+        device: Where everything lives.
+        seed: Of the initial weights, the exploration and the minibatches.
+
+    Raises:
+        ConfigError: A space that there are no action values for.
+    """
+
+    config: PQNConfig
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        num_envs: int,
+        config: PQNConfig,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
+        self.horizon = config.n_steps
+        with seeded(derive_seed(seed, "weights")):
+            self.policy = QNetwork(observation_space, action_space, config.policy_kwargs).to(self.device)
+        self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
+        self.rng = make_generator(self.device, derive_seed(seed, "agent"))
+        self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
+        self.first_action = int(getattr(action_space, "start", 0))
+        self.rollout = Rollout(self.horizon)
+        self.n_updates = 0
+
+    def memory(self) -> int:
+        """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
+        return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 64)
+
+    @property
+    def epsilon(self) -> float:
+        """The chance of a random action."""
+        config = self.config
+        return ramp(
+            config.exploration_initial_eps,
+            config.exploration_final_eps,
+            config.exploration_fraction,
+            self.progress_remaining,
+        )
+
+    @torch.no_grad()
+    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+        """Epsilon-greedy actions (N,); stores them and the observation."""
+        action = self.explore(self.policy(obs), obs, self.epsilon)
+        self.rollout.store(obs=obs, action=action)
+        return ActOut(action + self.first_action if self.first_action else action)
+
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Stores the outcome of the last ``act``."""
+        self.rollout.store(
+            reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
+        )
+        self.rollout.advance()
+
+    def learn(self) -> Metrics:
+        """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
+        config = self.config
+        batch = {"obs": flat(self.rollout["obs"]), "action": flat(self.rollout["action"]), "target": self.targets()}
+        learning_rate = value_at(config.learning_rate, self.progress_remaining)
+        rows = []
+        for _ in range(config.n_epochs):
+            for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
+                loss = td_loss(self.policy, minibatch)
+                norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+                rows.append(torch.stack([loss.detach(), norm]))
+        self.n_updates += config.n_epochs
+        self.rollout.clear()
+        loss, norm = torch.stack(rows).mean(0).unbind()
+        return {
+            "rollout/exploration_rate": self.epsilon,
+            "train/loss": loss,
+            "train/grad_norm": norm,
+            "train/q_target": batch["target"].mean(),
+            "train/learning_rate": learning_rate,
+            "train/n_updates": self.n_updates,
+        }
+
+    @torch.no_grad()
+    def targets(self) -> Tensor:
+        """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
+        rollout, config = self.rollout, self.config
+        following = in_chunks(lambda obs: self.policy(obs).amax(1), flat(rollout["final_obs"]), 16_384)
+        return lambda_returns(
+            rollout["reward"],
+            following.view_as(rollout["reward"]),
+            rollout["terminated"],
+            rollout["truncated"],
+            gamma=config.gamma,
+            q_lambda=config.q_lambda,
+        ).flatten()
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Observation,
+        state: Tensor | None = None,
+        *,
+        deterministic: bool = True,
+        rng: torch.Generator | None = None,
+    ) -> ActOut:
+        """The best actions (N,) for ``obs`` without a trace; if not deterministic, as at the end of training."""
+        values = self.policy(obs)
+        if deterministic:
+            return ActOut(values.argmax(1) + self.first_action)
+        explore = EpsilonGreedy(1, len(values), self.policy.n_actions, self.device, rng)
+        return ActOut(explore(values, obs, self.config.exploration_final_eps) + self.first_action)
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimizer, generator and counter."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "rng": generator_state(self.rng),
+            "n_updates": self.n_updates,
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_generator_state(self.rng, state["rng"])
+        self.n_updates = state["n_updates"]
+
+
+def td_loss(policy: QNetwork, batch: Any) -> Tensor:
+    """Half the mean square of the error, as in algorithm 1."""
+    predicted = policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1)).squeeze(1)
+    return 0.5 * (predicted - batch["target"]).square().mean()

@@ -1,0 +1,228 @@
+"""Experience replay on the device: a ring of the last steps of every environment, drawn uniformly or by priority."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.env import Observation
+from rltrain.spaces import bytes_of
+from rltrain.tree import tree_map
+from rltrain.vec import VecStep
+
+GOES_ON, TERMINATED, TRUNCATED, NO_STEP = range(4)
+BLOCK = 1024  # priorities that are summed up together
+
+
+class Batch(NamedTuple):
+    """Transitions drawn from a replay, each of n steps, or fewer where the episode or what is known ends."""
+
+    obs: Observation  # (B, *O) acted upon
+    action: Tensor  # (B,) int64
+    reward: Tensor  # (B,) discounted sum over the steps
+    next_obs: Observation  # (B, *O) where they led to
+    discount: Tensor  # (B,) gamma to the number of steps: what the value of next_obs counts for
+    terminated: Tensor  # (B,) bool, next_obs has no value
+    weight: Tensor  # (B,) in the loss
+    place: Tensor  # (B,) int64 in the ring
+
+
+class Replay:
+    """A ring of (rows, N) places. A place holds an observation, the action taken, the reward, and what ended there.
+
+    What a step led to is the observation in the next row, so each is stored once. Only where an episode was truncated
+    would that be the first of the next episode: what the step led to then takes a place of its own, which is no step.
+    So every environment has its own head.
+
+    Args:
+        capacity: Steps to remember, over all environments.
+        num_envs: N.
+        device: Where the ring is.
+        gamma: Discount factor.
+        n_steps: Steps that a transition is made of.
+    """
+
+    def __init__(self, capacity: int, num_envs: int, device: torch.device, *, gamma: float, n_steps: int = 1) -> None:
+        self.rows = max(capacity // num_envs, 1) + 1  # one is at the head, where the next step is not known yet
+        self.num_envs = num_envs
+        self.places = self.rows * num_envs
+        self.device = device
+        self.gamma = gamma
+        self.n_steps = n_steps
+        self.head = torch.arange(num_envs, device=device)  # (N,) place of each environment's head
+        self.size = torch.zeros(num_envs, dtype=torch.int64, device=device)  # (N,) rows behind it that are filled
+        self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
+        self._ring: dict[str, Any] = {}
+
+    def memory(self, observation_space: spaces.Space) -> int:
+        """Bytes that it takes."""
+        return self.places * (bytes_of(observation_space) + 13)  # int64 action, float32 reward, uint8 end
+
+    def begin(self, obs: Observation) -> None:
+        """Stores what is acted upon, (N, *O)."""
+        if not self._ring:
+            self._allocate(obs)
+        self._write("obs", self.head, obs)
+
+    def add(self, action: Tensor, step: VecStep) -> None:
+        """Stores an action (N,) and what came of it."""
+        following = self._after(self.head)
+        self._write("action", self.head, action)
+        self._write("reward", self.head, step.reward)
+        self._write("end", self.head, torch.where(step.truncated, TRUNCATED, step.terminated.to(torch.uint8)))
+        self._write("obs", following, step.final_obs)
+        self._write("end", following, self._no_step)
+        moved = step.truncated + 1
+        self.head = (self.head + moved * self.num_envs) % self.places
+        self.size = (self.size + moved).clamp_(max=self.rows - 1)
+
+    def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
+        """Transitions, each as likely as any other. What is no step can be drawn too, and has the weight 0."""
+        chance = torch.randint(2**62, (2, batch_size), device=self.device, generator=rng)
+        lane = chance[0] % self.num_envs
+        back = 1 + chance[1] % self.size[lane]
+        index = (self.head[lane] - back * self.num_envs) % self.places
+        return self.transitions(index, (self._ring["end"][index] != NO_STEP).to(torch.float32))
+
+    def transitions(self, index: Tensor, weight: Tensor) -> Batch:
+        """The transitions that begin at places ``index`` (B,), with their ``weight`` (B,) in the loss."""
+        rewards, ends = self._ring["reward"], self._ring["end"]
+        reward, end = rewards[index], ends[index]
+        discount, last = torch.full_like(reward, self.gamma), index
+        for _ in range(self.n_steps - 1):
+            following = self._after(last)
+            goes_on = (end == GOES_ON) & (ends[following] != NO_STEP)  # not beyond an end, nor beyond the head
+            reward = torch.where(goes_on, reward + discount * rewards[following], reward)
+            discount = torch.where(goes_on, discount * self.gamma, discount)
+            last = torch.where(goes_on, following, last)
+            end = ends[last]
+        obs, next_obs = (self._read("obs", places) for places in (index, self._after(last)))
+        return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was stored, without copying it, and where the heads are."""
+        if not self._ring:
+            return {}
+        full = int(self.size.max()) == self.rows - 1
+        used = self.places if full else int(self.head.max()) + 1
+        return {"ring": tree_map(lambda x: x[:used], self._ring), "head": self.head, "size": self.size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: It is of a larger ring, or of another number of environments.
+        """
+        if not state:
+            return
+        if len(state["ring"]["end"]) > self.places or len(state["head"]) != self.num_envs:
+            raise ValueError(f"the saved replay does not fit into {self.rows} rows of {self.num_envs} environments")
+        self._allocate(state["ring"]["obs"])
+        tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, state["ring"])
+        self.head.copy_(state["head"])
+        self.size.copy_(state["size"])
+
+    def _allocate(self, obs: Observation) -> None:
+        def empty(x: Tensor) -> Tensor:
+            return torch.empty((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
+
+        self._ring = {
+            "obs": tree_map(empty, obs),
+            "action": torch.empty(self.places, dtype=torch.int64, device=self.device),
+            "reward": torch.empty(self.places, device=self.device),
+            "end": torch.full((self.places,), NO_STEP, dtype=torch.uint8, device=self.device),
+        }
+
+    def _after(self, places: Tensor) -> Tensor:
+        """The places one row on."""
+        return (places + self.num_envs) % self.places
+
+    def _write(self, name: str, places: Tensor, values: Any) -> None:
+        tree_map(lambda ring, new: ring.index_copy_(0, places, new), self._ring[name], values)
+
+    def _read(self, name: str, places: Tensor) -> Any:
+        return tree_map(lambda ring: ring.index_select(0, places), self._ring[name])
+
+
+class PrioritizedReplay(Replay):
+    """Transitions drawn in proportion to a power of their error: Schaul et al. (2016), arXiv:1511.05952, section 3.3.
+
+    Sums are float64 and taken anew for every draw: of blocks first, then within the blocks that were hit.
+
+    Args:
+        capacity: Steps to remember, over all environments.
+        num_envs: N.
+        device: Where the ring is.
+        gamma: Discount factor.
+        n_steps: Steps that a transition is made of.
+        alpha: The power; 0 draws uniformly.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        device: torch.device,
+        *,
+        gamma: float,
+        n_steps: int = 1,
+        alpha: float = 0.6,
+    ) -> None:
+        super().__init__(capacity, num_envs, device, gamma=gamma, n_steps=n_steps)
+        self.alpha = alpha
+        self.priority = torch.zeros(-(-self.places // BLOCK) * BLOCK, device=device)  # 0 where there is no step
+        self.highest = torch.ones((), device=device)  # of all so far: what a new step gets
+
+    def memory(self, observation_space: spaces.Space) -> int:
+        """Bytes that it takes."""
+        return super().memory(observation_space) + 4 * self.priority.numel()
+
+    def add(self, action: Tensor, step: VecStep) -> None:
+        """Stores an action (N,) and what came of it, to be drawn soon."""
+        here = self.head
+        super().add(action, step)
+        self.priority.index_copy_(0, here, self.highest.expand(self.num_envs))
+        self.priority.index_fill_(0, self._after(here), 0.0)  # the new head, or what is no step
+        self.priority.index_fill_(0, self.head, 0.0)
+
+    def sample(self, batch_size: int, rng: torch.Generator | None, beta: float = 1.0) -> Batch:
+        """Transitions by priority, one from each of ``batch_size`` equal shares of the sum.
+
+        Their weights (equation in section 3.4, ``beta`` its power) undo what that changes in expectation, and are
+        scaled to at most 1.
+        """
+        blocks = self.priority.view(-1, BLOCK)
+        sums = blocks.sum(1, dtype=torch.float64).cumsum(0)
+        chance = torch.rand(batch_size, dtype=torch.float64, device=self.device, generator=rng)
+        share = (torch.arange(batch_size, device=self.device) + chance) / batch_size
+        block = _first_above(sums, share * sums[-1])
+        inner = blocks[block].cumsum(1, dtype=torch.float64)
+        rest = share * sums[-1] - sums[block] + inner[:, -1]
+        index = block * BLOCK + _first_above(inner, rest.unsqueeze(1)).squeeze(1)
+        priority = self.priority[index]
+        return self.transitions(index, (priority / priority.min()).pow(-beta))
+
+    def update(self, index: Tensor, error: Tensor) -> None:
+        """Sets the priorities of places (B,) by the errors (B,) of their transitions."""
+        priority = (error.abs() + 1e-6).pow(self.alpha)
+        self.priority.index_copy_(0, index, priority)
+        self.highest = torch.maximum(self.highest, priority.max())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was stored, without copying it, where the heads are, and the priorities."""
+        return {**super().state_dict(), "priority": self.priority, "highest": self.highest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        super().load_state_dict(state)
+        self.priority.copy_(state["priority"])
+        self.highest.copy_(state["highest"])
+
+
+def _first_above(sums: Tensor, values: Tensor) -> Tensor:
+    """The first place in ascending ``sums`` (..., n) that exceeds each value; values are kept below the last."""
+    below = torch.nextafter(sums[..., -1:], torch.zeros_like(sums[..., -1:]))
+    return torch.searchsorted(sums, torch.minimum(values, below).clamp_(min=0.0), right=True)
