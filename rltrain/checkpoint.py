@@ -14,12 +14,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rltrain.errors import CheckpointError
@@ -65,26 +66,26 @@ def save_checkpoint(folder: Path, step: int, policy: Mapping[str, Tensor], train
     temporary = folder / f"{TEMPORARY}{step}"
     tensors: dict[str, Tensor] = {}
     plain = _split(training, (), tensors)
-    contents = {
-        POLICY: save({name: _on_host(tensor) for name, tensor in policy.items()}),
-        TRAINING: save({name: _on_host(tensor) for name, tensor in tensors.items()}),
-        STATE: _json(plain),
-    }
-    files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
-    contents[MANIFEST] = _json({"format": FORMAT, "step": step, "files": files})
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for name, data in contents.items():
-            _write_synced(temporary / name, data)
+        _save_tensors(temporary / POLICY, policy)
+        _save_tensors(temporary / TRAINING, tensors)
+        _write_synced(temporary / STATE, _json(plain))
+        files = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
+            for name in (POLICY, TRAINING, STATE)
+        }
+        _write_synced(temporary / MANIFEST, _json({"format": FORMAT, "step": step, "files": files}))
         _sync_directory(temporary)
         if target.exists():
             set_aside([target])
         temporary.rename(target)
         _sync_directory(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
-            f"The checkpoint '{target}' cannot be written: {error.strerror}.", "Make room, or choose another --run-dir."
+            f"The checkpoint '{target}' cannot be written: {reason}.", "Make room, or choose another --run-dir."
         ) from error
     return target
 
@@ -133,13 +134,13 @@ def find_fault(path: Path) -> str | None:
             return f"{MANIFEST} does not list {name}"
         size, digest = files[name]
         try:
-            data = (path / name).read_bytes()
+            found = (path / name).stat().st_size
+            if found != size:
+                return f"{name} has {found} bytes instead of {size}"
+            if _digest(path / name) != digest:
+                return f"{name} was changed: its checksum differs"
         except OSError:
             return f"{name} is missing"
-        if len(data) != size:
-            return f"{name} has {len(data)} bytes instead of {size}"
-        if hashlib.sha256(data).hexdigest() != digest:
-            return f"{name} was changed: its checksum differs"
     return None
 
 
@@ -198,13 +199,27 @@ def _unescaped(part: str) -> str:
     return part.replace("~1", SEPARATOR).replace("~0", "~")
 
 
-def _on_host(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors straight from where they are: a replay may take half of the memory there is.
+
+    Only those that share their memory with another one are copied, as safetensors wants each to have its own.
+    """
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in on_host.values())
+    shared = {name for name, tensor in on_host.items() if users[tensor.untyped_storage().data_ptr()] > 1}
+    save_file({name: tensor.clone() if name in shared else tensor for name, tensor in on_host.items()}, path)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
     try:
-        return load((path / name).read_bytes())
+        return load_file(path / name)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"'{path / name}' cannot be read: {error}.", "Use another checkpoint.") from error
 
