@@ -131,8 +131,8 @@ class Replay:
 
         self._ring = {
             "obs": tree_map(empty, obs),
-            "action": torch.empty(self.places, dtype=torch.int64, device=self.device),
-            "reward": torch.empty(self.places, device=self.device),
+            "action": torch.zeros(self.places, dtype=torch.int64, device=self.device),  # some places never get any,
+            "reward": torch.zeros(self.places, device=self.device),  # and are read all the same
             "end": torch.full((self.places,), NO_STEP, dtype=torch.uint8, device=self.device),
         }
 
