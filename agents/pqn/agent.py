@@ -16,6 +16,7 @@ from rltrain.agents.q_network import QNetwork
 from rltrain.agents.returns import lambda_returns
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.env import Observation
+from rltrain.normalize import ObservationNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import ramp, value_at
 from rltrain.spaces import bytes_of
@@ -53,6 +54,9 @@ class PQN(Agent):
         self.horizon = config.n_steps
         with seeded(derive_seed(seed, "weights")):
             self.policy = QNetwork(observation_space, action_space, config.policy_kwargs).to(self.device)
+        self.obs_normalizer = (
+            ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
+        )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
@@ -78,7 +82,7 @@ class PQN(Agent):
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Epsilon-greedy actions (N,); stores them and the observation."""
-        action = self.explore(self.policy(obs), obs, self.epsilon)
+        action = self.explore(self.policy(self._normalized(obs)), obs, self.epsilon)
         self.rollout.store(obs=obs, action=action)
         return ActOut(action + self.first_action if self.first_action else action)
 
@@ -92,7 +96,8 @@ class PQN(Agent):
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
         config = self.config
-        batch = {"obs": flat(self.rollout["obs"]), "action": flat(self.rollout["action"]), "target": self.targets()}
+        obs = flat(self.rollout["obs"])
+        batch = {"obs": self._normalized(obs), "action": flat(self.rollout["action"]), "target": self.targets()}
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         rows = []
         for _ in range(config.n_epochs):
@@ -101,6 +106,8 @@ class PQN(Agent):
                 norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
                 rows.append(torch.stack([loss.detach(), norm]))
         self.n_updates += config.n_epochs
+        if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
+            self.obs_normalizer.update(obs)
         self.rollout.clear()
         loss, norm = torch.stack(rows).mean(0).unbind()
         return {
@@ -116,7 +123,8 @@ class PQN(Agent):
     def targets(self) -> Tensor:
         """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
         rollout, config = self.rollout, self.config
-        following = in_chunks(lambda obs: self.policy(obs).amax(1), flat(rollout["final_obs"]), 16_384)
+        final_obs = flat(self._normalized(rollout["final_obs"]))
+        following = in_chunks(lambda obs: self.policy(obs).amax(1), final_obs, 16_384)
         return lambda_returns(
             rollout["reward"],
             following.view_as(rollout["reward"]),
@@ -136,11 +144,14 @@ class PQN(Agent):
         rng: torch.Generator | None = None,
     ) -> ActOut:
         """The best actions (N,) for ``obs`` without a trace; if not deterministic, as at the end of training."""
-        values = self.policy(obs)
+        values = self.policy(self._normalized(obs))
         if deterministic:
             return ActOut(values.argmax(1) + self.first_action)
         explore = EpsilonGreedy(1, len(values), self.policy.n_actions, self.device, rng)
         return ActOut(explore(values, obs, self.config.exploration_final_eps) + self.first_action)
+
+    def _normalized(self, obs: Observation) -> Observation:
+        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
 
     def training_state(self) -> dict[str, Any]:
         """Optimizer, generator and counter."""

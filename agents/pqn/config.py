@@ -36,6 +36,8 @@ class PQNConfig(AgentConfig):
     """Chance of a random action in the end."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 10.0
     """Largest norm of the gradient."""
+    normalize_obs: bool = False
+    """Scale observations by their running mean and deviation."""
     policy_kwargs: QNetworkKwargs = QNetworkKwargs(net_arch=[128], layer_norm=True)
 
     # A mapping of some settings leaves the others as they are for PQN, not as for other agents.
