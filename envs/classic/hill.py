@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, GREY, INK, PAPER, SILVER, SKY, Canvas, Point
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Hill(TensorEnv[CarState]):
 
     def observe(self, state: CarState) -> Tensor:
         """Position and velocity: (N, 2)."""
-        return torch.stack((state.position, state.velocity), dim=-1)
+        return columns((state.position, state.velocity))
 
     def info(self, state: CarState) -> dict[str, Tensor]:
         """Success is to have arrived."""
