@@ -66,7 +66,7 @@ class Acrobot(TensorEnv[AcrobotState]):
     max_episode_steps = 500
     reward_threshold = -100.0
     render_fps = 15
-    reset_interval = 8
+    reset_interval = 8  # no swing up is faster
 
     def __init__(
         self,

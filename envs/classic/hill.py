@@ -43,6 +43,8 @@ class Hill(TensorEnv[CarState]):
             -0.6 and -0.4 m not inside the valley, or ``goal_position`` not.
     """
 
+    reset_interval = 8  # the way to the goal is longer
+
     def __init__(
         self,
         *,
