@@ -38,9 +38,9 @@ class Portfolio(TensorEnv[PortfolioState]):
         diversification", 2009).
 
     A day: the trade is paid, then the assets return ``mean_return`` plus the signal's share plus noise, which is
-    correlated between the assets. A day's return is never below -50%. By default the signal explains 0.7 percent of
-    a return's variance, about what Campbell and Thompson, "Predicting excess stock returns out of sample", 2008,
-    find in monthly returns.
+    correlated between the assets. A day's return is never below -50%. By default a signal explains 0.7 percent of the
+    variance of a day's return: bought and sold in proportion to it, at no cost and uncorrelated with anything else, one
+    asset would have a Sharpe ratio of 1.3 a year.
 
     Args:
         assets: Number of assets, K.
