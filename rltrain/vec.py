@@ -104,7 +104,7 @@ class TensorVecEnv(Generic[S]):
     def reset(self, seed: int | None) -> Observation:
         """Starts every environment anew and returns the first observations (N, *O).
 
-        ``seed`` None draws from torch's default generator, the only one that ``torch.compile`` of :meth:`step` knows.
+        ``seed`` None draws from torch's default generator, see :meth:`compile`.
         """
         self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
@@ -116,6 +116,17 @@ class TensorVecEnv(Generic[S]):
         self._draw_starts()
         return obs
 
+    def compile(self, **options: Any) -> None:
+        """Has ``torch.compile`` make one piece of a step, all but the drawing of starts.
+
+        It knows no generator but torch's default one: where the environment's own step draws, ``reset(None)`` first.
+
+        Args:
+            **options: For ``torch.compile``, such as ``backend`` or ``mode``.
+        """
+        whole = torch.compile(self._advance, fullgraph=True, dynamic=False, **options)
+        self._advance = whole  # type: ignore[method-assign]
+
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
@@ -126,7 +137,7 @@ class TensorVecEnv(Generic[S]):
         return outcome
 
     def _advance(self, action: Tensor) -> VecStep:
-        """All of a step but new starts: functions of tensors, which ``torch.compile`` takes whole."""
+        """All of a step but new starts."""
         state, reward, terminated = self.env.step(self.state, action, self._rng)
         if not self._checked:
             check_outcome(self.env, self.state, state, reward, terminated)

@@ -16,7 +16,7 @@ from rltrain.dispatch import OpCounter, waits_of
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs, make_vec
-from rltrain.rng import set_generator_state
+from rltrain.rng import seeded, set_generator_state
 from rltrain.spaces import random_actions
 from rltrain.tree import from_dict, leaves
 from rltrain.vec import TensorVecEnv, VecStep
@@ -272,6 +272,20 @@ def test_the_host_never_waits(env: Any) -> None:
             obs = vec.step(action).obs
         assert counter.waits == []
         assert counter.total > 0
+
+
+@pytest.mark.parametrize("env", ["rltrain/MountainCar-v0", "rltrain/Acrobot-v1", "rltrain/MiniGrid-Empty-5x5-v0"])
+def test_a_step_compiles_as_one_piece_and_stays_what_it_was(env: str) -> None:
+    def run(*, compiled: bool) -> list[VecStep]:
+        vec = make_vec(env, N, max_episode_steps=11)
+        with seeded(0):
+            obs = vec.reset(None)
+            if compiled:
+                vec.compile(backend="eager")  # what torch captures, run as it is
+            return roll(vec, obs, Player(vec), 30)
+
+    assert same(run(compiled=True), run(compiled=False))
+    torch.compiler.reset()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: elsewhere the two tests above stand in for it")
