@@ -27,7 +27,7 @@ from rltrain.record import episode
 from rltrain.registry import env_class, env_specs, make_vec
 from rltrain.yardsticks import evaluate_yardstick, yardstick
 
-EPISODES = 100
+EPISODES = 1_000
 PAGE = Path(__file__).parents[1] / "envs" / "README.md"
 PICTURES = PAGE.parent / "gallery"
 OVERVIEW = (
@@ -42,7 +42,7 @@ Every environment is a few functions on batched torch tensors, and a Gymnasium e
 `rltrain envs` lists them, `rltrain envs ID` tells what is below and every constant that can be changed with
 `--env.kwargs.NAME VALUE`; `rltrain watch ID` films random actions.
 
-Scores are mean returns of {episodes} episodes: of random actions, of the baseline policy where there is one (a
+Scores are mean returns of {episodes:,} episodes: of random actions, of the baseline policy where there is one (a
 classical method that the environment brings along; `rltrain eval ID --policy baseline`), and of PPO with the settings
 in `configs/ppo/`, the median over seeds with the range beside it. Steps per second are those of `TensorVecEnv.step` on
 4,096 environments, eager, on {machine}.

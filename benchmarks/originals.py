@@ -1,7 +1,7 @@
 """Our environments beside those they are modelled on, in the same run: steps per second under random actions.
 
     python -m benchmarks.originals                  # every environment whose original is installed
-    python -m benchmarks.originals MinAtar          # those with the word in their id
+    python -m benchmarks.originals minatar taxi     # those with one of the words in their id
 
 The originals run in Gymnasium's vector environments, in one process (sync) and in a worker for each core (async),
 and, where Gymnasium has one, in its own NumPy vector environment; the fastest counts. Ours run on one thread,
@@ -20,8 +20,8 @@ import gymnasium
 import torch
 
 from benchmarks import store
-from benchmarks.stepping import ACTIONS, make_ready
-from rltrain.registry import env_specs
+from benchmarks.stepping import ACTIONS, chosen, make_ready
+from rltrain.job import keep_memory
 
 OURS = 4096
 REPEATS = 3
@@ -31,16 +31,17 @@ SECONDS = 1.0
 def main() -> None:
     """Measures and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("word", nargs="?", default="", help="[all]")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="[all]")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()
     register_originals()
     figures = store.load("originals")
     print("| environment | ours, steps/s | original, steps/s | how | ratio |")
     print("| --- | --- | --- | --- | --- |")
-    for env_id in env_specs():
+    for env_id in chosen(parsed.words):
         original = original_of(env_id)
-        if original is None or parsed.word.lower() not in env_id.lower():
+        if original is None:
             continue
         figures[env_id] = {**compare(env_id, original), "machine": store.machine()}
         ours, theirs, how = (figures[env_id][key] for key in ("ours", "original", "how"))

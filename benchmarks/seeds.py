@@ -4,7 +4,8 @@
     python -m benchmarks.seeds ppo rltrain/Pendulum-v1 --seeds 5
 
 ``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them. Those of
-other seeds stay if options and machine were the same: ``--first 3 --seeds 2 --save`` makes five of three.
+other seeds stay if options, settings and machine were the same: ``--first 3 --seeds 2 --save`` makes five of three.
+The settings, from ``configs``, are kept beside the figures.
 
 Steps and seconds are those of learning: from the first environment step to the end of training, logging
 and checkpoints included, start of the process and final evaluation not. The score is the mean return of
@@ -23,6 +24,7 @@ import tempfile
 from typing import Any
 
 from benchmarks import store
+from rltrain.config import tuned_defaults
 
 
 def main() -> None:
@@ -55,16 +57,16 @@ def main() -> None:
 
 
 def save(algo: str, env: str, options: list[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keeps runs beside those of other seeds with the same options on the same machine, and returns them all."""
+    """Keeps runs beside those of other seeds that were made alike, and returns them all."""
     name = f"{algo}/{store.bare(env)}"
-    before, machine = store.load(name), store.machine()
-    joins = before.get("options") == options and before["machine"] == machine
+    before = store.load(name)
+    alike = {"options": options, "settings": tuned_defaults(algo, env)[0], "machine": store.machine()}
+    joins = all(before.get(key) == value for key, value in alike.items())
     by_seed = {run["seed"]: run for run in (*(before["runs"] if joins else ()), *results)}
     runs = [by_seed[seed] for seed in sorted(by_seed)]
     first = f" --first {runs[0]['seed']}" if runs[0]["seed"] else ""
     command = f"python -m benchmarks.seeds {algo} {env} --seeds {len(runs)}{first} --save {shlex.join(options)}".strip()
-    kept = {"agent": algo, "env": env, "options": options, "command": command, "machine": machine, "runs": runs}
-    store.save(name, kept)
+    store.save(name, {"agent": algo, "env": env, "command": command, **alike, "runs": runs})
     return runs
 
 

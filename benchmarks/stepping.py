@@ -1,12 +1,12 @@
 """Raw stepping: environment steps per second, and dispatched operations, of ``TensorVecEnv.step``.
 
     python -m benchmarks.stepping                                # every environment, into benchmarks/results
-    python -m benchmarks.stepping rltrain/CartPole-v1 --num-envs 1 64 4096 65536 --threads 2 --compile
+    python -m benchmarks.stepping minatar taxi                   # those with one of the words in their id
+    python -m benchmarks.stepping CartPole-v1 --num-envs 1 64 4096 65536 --threads 2 --compile
 
 Random actions that were drawn before; resets, time limits, episode statistics and final observations are
-included. Every figure is the median of the repeats. ``--compile`` measures ``torch.compile`` of the same
-step beside eager torch, and gives the seconds of compiling apart; compiled code draws from torch's default
-generator.
+included, and as in every run of rltrain memory that was freed is kept. Every figure is the median of the repeats.
+``--compile`` measures ``TensorVecEnv.compile`` beside eager torch, and gives the seconds of compiling apart.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from benchmarks import store
 from rltrain.dispatch import OpCounter
+from rltrain.job import keep_memory
 from rltrain.registry import env_specs, make_vec
 from rltrain.spaces import random_actions
 from rltrain.vec import TensorVecEnv
@@ -31,7 +31,7 @@ ACTIONS = 8  # batches of actions drawn before, used in turn
 def main() -> None:
     """Measures and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("envs", nargs="*", metavar="ENV", help="[all]")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="[all]")
     parser.add_argument("--num-envs", type=int, nargs="+", default=[4096], metavar="N", help="[4096]")
     parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat, at least [1]")
@@ -39,12 +39,13 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compiled beside eager")
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
+    keep_memory()
 
     figures = store.load("stepping")
     modes = ("eager", "compiled") if parsed.compile else ("eager",)
     print("| environment | N | threads | steps/s | compiled | operations: env.step | vector step |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for env_id in parsed.envs or env_specs():
+    for env_id in chosen(parsed.words):
         for n in parsed.num_envs:
             result: dict[str, Any] = {"num_envs": n, "threads": parsed.threads, **operations(env_id)}
             for mode in modes:
@@ -57,6 +58,11 @@ def main() -> None:
             )
             figures[f"{env_id} {n} {parsed.threads}"] = {**result, "machine": store.machine()}
             store.save("stepping", dict(sorted(figures.items())))
+
+
+def chosen(words: list[str]) -> list[str]:
+    """The ids with one of the words in them; all if there are no words."""
+    return [env_id for env_id in env_specs() if not words or any(word.lower() in env_id.lower() for word in words)]
 
 
 def operations(env_id: str) -> dict[str, int]:
@@ -72,19 +78,18 @@ def operations(env_id: str) -> dict[str, int]:
 def steps_per_second(env_id: str, n: int, compiled: bool, seconds: float, repeats: int) -> dict[str, float]:
     """Median over the repeats, and how long compiling took."""
     vec, actions = make_ready(env_id, n, own_generator=not compiled)
-    step: Callable[[torch.Tensor], Any] = (
-        torch.compile(vec.step, fullgraph=True, dynamic=False) if compiled else vec.step
-    )
+    if compiled:
+        vec.compile()
     begin = time.perf_counter()
     for action in actions * 2:
-        step(action)
+        vec.step(action)
     warm_up = time.perf_counter() - begin
     rates = []
     for _ in range(repeats):
         count, begin = 0, time.perf_counter()
         while (passed := time.perf_counter() - begin) < seconds:
             for action in actions:
-                step(action)
+                vec.step(action)
             count += ACTIONS
         rates.append(n * count / passed)
     torch.compiler.reset()

@@ -41,9 +41,9 @@ class TensorEnv(ABC, Generic[S]):
         action_space: Space of a single environment's action.
         max_episode_steps: Steps after which an episode is truncated; None for no limit.
         reward_threshold: Mean episode return at which the task counts as solved, if there is one.
-        reset_interval: Steps between two draws of the start state that a row goes to when its episode ends. 1, a
-            new one in every step, unless starts are expensive to draw: with 16, every step draws those of a
-            sixteenth of the rows, in turn, and a row whose episode lasts fewer than 16 steps may meet its start again.
+        reset_interval: Steps between two draws of the start states, one for each row, that rows go to when their
+            episodes end. 1 always gives new ones. More saves time, and makes no other difference where every start
+            is the same or no episode is shorter; a row with shorter ones may meet a start again.
         device: Device of every tensor.
         dtype: Floating-point type of states, observations and rewards.
     """

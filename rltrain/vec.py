@@ -13,7 +13,7 @@ from rltrain.contract import check_observation, check_outcome
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
-from rltrain.tree import from_dict, to_dict, tree_map, tree_where
+from rltrain.tree import from_dict, to_dict, tree_where
 
 S = TypeVar("S")
 
@@ -104,7 +104,7 @@ class TensorVecEnv(Generic[S]):
     def reset(self, seed: int | None) -> Observation:
         """Starts every environment anew and returns the first observations (N, *O).
 
-        ``seed`` None draws from torch's default generator, the only one that ``torch.compile`` of :meth:`step` knows.
+        ``seed`` None draws from torch's default generator, see :meth:`compile`.
         """
         self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
@@ -113,14 +113,31 @@ class TensorVecEnv(Generic[S]):
         self._checked = False
         obs = self.env.full_observe(self._state)
         check_observation(self.env, obs, self.num_envs)
-        if self.env.reset_interval > 1:
-            self._starts, self._start_obs = tree_map(torch.clone, self._state), tree_map(torch.clone, obs)
-            self._turn = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._draw_starts()
         return obs
+
+    def compile(self, **options: Any) -> None:
+        """Has ``torch.compile`` make one piece of a step, all but the drawing of starts.
+
+        It knows no generator but torch's default one: where the environment's own step draws, ``reset(None)`` first.
+
+        Args:
+            **options: For ``torch.compile``, such as ``backend`` or ``mode``.
+        """
+        whole = torch.compile(self._advance, fullgraph=True, dynamic=False, **options)
+        self._advance = whole  # type: ignore[method-assign]
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
+        outcome = self._advance(action)
+        self._age += 1
+        if self._age == self.env.reset_interval:
+            self._draw_starts()
+        return outcome
+
+    def _advance(self, action: Tensor) -> VecStep:
+        """All of a step but new starts."""
         state, reward, terminated = self.env.step(self.state, action, self._rng)
         if not self._checked:
             check_outcome(self.env, self.state, state, reward, terminated)
@@ -138,25 +155,17 @@ class TensorVecEnv(Generic[S]):
 
         # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
         # row i starts from does not depend on the other rows.
-        if self.env.reset_interval == 1:
-            self._state = tree_where(done, self.env.reset(self.num_envs, self._rng), state)
-            obs = self.env.full_observe(self._state)
-        else:
-            self._draw_starts()
-            self._state = tree_where(done, self._starts, state)
-            obs = tree_where(done, self._start_obs, final_obs)
+        self._state = tree_where(done, self._starts, state)
+        obs = tree_where(done, self._start_obs, final_obs)
         self._length = length.masked_fill(done, 0)
         self._return = episode_return.masked_fill(done, 0.0)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
 
     def _draw_starts(self) -> None:
-        """Draws the kept starts of some rows anew; see :attr:`TensorEnv.reset_interval`."""
-        n = -(-self.num_envs // self.env.reset_interval)
-        rows = (torch.arange(n, device=self.device) + self._turn) % self.num_envs
-        starts = self.env.reset(n, self._rng)
-        for kept, drawn in ((self._starts, starts), (self._start_obs, self.env.full_observe(starts))):
-            tree_map(lambda old, new: old.index_copy_(0, rows, new), kept, drawn)
-        self._turn = (self._turn + n) % self.num_envs
+        """Draws what every row starts from when its episode ends; see :attr:`TensorEnv.reset_interval`."""
+        self._starts = self.env.reset(self.num_envs, self._rng)
+        self._start_obs = self.env.full_observe(self._starts)
+        self._age = 0
 
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""
@@ -164,15 +173,15 @@ class TensorVecEnv(Generic[S]):
 
     def state_dict(self) -> dict[str, Any]:
         """States, episode statistics and the generator: all there is to continue bit for bit."""
-        saved = {
+        return {
             "state": to_dict(self.state),
+            "starts": to_dict(self._starts),
+            "start_obs": self._start_obs,
+            "age": torch.tensor(self._age),
             "return": self._return,
             "length": self._length,
             "rng": generator_state(self._rng),
         }
-        if self.env.reset_interval > 1:
-            saved |= {"starts": to_dict(self._starts), "start_obs": self._start_obs, "turn": self._turn}
-        return saved
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where :meth:`state_dict` was taken.
@@ -182,13 +191,12 @@ class TensorVecEnv(Generic[S]):
         """
         self.reset(seed=0)  # gives the templates that the saved tensors must fit
         self._state = from_dict(self.state, state["state"])
+        self._starts = from_dict(self._starts, state["starts"])
+        self._start_obs = from_dict(self._start_obs, state["start_obs"])
+        self._age = int(state["age"])
         self._return = from_dict(self._return, state["return"])
         self._length = from_dict(self._length, state["length"])
         set_generator_state(self._rng, state["rng"])
-        if self.env.reset_interval > 1:
-            self._starts = from_dict(self._starts, state["starts"])
-            self._start_obs = from_dict(self._start_obs, state["start_obs"])
-            self._turn = from_dict(self._turn, state["turn"])
 
     def close(self) -> None:
         """Nothing to give back."""

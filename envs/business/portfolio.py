@@ -38,7 +38,9 @@ class Portfolio(TensorEnv[PortfolioState]):
         diversification", 2009).
 
     A day: the trade is paid, then the assets return ``mean_return`` plus the signal's share plus noise, which is
-    correlated between the assets. A day's return is never below -50%.
+    correlated between the assets. A day's return is never below -50%. By default a signal explains 0.7 percent of the
+    variance of a day's return: bought and sold in proportion to it, at no cost and uncorrelated with anything else, one
+    asset would have a Sharpe ratio of 1.3 a year.
 
     Args:
         assets: Number of assets, K.
@@ -65,7 +67,7 @@ class Portfolio(TensorEnv[PortfolioState]):
         mean_return: float = 0.03,
         volatility: float = 1.2,
         correlation: float = 0.3,
-        predictability: float = 0.2,
+        predictability: float = 0.1,
         reversion: float = 0.1,
         cost: float = 0.1,
         **base: Any,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREY, INK, ORANGE, PAPER, RED, SILVER, Canvas
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 
 @dataclass
@@ -55,6 +56,7 @@ class CartPole(TensorEnv[CartPoleState]):
     max_episode_steps = 500
     reward_threshold = 475.0
     render_fps = 50
+    reset_interval = 8  # the fastest fall takes so long
 
     x_threshold: ClassVar[float] = 2.4  # m
     theta_threshold_radians: ClassVar[float] = 12 * 2 * math.pi / 360
@@ -121,7 +123,7 @@ class CartPole(TensorEnv[CartPoleState]):
 
     def observe(self, state: CartPoleState) -> Tensor:
         """The state as one tensor (N, 4)."""
-        return torch.stack((state.x, state.x_dot, state.theta, state.theta_dot), dim=-1)
+        return columns((state.x, state.x_dot, state.theta, state.theta_dot))
 
     def render(self, state: CartPoleState, index: int = 0) -> Tensor:
         """The cart on its track, (300, 600, 3) uint8."""

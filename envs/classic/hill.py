@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, GREY, INK, PAPER, SILVER, SKY, Canvas, Point
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Hill(TensorEnv[CarState]):
         ConfigError: A constant is out of range: ``max_speed`` not above 0, ``gravity`` below 0, the start between
             -0.6 and -0.4 m not inside the valley, or ``goal_position`` not.
     """
+
+    reset_interval = 8  # the way to the goal is longer
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Hill(TensorEnv[CarState]):
 
     def observe(self, state: CarState) -> Tensor:
         """Position and velocity: (N, 2)."""
-        return torch.stack((state.position, state.velocity), dim=-1)
+        return columns((state.position, state.velocity))
 
     def info(self, state: CarState) -> dict[str, Tensor]:
         """Success is to have arrived."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREY, INK, ORANGE, PAPER, SILVER, Canvas
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Pendulum(TensorEnv[PendulumState]):
     """
 
     max_episode_steps = 200
+    reset_interval = 8  # no episode ends sooner
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Pendulum(TensorEnv[PendulumState]):
 
     def observe(self, state: PendulumState) -> Tensor:
         """cos(th), sin(th), thdot: (N, 3)."""
-        return torch.stack((state.th.cos(), state.th.sin(), state.thdot), dim=-1)
+        return columns((state.th.cos(), state.th.sin(), state.thdot))
 
     def render(self, state: PendulumState, index: int = 0) -> Tensor:
         """The rod on its pivot and an arrow as long as it turns in 0.2 s, (500, 500, 3) uint8."""

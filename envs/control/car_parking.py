@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, GREY, INK, PAPER, RED, SILVER, SKY, Canvas, Point
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 LANE_WIDTH, LANE_LENGTH = 8.0, 12.0  # m: the lane from y = 0 upwards, and from the slot to either end
 MAX_SPEED = 3.0  # m/s
@@ -180,7 +181,7 @@ class CarParking(TensorEnv[CarParkingState]):
             (state.steering / self.constants_of(state.drawn).max_steering).clamp(-1, 1),
             state.clearance.clamp(min=-10),
         )
-        return torch.stack(parts, dim=-1)
+        return columns(parts)
 
     def info(self, state: CarParkingState) -> dict[str, Tensor]:
         """Whether the car has parked."""

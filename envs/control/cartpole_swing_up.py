@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, RED, SILVER, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.control.integrate import runge_kutta
+from rltrain.tree import columns
 
 
 @dataclass
@@ -131,7 +132,7 @@ class CartPoleSwingUp(TensorEnv[CartPoleSwingUpState]):
             state.theta.sin(),
             state.theta_dot.clamp(-30, 30),
         )
-        return torch.stack(parts, dim=-1)
+        return columns(parts)
 
     def baseline(self, state: CartPoleSwingUpState) -> Tensor:
         """Gives the pole the energy of the top while it is down, and holds it there when it has come up."""

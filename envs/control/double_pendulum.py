@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, RED, YELLOW, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.control.integrate import runge_kutta
+from rltrain.tree import columns
 
 # Of the regulator for the default constants, weights 5, 10, 10, 1, 1, 1 on the state and 0.1 on the force:
 # N per m, rad, rad, m/s, rad/s and rad/s.
@@ -169,7 +170,7 @@ class DoublePendulum(TensorEnv[DoublePendulumState]):
             state.theta1_dot.clamp(-20, 20),
             state.theta2_dot.clamp(-20, 20),
         )
-        return torch.stack(parts, dim=-1)
+        return columns(parts)
 
     def baseline(self, state: DoublePendulumState) -> Tensor:
         """The regulator's force, (N, 1)."""

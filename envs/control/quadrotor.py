@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.canvas import BLUE, GREEN, GREY, INK, ORANGE, SILVER, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.control.integrate import runge_kutta
+from rltrain.tree import columns
 
 FAR = 3.0  # m off the reference at which a flight has failed
 
@@ -162,7 +163,7 @@ class Quadrotor(TensorEnv[QuadrotorState]):
         for k in range(1, self.lookahead + 1):
             later_x, later_z = self.reference(state.phase + 0.2 * k * rate, state.drawn)
             parts += [(later_x - state.x).clamp(-6, 6), (later_z - state.z).clamp(-6, 6)]
-        return torch.stack(parts, dim=-1)
+        return columns(parts)
 
     def info(self, state: QuadrotorState) -> dict[str, Tensor]:
         """Whether the reference is within 0.2 m."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.canvas import BLUE, GREEN, INK, PAPER, SILVER, SKY, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.control.integrate import runge_kutta
+from rltrain.tree import columns
 
 
 @dataclass
@@ -168,7 +169,7 @@ class Reacher(TensorEnv[ReacherState]):
             state.target_x - x,
             state.target_y - y,
         )
-        return torch.stack(parts, dim=-1)
+        return columns(parts)
 
     def info(self, state: ReacherState) -> dict[str, Tensor]:
         """Whether the tip is at the target."""

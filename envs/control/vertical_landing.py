@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, GREY, INK, ORANGE, RED, SKY, YELLOW, Canvas, Point
 from rltrain.env import TensorEnv
+from rltrain.tree import columns
 
 WIDE, HIGH = 12.0, 18.0  # m to both sides and upwards: what lies beyond is out of bounds
 NOTHING, LEFT, MAIN, RIGHT = range(4)
@@ -163,7 +164,7 @@ class VerticalLanding(TensorEnv[LandingState]):
             state.y_dot / 10,
             state.angle_dot / 5,
         )
-        return torch.stack(parts, dim=-1).clamp(-1.5, 1.5)
+        return columns(parts).clamp(-1.5, 1.5)
 
     def info(self, state: LandingState) -> dict[str, Tensor]:
         """Whether the rocket has landed softly on its pad."""

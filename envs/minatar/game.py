@@ -59,6 +59,7 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
 
     max_episode_steps = 5_000
     render_fps = 15
+    reset_interval = 5  # no episode is shorter
 
     channels: ClassVar[dict[str, Look]]
     moves: ClassVar[tuple[int, ...]]

@@ -44,6 +44,7 @@ class Taxi(TensorEnv[TaxiState]):
     Source: Dietterich, "Hierarchical Reinforcement Learning with the MAXQ Value Function Decomposition", 2000;
         Gymnasium 1.4, ``envs/toy_text/taxi.py``.
     Baseline: the optimal policy for a passenger who keeps to her destination, by value iteration with discount 0.999.
+        Its mean return of 7.93 is the most there is; Gymnasium's threshold of 8 is above that.
 
     Args:
         is_rainy: Whether the taxi may slip to either side of where it goes, unless a wall stops it.
@@ -197,6 +198,7 @@ class MaskedTaxi(Taxi):
     Episode end: the passenger is dropped off at her destination.
     Source: Gymnasium 1.4, ``envs/toy_text/taxi.py``, which gives the mask in its infos.
     Baseline: the optimal policy for a passenger who keeps to her destination, by value iteration with discount 0.999.
+        Its mean return of 7.93 is the most there is; Gymnasium's threshold of 8 is above that.
 
     Args:
         is_rainy: Whether the taxi may slip to either side of where it goes, unless a wall stops it.
