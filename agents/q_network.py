@@ -101,8 +101,9 @@ class QNetwork(nn.Module):
 
     def forward(self, obs: Observation) -> Tensor:
         """(B, A) expected returns, those of forbidden actions so low that they are never the highest."""
-        values = self.quantiles(obs)
-        return mask_logits(values.squeeze(2) if self.n_quantiles == 1 else values.mean(2), obs)
+        if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
+            return mask_logits(self.action_head(self.body(self.encoder(obs))), obs)
+        return mask_logits(self.quantiles(obs).mean(2), obs)
 
     @contextmanager
     def noise(self, rng: torch.Generator | None) -> Iterator[None]:

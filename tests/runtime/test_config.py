@@ -82,11 +82,15 @@ def test_every_shipped_file_fits_an_agent_and_an_environment(file: Path) -> None
     data = load_config(file)
     assert algo in agent_specs()
     names = [id for id in env_specs() if file.stem in (id.replace("/", "-"), id.split("/")[-1])]
-    assert names or file.stem == "default"
-    config, source = build_config(algo, (names or [ENV])[0])
-    assert file.stem == "default" or source == f"{algo}/{file.name}"
-    whole = build_config(algo, (names or [ENV])[0], data)[0]
-    assert file.stem == "default" or whole == config
+    if "algo" in data:  # to be named with --config
+        assert not names
+        assert data["algo"] == algo
+    else:
+        assert names or file.stem == "default"
+        config, source = build_config(algo, (names or [ENV])[0])
+        assert file.stem == "default" or source == f"{algo}/{file.name}"
+    whole = build_config(algo, (names or [data.get("env", {}).get("id", ENV)])[0], data)[0]
+    assert file.stem == "default" or "algo" in data or whole == config
     known = agent_config_class(algo)().model_dump()
     for key, value in data.get("agent", {}).items():
         assert known[key] != value, f"{key} is {value} by default: leave it out"

@@ -1,0 +1,170 @@
+"""How fast DQN is, beside Stable-Baselines3's: steps per second of training on CartPole, in turns.
+
+    python -m benchmarks.dqn_speed                 # one thread, 1 to 512 environments on either side
+    python -m benchmarks.dqn_speed --envs 1 16     # these numbers of them
+
+Hyperparameters are the same on both sides: Stable-Baselines3's defaults, then RL Zoo's for CartPole, where an update
+comes every 256 steps of all environments together whatever their number. Training goes on past ``learning_starts``,
+without logging; the two sides take turns, and the median of three counts. Last, gradient steps per second of ours at
+a minibatch of 128 and a network of 120 and 84, drawing the transitions included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks import store
+from rltrain.agents.dqn.agent import DQN
+from rltrain.agents.dqn.config import DQNConfig
+from rltrain.job import keep_memory
+from rltrain.metrics import EpisodeStats
+from rltrain.registry import make_vec
+
+ENV = "CartPole-v1"
+DEFAULTS: dict[str, Any] = {}
+ZOO: dict[str, Any] = {
+    "learning_rate": 2.3e-3,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+    "batch_size": 64,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "target_update_interval": 10,
+    "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+REPEATS = 3
+SECONDS = 2.0
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", type=int, nargs="+", default=[1, 8, 64, 512], metavar="N", help="[1 8 64 512]")
+    parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
+    parsed = parser.parse_args()
+    torch.set_num_threads(parsed.threads)
+    keep_memory()
+    figures: dict[str, Any] = {}
+    print("| hyperparameters | environments | ours, steps/s | SB3, steps/s | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for label, settings in (("SB3's defaults", DEFAULTS), ("RL Zoo's", ZOO)):
+        for n in parsed.envs:
+            agent = {**settings, "train_freq": max(1, settings["train_freq"] // n)} if settings else settings
+            sides = {"ours": ours(n, agent), "sb3": sb3(n, agent)}
+            rates = in_turns(sides)
+            figures[f"{label}, {n}"] = rates
+            print(
+                f"| {label} | {n} | {rates['ours']:,} | {rates['sb3']:,} | {rates['ours'] / rates['sb3']:.1f} |",
+                flush=True,
+            )
+    gradients = in_turns({"gradient steps": gradient_steps()})
+    print(f"\n{gradients['gradient steps']:,} gradient steps/s, batch 128, 120-84, {parsed.threads} thread(s)")
+    figures |= gradients
+    store.save("dqn_speed", {"figures": figures, "machine": store.machine()})
+
+
+def in_turns(sides: dict[str, Callable[[], int]]) -> dict[str, int]:
+    """The median rate of each side; a call does some work and says how much."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for work in sides.values():
+        work()
+    for _ in range(REPEATS):
+        for name, work in sides.items():
+            done, begin = 0, time.perf_counter()
+            while (passed := time.perf_counter() - begin) < SECONDS:
+                done += work()
+            rates[name].append(done / passed)
+    return {name: round(median(values)) for name, values in rates.items()}
+
+
+def make_agent(n: int, settings: dict[str, Any]) -> tuple[DQN, Any]:
+    """Ours, and its environments."""
+    vec = make_vec(f"rltrain/{ENV}", n)
+    return DQN(vec.single_observation_space, vec.single_action_space, n, DQNConfig.model_validate(settings)), vec
+
+
+def ours(n: int, settings: dict[str, Any]) -> Callable[[], int]:
+    """Some steps and updates of ours, as the trainer makes them."""
+    agent, vec = make_agent(n, settings)
+    episodes = EpisodeStats(100, agent.horizon, n, vec.device)
+    obs = vec.reset(0)
+
+    def work() -> int:
+        nonlocal obs
+        for _ in range(iterations):
+            for _ in range(agent.horizon):
+                out = agent.act(obs)
+                step = vec.step(out.action)
+                agent.record(out, step)
+                episodes.note(step)
+                obs = step.obs
+            episodes.merge()
+            agent.learn()
+        return iterations * agent.horizon * n
+
+    iterations = 1 + agent.config.learning_starts // (agent.horizon * n)
+    return work
+
+
+def sb3(n: int, settings: dict[str, Any]) -> Callable[[], int]:
+    """Some steps and updates of the other."""
+    from stable_baselines3 import DQN as Theirs
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = Theirs("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
+    steps = 2 * model.learning_starts + model.train_freq * n
+    _, callback = model._setup_learn(10**9)
+    model._convert_train_freq()
+
+    def work() -> int:
+        done = 0
+        while done < steps:
+            rollout = model.collect_rollouts(
+                model.env,
+                callback,
+                model.train_freq,
+                model.replay_buffer,
+                learning_starts=model.learning_starts,
+            )
+            if model.num_timesteps > model.learning_starts:
+                model.train(gradient_steps=model.gradient_steps, batch_size=model.batch_size)
+            done += rollout.episode_timesteps
+        return done
+
+    return work
+
+
+def gradient_steps() -> Callable[[], int]:
+    """A thousand gradient steps of ours, and the four environment steps before them."""
+    settings = {
+        "batch_size": 128,
+        "gradient_steps": 1000,
+        "policy_kwargs": {"net_arch": [120, 84]},
+        "learning_starts": 0,
+    }
+    agent, vec = make_agent(64, settings)
+    obs = vec.reset(0)
+
+    def work() -> int:
+        nonlocal obs
+        for _ in range(agent.horizon):
+            out = agent.act(obs)
+            step = vec.step(out.action)
+            agent.record(out, step)
+            obs = step.obs
+        agent.learn()
+        return 1000
+
+    return work
+
+
+if __name__ == "__main__":
+    main()
