@@ -46,7 +46,8 @@ class Replay:
     """
 
     def __init__(self, capacity: int, num_envs: int, device: torch.device, *, gamma: float, n_steps: int = 1) -> None:
-        self.rows = max(capacity // num_envs, 1) + 1  # one is at the head, where the next step is not known yet
+        # One row is at the head, where the next step is not known yet; a truncated step takes two.
+        self.rows = max(capacity // num_envs, 2) + 1
         self.num_envs = num_envs
         self.places = self.rows * num_envs
         self.device = device
@@ -83,7 +84,7 @@ class Replay:
         """Transitions, each as likely as any other. What is no step can be drawn too, and has the weight 0."""
         chance = torch.randint(2**62, (2, batch_size), device=self.device, generator=rng)
         lane = chance[0] % self.num_envs
-        back = 1 + chance[1] % self.size[lane]
+        back = 1 + chance[1] % self.size.max()  # of every environment alike: what is not filled yet is no step
         index = (self.head[lane] - back * self.num_envs) % self.places
         return self.transitions(index, (self._ring["end"][index] != NO_STEP).to(torch.float32))
 
@@ -108,31 +109,36 @@ class Replay:
             return {}
         full = int(self.size.max()) == self.rows - 1
         used = self.places if full else int(self.head.max()) + 1
-        return {"ring": tree_map(lambda x: x[:used], self._ring), "head": self.head, "size": self.size}
+        ring = tree_map(lambda x: x[:used], self._ring)
+        return {"ring": ring, "rows": self.rows, "head": self.head, "size": self.size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: It is of a larger ring, or of another number of environments.
+            ValueError: It is of a ring of another size, or of another number of environments.
         """
-        if not state:
+        if "ring" not in state:
             return
-        if len(state["ring"]["end"]) > self.places or len(state["head"]) != self.num_envs:
-            raise ValueError(f"the saved replay does not fit into {self.rows} rows of {self.num_envs} environments")
+        saved, own = (state["rows"], len(state["head"])), (self.rows, self.num_envs)
+        if saved != own:
+            raise ValueError(
+                f"the saved replay has {saved[0]} rows of {saved[1]} environments, not {own[0]} of {own[1]}"
+            )
         self._allocate(state["ring"]["obs"])
         tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, state["ring"])
         self.head.copy_(state["head"])
         self.size.copy_(state["size"])
 
     def _allocate(self, obs: Observation) -> None:
-        def empty(x: Tensor) -> Tensor:
-            return torch.empty((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
+        # Zeros: what is no step can be drawn, with the weight 0, before anything was written there or behind it.
+        def zeros(x: Tensor) -> Tensor:
+            return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
 
         self._ring = {
-            "obs": tree_map(empty, obs),
-            "action": torch.zeros(self.places, dtype=torch.int64, device=self.device),  # some places never get any,
-            "reward": torch.zeros(self.places, device=self.device),  # and are read all the same
+            "obs": tree_map(zeros, obs),
+            "action": torch.zeros(self.places, dtype=torch.int64, device=self.device),
+            "reward": torch.zeros(self.places, device=self.device),
             "end": torch.full((self.places,), NO_STEP, dtype=torch.uint8, device=self.device),
         }
 
