@@ -136,18 +136,22 @@ class DQN(Agent):
             return metrics
         number = self.horizon * self.num_envs if config.gradient_steps == -1 else config.gradient_steps
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
-        rows = []
+        losses, norms = [], []
         for batch in self._minibatches(number):
             with self.policy.noise(self.rng):
                 loss, error = td_loss(self.policy, batch)
-            norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+            norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
+            losses.append(loss.detach())
             if isinstance(self.replay, PrioritizedReplay):
                 self.replay.update(batch["place"], error)
-            rows.append(torch.stack([loss.detach(), norm, batch["target"].mean()]))
         self.n_updates += number
-        means = torch.stack(rows).mean(0) if number > 1 else rows[0]
-        metrics |= dict(zip(("train/loss", "train/grad_norm", "train/q_target"), means.unbind(), strict=True))
-        return metrics | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
+        return metrics | {
+            "train/loss": torch.stack(losses).mean(),
+            "train/grad_norm": torch.stack(norms).mean(),
+            "train/q_target": batch["target"].mean(),  # of the last one
+            "train/learning_rate": learning_rate,
+            "train/n_updates": self.n_updates,
+        }
 
     def _update_target(self) -> None:
         """Moves the target network, once for every ``target_update_interval`` that passed since the last update.
