@@ -49,7 +49,7 @@ class FlatAdam:
 
     def step(
         self,
-        loss: Tensor,
+        loss: Tensor | None,
         learning_rate: float,
         *,
         reduce: Callable[[Tensor], Tensor],
@@ -58,7 +58,7 @@ class FlatAdam:
         """Differentiates ``loss`` and takes one step.
 
         Args:
-            loss: 0-d.
+            loss: 0-d; None where the gradients are in place already.
             learning_rate: Step size.
             reduce: Mean of the gradient over ranks.
             skip: 0-d float32 on the device, 1 to leave parameters and moments as they are, 0 to step.
@@ -68,8 +68,9 @@ class FlatAdam:
         """
         gradient = self.flat.grad
         assert gradient is not None
-        gradient.zero_()
-        loss.backward()
+        if loss is not None:
+            gradient.zero_()
+            loss.backward()
         reduced = reduce(gradient)
         if reduced is not gradient:
             gradient.copy_(reduced)

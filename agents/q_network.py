@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agents.chain import Chain
 from rltrain.agents.networks import make_encoder, mask_logits, mlp
 from rltrain.agents.settings import QNetworkKwargs
 from rltrain.env import Observation
@@ -104,6 +105,12 @@ class QNetwork(nn.Module):
         if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
             return mask_logits(self.action_head(self.body(self.encoder(obs))), obs)
         return mask_logits(self.quantiles(obs).mean(2), obs)
+
+    def chain(self) -> Chain | None:
+        """The layers with their gradient written out, on features that need none; None where that is not possible."""
+        layers = (self.body, self.action_head)
+        plain = self.n_quantiles == 1 and self.value_head is None and not list(self.encoder.parameters())
+        return Chain(layers) if plain and Chain.fits(layers) else None
 
     @contextmanager
     def noise(self, rng: torch.Generator | None) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.dqn.config import DQNConfig
-from rltrain.agents.dqn.loss import td_loss, td_target
+from rltrain.agents.dqn.loss import td_loss, td_loss_backward, td_target
 from rltrain.agents.exploration import EpsilonGreedy
 from rltrain.agents.optim import FlatAdam, lay_flat
 from rltrain.agents.q_network import QNetwork
@@ -69,6 +69,7 @@ class DQN(Agent):
         self.target = copy.deepcopy(self.policy).requires_grad_(False)
         self.target_flat = lay_flat(list(self.target.parameters()))
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
+        self.chain = self.policy.chain()
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.replay = self._make_replay()
@@ -138,9 +139,13 @@ class DQN(Agent):
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         losses, norms = [], []
         for batch in self._minibatches(number):
-            with self.policy.noise(self.rng):
-                loss, error = td_loss(self.policy, batch)
-            norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
+            if self.chain is not None:
+                loss, error = td_loss_backward(self.policy, self.chain, batch)
+                norms.append(self.optimizer.step(None, learning_rate, reduce=self.reduce))
+            else:
+                with self.policy.noise(self.rng):
+                    loss, error = td_loss(self.policy, batch)
+                norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
             losses.append(loss.detach())
             if isinstance(self.replay, PrioritizedReplay):
                 self.replay.update(batch["place"], error)

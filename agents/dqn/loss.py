@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rltrain.agents.chain import Chain
 from rltrain.agents.q_network import QNetwork
 from rltrain.agents.replay import Batch
 
@@ -47,6 +48,17 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor
     else:
         each, error = quantile_huber(predicted, target)
     return (each * batch["weight"]).mean(), error
+
+
+def td_loss_backward(network: QNetwork, chain: Chain, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """What :func:`td_loss` gives, for expected values; the gradients of its network are in place afterwards."""
+    values = chain.forward(network.encoder(batch["obs"]))
+    action, weight = batch["action"].unsqueeze(1), batch["weight"].unsqueeze(1)
+    error = values.gather(1, action) - batch["target"]
+    slope = error.clamp(-1.0, 1.0)  # the derivative of the Huber loss, which is slope * (error - slope / 2)
+    weighted = slope * weight / len(values)
+    chain.backward(torch.zeros_like(values).scatter_(1, action, weighted))
+    return torch.sub(error, slope, alpha=0.5).mul_(weighted).sum(), error.squeeze(1)
 
 
 def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

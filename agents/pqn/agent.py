@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agents.chain import Chain
 from rltrain.agents.exploration import EpsilonGreedy
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.pqn.config import PQNConfig
@@ -58,6 +59,7 @@ class PQN(Agent):
             ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
         )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
+        self.chain = self.policy.chain()
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
@@ -99,21 +101,24 @@ class PQN(Agent):
         obs = flat(self.rollout["obs"])
         batch = {"obs": self._normalized(obs), "action": flat(self.rollout["action"]), "target": self.targets()}
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
-        rows = []
+        losses, norms = [], []
         for _ in range(config.n_epochs):
             for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
-                loss = td_loss(self.policy, minibatch)
-                norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
-                rows.append(torch.stack([loss.detach(), norm]))
+                if self.chain is not None:
+                    losses.append(td_loss_backward(self.policy, self.chain, minibatch))
+                    norms.append(self.optimizer.step(None, learning_rate, reduce=self.reduce))
+                else:
+                    loss = td_loss(self.policy, minibatch)
+                    norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
+                    losses.append(loss.detach())
         self.n_updates += config.n_epochs
         if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
             self.obs_normalizer.update(obs)
         self.rollout.clear()
-        loss, norm = torch.stack(rows).mean(0).unbind()
         return {
             "rollout/exploration_rate": self.epsilon,
-            "train/loss": loss,
-            "train/grad_norm": norm,
+            "train/loss": torch.stack(losses).mean(),
+            "train/grad_norm": torch.stack(norms).mean(),
             "train/q_target": batch["target"].mean(),
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
@@ -172,3 +177,11 @@ def td_loss(policy: QNetwork, batch: Any) -> Tensor:
     """Half the mean square of the error, as in algorithm 1."""
     predicted = policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1)).squeeze(1)
     return 0.5 * (predicted - batch["target"]).square().mean()
+
+
+def td_loss_backward(policy: QNetwork, chain: Chain, batch: Any) -> Tensor:
+    """What :func:`td_loss` gives; the gradients of its network are in place afterwards."""
+    values, action = chain.forward(policy.encoder(batch["obs"])), batch["action"].unsqueeze(1)
+    error = values.gather(1, action) - batch["target"].unsqueeze(1)
+    chain.backward(torch.zeros_like(values).scatter_(1, action, error / len(values)))
+    return 0.5 * error.square().mean()

@@ -30,7 +30,7 @@ FLOORS = {
         rltrain.facts  rltrain.dispatch
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
-        rltrain.agents.q_network
+        rltrain.agents.q_network  rltrain.agents.chain
     """,
     # Environments, agents, and adapters to other libraries. Each is a room: peers never import each other.
     PEERS: """

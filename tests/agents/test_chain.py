@@ -1,0 +1,115 @@
+"""Gradients that are written out equal autograd's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.agents.chain import Chain
+from rltrain.agents.dqn import loss as dqn
+from rltrain.agents.networks import Tanh
+from rltrain.agents.pqn import agent as pqn
+from rltrain.agents.q_network import QNetwork
+from rltrain.agents.settings import QNetworkKwargs
+from rltrain.dispatch import OpCounter
+
+VECTOR, CHOICE, TABLE = spaces.Box(-1.0, 1.0, (4,)), spaces.Discrete(3), spaces.MultiDiscrete([3, 2])
+B = 16
+
+
+def network(observation_space: spaces.Space = VECTOR, **settings: Any) -> QNetwork:
+    torch.manual_seed(0)
+    made = QNetwork(observation_space, CHOICE, QNetworkKwargs.model_validate({"net_arch": [8, 6], **settings}))
+    for parameter in made.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return made
+
+
+def minibatch(space: spaces.Space) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    obs = torch.randint(2, (B, 2), generator=rng) if space is TABLE else torch.randn(B, 4, generator=rng)
+    return {
+        "obs": obs,
+        "action": torch.randint(3, (B,), generator=rng),
+        "weight": torch.rand(B, generator=rng),
+        "target": 2.0 * torch.randn(B, 1, generator=rng),  # errors on both sides of the Huber loss's bend
+    }
+
+
+def gradients(module: nn.Module) -> list[Tensor]:
+    grads = [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
+    module.zero_grad(set_to_none=False)
+    return grads
+
+
+@pytest.mark.parametrize("settings", [{}, {"activation_fn": "tanh"}, {"layer_norm": True}, {"net_arch": []}], ids=str)
+@pytest.mark.parametrize("space", [VECTOR, TABLE], ids=["vector", "table"])
+@pytest.mark.parametrize("agent", ["dqn", "pqn"])
+def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Space, settings: dict[str, Any]) -> None:
+    net, batch = network(space, **settings), minibatch(space)
+    chain = net.chain()
+    assert chain is not None
+    if agent == "dqn":
+        wanted, wanted_error = dqn.td_loss(net, batch)
+        wanted.backward()
+        expected = gradients(net)
+        loss, error = dqn.td_loss_backward(net, chain, batch)
+        torch.testing.assert_close(error, wanted_error)
+        assert (error.abs() < 1).any()
+        assert (error.abs() > 1).any()
+    else:
+        batch["target"] = batch["target"].squeeze(1)
+        wanted = pqn.td_loss(net, batch)
+        wanted.backward()
+        expected = gradients(net)
+        loss = pqn.td_loss_backward(net, chain, batch)
+    torch.testing.assert_close(loss, wanted.detach())
+    assert all(grad.abs().sum() > 0 for grad in expected)
+    for mine, autograds in zip(gradients(net), expected, strict=True):
+        torch.testing.assert_close(mine, autograds, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_are_written_over_not_added() -> None:
+    net, batch = network(), minibatch(VECTOR)
+    chain = net.chain()
+    assert chain is not None
+    dqn.td_loss_backward(net, chain, batch)
+    once = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+    dqn.td_loss_backward(net, chain, batch)
+    assert all(torch.equal(a, b.grad) for a, b in zip(once, net.parameters(), strict=True))  # type: ignore[arg-type]
+
+
+def test_autograd_has_no_part_in_it() -> None:
+    net, batch = network(), minibatch(VECTOR)
+    chain = net.chain()
+    assert chain is not None
+    loss, error = dqn.td_loss_backward(net, chain, batch)
+    assert not loss.requires_grad
+    assert not error.requires_grad
+    with OpCounter() as written_out:
+        dqn.td_loss_backward(net, chain, batch)
+    with OpCounter() as by_autograd:
+        dqn.td_loss(net, batch)[0].backward()
+    assert written_out.total < by_autograd.total
+
+
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [(VECTOR, {"dueling": True}), (VECTOR, {"n_quantiles": 4}), (VECTOR, {"noisy": True}),
+     (spaces.Box(0, 1, (5, 5, 2)), {})],
+    ids=["dueling", "quantiles", "noisy", "image"],
+)  # fmt: skip
+def test_other_networks_have_no_chain(space: spaces.Space, options: dict[str, Any]) -> None:
+    assert QNetwork(space, CHOICE, QNetworkKwargs(), **options).chain() is None
+    assert QNetwork(VECTOR, CHOICE, QNetworkKwargs(activation_fn="silu")).chain() is None
+
+
+def test_layers_are_taken_out_of_what_they_are_in() -> None:
+    inner = nn.Sequential(nn.Linear(4, 3), nn.Sequential(Tanh(), nn.Linear(3, 2)))
+    assert [type(layer) for layer in Chain([inner, nn.ReLU()]).layers] == [nn.Linear, Tanh, nn.Linear, nn.ReLU]
+    assert Chain.fits([inner])
+    assert not Chain.fits([inner, nn.Dropout()])
