@@ -10,8 +10,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.agent import Agent
+from rltrain.agents.dqn.agent import DQN
+from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.ppo.config import PPOConfig
+from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.pqn.config import PQNConfig
+from rltrain.config import AgentConfig
 from rltrain.env import Observation, TensorEnv
 from rltrain.vec import TensorVecEnv
 
@@ -62,25 +68,37 @@ def show(space: spaces.Space, phase: Tensor) -> Any:
 VECTOR = spaces.Box(-1.0, 1.0, (4,))
 
 
+ROLLOUTS: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "policy_kwargs": {"net_arch": [16]}}
+REPLAY: dict[str, Any] = {"buffer_size": 400, "learning_starts": 32, "target_update_interval": 64}
+KINDS: dict[type[Agent], tuple[type[AgentConfig], dict[str, Any]]] = {
+    PPO: (PPOConfig, ROLLOUTS),
+    DQN: (DQNConfig, {**REPLAY, "batch_size": 16, "policy_kwargs": {"net_arch": [16]}}),
+    PQN: (PQNConfig, ROLLOUTS),
+}
+RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
+EVERY_OPTION: dict[str, Any] = {**dict.fromkeys(RAINBOW, True), "n_quantiles": 4, "n_steps": 3}
+
+
 def make_agent(
     observation_space: spaces.Space = VECTOR,
     action_space: spaces.Space | None = None,
     num_envs: int = 8,
     seed: int = 0,
+    kind: Any = PPO,
     **config: Any,
-) -> PPO:
-    """A small PPO agent."""
-    defaults: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "policy_kwargs": {"net_arch": [16]}}
-    made = PPOConfig.model_validate({**defaults, **config})
-    return PPO(observation_space, action_space or spaces.Discrete(3), num_envs, made, seed=seed)
+) -> Any:
+    """A small agent."""
+    config_class, defaults = KINDS[kind]
+    made = config_class.model_validate({**defaults, **config})
+    return kind(observation_space, action_space or spaces.Discrete(3), num_envs, made, seed=seed)
 
 
-def make_echo(agent: PPO) -> TensorVecEnv:
+def make_echo(agent: Agent) -> TensorVecEnv:
     """The environment an agent was made for."""
     return TensorVecEnv(Echo(agent.observation_space, agent.action_space), agent.num_envs)
 
 
-def collect(agent: PPO, vec: TensorVecEnv, obs: Observation, steps: int | None = None) -> Observation:
+def collect(agent: Agent, vec: TensorVecEnv, obs: Observation, steps: int | None = None) -> Observation:
     """Plays the steps of a rollout and returns the observation after the last."""
     for _ in range(agent.horizon if steps is None else steps):
         out = agent.act(obs)
@@ -90,10 +108,19 @@ def collect(agent: PPO, vec: TensorVecEnv, obs: Observation, steps: int | None =
     return obs
 
 
-def train(agent: PPO, vec: TensorVecEnv, iterations: int, seed: int = 0) -> dict[str, Tensor]:
+def train(agent: Agent, vec: TensorVecEnv, iterations: int, seed: int = 0) -> dict[str, Tensor]:
     """Some iterations; the metrics of the last."""
     obs, metrics = vec.reset(seed), {}
     for _ in range(iterations):
         obs = collect(agent, vec, obs)
         metrics = agent.learn()
     return metrics
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal trees of tensors and plain values."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return a == b

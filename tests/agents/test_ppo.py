@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from countdown import Countdown
-from echo import VECTOR, Echo, collect, make_agent, make_echo, train
+from echo import VECTOR, Echo, collect, make_agent, make_echo, same, train
 from gymnasium import spaces
 from torch import Tensor
 
@@ -26,15 +26,6 @@ from rltrain.tree import leaves
 from rltrain.vec import VecStep
 
 NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal trees of tensors and plain values."""
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return a == b
 
 
 def everything(agent: PPO) -> dict[str, Any]:
