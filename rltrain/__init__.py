@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 from rltrain.registry import discover
 
 if TYPE_CHECKING:
+    from rltrain.agent import ActOut as ActOut
+    from rltrain.agent import Agent as Agent
+    from rltrain.callbacks import Callback as Callback
+    from rltrain.check import check_env as check_env
+    from rltrain.check import check_vec_env as check_vec_env
+    from rltrain.config import AgentConfig as AgentConfig
     from rltrain.env import TensorEnv as TensorEnv
     from rltrain.evaluation import Evaluation as Evaluation
     from rltrain.launch import RunResult as RunResult
     from rltrain.launch import resume as resume
     from rltrain.launch import train as train
     from rltrain.policy import Policy as Policy
+    from rltrain.policy import evaluate as evaluate
     from rltrain.policy import load as load
+    from rltrain.registry import make_env as make_env
     from rltrain.registry import make_vec as make_vec
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
@@ -28,12 +36,20 @@ if TYPE_CHECKING:
 __version__ = version("rltrain")
 
 _HOMES = {
+    "ActOut": "rltrain.agent",
+    "Agent": "rltrain.agent",
+    "AgentConfig": "rltrain.config",
+    "Callback": "rltrain.callbacks",
     "Evaluation": "rltrain.evaluation",
     "Policy": "rltrain.policy",
     "RunResult": "rltrain.launch",
     "TensorEnv": "rltrain.env",
     "VecStep": "rltrain.vec",
+    "check_env": "rltrain.check",
+    "check_vec_env": "rltrain.check",
+    "evaluate": "rltrain.policy",
     "load": "rltrain.policy",
+    "make_env": "rltrain.registry",
     "make_vec": "rltrain.registry",
     "register_agent": "rltrain.registry",
     "register_env": "rltrain.registry",

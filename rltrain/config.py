@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.registry import agent_config_class, env_spec
+from rltrain.registry import CONFIGS, agent_config_class, agent_specs, env_spec, env_specs
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -132,13 +132,24 @@ def build_config(
 def tuned_defaults(algo: str, env_id: str) -> tuple[dict[str, Any], str]:
     """The shipped settings for an agent on an environment, and the name of their file.
 
-    Looked up by the namespaced id (``/`` as ``-``), then the bare name, then ``default``.
+    Looked up by the namespaced id (``/`` as ``-``), then the bare name, then ``default``: in the package of settings
+    that the environment was registered with, then in that of the agent, then in ours.
     """
-    folder = files("rltrain.configs") / algo
-    for name in (env_id.replace("/", "-").replace(":", "-"), env_id.split("/")[-1], "default"):
-        file = folder / f"{name}.yaml"
-        if file.is_file():
-            return canonical(parse_yaml(file.read_text(encoding="utf-8"), f"{algo}/{name}.yaml")), f"{algo}/{name}.yaml"
+    env, agent = env_specs().get(env_id), agent_specs().get(algo)
+    packages = [spec.configs for spec in (env, agent) if spec is not None]
+    for package in dict.fromkeys([*packages, CONFIGS]):
+        try:
+            folder = files(package) / algo
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"The settings of '{env_id}' are said to be in '{package}', which cannot be found: {error}.",
+                "Mend configs= where it is registered, or install the package again with its files.",
+            ) from error
+        for name in (env_id.replace("/", "-").replace(":", "-"), env_id.split("/")[-1], "default"):
+            file = folder / f"{name}.yaml"
+            if file.is_file():
+                source = f"{algo}/{name}.yaml" if package == CONFIGS else f"{algo}/{name}.yaml of {package}"
+                return canonical(parse_yaml(file.read_text(encoding="utf-8"), source)), source
     return {}, "the agent's own defaults"
 
 

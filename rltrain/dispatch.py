@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -47,12 +49,14 @@ class OpCounter(TorchDispatchMode):
     Attributes:
         counts: How often each operation was dispatched, views included.
         waits: The operations that would make the host wait for the device, in order.
+        places: Where in whose code each of them was asked for, ``walk.py line 41``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
         self.waits: list[str] = []
+        self.places: list[str] = []
 
     @property
     def total(self) -> int:
@@ -72,7 +76,16 @@ class OpCounter(TorchDispatchMode):
             or (base in INDEXING and _has_mask(args[1]))
         ):
             self.waits.append(name)
+            self.places.append(_place())
         return op(*args, **(kwargs or {}))
+
+
+def _place() -> str:
+    """The file and line outside torch that is being executed."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("torch."):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)} line {frame.f_lineno}"
 
 
 def _has_mask(indices: Sequence[Tensor | None]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rltrain.callbacks import Callback, Callbacks
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
 from rltrain.env import TensorEnv
@@ -34,7 +36,7 @@ class RunResult:
         run_dir: The run folder.
         steps: Environment steps, over all environments.
         seconds: Time in the training loop, over all sessions.
-        stopped_by: ``total_timesteps``, ``stop_at_reward`` or ``interrupted``.
+        stopped_by: ``total_timesteps``, ``stop_at_reward``, ``callback`` or ``interrupted``.
         signal: Number of the signal that interrupted it.
         evaluation: Fresh episodes of the final policy, unless interrupted or not wanted.
         picture: The learning curve, where there is one.
@@ -54,6 +56,7 @@ def train(
     env: str | type[TensorEnv],
     *,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
     **overrides: Any,
 ) -> RunResult:
     """Trains an agent and evaluates it.
@@ -62,6 +65,7 @@ def train(
         algo: Name of a registered agent, such as ``ppo``.
         env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
         progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
             ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``.
 
@@ -76,16 +80,23 @@ def train(
     known = isinstance(env, str)
     env_id = env if isinstance(env, str) else env.__name__
     config, _ = build_config(algo, env_id, overrides, known_env=known)
-    return start(config, env_class=None if known else env, progress=progress)  # type: ignore[arg-type]
+    env_class = None if isinstance(env, str) else env
+    return start(config, env_class=env_class, progress=progress, callbacks=callbacks)
 
 
-def start(config: TrainConfig, *, env_class: type[TensorEnv] | None = None, progress: bool = True) -> RunResult:
+def start(
+    config: TrainConfig,
+    *,
+    env_class: type[TensorEnv] | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> RunResult:
     """Starts a new run from a configuration; see :func:`train`."""
     with threads(config.num_threads):
-        return _start(config, env_class, progress)
+        return _start(config, env_class, progress, Callbacks(callbacks))
 
 
-def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: bool) -> RunResult:
+def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: bool, callbacks: Callbacks) -> RunResult:
     job = Job.build(config, env_class)
     if config.init_from is not None:
         job.init_from(config.init_from)
@@ -101,7 +112,7 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
             **job.spaces,
         },
     )
-    return _run(job, folder, config.total_timesteps, None, progress)
+    return _run(job, folder, config.total_timesteps, None, progress, callbacks)
 
 
 def resume(
@@ -111,6 +122,7 @@ def resume(
     device: str | None = None,
     env: type[TensorEnv] | None = None,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> RunResult:
     """Continues a run from its newest whole checkpoint, bit for bit as if it had never stopped.
 
@@ -122,6 +134,7 @@ def resume(
         device: Where to go on, if not where the run was made for; not bit for bit then.
         env: The class it was trained in, where that was not a registered id.
         progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
 
     Raises:
         CheckpointError: There is nothing to continue from, or it does not fit.
@@ -133,7 +146,7 @@ def resume(
     if device is not None:
         config = config.model_copy(update={"device": device})
     with threads(config.num_threads):
-        return _resume(folder, named, config, total_timesteps, env, progress)
+        return _resume(folder, named, config, total_timesteps, env, progress, Callbacks(callbacks))
 
 
 def _resume(
@@ -143,6 +156,7 @@ def _resume(
     total_timesteps: int | None,
     env: type[TensorEnv] | None,
     progress: bool,
+    callbacks: Callbacks,
 ) -> RunResult:
     metadata = folder.metadata()
     folder.lock()
@@ -190,10 +204,12 @@ def _resume(
     except BaseException:
         folder.release()
         raise
-    return _run(job, folder, total, checkpoint, progress)
+    return _run(job, folder, total, checkpoint, progress, callbacks)
 
 
-def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool) -> RunResult:
+def _run(
+    job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool, callbacks: Callbacks
+) -> RunResult:
     """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
     keep_memory()
     config = job.config
@@ -209,6 +225,7 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
                 folder=folder,
                 total_timesteps=total,
                 interrupted=interrupted,
+                callbacks=callbacks,
             )
             if checkpoint is not None:
                 trainer.load(checkpoint)

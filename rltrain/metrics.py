@@ -59,6 +59,10 @@ class EpisodeStats:
         self._count += total
         self._step = 0
 
+    def last_rollout(self) -> tuple[Tensor, Tensor]:
+        """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
+        return self._ended.clone(), self._values.clone()
+
     def means(self) -> dict[str, Tensor]:
         """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet."""
         means = self._ring[:, : self.window].nanmean(1)

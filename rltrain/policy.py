@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.checkpoint import load_policy, step_of
-from rltrain.config import TrainConfig
+from rltrain.config import EnvConfig, TrainConfig
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
+from rltrain.evaluation import MAX_ENVS, Evaluation, play_episodes, run_episodes
 from rltrain.record import film
 from rltrain.registry import agent_class, env_specs, make_vec
 from rltrain.rng import derive_seed, make_generator
@@ -23,6 +24,7 @@ from rltrain.runs import RunFolder
 from rltrain.spaces import from_json
 from rltrain.tree import leaves, tree_where
 from rltrain.vec import TensorVecEnv
+from rltrain.yardsticks import YARDSTICKS, evaluate_yardstick
 
 
 class Policy:
@@ -121,6 +123,12 @@ class Policy:
             raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
         return tensor
 
+    def in_env(self, env: str | type[TensorEnv]) -> Policy:
+        """The same policy, to be evaluated and filmed in another environment with the same spaces."""
+        config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
+        spaces = self.observation_space, self.action_space
+        return Policy(self.agent, config, self.step, *spaces, self.device, env, self.warnings)
+
     def make_vec(self, num_envs: int, **kwargs: Any) -> TensorVecEnv:
         """Environments of the kind it was trained in.
 
@@ -207,6 +215,49 @@ def load(
     )
     restore_policy(agent, path)
     return Policy(agent, config, step_of(path), observation_space, action_space, where, env or config.env.id, warnings)
+
+
+def evaluate(
+    policy: str | Path | Policy | Callable[[Observation], Tensor],
+    env: str | type[TensorEnv] | None = None,
+    episodes: int = 100,
+    *,
+    deterministic: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    **env_kwargs: Any,
+) -> Evaluation:
+    """Plays fresh episodes, the same number in each environment, and far from any training.
+
+    Args:
+        policy: A run folder, or what :func:`load` gave; ``random`` or ``baseline``; or a function of your own that
+            gives actions (N, *A) for observations (N, *O), tensors both.
+        env: Where it plays: an id or a class. Left out, where the run was trained.
+        episodes: How many.
+        deterministic: The most likely action rather than a sample, where the policy knows the difference.
+        seed: Of the episodes.
+        device: Where to.
+        **env_kwargs: Constructor arguments of the environment.
+
+    Raises:
+        ConfigError: There is no such environment, or none is given for a policy that comes without.
+        CheckpointError: There is no such run.
+    """
+    if isinstance(policy, Path) or (isinstance(policy, str) and policy not in YARDSTICKS):
+        policy = load(policy, device=device)
+    if isinstance(policy, Policy):
+        policy = policy if env is None else policy.in_env(env)
+        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **env_kwargs)
+    if env is None:
+        raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
+    if episodes < 1:
+        raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+    vec = make_vec(env, min(episodes, MAX_ENVS), device=pick_device(device), **env_kwargs)
+    seed = derive_seed(seed, "fresh")
+    if isinstance(policy, str):
+        return evaluate_yardstick(vec, policy, episodes, seed=seed)
+    choose = policy
+    return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
 
 
 def restore_policy(agent: Agent, checkpoint: Path) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 GYMNASIUM_ENTRY_POINT = "rltrain.adapters.gymnasium:make_single"
 GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.gymnasium:make_vector"
 
+CONFIGS = "rltrain.configs"
+"""The package with our own settings."""
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -41,6 +44,7 @@ class EnvSpec:
         max_episode_steps: Time limit in steps.
         reward_threshold: Mean episode return at which the task counts as solved.
         kwargs: Constructor arguments of this id.
+        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
     """
 
     id: str
@@ -50,6 +54,7 @@ class EnvSpec:
     max_episode_steps: int | None = None
     reward_threshold: float | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    configs: str = CONFIGS
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ class AgentSpec:
         entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
         config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
         description: One line for ``rltrain agents``.
+        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
     """
 
     name: str
     entry_point: str | type
     config: str | type
     description: str = ""
+    configs: str = CONFIGS
 
 
 _envs: dict[str, EnvSpec] = {}
@@ -86,22 +93,28 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
         details.setdefault(name, getattr(entry_point, name, None))
     details.setdefault("group", id.rpartition("/")[0] or "other")
     spec = EnvSpec(id, entry_point, **details)
-    known = _envs.get(id)
-    if known is not None and known.entry_point != entry_point:
+    known, path = _envs.get(id), _path(entry_point)
+    if known is not None and _path(known.entry_point) != path:
         raise ConfigError(
-            f"The environment id '{id}' is registered twice: by {known.entry_point} and by {entry_point}.",
+            f"The environment id '{id}' is registered twice: by {_path(known.entry_point)} and by {path}.",
             "Choose another id for one of them.",
         )
-    _envs[id] = spec
-    if id not in gymnasium.registry:
-        gymnasium.register(
-            id,
-            entry_point=GYMNASIUM_ENTRY_POINT,
-            vector_entry_point=GYMNASIUM_VECTOR_ENTRY_POINT,
-            max_episode_steps=spec.max_episode_steps,
-            reward_threshold=spec.reward_threshold,
-            kwargs={"env_id": id},
+    if known is None and id in gymnasium.registry:
+        raise ConfigError(
+            f"The environment id '{id}' of {path} is taken: Gymnasium has it from "
+            f"{gymnasium.registry[id].entry_point}.",
+            "Choose another id, with a namespace of your own: 'you/Name-v0'.",
         )
+    _envs[id] = spec
+    gymnasium.registry.pop(id, None)  # what is registered again, as in a notebook, takes its own place
+    gymnasium.register(
+        id,
+        entry_point=GYMNASIUM_ENTRY_POINT,
+        vector_entry_point=GYMNASIUM_VECTOR_ENTRY_POINT,
+        max_episode_steps=spec.max_episode_steps,
+        reward_threshold=spec.reward_threshold,
+        kwargs={"env_id": id},
+    )
 
 
 def register_agent(name: str, entry_point: str | type, config: str | type, **details: Any) -> None:
@@ -111,12 +124,17 @@ def register_agent(name: str, entry_point: str | type, config: str | type, **det
         ConfigError: The name is taken by another entry point.
     """
     known = _agents.get(name)
-    if known is not None and known.entry_point != entry_point:
+    if known is not None and _path(known.entry_point) != _path(entry_point):
         raise ConfigError(
-            f"The agent name '{name}' is registered twice: by {known.entry_point} and by {entry_point}.",
+            f"The agent name '{name}' is registered twice: by {_path(known.entry_point)} and by {_path(entry_point)}.",
             "Choose another name for one of them.",
         )
     _agents[name] = AgentSpec(name, entry_point, config, **details)
+
+
+def _path(entry_point: str | type) -> str:
+    """``module:Class``; a class that is defined again, as in a notebook, has the path of the one before."""
+    return entry_point if isinstance(entry_point, str) else f"{entry_point.__module__}:{entry_point.__qualname__}"
 
 
 def discover() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from rltrain.agent import Agent
+from rltrain.callbacks import Callbacks
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RLTrainError, RunError
@@ -39,6 +40,7 @@ class Trainer:
         folder: Where checkpoints and videos go.
         total_timesteps: Environment steps to stop at.
         interrupted: Asked after each update whether to save and stop.
+        callbacks: Code of the user's own, told of what happens.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Trainer:
         folder: RunFolder,
         total_timesteps: int,
         interrupted: Callable[[], bool] = lambda: False,
+        callbacks: Callbacks | None = None,
     ) -> None:
         self.config = config
         self.agent = agent
@@ -61,6 +64,8 @@ class Trainer:
         self.total_timesteps = total_timesteps
         self.log_interval = config.log_interval or agent.log_interval
         self.interrupted = interrupted
+        self.callbacks = callbacks or Callbacks()
+        self.stopped = False
         self.global_step = 0  # environment steps, over all environments
         self.n_iterations = 0
         self.best_mean_reward = float("-inf")
@@ -81,7 +86,10 @@ class Trainer:
             # Schedules run over the horizon the run was made with; a longer run holds their final value.
             self.agent.progress_remaining = max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
             self.collect()
-            self.metrics.add(self.agent.learn())
+            self.callbacks.rollout(self)
+            metrics = self.agent.learn()
+            self.metrics.add(metrics)
+            self.callbacks.update(self, metrics)
             self.seconds = time.perf_counter() - started
             if self.n_iterations % self.log_interval == 0:
                 self.log()
@@ -109,14 +117,20 @@ class Trainer:
         self.n_iterations += 1
 
     def reason_to_stop(self) -> str | None:
-        """Why training ends here: ``interrupted``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
+        """Why it ends here: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it does not."""
         if self.interrupted():
             return "interrupted"
+        if self.stopped:
+            return "callback"
         target = self.config.stop_at_reward
         window_full = self.latest.get("rollout/episodes", 0) >= self.config.stats_window_size
         if target is not None and window_full and self.latest["rollout/ep_rew_mean"] >= target:
             return "stop_at_reward"
         return "total_timesteps" if self.global_step >= self.total_timesteps else None
+
+    def stop(self) -> None:
+        """Ends the run after this update; for callbacks."""
+        self.stopped = True
 
     def due(self, freq: int) -> bool:
         """Whether the last iteration passed a multiple of ``freq`` environment steps."""
@@ -133,6 +147,7 @@ class Trainer:
         self.track(metrics)
         if not math.isfinite(metrics.get("train/loss", 0.0)):
             raise self.diverged("The loss is")
+        self.callbacks.log(self)
 
     def diverged(self, what: str) -> RunError:
         """The error for numbers that ran away."""
@@ -198,9 +213,10 @@ class Trainer:
         broken = [name for name, tensor in policy.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
             raise self.diverged(f"'{broken[0]}' of the policy is")
-        save_checkpoint(self.folder.checkpoints, self.global_step, policy, self.training_state())
+        path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, self.training_state())
         self.saved_step = self.global_step
         prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+        self.callbacks.checkpoint(self, path)
 
     def training_state(self) -> dict[str, Any]:
         """Everything with memory beside the agent's module state."""

@@ -16,6 +16,8 @@ VERBS = {
     "watch": ("watch:main", "Film a trained policy, or a random one."),
     "plot": ("plot:main", "Draw learning curves of runs."),
     "envs": ("listing:envs", "List the environments, or describe one."),
+    "check": ("check:main", "Check an environment: does it keep its promises?"),
+    "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),
     "agents": ("listing:agents", "List the agents, or describe one."),
 }
 HELP = """usage: rltrain VERB ...

@@ -24,27 +24,10 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from rltrain.adapters.gymnasium import SingleEnv, VectorEnv, make_single, make_vector
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.registry import env_specs, make_env
-from rltrain.rng import derive_seed, make_generator
-from rltrain.tree import leaves
+from rltrain.registry import env_specs
 
 IDS = list(env_specs())
 every_id = pytest.mark.parametrize("env_id", IDS)
-
-
-def checker_warnings(env_id: str) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        env = gymnasium.make(env_id)
-        check_env(env.unwrapped, skip_render_check=not env_id.startswith("rltrain"))
-    return [str(warning.message) for warning in caught]
-
-
-@every_id
-def test_the_checker_says_no_more_than_of_gymnasiums_twin(env_id: str) -> None:
-    twin = env_id.removeprefix("rltrain/")
-    allowed = checker_warnings(twin) if twin in gymnasium.registry else []
-    assert [message for message in checker_warnings(env_id) if message not in allowed] == []
 
 
 @every_id
@@ -70,68 +53,6 @@ def test_make_works_unprepared_and_without_the_module_prefix() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["5", "SingleEnv", "True"]
     assert isinstance(gymnasium.make("rltrain/CartPole-v1").unwrapped, make_single)
-
-
-@every_id
-def test_a_single_episode_in_numpy(env_id: str) -> None:
-    env = gymnasium.make(env_id)
-    obs, info = env.reset(seed=1)
-    assert obs in env.observation_space
-    env.action_space.seed(1)
-    for _ in range(3):
-        obs, reward, terminated, truncated, info = env.step(sample_action(env, obs))
-        assert obs in env.observation_space
-        assert [type(x) for x in (reward, terminated, truncated, info)] == [float, bool, bool, dict]
-
-
-@every_id
-def test_seeds_follow_gymnasiums_conventions(env_id: str) -> None:
-    def starts(seed: int | None, resets: int = 12) -> list[Any]:
-        env = gymnasium.make(env_id)
-        return [env.reset(seed=seed)[0], *(env.reset()[0] for _ in range(resets - 1))]
-
-    first, again, other, unseeded = starts(7), starts(7), starts(8), starts(None)
-    assert data_equivalence(first, again, exact=True)
-    tensors = make_env(env_id)
-    many = list(leaves(tensors.full_observe(tensors.reset(256, torch.Generator()))))
-    if any(bool((leaf != leaf[:1]).any()) for leaf in many):  # otherwise every episode starts alike
-        assert not data_equivalence(first, other, exact=True)
-        assert not data_equivalence(first, unseeded, exact=True)
-        assert not all(data_equivalence(first[0], obs, exact=True) for obs in first)
-
-
-@every_id
-def test_the_single_face_plays_what_the_tensors_play(env_id: str) -> None:
-    env, tensors = SingleEnv(env_id), make_env(env_id)
-    obs, _ = env.reset(seed=3)
-    rng = make_generator(tensors.device, derive_seed(3, "env"))
-    state = tensors.reset(1, rng)
-    assert_same_row(obs, tensors.full_observe(state))
-    env.action_space.seed(0)
-    for _ in range(20):
-        action = sample_action(env, obs)
-        obs, reward, terminated, _, _ = env.step(action)
-        state, rewards, ends = tensors.step(state, torch.as_tensor(np.asarray(action)[None]), rng)
-        assert_same_row(obs, tensors.full_observe(state))
-        assert (reward, terminated) == (float(rewards[0]), bool(ends[0]))
-        if terminated:
-            break
-
-
-def sample_action(env: gymnasium.Env, obs: Any) -> Any:
-    """A random action that the mask allows."""
-    if isinstance(obs, dict) and "action_mask" in obs:
-        return env.action_space.sample(mask=obs["action_mask"].astype(np.int8))
-    return env.action_space.sample()
-
-
-def assert_same_row(obs: Any, batch: Any) -> None:
-    """A NumPy observation equals the only row of a batch of tensors."""
-    if isinstance(obs, dict):
-        for name, part in obs.items():
-            assert_same_row(part, batch[name])
-    else:
-        np.testing.assert_array_equal(obs, batch[0].numpy())
 
 
 def test_the_registered_time_limit_is_added_by_make_alone() -> None:
@@ -313,32 +234,6 @@ def test_the_vector_face_returns_what_sync_vector_env_returns() -> None:
         ends["truncated"] += int(mine[3].sum())
         ends["both kinds"] += bool(mine[2].any() and mine[3].any())
     assert all(ends.values()), ends
-
-
-def looks_of(obs: Any) -> list[Any]:
-    """Shapes and types."""
-    if isinstance(obs, dict):
-        return [(name, *looks_of(obs[name])) for name in sorted(obs)]
-    return [obs.shape, obs.dtype]
-
-
-@every_id
-def test_infos_of_registered_environments_look_like_sync_vector_envs(env_id: str) -> None:
-    """What is returned, and the names in the infos, by whether an episode has just ended."""
-    ours = gymnasium.make_vec(env_id, num_envs=2, max_episode_steps=3)
-    theirs = SyncVectorEnv([lambda: gymnasium.make(env_id, max_episode_steps=3)] * 2, autoreset_mode="SameStep")
-    looks: list[dict[bool | None, list[Any]]] = []
-    for env in (ours, theirs):
-        env.action_space.seed(0)
-        obs, infos = env.reset(seed=0)
-        seen: dict[bool | None, list[Any]] = {None: [*looks_of(obs), sorted(infos)]}
-        for _ in range(7):
-            obs, rewards, terminated, truncated, infos = env.step(env.action_space.sample())
-            types = [x.dtype for x in (rewards, terminated, truncated)]
-            seen[bool((terminated | truncated).any())] = [*looks_of(obs), *types, sorted(infos)]
-        looks.append(seen)
-    assert all(looks[0][when] == looks[1][when] for when in looks[0].keys() & looks[1].keys())
-    assert {None, True} <= looks[0].keys() & looks[1].keys()
 
 
 def test_the_vector_face_keeps_its_results() -> None:

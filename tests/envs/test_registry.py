@@ -10,13 +10,11 @@ from typing import Any
 
 import gymnasium
 import pytest
-import torch
 from countdown import Countdown
 
 from rltrain import registry
-from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.registry import env_class, env_parameters, env_spec, env_specs, make_env, make_vec, register_env
+from rltrain.registry import env_spec, env_specs, make_env, make_vec, register_env
 
 
 @pytest.fixture(autouse=True)
@@ -26,27 +24,6 @@ def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_envs", dict(registry._envs))
     monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
     monkeypatch.setattr(gymnasium, "registry", known)
-
-
-@pytest.mark.parametrize("env_id", env_specs())
-def test_what_is_registered_is_what_the_class_says(env_id: str) -> None:
-    spec, cls = env_spec(env_id), env_class(env_id)
-    assert issubclass(cls, TensorEnv)
-    if not spec.kwargs:  # a variant may be harder, longer or without a threshold
-        assert cls.max_episode_steps == spec.max_episode_steps
-        assert cls.reward_threshold == spec.reward_threshold
-    assert spec.description.endswith(".")
-    gymnasiums = gymnasium.spec(env_id)
-    assert gymnasiums.max_episode_steps == spec.max_episode_steps
-    assert gymnasiums.reward_threshold == spec.reward_threshold
-
-
-@pytest.mark.parametrize("env_id", env_specs())
-def test_default_arguments_make_the_environment(env_id: str) -> None:
-    env = make_env(env_id, **env_parameters(env_id))
-    assert type(env) is env_class(env_id)
-    assert env.device == torch.device("cpu")
-    assert env.dtype == torch.float32
 
 
 def test_an_unknown_id_names_the_nearest() -> None:

@@ -1,0 +1,239 @@
+"""Does an environment keep its promises? What ``rltrain check`` and plugins' tests run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import gymnasium
+import torch
+
+from rltrain.check import faces, plain, tensor, vector, vectors
+from rltrain.check.plain import Plain
+from rltrain.check.play import Player
+from rltrain.check.report import Finding, Report
+from rltrain.check.tensor import Tensors, place_of
+from rltrain.check.vector import Vec
+from rltrain.dispatch import OpCounter
+from rltrain.env import TensorEnv
+from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.registry import env_spec, env_specs
+from rltrain.rng import global_kept
+from rltrain.vec import TensorVecEnv, VecEnv
+
+Check: TypeAlias = Callable[[Any], Iterator[Finding]]
+
+VECTOR_CHECKS: dict[str, Check] = {
+    "shapes": vector.looks,
+    "numbers": vector.numbers,
+    "bounds": vector.bounds,
+    "limits": vector.limits,
+    "statistics": vector.statistics,
+    "rows": vector.rows,
+    "seeds": vector.seeds,
+    "saving": vector.saving,
+    "kept": vector.kept,
+}
+"""What holds for every :class:`~rltrain.vec.VecEnv`."""
+
+TENSOR_CHECKS: dict[str, Check] = {
+    "registration": faces.registration,
+    "spaces": tensor.declared,
+    "constants": tensor.constants,
+    **VECTOR_CHECKS,
+    "aliasing": tensor.in_place,
+    "memory": tensor.purity,
+    "autoreset": tensor.resets,
+    "starts": tensor.starts,
+    "devices": tensor.meta,
+    "waits": tensor.waits,
+    "gymnasium": faces.checker,
+    "numpy": faces.episode,
+    "numpy seeds": faces.conventions,
+    "numpy vector": faces.vector,
+    "pictures": faces.pictures,
+}
+"""What a :class:`~rltrain.env.TensorEnv` owes besides."""
+
+GYMNASIUM_CHECKS: dict[str, Check] = {
+    "spaces": plain.declared,
+    "gymnasium": plain.checker,
+    "values": plain.values,
+    "seeds": plain.seeds,
+    "aliasing": plain.aliasing,
+    "starts": plain.starts,
+    "vector": plain.vectorized,
+}
+"""What a plain :class:`gymnasium.Env` owes."""
+
+
+def subject_of(
+    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+) -> tuple[Tensors | Plain, Mapping[str, Check]]:
+    """What is to be checked, and by what.
+
+    Raises:
+        ConfigError: There is no such environment.
+    """
+    if isinstance(env, gymnasium.Env):
+        spec = env.spec
+        if spec is None:
+            return Plain(lambda: env, type(env.unwrapped).__name__), GYMNASIUM_CHECKS
+        return Plain(lambda: gymnasium.make(spec, disable_env_checker=True), spec.id), GYMNASIUM_CHECKS
+    if not isinstance(env, str):
+        if not (isinstance(env, type) and issubclass(env, TensorEnv)):
+            raise ConfigError(f"{env!r} is no environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
+        return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
+    _, colon, name = env.partition(":")
+    if colon:
+        try:
+            return Tensors(env_spec(env).id, device=device, **kwargs), TENSOR_CHECKS
+        except ConfigError:
+            if name not in gymnasium.registry:
+                raise
+    if env in env_specs():
+        return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
+    if (name if colon else env) not in gymnasium.registry:
+        known = [*env_specs(), *gymnasium.registry]
+        raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
+    made = partial(gymnasium.make, name if colon else env, disable_env_checker=True, **kwargs)
+    return Plain(made, env), GYMNASIUM_CHECKS
+
+
+def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
+    """The findings of one check; what the environment raises is one as well."""
+    found: list[Finding] = []
+    try:
+        with global_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a check that wants them catches them itself
+            found.extend(check(subject))
+    except RLTrainError as error:
+        found.append(Finding(name, error.cause, error.fix))
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        message = f"{type(error).__name__}{place_of(error)}: {lines[0]}".rstrip(": ")
+        found.append(Finding(name, f"{message}.".replace("..", "."), "Mend the line that is named."))
+    return found
+
+
+def check_env(
+    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+) -> Report:
+    """Checks an environment: spaces, types, chance, memory, devices, Gymnasium's conventions, speed.
+
+    Args:
+        env: An id of ours or of Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env``.
+        device: Where a tensor environment is checked.
+        **kwargs: Constructor arguments of the environment.
+
+    Raises:
+        ConfigError: There is no such environment, or it cannot be made.
+    """
+    subject, checks = subject_of(env, device=device, **kwargs)
+    facts = _tensor_facts(subject) if isinstance(subject, Tensors) else _plain_facts(subject)
+    return _report(subject.name, subject, checks, facts)
+
+
+def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Report:
+    """Checks a vectorised environment, which is reset and stepped for it.
+
+    Args:
+        env: One that implements :class:`~rltrain.vec.VecEnv`, or a Gymnasium vector environment.
+    """
+    facts = {"environments": f"{env.num_envs:,}", "observation": _line(env.single_observation_space)}
+    facts["action"] = _line(env.single_action_space)
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        return _report(type(env).__name__, env, {"vector": vectors.findings_of}, facts)
+    subject = Vec(env)
+    name = type(env.env).__name__ if isinstance(env, TensorVecEnv) else type(env).__name__
+    return _report(name, subject, VECTOR_CHECKS, {**facts, "device": str(env.device), "speed": _speed(env)})
+
+
+def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[str, str]) -> Report:
+    passed: list[str] = []
+    findings: dict[tuple[str, str], Finding] = {}
+    for check_name, check in checks.items():
+        found = run_check(check, subject, check_name)
+        if not found:
+            passed.append(check_name)
+        for finding in found:
+            findings.setdefault((finding.message, finding.fix), finding)
+    ordered: Iterable[Finding] = sorted(findings.values(), key=lambda finding: finding.level)
+    return Report(name, facts, passed, list(ordered))
+
+
+def _tensor_facts(subject: Tensors) -> dict[str, str]:
+    env = subject.make()
+    cls = type(env)
+    limit = env_spec(subject.env).max_episode_steps if isinstance(subject.env, str) else cls.max_episode_steps
+    facts = {"class": f"{cls.__module__}:{cls.__qualname__}", "device": str(subject.device)}
+    if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+        facts |= {"observation": _line(env.full_observation_space), "action": _line(env.action_space)}
+    facts["time limit"] = f"{limit:,} steps" if limit else "none"
+    try:
+        facts["speed"] = _speed(subject.vec(1024))
+    except Exception as error:
+        facts["speed"] = f"not known: {type(error).__name__}"
+    return facts
+
+
+def _plain_facts(subject: Plain) -> dict[str, str]:
+    try:
+        env = subject.make()
+        obs, _ = env.reset(seed=0)
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"'{subject.name}' cannot be made: {error}", "Install what it names.") from error
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        obs, _, terminated, truncated, _ = env.step(plain.sample(env, obs))
+        steps += 1
+        if terminated or truncated:
+            obs, _ = env.reset()
+    return {
+        "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",
+        "observation": _line(env.observation_space),
+        "action": _line(env.action_space),
+        "time limit": f"{limit:,} steps" if limit else "none",
+        "speed": f"{steps / (time.perf_counter() - started):,.0f} steps/s of one environment",
+    }
+
+
+def _speed(vec: VecEnv) -> str:
+    """Steps per second with random actions drawn beforehand, and dispatched operations per step."""
+    obs, player = vec.reset(0), Player(vec)
+    for _ in range(3):
+        obs = vec.step(player(obs)).obs
+    action = player(obs)
+    with OpCounter() as counter:
+        vec.step(action)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        vec.step(action)
+        if vec.device.type == "cuda":
+            torch.cuda.synchronize(vec.device)
+        steps += 1
+    seconds = (time.perf_counter() - started) / steps
+    return (
+        f"{vec.num_envs / seconds:,.0f} steps/s with {vec.num_envs:,} environments, "
+        f"{seconds * 1e3:.2f} ms and {counter.total} operations a step"
+    )
+
+
+def _line(space: gymnasium.Space) -> str:
+    return " ".join(str(space).split())
+
+
+__all__ = [
+    "GYMNASIUM_CHECKS",
+    "TENSOR_CHECKS",
+    "VECTOR_CHECKS",
+    "Finding",
+    "Report",
+    "check_env",
+    "check_vec_env",
+    "run_check",
+]

@@ -1,0 +1,26 @@
+"""``rltrain new-env``: a package with an environment in it."""
+
+from __future__ import annotations
+
+from rltrain.cli.options import Parser
+from rltrain.scaffold import names_of, new_env
+
+
+def main(arguments: list[str]) -> int:
+    """Writes a package and says what to do with it."""
+    parser = Parser("new-env", "Write a package with an environment: code, registration, settings, tests, README.")
+    parser.add_argument("name", metavar="NAME", help="lower-case words joined by '-' or '_', such as walk-home")
+    parsed = parser.parse(arguments)
+
+    package, title = names_of(parsed.name)
+    for path in new_env(parsed.name):
+        print(path)
+    env_id = f"{package}/{title}-v0"
+    print(
+        f"\nNext, in '{parsed.name}':\n"
+        f"  pip install -e '.[test]'\n"
+        f"  pytest\n"
+        f"  rltrain check {env_id}\n"
+        f"  rltrain train ppo {env_id}"
+    )
+    return 0
