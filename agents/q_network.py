@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.chain import Chain
-from rltrain.agents.networks import make_encoder, mask_logits, mlp
+from rltrain.agents.networks import mask_logits, mlp
+from rltrain.agents.own import encoder_for
 from rltrain.agents.settings import QNetworkKwargs
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
@@ -82,9 +83,8 @@ class QNetwork(nn.Module):
                 "Use an environment with a Discrete action space, or train with ppo.",
             )
         self.n_actions, self.n_quantiles = int(action_space.n), n_quantiles
-        flatten = config.features_extractor_class == "flatten"
         linear = NoisyLinear if noisy else nn.Linear
-        self.encoder = make_encoder(observation_space, flatten=flatten, layer_norm=config.layer_norm)
+        self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
         size = self.encoder.size
         self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
         size = (config.net_arch or [size])[-1]

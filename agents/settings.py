@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from rltrain.config import Activation, Model
+from rltrain.own import OwnClass
 
 Widths = list[Annotated[int, Field(ge=1)]]
 
@@ -14,8 +15,10 @@ Widths = list[Annotated[int, Field(ge=1)]]
 class NetworkKwargs(Model):
     """What every network of an agent is told."""
 
-    features_extractor_class: Literal["auto", "flatten"] = "auto"
-    """What images go through: auto for convolutions, flatten for none."""
+    features_extractor_class: Literal["auto", "flatten"] | OwnClass = "auto"
+    """What images go through: auto for convolutions, flatten for none; from Python also an encoder of your own."""
+    features_extractor_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of an encoder of your own."""
     activation_fn: Activation = "relu"
     """Activation between the hidden layers."""
 

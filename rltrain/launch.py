@@ -121,6 +121,7 @@ def resume(
     total_timesteps: int | None = None,
     device: str | None = None,
     env: type[TensorEnv] | None = None,
+    classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> RunResult:
@@ -133,6 +134,7 @@ def resume(
             and hold their final value beyond it.
         device: Where to go on, if not where the run was made for; not bit for bit then.
         env: The class it was trained in, where that was not a registered id.
+        classes: Networks of your own that it was trained with: the folder knows their names alone.
         progress: Whether to show progress.
         callbacks: Code of your own that looks on.
 
@@ -142,7 +144,7 @@ def resume(
         RunError: Another process holds the run, or the run failed.
     """
     folder, named = RunFolder.open(run)
-    config = folder.config()
+    config = folder.config(classes)
     if device is not None:
         config = config.model_copy(update={"device": device})
     with threads(config.num_threads):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,7 @@ def load(
     checkpoint: str | int = "latest",
     device: str = "cpu",
     env: type[TensorEnv] | None = None,
+    classes: Sequence[type] = (),
 ) -> Policy:
     """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
 
@@ -198,6 +199,7 @@ def load(
         checkpoint: ``latest``, ``best``, or a step.
         device: Where it acts: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
         env: The class it was trained in, where that was not a registered id.
+        classes: Networks of your own that it was trained with: the folder knows their names alone.
 
     Raises:
         CheckpointError: There is no such run or checkpoint, or it is damaged.
@@ -205,7 +207,7 @@ def load(
     """
     where = pick_device(device)
     folder, named = RunFolder.open(run)
-    config = folder.config()
+    config = folder.config(classes)
     path, warnings = folder.checkpoint(named or checkpoint)
     metadata = folder.metadata()
     observation_space = from_json(metadata["observation_space"])

@@ -18,7 +18,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ from rltrain.checkpoint import (
 )
 from rltrain.config import TrainConfig, canonical, load_config, to_yaml, validate
 from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.own import with_classes
 from rltrain.registry import agent_config_class
 
 CONFIG, METADATA, LOCK, BEST = "config.yaml", "metadata.json", ".lock", "best.json"
@@ -120,8 +121,11 @@ class RunFolder:
         """Gives the folder back."""
         self._lock.release()
 
-    def config(self) -> TrainConfig:
+    def config(self, classes: Sequence[type] = ()) -> TrainConfig:
         """The configuration that the run was made with.
+
+        Args:
+            classes: Those of the user's own that it names.
 
         Raises:
             ConfigError: It was changed into something that does not fit.
@@ -130,7 +134,8 @@ class RunFolder:
         env_id = str(data.get("env", {}).get("id"))
         if ":" in env_id:  # which would import a module
             raise ConfigError(f"'{self.path / CONFIG}' names code to run: '{env_id}'.", "Name the environment alone.")
-        agent = validate(agent_config_class(str(data.get("algo"))), data.get("agent", {}), "agent.")
+        settings = with_classes(data.get("agent", {}), classes)
+        agent = validate(agent_config_class(str(data.get("algo"))), settings, "agent.")
         return validate(TrainConfig, {**data, "agent": agent})
 
     def metadata(self) -> dict[str, Any]:

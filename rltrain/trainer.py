@@ -117,7 +117,7 @@ class Trainer:
         self.n_iterations += 1
 
     def reason_to_stop(self) -> str | None:
-        """Why it ends here: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it does not."""
+        """Why it ends: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
         if self.interrupted():
             return "interrupted"
         if self.stopped:

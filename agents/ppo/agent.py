@@ -13,7 +13,7 @@ from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import ppo_loss
-from rltrain.agents.ppo.policy import ActorCritic
+from rltrain.agents.ppo.policy import make_policy
 from rltrain.agents.returns import generalized_advantage
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.env import Observation
@@ -54,7 +54,7 @@ class PPO(Agent):
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
         self.horizon = config.n_steps
         with seeded(derive_seed(seed, "weights")):
-            self.policy = ActorCritic(observation_space, action_space, config.policy_kwargs).to(self.device)
+            self.policy = make_policy(observation_space, action_space, config.policy_kwargs).to(self.device)
         self.distribution = self.policy.distribution
         self.obs_normalizer = (
             ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None

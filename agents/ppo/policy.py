@@ -8,7 +8,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.distributions import make_distribution
-from rltrain.agents.networks import init_orthogonal, make_encoder, mask_logits, mlp
+from rltrain.agents.networks import init_orthogonal, mask_logits, mlp
+from rltrain.agents.own import OwnEncoder, blank, encoder_for, expect, make_own
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.env import Observation
 
@@ -27,7 +28,7 @@ class ActorCritic(nn.Module):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         super().__init__()
-        self.encoder = make_encoder(observation_space, flatten=config.features_extractor_class == "flatten")
+        self.encoder = encoder_for(observation_space, config)
         self.distribution = make_distribution(
             action_space, log_std_init=config.log_std_init, squash=config.squash_output
         )
@@ -36,8 +37,9 @@ class ActorCritic(nn.Module):
         self.action_head = nn.Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
         self.value_head = nn.Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
         if config.ortho_init:
+            if not isinstance(self.encoder, OwnEncoder):  # which has the weights that its author gave it
+                init_orthogonal(self.encoder)
             for module, gain in (
-                (self.encoder, math.sqrt(2.0)),
                 (self.pi, math.sqrt(2.0)),
                 (self.vf, math.sqrt(2.0)),
                 (self.action_head, 0.01),
@@ -58,3 +60,43 @@ class ActorCritic(nn.Module):
     def value(self, obs: Observation) -> Tensor:
         """Values (B,)."""
         return self.value_head(self.vf(self.encoder(obs))).squeeze(-1)
+
+
+class OwnActorCritic(ActorCritic):
+    """A network of the user's own in place of encoder, layers and heads.
+
+    The class ``config.network_class`` is made by ``own(observation_space, outputs, **network_kwargs)``; its ``forward``
+    turns observations (B, *O) into distribution parameters (B, outputs), such as logits, and values (B,).
+
+    Raises:
+        ConfigError: It is not made like that, or an action space that no distribution fits.
+    """
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
+        nn.Module.__init__(self)  # without the layers of ActorCritic
+        self.distribution = make_distribution(
+            action_space, log_std_init=config.log_std_init, squash=config.squash_output
+        )
+        outputs = self.distribution.size
+        assert config.network_class is not None
+        self.network = make_own(config.network_class, observation_space, outputs, **config.network_kwargs)
+        expect(self.network, blank(observation_space, 2), type(self.network).__name__, ((2, outputs), (2,)))
+
+    def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """Distribution parameters (B, P) and values (B,)."""
+        params, value = self.network(obs)
+        return mask_logits(params, obs), value
+
+    def params(self, obs: Observation) -> Tensor:
+        """Distribution parameters (B, P)."""
+        return self(obs)[0]
+
+    def value(self, obs: Observation) -> Tensor:
+        """Values (B,)."""
+        return self(obs)[1]
+
+
+def make_policy(observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> ActorCritic:
+    """The networks that a configuration asks for."""
+    kind = ActorCritic if config.network_class is None else OwnActorCritic
+    return kind(observation_space, action_space, config)

@@ -149,7 +149,9 @@ def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Re
         return _report(type(env).__name__, env, {"vector": vectors.findings_of}, facts)
     subject = Vec(env)
     name = type(env.env).__name__ if isinstance(env, TensorVecEnv) else type(env).__name__
-    return _report(name, subject, VECTOR_CHECKS, {**facts, "device": str(env.device), "speed": _speed(env)})
+    return _report(
+        name, subject, VECTOR_CHECKS, {**facts, "device": str(env.device), "speed": _tried(lambda: _speed(env))}
+    )
 
 
 def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[str, str]) -> Report:
@@ -173,33 +175,42 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
     if hasattr(env, "observation_space") and hasattr(env, "action_space"):
         facts |= {"observation": _line(env.full_observation_space), "action": _line(env.action_space)}
     facts["time limit"] = f"{limit:,} steps" if limit else "none"
-    try:
-        facts["speed"] = _speed(subject.vec(1024))
-    except Exception as error:
-        facts["speed"] = f"not known: {type(error).__name__}"
+    facts["speed"] = _tried(lambda: _speed(subject.vec(1024)))
     return facts
 
 
 def _plain_facts(subject: Plain) -> dict[str, str]:
     try:
         env = subject.make()
-        obs, _ = env.reset(seed=0)
-    except gymnasium.error.Error as error:
-        raise ConfigError(f"'{subject.name}' cannot be made: {error}", "Install what it names.") from error
+    except Exception as error:  # whatever its author or a missing library raises
+        fix = "Install what it names, or give it other --env.kwargs."
+        raise ConfigError(f"'{subject.name}' cannot be made: {error}", fix) from error
     limit = env.spec.max_episode_steps if env.spec is not None else None
+    return {
+        "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",
+        "observation": _line(env.observation_space),
+        "action": _line(env.action_space),
+        "time limit": f"{limit:,} steps" if limit else "none",
+        "speed": _tried(lambda: _speed_of_one(env)),
+    }
+
+
+def _tried(measure: Callable[[], str]) -> str:
+    try:
+        return measure()
+    except Exception as error:  # which the checks will name
+        return f"not known: {type(error).__name__}"
+
+
+def _speed_of_one(env: gymnasium.Env[Any, Any]) -> str:
+    obs, _ = env.reset(seed=0)
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < 0.3:
         obs, _, terminated, truncated, _ = env.step(plain.sample(env, obs))
         steps += 1
         if terminated or truncated:
             obs, _ = env.reset()
-    return {
-        "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",
-        "observation": _line(env.observation_space),
-        "action": _line(env.action_space),
-        "time limit": f"{limit:,} steps" if limit else "none",
-        "speed": f"{steps / (time.perf_counter() - started):,.0f} steps/s of one environment",
-    }
+    return f"{steps / (time.perf_counter() - started):,.0f} steps/s of one environment"
 
 
 def _speed(vec: VecEnv) -> str:

@@ -217,8 +217,9 @@ def starts(subject: Plain) -> Iterator[Finding]:
             lengths.append(length)
             obs, _ = env.reset()
             length = 0
-    if lengths and lengths[0] > 1 and len(lengths) > 5 and all(each == 1 for each in lengths[1:]):
-        message = f"the first episode lasted {lengths[0]} steps, and every later one ended with its first step."
+    later = lengths[len(lengths) // 2 :]
+    if len(later) > 5 and lengths[0] > 1 and set(later) == {1}:
+        message = f"the first episode lasted {lengths[0]} steps, and later on every one ends with its first step."
         yield Finding("resets", message, "Clear in reset what step ends an episode by, such as a counter of steps.")
 
 
@@ -282,9 +283,19 @@ def _difference(a: list[Step], b: list[Step]) -> str | None:
     """Where two plays differ first."""
     for number, (one, other) in enumerate(zip(a, b, strict=False)):
         for name, x, y in zip(("observation", "reward", "terminated", "truncated"), one, other, strict=True):
-            if not data_equivalence(x, y, exact=True) and not (x != x and y != y):
+            if not _equal(x, y):
                 return f"in the {name} of step {number}" if number else f"in the first {name}"
     return None
+
+
+def _equal(x: Any, y: Any) -> bool:
+    """Whether two results are equal, NaN taken for equal to NaN."""
+    if isinstance(x, dict):
+        return x.keys() == y.keys() and all(_equal(x[name], y[name]) for name in x)
+    if isinstance(x, tuple):
+        return len(x) == len(y) and all(_equal(*pair) for pair in zip(x, y, strict=True))
+    number = np.asarray(x).dtype.kind in "fc"
+    return bool(np.array_equal(x, y, equal_nan=True) if number else np.array_equal(x, y))
 
 
 def _stir() -> None:

@@ -270,7 +270,7 @@ def waits(subject: Tensors) -> Iterator[Finding]:
         found |= dict(zip(counter.waits, counter.places, strict=True))
     fix = "Choose with torch.where instead of x[mask] and 'if'; draw by torch.rand and argmax instead of multinomial."
     for operation, place in found.items():
-        yield Finding("waits", f"the host waits for the device in {operation}, {place}.", fix)
+        yield Finding("waits", f"the host waits for the device in {operation.removesuffix('.default')}, {place}.", fix)
     if torch.cuda.is_available() and not found:
         gpu = subject.vec(N, 3, device="cuda")
         gpu.reset(0)
