@@ -45,8 +45,8 @@ class Callback:
     def on_rollout(self, trainer: Trainer) -> None:
         """After ``agent.horizon`` steps of every environment, before the agent learns from them."""
 
-    def on_update(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
-        """After the agent has learned. ``metrics`` are 0-d tensors on the device: reading one waits for it."""
+    def on_update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
+        """After the agent has learned; tensors among ``metrics`` are 0-d, and reading one waits for the device."""
 
     def on_episodes(self, trainer: Trainer, episodes: Episodes) -> None:
         """At a log point, with the episodes that finished since the last; on the device, and there may be none."""
@@ -77,7 +77,7 @@ class Callbacks:
             self._noted.append(trainer.episodes.last_rollout())
         self._tell("on_rollout", trainer)
 
-    def update(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
+    def update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
         """Tells them of an update."""
         self._tell("on_update", trainer, metrics)
 

@@ -116,6 +116,16 @@ def test_a_run_that_names_a_class_is_not_loaded_without_it(
     assert "evil_network" not in __import__("sys").modules
 
 
+def test_dqn_takes_an_encoder_too(tmp_path: Path) -> None:
+    agent = {"policy_kwargs": ENCODER, "learning_starts": 64, "buffer_size": 1_000, "learning_rate": 0.001}
+    options = {"run_dir": tmp_path, "agent": agent, **OPTIONS}
+    result = rltrain.train("dqn", "rltrain/CartPole-v1", **options)
+    policy = rltrain.load(result.run_dir, classes=[Waves])
+    assert policy.agent.network.encoder.module.size == 20  # type: ignore[union-attr]
+    assert result.evaluation is not None
+    assert np.array_equal(policy.evaluate(3).returns, result.evaluation.returns)
+
+
 def test_an_encoder_keeps_the_weights_its_author_gave_it() -> None:
     from echo import make_agent
 

@@ -29,8 +29,20 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         COMMAND.format(["--version"]),
         COMMAND.format(["envs"]),
         COMMAND.format(["agents"]),
+        COMMAND.format(["check", "--help"]),
+        COMMAND.format(["new-env", "walk-home"]),
     ],
-    ids=["import", "import of the packages", "gymnasium.spec", "--help", "--version", "envs", "agents"],
+    ids=[
+        "import",
+        "import of the packages",
+        "gymnasium.spec",
+        "--help",
+        "--version",
+        "envs",
+        "agents",
+        "check --help",
+        "new-env",
+    ],
 )
 def test_needs_no_heavy_library(code: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(code)], cwd=tmp_path, capture_output=True, text=True)

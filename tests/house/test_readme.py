@@ -19,8 +19,8 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.xdist_group("readme")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
@@ -33,9 +33,12 @@ def commands() -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all commands of the README have been run, in their order."""
     place = tmp_path_factory.mktemp("reader")
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(place / "site")}
     for command in commands():
-        if command.startswith("rltrain"):
+        if command.startswith("pip install -e"):  # beside the reader's folder: nothing is left behind
+            options = "--quiet --no-index --no-deps --no-build-isolation --target site"
+            command = f"{sys.executable} -m {command.replace('-e', options)}"
+        if command.startswith(("rltrain", sys.executable)):
             done = subprocess.run(shlex.split(command), cwd=place, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, f"{command}\n{done.stderr}"
     return place
@@ -98,6 +101,55 @@ def test_the_new_environment_is_about_twenty_lines_and_learns(folder: Path) -> N
     assert sum(bool(line.strip()) for line in body.splitlines()) <= 22
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
     assert float(done.stdout.splitlines()[-1]) > -6.0  # at most 8 steps from home, 4 on average; at random about -25
+
+
+GUIDES = [
+    (file, number)
+    for file in ("agents/README.md",)
+    for number in range(len(blocks("python", (ROOT / file).read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("file", "number"), GUIDES)
+def test_snippets_of_the_guides_run(file: str, number: int, tmp_path: Path) -> None:
+    script = blocks("python", (ROOT / file).read_text(encoding="utf-8"))[number]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, least in {"class Reinforce(": 150.0, "optimizer.zero_grad()": 100.0}.items():
+        if name in script:  # at random about 20
+            assert float(done.stdout.splitlines()[-1]) > least
+    if "class Lengths" in script:
+        assert done.stdout.splitlines()[-1] == "callback 500"
+
+
+def test_the_agent_of_the_guide_is_about_sixty_lines_and_resumes_exactly(tmp_path: Path) -> None:
+    text = (ROOT / "agents/README.md").read_text(encoding="utf-8")
+    (script,) = (block for block in blocks("python", text) if "class Reinforce(" in block)
+    code, _, _ = script.partition("result =")
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 80  # imports and settings included
+    code += """
+runs = [rltrain.train("reinforce", env, num_envs=8, total_timesteps=total, n_eval_episodes=2, progress=False).run_dir
+        for env in ("rltrain/CartPole-v1", "rltrain/Pendulum-v1", "rltrain/Maze-v0") for total in (2_048, 4_096)]
+for half, whole in zip(runs[::2], runs[1::2]):
+    rltrain.resume(half, total_timesteps=4_096, progress=False)
+    policies = [next(run.glob("checkpoints/step_000000004096/policy.safetensors")).read_bytes() for run in (half, whole)]
+    assert policies[0] == policies[1]
+    assert rltrain.load(half).evaluate(2, deterministic=False).returns.shape == (2,)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_environment_of_the_guide_for_contributors_keeps_its_promises() -> None:
+    from rltrain import check_env
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (script,) = (block for block in blocks("python", text) if "class Walk(" in block)
+    namespace: dict[str, object] = {"__name__": "guide"}
+    exec(script, namespace)
+    report = check_env(namespace["Walk"])  # type: ignore[arg-type]
+    assert report.findings == [], str(report)
 
 
 def test_files_and_folders_that_the_readme_names_exist() -> None:

@@ -35,7 +35,7 @@ class Diary(rltrain.Callback):
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, int]] = []
-        self.metrics: list[dict[str, Tensor]] = []
+        self.metrics: list[dict[str, Tensor | float]] = []
         self.episodes: list[Episodes] = []
         self.paths: list[Path] = []
 
@@ -46,7 +46,7 @@ class Diary(rltrain.Callback):
     def on_rollout(self, trainer: Trainer) -> None:
         self.note("rollout", trainer)
 
-    def on_update(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
+    def on_update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
         self.note("update", trainer)
         self.metrics.append(metrics)
 
@@ -69,7 +69,7 @@ def test_they_are_told_in_order(tmp_path: Path) -> None:
         expected += [("episodes", step)] * (step % 256 == 0) + [("checkpoint", step)] * (step % 512 == 0)
     assert diary.entries == expected
     assert diary.paths == list_checkpoints(result.run_dir / "checkpoints")
-    assert all(metrics["train/loss"].shape == () for metrics in diary.metrics)
+    assert all(torch.as_tensor(metrics["train/loss"]).shape == () for metrics in diary.metrics)
 
 
 def test_episodes_are_all_that_ended_and_what_the_statistics_are_made_of(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_same_bits_with_and_without(tmp_path: Path, env: Any) -> None:
 
 def test_a_callback_can_stop_a_run_which_can_be_resumed(tmp_path: Path) -> None:
     class Enough(rltrain.Callback):
-        def on_update(self, trainer: Trainer, metrics: dict[str, Tensor]) -> None:
+        def on_update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
             if trainer.global_step >= 300:
                 trainer.stop()
 
