@@ -87,20 +87,19 @@ def subject_of(
         if not (isinstance(env, type) and issubclass(env, TensorEnv)):
             raise ConfigError(f"{env!r} is no environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
         return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
-    _, colon, name = env.partition(":")
+    _, colon, name = env.rpartition(":")
     if colon:
         try:
-            return Tensors(env_spec(env).id, device=device, **kwargs), TENSOR_CHECKS
+            env_spec(env)  # imports the module, which may register it with Gymnasium alone
         except ConfigError:
             if name not in gymnasium.registry:
                 raise
-    if env in env_specs():
-        return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
-    if (name if colon else env) not in gymnasium.registry:
+    if name in env_specs():
+        return Tensors(name, device=device, **kwargs), TENSOR_CHECKS
+    if name not in gymnasium.registry:
         known = [*env_specs(), *gymnasium.registry]
         raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
-    made = partial(gymnasium.make, name if colon else env, disable_env_checker=True, **kwargs)
-    return Plain(made, env), GYMNASIUM_CHECKS
+    return Plain(partial(gymnasium.make, name, disable_env_checker=True, **kwargs), name), GYMNASIUM_CHECKS
 
 
 def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:

@@ -90,6 +90,7 @@ class ConsoleTracker(Tracker):
         if self._live is None:
             self._print_progress()
         else:
+            self._live.refresh()  # rich draws the end by itself on a terminal, but not in a notebook
             self._live.stop()
 
     def __rich__(self) -> RenderableType:

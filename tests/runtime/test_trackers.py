@@ -327,3 +327,18 @@ def test_a_log_call_is_cheap(tmp_path: Path, name: str) -> None:
     # Measured: 6 us (plain), 21 (live), 80 (csv), 370 (tensorboard, whose checksum is Python). Ten times that fails.
     limit = {"plain": 1e-4, "live": 3e-4, "csv": 1e-3, "tensorboard": 4e-3}[name]
     assert sorted(seconds)[100] < limit
+
+
+def test_the_end_is_drawn_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich does not draw the last state there when it stops."""
+    calls: list[str] = []
+    tracker = ConsoleTracker(100, stream=Terminal())
+    assert tracker._live is not None
+    for name in ("refresh", "stop"):
+        original = getattr(tracker._live, name)
+        monkeypatch.setattr(tracker._live, name, lambda n=name, f=original: (calls.append(n), f()))
+    tracker.log(100, {})
+    calls.clear()
+    tracker.close()
+    assert calls[0] == "refresh"
+    assert "stop" in calls
