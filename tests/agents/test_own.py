@@ -121,7 +121,7 @@ def test_dqn_takes_an_encoder_too(tmp_path: Path) -> None:
     options = {"run_dir": tmp_path, "agent": agent, **OPTIONS}
     result = rltrain.train("dqn", "rltrain/CartPole-v1", **options)
     policy = rltrain.load(result.run_dir, classes=[Waves])
-    assert policy.agent.network.encoder.module.size == 20  # type: ignore[union-attr]
+    assert policy.agent.policy.encoder.module.size == 20  # type: ignore[union-attr]
     assert result.evaluation is not None
     assert np.array_equal(policy.evaluate(3).returns, result.evaluation.returns)
 
