@@ -178,7 +178,7 @@ def env_spec(id: str) -> EnvSpec:
         except Exception as error:  # whatever the module does wrong
             raise ConfigError(
                 f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
-                "Check its name, and that it is installed in this environment.",
+                "Check its name; it must be installed in this environment, or in the folder where rltrain is called.",
             ) from error
     else:
         name = id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -32,6 +33,10 @@ Reinforcement learning whose environments live on the device of the policy.
 Example: rltrain train ppo rltrain/CartPole-v1"""
 
 
+MODULE = re.compile(r"(?!cuda:|cpu:|https?:)[A-Za-z_][\w.]*:\S")
+"""The beginning of ``module:Id``, which only a person who types it can ask for."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
@@ -42,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
+    if any(MODULE.match(argument) for argument in arguments) and "" not in sys.path:
+        sys.path.append("")  # a module of this folder may be named; it comes after all that are installed
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()

@@ -240,3 +240,23 @@ def test_it_leaves_quietly_when_its_reader_does(program: list[str]) -> None:
     process.stdout.close()  # before there is anything to read
     assert process.stderr.read() == b""
     assert process.wait(timeout=30) == 0
+
+
+def test_a_module_of_this_folder_can_be_named_on_the_command_line_alone(tmp_path: Path) -> None:
+    """And comes after what is installed: a file here that is called like a library does no harm."""
+    (tmp_path / "my_walk.py").write_text(
+        "from rltrain import register_env\nfrom rltrain.registry import env_spec\n"
+        f"register_env('me/Walk-v0', env_spec('{CARTPOLE}').entry_point, description='Mine.', max_episode_steps=9)\n"
+    )
+    for name in ("torch", "yaml", "json", "gymnasium"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
+    program = [str(Path(sys.executable).parent / "rltrain")]
+    for words, code in (
+        (["train", "ppo", "my_walk:me/Walk-v0", *SHORT], 0),
+        (["check", "my_walk:me/Walk-v0"], 0),
+        (["watch", "runs/me-Walk-v0/ppo_1"], 2),
+        (["train", "ppo", "me/Walk-v0", *SHORT], 2),
+    ):
+        done = subprocess.run([*program, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ("me/Walk-v0" in done.stderr) or code == 0
