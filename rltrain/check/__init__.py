@@ -108,7 +108,8 @@ def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
     try:
         with global_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a check that wants them catches them itself
-            found.extend(check(subject))
+            for finding in check(subject):
+                found.append(finding)
     except RLTrainError as error:
         found.append(Finding(name, error.cause, error.fix))
     except Exception as error:
@@ -167,7 +168,13 @@ def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[st
 
 
 def _tensor_facts(subject: Tensors) -> dict[str, str]:
-    env = subject.make()
+    try:
+        env = subject.make()
+    except RLTrainError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}{place_of(error)}: {error}"
+        raise ConfigError(f"'{subject.name}' cannot be made: {what}", "Mend its constructor.") from error
     cls = type(env)
     limit = env_spec(subject.env).max_episode_steps if isinstance(subject.env, str) else cls.max_episode_steps
     facts = {"class": f"{cls.__module__}:{cls.__qualname__}", "device": str(subject.device)}

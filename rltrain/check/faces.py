@@ -66,7 +66,7 @@ def checker(subject: Tensors) -> Iterator[Finding]:
 
 def episode(subject: Tensors) -> Iterator[Finding]:
     """A single episode in NumPy is the one that the tensors play."""
-    env, tensors = single(subject), subject.make()
+    env, tensors = single(subject), subject.make(device="cpu")  # where the single one is
     rng = make_generator(tensors.device, derive_seed(3, "env"))
     obs, _ = env.reset(seed=3)
     state = tensors.reset(1, rng)

@@ -308,6 +308,18 @@ def test_the_report_of_a_sound_one() -> None:
     assert str(report).splitlines()[-1] == "nothing to complain about"
 
 
+def test_what_cannot_be_made_is_no_finding() -> None:
+    class Unmakeable(Sound):
+        def __init__(self, **base: Any) -> None:
+            super().__init__(**base)
+            raise LookupError("no such file")
+
+    with pytest.raises(ConfigError, match=r"'Unmakeable' cannot be made: LookupError in test_check.py line \d+"):
+        check_env(Unmakeable)
+    with pytest.raises(ConfigError, match=r"no constructor argument 'pase'\. Did you mean 'pace'"):
+        check_env(Sound, pase=1.0)
+
+
 # A vectorised environment by itself
 
 
