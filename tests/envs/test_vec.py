@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rltrain.check.play import Player, difference, roll
 from rltrain.dispatch import OpCounter, waits_of
-from rltrain.env import Observation, TensorEnv
+from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.registry import env_specs, make_vec
+from rltrain.registry import make_vec
 from rltrain.rng import seeded
 from rltrain.vec import TensorVecEnv, VecStep
 
