@@ -79,6 +79,11 @@ class Job:
         return {"device": str(self.device), "threads": torch.get_num_threads()}
 
     @property
+    def exact_resume(self) -> bool:
+        """Whether a checkpoint holds all there is to continue bit for bit."""
+        return self.env.exact_resume and self.agent.exact_resume
+
+    @property
     def spaces(self) -> dict[str, Any]:
         """The spaces of a single environment, as plain data."""
         return {

@@ -6,7 +6,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
@@ -16,14 +16,16 @@ from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
 from rltrain.job import Job, keep_memory, threads
 from rltrain.plotting import plot_runs
-from rltrain.registry import env_spec
+from rltrain.registry import agent_spec, env_spec, resolve
 from rltrain.rng import global_kept
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker
 from rltrain.trackers.tensorboard import TensorBoardTracker
-from rltrain.trainer import Trainer
+
+if TYPE_CHECKING:
+    from rltrain.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
             "seed": config.seed,
             "total_timesteps": config.total_timesteps,
             "stop_at_reward": config.stop_at_reward,
-            "exact_resume": job.env.exact_resume,
+            "exact_resume": job.exact_resume,
             **job.spaces,
         },
     )
@@ -201,7 +203,7 @@ def _run(job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progr
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
-            trainer = Trainer(
+            trainer: Trainer = resolve(agent_spec(config.algo).trainer)(
                 config,
                 job.agent,
                 job.env,

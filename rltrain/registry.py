@@ -61,12 +61,14 @@ class AgentSpec:
         entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
         config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
         description: One line for ``rltrain agents``.
+        trainer: ``module:Class`` of what runs it, where that is not :class:`rltrain.trainer.Trainer`.
     """
 
     name: str
     entry_point: str | type
     config: str | type
     description: str = ""
+    trainer: str = "rltrain.trainer:Trainer"
 
 
 _envs: dict[str, EnvSpec] = {}

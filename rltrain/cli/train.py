@@ -77,7 +77,7 @@ def _help(arguments: list[str]) -> str:
         lines += [f"[...] is the default, from {source}.", ""]
     lines += describe_options(TrainConfig, config, skip=("algo", "env", "agent"))
     lines += describe_options(EnvConfig, prefix="env.", skip=("id",))
-    for name in named or agents:
+    for name in named or [name for name in agents if "/" not in name]:  # those of other libraries when asked for
         options = describe_options(agent_config_class(name), config and config.agent, prefix="agent.")
         lines += ["", f"options of {name}, and their defaults:", *options]
     return "\n".join(lines)
