@@ -96,11 +96,18 @@ class Job:
         return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
 
     def init_from(self, run: str) -> None:
-        """Takes over the policy of a run or checkpoint.
+        """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.
 
         Raises:
             CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
         """
+        if run.endswith(".zip"):
+            from rltrain.sb3.importer import Archive, check_spaces, take_over
+
+            archive = Archive.read(run)
+            check_spaces(archive, self)
+            take_over(archive, self)
+            return
         folder, named = RunFolder.open(run)
         checkpoint, faults = folder.checkpoint(named or "latest")
         for fault in faults:

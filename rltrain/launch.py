@@ -91,7 +91,17 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
     job = Job.build(config, env_class)
     if config.init_from is not None:
         job.init_from(config.init_from)
-    folder = RunFolder.create(
+    return _run(job, create_folder(job), config.total_timesteps, None, progress)
+
+
+def create_folder(job: Job) -> RunFolder:
+    """Makes the run folder of a job, and locks it.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    config = job.config
+    return RunFolder.create(
         config,
         {
             **describe_machine(),
@@ -103,7 +113,6 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
             **job.spaces,
         },
     )
-    return _run(job, folder, config.total_timesteps, None, progress)
 
 
 def resume(

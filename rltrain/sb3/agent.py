@@ -30,6 +30,7 @@ from rltrain.rng import global_kept, seed_global
 from rltrain.sb3 import ALGORITHMS
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
+from rltrain.sb3.translate import OBS, RETURN
 from rltrain.schedules import LINEAR
 
 ACTIVATIONS = {
@@ -42,7 +43,6 @@ ACTIVATIONS = {
 }
 NATURE_CNN = 36  # pixels that its convolutions need
 COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
-OBS, RETURN = "normalizer.obs.", "normalizer.return."
 
 
 class SB3Agent:
@@ -177,15 +177,20 @@ class SB3Agent:
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
-        for name, saved in state["optimizers"].items():
-            moments = {int(index): slot for index, slot in saved["state"].items()}
-            recursive_getattr(self.model, name).load_state_dict({**saved, "state": moments})
-        for name, saved in state["variables"].items():
-            recursive_getattr(self.model, name).data.copy_(saved)
+        self.load_optimizers(state["optimizers"], state["variables"])
         for name, saved in state["counters"].items():
             setattr(self.model, name, saved)
         if self.normalizer is not None:
             _set_moments({"": self.normalizer.ret_rms}, state["return"], RETURN)
+
+    def load_optimizers(self, optimizers: dict[str, Any], variables: dict[str, Tensor]) -> None:
+        """Puts back the state of optimizers, and variables that are learned beside the policy."""
+        for name, saved in optimizers.items():
+            moments = {int(index): slot for index, slot in saved["state"].items()}
+            recursive_getattr(self.model, name).load_state_dict({**saved, "state": moments})
+        for name, variable in variables.items():
+            if variable is not None:
+                recursive_getattr(self.model, name).data.copy_(variable)
 
     def _obs_moments(self) -> dict[str, RunningMeanStd]:
         if self.normalizer is None or not self.normalizer.norm_obs:
@@ -196,13 +201,15 @@ class SB3Agent:
 
 def make_normalizer(env: Blank, obs: bool, reward: bool, gamma: float) -> VecNormalize:
     """Scales flat floating-point observations, as our agents do; categories, images and masks pass through."""
+
+    def is_scaled(space: spaces.Space) -> bool:
+        return isinstance(space, spaces.Box) and space.dtype.kind == "f" and len(space.shape) <= 1
+
     keys = None
-    if obs and isinstance(env.observation_space, spaces.Dict):
-        keys = [
-            name
-            for name, part in env.observation_space.spaces.items()
-            if isinstance(part, spaces.Box) and part.dtype.kind == "f" and len(part.shape) <= 1
-        ]
+    if isinstance(env.observation_space, spaces.Dict):
+        keys = [name for name, part in env.observation_space.spaces.items() if is_scaled(part)]
+    else:
+        obs = obs and is_scaled(env.observation_space)
     return VecNormalize(env, training=False, norm_obs=obs, norm_reward=reward, gamma=gamma, norm_obs_keys=keys)
 
 
