@@ -35,7 +35,7 @@ from rltrain.sb3.archive import Archive, readable
 from rltrain.sb3.exporter import export
 from rltrain.sb3.importer import import_sb3
 
-CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
+CARTPOLE, PENDULUM, BREAKOUT = "rltrain/CartPole-v1", "rltrain/Pendulum-v1", "rltrain/MinAtar-Breakout-v1"
 AGENT: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 2}
 PLAIN = {"normalize_obs": False, "normalize_reward": False}
 UNEVEN = {"ortho_init": False}  # so that an untrained policy does not do the same everywhere
@@ -137,9 +137,8 @@ def act_elsewhere(algorithm: str, written: list[Path], obs: Any, folder: Path) -
     np.savez(seen, **(obs if isinstance(obs, dict) else {"all": obs}))
     statistics = str(written[1]) if len(written) > 1 else ""
     command = [sys.executable, "-I", "-c", ELSEWHERE, algorithm, str(written[0]), statistics, str(seen), str(out)]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return np.load(out)
 
@@ -153,7 +152,7 @@ def act_elsewhere(algorithm: str, written: list[Path], obs: Any, folder: Path) -
             {},
         ),
         (PENDULUM, {"normalize_obs": True, "normalize_reward": True}, {}),
-        (PENDULUM, {"policy_kwargs": {"net_arch": [], "log_std_init": -1.0}, "learning_rate": "lin_0.01", **PLAIN}, {}),
+        (PENDULUM, {"policy_kwargs": {"net_arch": [], "log_std_init": -1}, "learning_rate": "lin_0.01", **PLAIN}, {}),
         ("rltrain/FrozenLake-v1", {"policy_kwargs": {"activation_fn": "silu", **UNEVEN}}, {}),
         (Odd, {"policy_kwargs": {"activation_fn": "leaky_relu"}}, {"acts": "multi"}),
         (Odd, {}, {"sees": "binary", "acts": "binary"}),
@@ -218,28 +217,18 @@ def test_evaluate_policy_agrees_with_our_evaluation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "agent", "kwargs", "named"),
+    ("env", "policy", "kwargs", "named"),
     [
         (Countdown, {}, {}, "action_mask"),
-        (PENDULUM, {"policy_kwargs": {"squash_output": True}}, {}, "agent.policy_kwargs.squash_output"),
-        (
-            "rltrain/MinAtar-Breakout-v1",
-            {"policy_kwargs": {"features_extractor_class": "auto"}},
-            {},
-            "agent.policy_kwargs.features_extractor_class auto",
-        ),
+        (PENDULUM, {"squash_output": True}, {}, "agent.policy_kwargs.squash_output"),
+        (BREAKOUT, {"features_extractor_class": "auto"}, {}, "agent.policy_kwargs.features_extractor_class auto"),
         (Odd, {}, {"sees": "number"}, "an observation without dimensions"),
     ],
 )
 def test_what_it_has_no_architecture_for_is_named(
-    env: Any,
-    agent: dict[str, Any],
-    kwargs: dict[str, Any],
-    named: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    env: Any, policy: dict[str, Any], kwargs: dict[str, Any], named: str, tmp_path: Path, capsys: Any
 ) -> None:
-    run = trained(env, tmp_path, agent, env_kwargs=kwargs)
+    run = trained(env, tmp_path, {"policy_kwargs": policy}, env_kwargs=kwargs)
     out = tmp_path / "policy.zip"
     assert main(["export", str(run), "--to", "sb3", "--out", str(out)]) == 2
     assert f"Stable-Baselines3 has nothing like {named}" in capsys.readouterr().err.replace("the observation's ", "")
