@@ -32,6 +32,7 @@ from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
 from rltrain.sb3.translate import OBS, RETURN
 from rltrain.schedules import LINEAR
+from rltrain.spaces import bytes_of
 
 ACTIVATIONS = {
     "tanh": nn.Tanh,
@@ -101,6 +102,9 @@ class SB3Agent:
                     f"See 'rltrain agents sb3/{self.algorithm.__name__.lower()}' for its options.",
                 ) from error
 
+        if hasattr(self.model, "exploration_rate"):  # that of acting without learning
+            self.model.exploration_rate = values["exploration_final_eps"]
+
     @property
     def off_policy(self) -> bool:
         """Whether it learns from a replay buffer."""
@@ -123,6 +127,12 @@ class SB3Agent:
                 "it may choose what is not allowed. Our ppo does not.",
                 stacklevel=2,
             )
+
+    def memory(self) -> int:
+        """Bytes of the replay buffer; on a GPU 0, as it stays with the host."""
+        if self.buffer_size is None or self.device.type != "cpu":
+            return 0
+        return self.buffer_size * (2 * bytes_of(self.observation_space) + bytes_of(self.model.action_space) + 9)
 
     def initial_state(self, n: int) -> None:
         """There is no recurrent state."""

@@ -15,7 +15,7 @@ from rltrain.policy import Policy, load
 from rltrain.runs import RunFolder
 from rltrain.sb3.agent import SB3Agent, agent_class, policy_name
 from rltrain.sb3.settings import config_class
-from rltrain.sb3.translate import OBS, moments_to_sb3, ppo_to_sb3
+from rltrain.sb3.translate import moments_to_sb3, to_sb3
 
 
 def export(
@@ -64,7 +64,7 @@ def translated(policy: Policy) -> SB3Agent:
     agent: Any = policy.agent
     if isinstance(agent, SB3Agent):
         return agent
-    translators = {"ppo": _ppo}
+    translators = {"ppo": _ppo, "dqn": _dqn}
     if policy.config.algo not in translators:
         raise ConfigError(
             f"'{policy.config.algo}' cannot be exported to Stable-Baselines3.", f"Those can: {', '.join(translators)}."
@@ -75,21 +75,40 @@ def translated(policy: Policy) -> SB3Agent:
 def _ppo(policy: Policy) -> SB3Agent:
     agent: Any = policy.agent
     settings = policy.config.agent.model_dump()
-    kwargs = settings.pop("policy_kwargs")
-    if kwargs.pop("squash_output"):
+    if settings["policy_kwargs"].pop("squash_output"):
         raise _lacks("agent.policy_kwargs.squash_output")
-    extractor = kwargs.pop("features_extractor_class")
-    _check_observations(policy.observation_space, extractor, getattr(agent.policy.encoder, "channels_last", None))
-    config = config_class("PPO").model_validate({**settings, "policy_kwargs": kwargs})
-    made = agent_class("PPO")(policy.observation_space, policy.action_space, policy.config.num_envs, config)
+    made = _like(policy, "PPO", settings)
     state = agent.state_dict()
-    made.load_state_dict({**ppo_to_sb3(state), **moments_to_sb3(state, "obs_normalizer.moments.", OBS)})
+    made.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
     if agent.reward_normalizer is not None and made.normalizer is not None:
         moments = agent.reward_normalizer.moments
         returns = made.normalizer.ret_rms
         returns.mean, returns.var = moments.mean.cpu().numpy(), moments.var.cpu().numpy()
         returns.count = float(moments.count)
     return made
+
+
+def _dqn(policy: Policy) -> SB3Agent:
+    settings = policy.config.agent.model_dump()
+    for name in ("dueling", "distributional", "noisy"):
+        if settings[name]:
+            raise _lacks(f"agent.{name}")
+    if settings["policy_kwargs"].pop("layer_norm"):
+        raise _lacks("agent.policy_kwargs.layer_norm")
+    made = _like(policy, "DQN", settings)
+    made.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), len(settings["policy_kwargs"]["net_arch"])))
+    return made
+
+
+def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
+    """An untrained algorithm of Stable-Baselines3 with the settings that it knows."""
+    agent: Any = policy.agent
+    extractor = settings["policy_kwargs"].pop("features_extractor_class")
+    channels_last = getattr(agent.policy.encoder, "channels_last", None)
+    _check_observations(policy.observation_space, extractor, channels_last)
+    model = config_class(name)
+    config = model.model_validate({key: value for key, value in settings.items() if key in model.model_fields})
+    return agent_class(name)(policy.observation_space, policy.action_space, policy.config.num_envs, config)
 
 
 def _check_observations(space: spaces.Space, extractor: str, channels_last: bool | None) -> None:

@@ -12,12 +12,12 @@ from rltrain.config import build_config
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, resolve
 from rltrain.sb3.archive import Archive
-from rltrain.sb3.translate import NOT_POLICY, OBS, net_arch_of, ppo_from_sb3
+from rltrain.sb3.translate import NOT_POLICY, OBS, from_sb3, net_arch_of
 
 if TYPE_CHECKING:
     from rltrain.job import Job
 
-OWN = {"PPO": "ppo"}
+OWN = {"PPO": "ppo", "DQN": "dqn"}
 """Algorithms that we have ourselves; every other goes on as its own ``sb3/...``."""
 
 
@@ -68,7 +68,10 @@ def import_sb3(
             folder=folder,
             total_timesteps=config.total_timesteps,
         )
-        trainer.global_step = int(archive.data.get("num_timesteps") or 0)
+        trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
+        state = job.agent.training_state()
+        if "steps" in state:  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
+            job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
         trainer.save()
         over = trainer.global_step >= config.total_timesteps
         folder.update_metadata(
@@ -105,7 +108,7 @@ def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
     if algo == own:
         if archive.data.get("use_sde"):
             raise ConfigError(f"Our {own} has no gSDE (use_sde).", f"Use --algo {theirs}.")
-        kwargs["net_arch"] = net_arch_of(archive.modules["policy"])
+        kwargs["net_arch"] = net_arch_of(own, archive.modules["policy"])
     if lost:
         warnings.warn(f"Only a pickle in the file knows {', '.join(lost)}: the defaults stand in.", stacklevel=2)
     if "clip_range" in archive.data and archive.data.get("_last_original_obs") is not None:
@@ -163,7 +166,7 @@ def take_over(archive: Archive, job: Job) -> None:
     policy = archive.modules["policy"]
     mine = agent.state_dict()
     kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, OBS))}
-    state: dict[str, Tensor] = {**kept, **(policy if algo.startswith("sb3/") else ppo_from_sb3(policy))}
+    state: dict[str, Tensor] = {**kept, **(policy if algo.startswith("sb3/") else from_sb3(algo, policy))}
     try:
         agent.load_state_dict(state)
     except (RuntimeError, ValueError) as error:

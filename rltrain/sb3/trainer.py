@@ -38,7 +38,6 @@ class SB3Trainer(Trainer):
         self.model = self.agent.model
         self.n_episodes = 0
         self.step_before = 0
-        self.log_interval = self.config.log_interval or self.agent.log_interval
         self.numbers = Numbers()
         self.model.set_logger(Logger(folder=None, output_formats=[self.numbers]))
         self.model._stats_window_size = self.config.stats_window_size

@@ -182,6 +182,61 @@ def test_an_exported_policy_acts_the_same_without_us(
     assert (there["n_steps"], there["gamma"]) == (16, policy.config.agent.gamma)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("env", "agent", "kwargs"),
+    [
+        (CARTPOLE, {"policy_kwargs": {"net_arch": [24, 16], "activation_fn": "tanh"}, "double_q": True}, {}),
+        ("rltrain/FrozenLake-v1", {"policy_kwargs": {"net_arch": []}, "prioritized_replay": True}, {}),
+        (Odd, {"policy_kwargs": {"net_arch": [8]}}, {"sees": "image", "acts": "discrete"}),
+    ],
+)
+def test_an_exported_dqn_acts_the_same_without_us(
+    env: Any, agent: dict[str, Any], kwargs: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = {"learning_starts": 32, "batch_size": 16, "buffer_size": 500, "learning_rate": 0.01, "n_steps": 2, **agent}
+    options = {"total_timesteps": 200, "num_envs": 4, "n_eval_episodes": 0, "env_kwargs": kwargs}
+    run = rltrain.train("dqn", env, progress=False, run_dir=tmp_path, agent=agent, **options).run_dir
+    algorithm, written = export(run)
+    obs = observations(env, **kwargs)
+    there = act_elsewhere(algorithm, written, obs, tmp_path)
+    ours, _ = rltrain.load(run, env=None if isinstance(env, str) else env).predict(obs)
+    assert np.array_equal(there["actions"], ours)
+    assert env is Odd or np.ptp(ours) > 0
+    model = DQN.load(written[0], device="cpu")
+    assert (model.n_steps, model.batch_size, model.exploration_rate) == (2, 16, 0.05)
+    mine: Any = rltrain.load(run).agent
+    if env == CARTPOLE:
+        with torch.no_grad():
+            for theirs, network in ((model.q_net, mine.policy), (model.q_net_target, mine.target)):
+                assert torch.allclose(theirs(torch.from_numpy(obs)), network(torch.from_numpy(obs)), atol=1e-6)
+        back = rltrain.load(import_sb3(written[0], CARTPOLE, run_dir=str(tmp_path))).agent.state_dict()
+        assert all(torch.equal(tensor, back[name]) for name, tensor in mine.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("agent", "named"),
+    [
+        ({"dueling": True}, "agent.dueling"),
+        ({"distributional": True}, "agent.distributional"),
+        ({"noisy": True}, "agent.noisy"),
+        ({"policy_kwargs": {"layer_norm": True}}, "agent.policy_kwargs.layer_norm"),
+    ],
+)
+def test_a_rainbow_is_not_dqn_to_it(agent: dict[str, Any], named: str, tmp_path: Path) -> None:
+    agent = {"buffer_size": 100, **agent}
+    options = {"total_timesteps": 16, "num_envs": 4, "n_eval_episodes": 0}
+    run = rltrain.train("dqn", CARTPOLE, progress=False, run_dir=tmp_path, agent=agent, **options).run_dir
+    with pytest.raises(ConfigError, match=f"nothing like {named}, which"):
+        export(run)
+
+
+def test_agents_that_it_has_not_are_named(tmp_path: Path) -> None:
+    options = {"total_timesteps": 16, "num_envs": 4, "n_eval_episodes": 0}
+    run = rltrain.train("pqn", CARTPOLE, progress=False, run_dir=tmp_path, **options).run_dir
+    with pytest.raises(ConfigError, match="'pqn' cannot be exported"):
+        export(run)
+
+
 def test_values_cross_over_and_training_goes_on(tmp_path: Path) -> None:
     run = trained(CARTPOLE, tmp_path, {"learning_rate": "lin_0.01"})
     _, [path] = export(run)
@@ -290,6 +345,16 @@ MAKERS: dict[str, tuple[str, Callable[[], Any]]] = {
             seed=3,
         ),
     ),
+    "dqn": (
+        CARTPOLE,
+        lambda: DQN(
+            "MlpPolicy",
+            make_sb3_vec(CARTPOLE, 4),
+            learning_starts=8,
+            policy_kwargs={"net_arch": [16, 8]},
+            device="cpu",
+        ),
+    ),
     "sb3/a2c": (CARTPOLE, lambda: A2C("MlpPolicy", make_sb3_vec(CARTPOLE, 4, seed=0), device="cpu")),
     "sb3/dqn": (CARTPOLE, lambda: DQN("MlpPolicy", make_sb3_vec(CARTPOLE, 4), learning_starts=8, device="cpu")),
     "sb3/sac": (PENDULUM, lambda: SAC("MlpPolicy", make_sb3_vec(PENDULUM, 4), learning_starts=8, device="cpu")),
@@ -302,7 +367,7 @@ def test_an_imported_policy_predicts_the_same(algo: str, tmp_path: Path) -> None
     model = saved(make, tmp_path / "model.zip")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        run = import_sb3(tmp_path / "model.zip", env, run_dir=str(tmp_path))
+        run = import_sb3(tmp_path / "model.zip", env, algo=algo, run_dir=str(tmp_path))
     if algo == "ppo":  # a function is in a pickle alone
         assert [str(each.message) for each in said] == [
             "Only a pickle in the file knows learning_rate: the defaults stand in."
