@@ -59,7 +59,7 @@ def _as_settings(values: dict[str, Any], options: set[str], entry: str) -> dict[
     run: dict[str, Any] = {"num_envs": 1} if not values.keys() & {"n_envs", "num_envs"} else {}
     agent: dict[str, Any] = {}
     for key, value in values.items():
-        if key in OUTSIDE:
+        if key in OUTSIDE and key not in options:
             if value and value != 1:
                 raise ConfigError(
                     f"There is no {OUTSIDE[key]} like {key}={value!r}, which {entry} asks for.",

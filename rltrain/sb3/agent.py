@@ -16,6 +16,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
@@ -75,14 +76,14 @@ class SB3Agent:
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
-        self.observation_space = observation_space
+        self.observation_space, self.action_space = observation_space, action_space
         self.device = torch.device(device)
         values = dict(config)
         norm_obs, norm_reward = values.pop("normalize_obs"), values.pop("normalize_reward")
         self.buffer_size = values.get("buffer_size")
         if self.buffer_size is not None:
             values["buffer_size"] = num_envs  # room for one step: only training needs more
-        with warnings.catch_warnings(record=True) as self._said:
+        with warnings.catch_warnings(record=True) as self._said, global_kept():  # it seeds the whole process
             warnings.simplefilter("always", UserWarning)
             try:
                 env = Blank(num_envs, observation_space, action_space)
@@ -96,6 +97,8 @@ class SB3Agent:
                     device=self.device,
                     **constructor_arguments(values, action_space),
                 )
+                if self.by_episode and num_envs > 1:
+                    raise ValueError(f"updates by the episode take one environment, not {num_envs}")
             except (AssertionError, ValueError, TypeError) as error:
                 raise ConfigError(
                     f"{self.algorithm.__name__} of Stable-Baselines3 refuses this: {error}",
@@ -113,9 +116,15 @@ class SB3Agent:
     @property
     def log_interval(self) -> int:
         """Updates between two log points, unless the run says otherwise: 1, or some 1,000 environment steps."""
-        if not isinstance(self.model, OffPolicyAlgorithm):
+        if not isinstance(self.model, OffPolicyAlgorithm) or self.by_episode:
             return 1
         return max(1, 1_000 // (self.model.train_freq.frequency * self.model.n_envs))  # type: ignore[union-attr]
+
+    @property
+    def by_episode(self) -> bool:
+        """Whether it learns after so many episodes rather than steps."""
+        freq = getattr(self.model, "train_freq", None)
+        return isinstance(freq, TrainFreq) and freq.unit is TrainFrequencyUnit.EPISODE
 
     def check(self) -> None:
         """Passes on what Stable-Baselines3 warned of; called once before a run."""
@@ -155,7 +164,8 @@ class SB3Agent:
             with global_kept():  # it draws from the process-wide generators
                 seed_global(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
                 actions, _ = self.model.predict(arrays, deterministic=False)
-        return ActOut(torch.as_tensor(np.asarray(actions)).to(self.device))
+        typed = np.asarray(actions).astype(self.action_space.dtype, copy=False)
+        return ActOut(torch.from_numpy(typed).to(self.device))
 
     def state_dict(self) -> dict[str, Tensor]:
         """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""
@@ -170,6 +180,8 @@ class SB3Agent:
         _set_moments(self._obs_moments(), state, OBS)
         policy = {name: tensor for name, tensor in state.items() if not name.startswith(OBS)}
         self.model.policy.load_state_dict(policy)
+        if self.model.use_sde:  # its noise hangs on the deviations
+            self.model.policy.reset_noise()  # type: ignore[operator]
 
     def training_state(self) -> dict[str, Any]:
         """Optimizers, further variables, counters and the statistics of rewards; no replay buffer."""

@@ -21,8 +21,7 @@ from rltrain.schedules import Schedule
 
 OURS = {  # said elsewhere in the configuration, or nothing that a file can say
     *("self", "policy", "env", "policy_kwargs", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"),
-    *("stats_window_size", "rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class"),
-    *("replay_buffer_kwargs", "action_noise"),
+    *("stats_window_size", "rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class", "action_noise"),
 }
 OURS_IN_POLICY = {"self", "observation_space", "action_space", "lr_schedule", "use_sde", "features_extractor_class"}
 AT_LEAST_ONE = {"n_steps", "batch_size", "n_epochs", "buffer_size", "policy_delay", "target_update_interval"}

@@ -167,6 +167,29 @@ def test_an_sb3_run_starts_from_another(tmp_path: Path) -> None:
     assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
 
 
+def test_updates_by_the_episode_and_gsde(tmp_path: Path) -> None:
+    agent = {**OFF, "train_freq": [1, "episode"], "use_sde": True, "gradient_steps": 2}
+    run = train("sb3/sac", PENDULUM, tmp_path, agent, total_timesteps=500, num_envs=1).run_dir
+    progress = read_progress(run / "progress.csv")
+    assert progress["time/total_timesteps"] == [200, 400, 600]
+    assert progress["train/n_updates"] == [2, 4, 6]
+    policy = rltrain.load(run)
+    noisy = [policy.evaluate(2, deterministic=False, seed=3).returns for _ in range(2)]
+    assert np.array_equal(*noisy)
+    assert not np.array_equal(noisy[0], policy.evaluate(2, seed=3).returns)
+
+
+def test_loading_leaves_the_process_alone(tmp_path: Path) -> None:
+    run = train("sb3/ppo", CARTPOLE, tmp_path, ON, n_eval_episodes=0).run_dir
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(1).item(), np.random.rand()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    rltrain.load(run)
+    assert (torch.rand(1).item(), np.random.rand()) == expected
+
+
 def test_schedules_hold_their_end_in_a_longer_run(tmp_path: Path) -> None:
     run = train("sb3/ppo", CARTPOLE, tmp_path, {**ON, "learning_rate": "lin_0.001"}, total_timesteps=512).run_dir
     with pytest.warns(UserWarning, match="Linear schedules ended"):
@@ -197,6 +220,9 @@ def test_classes_without_a_name_train(tmp_path: Path) -> None:
         (["sb3/ppo", CARTPOLE, "--agent.use-sde", "true"], "PPO of Stable-Baselines3 refuses this", "agents sb3/ppo"),
         (["sb3/sac", CARTPOLE], "SAC of Stable-Baselines3 refuses this", "agents sb3/sac"),
         (["sb3/td3", PENDULUM, "--agent.noise-type", "pink"], "agent.noise_type", "another value"),
+        (["sb3/dqn", CARTPOLE, "--agent.train-freq", "[1, episode]"], "take one environment, not 8", "sb3/dqn"),
+        (["sb3/dqn", CARTPOLE, "--agent.optimize-memory-usage", "true"], "handle_timeout_termination", "sb3/dqn"),
+        (["sb3/dqn", CARTPOLE, "--agent.buffer-size", "100000000000"], "The experience to keep takes", "buffer-size"),
         (["sb3/dqn", CARTPOLE, "--agent.train-freq", "[1, day]"], "DQN of Stable-Baselines3 refuses this", "sb3/dqn"),
     ],
 )
