@@ -47,21 +47,27 @@ class Infos(Sequence[dict[str, Any]]):
         return {name: values.tolist() for name, values in self._info.items()}
 
     def _at(self, index: int) -> dict[str, Any]:
-        return {TRUNCATED: False, **{name: column[index] for name, column in self._columns.items()}}
+        info: dict[str, Any] = {TRUNCATED: False}
+        for name, column in self._columns.items():
+            info[name] = column[index]
+        return info
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._size))]
-        index = range(self._size)[index]  # negative ones count from the end, those outside raise
-        if index not in self._rows:
-            self._rows[index] = self._at(index)
-        return self._rows[index]
+            return [self._row(i) for i in range(*index.indices(self._size))]
+        return self._row(range(self._size)[index])  # negative ones count from the end, those outside raise
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self.__getitem__, range(self._size))
+        return map(self._row, range(self._size))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        known = self._rows.get(index)
+        if known is None:
+            known = self._rows[index] = self._at(index)
+        return known
 
 
 class SB3VecEnv(SB3Base):
