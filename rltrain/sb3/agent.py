@@ -10,16 +10,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_getattr
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import Tensor, nn
+from torch import Tensor
 
 from rltrain.adapters.gymnasium import to_numpy
 from rltrain.adapters.sb3 import MASK
@@ -29,21 +25,12 @@ from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import global_kept, seed_global
 from rltrain.sb3 import ALGORITHMS
+from rltrain.sb3.arguments import constructor_arguments, policy_name
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
 from rltrain.sb3.translate import OBS, RETURN
-from rltrain.schedules import LINEAR
 from rltrain.spaces import bytes_of
 
-ACTIVATIONS = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "leaky_relu": nn.LeakyReLU,
-}
-NATURE_CNN = 36  # pixels that its convolutions need
 COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
 
 
@@ -251,41 +238,6 @@ def _set_moments(moments: dict[str, RunningMeanStd], state: dict[str, Tensor], p
     for name, each in moments.items():
         each.mean, each.var = (state[f"{prefix}{name}.{part}"].cpu().numpy().copy() for part in ("mean", "var"))
         each.count = float(state[f"{prefix}{name}.count"])
-
-
-def policy_name(space: spaces.Space) -> str:
-    """What Stable-Baselines3 calls the policy for observations of this space."""
-    if isinstance(space, spaces.Dict):
-        return "MultiInputPolicy"
-    if is_image_space(space) and sorted(space.shape)[1] >= NATURE_CNN:  # type: ignore[arg-type]
-        return "CnnPolicy"
-    return "MlpPolicy"
-
-
-def constructor_arguments(values: dict[str, Any], action_space: spaces.Space) -> dict[str, Any]:
-    """The hyperparameters as the constructor takes them: schedules as functions, classes for their names."""
-    arguments = {name: _schedule(value) for name, value in values.items()}
-    if "noise_type" in arguments:
-        arguments["action_noise"] = _noise(arguments.pop("noise_type"), arguments.pop("noise_std"), action_space)
-    policy = {name: value for name, value in dict(arguments["policy_kwargs"]).items() if value is not None}
-    policy["activation_fn"] = ACTIVATIONS[policy["activation_fn"]]
-    if optimizer := policy.get("optimizer_class"):
-        policy["optimizer_class"] = RMSpropTFLike if optimizer == "RMSpropTFLike" else getattr(torch.optim, optimizer)
-    return {**arguments, "policy_kwargs": policy}
-
-
-def _schedule(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(LINEAR):
-        return LinearSchedule(float(value.removeprefix(LINEAR)), 0.0, 1.0)
-    return value
-
-
-def _noise(kind: str | None, std: float, space: spaces.Space) -> Any:
-    if kind is None:
-        return None
-    noise = NormalActionNoise if kind == "normal" else OrnsteinUhlenbeckActionNoise
-    size = int(np.prod(space.shape or ()))
-    return noise(np.zeros(size), np.full(size, std))
 
 
 @cache

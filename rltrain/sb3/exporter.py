@@ -13,7 +13,8 @@ from rltrain.checkpoint import step_name
 from rltrain.errors import ConfigError
 from rltrain.policy import Policy, load
 from rltrain.runs import RunFolder
-from rltrain.sb3.agent import SB3Agent, agent_class, policy_name
+from rltrain.sb3.agent import SB3Agent, agent_class
+from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
 from rltrain.sb3.translate import moments_to_sb3, to_sb3
 
