@@ -383,6 +383,24 @@ def test_an_imported_policy_predicts_the_same(algo: str, tmp_path: Path) -> None
     assert result.steps >= model.num_timesteps + 160
 
 
+def test_an_import_of_ours_needs_no_stable_baselines3(tmp_path: Path) -> None:
+    saved(MAKERS["ppo"][1], tmp_path / "model.zip")
+    script = """
+import sys
+sys.modules["stable_baselines3"] = sys.modules["sb3_contrib"] = None  # as if they were not installed
+from rltrain.cli import main
+file, runs = sys.argv[1:]
+for algo, code in ("ppo", 0), ("sb3/ppo", 2):
+    words = ["import-sb3", file, "--env", "rltrain/CartPole-v1", "--run-dir", runs, "--algo", algo]
+    assert main(words) == code, algo
+assert main(["eval", f"{runs}/rltrain-CartPole-v1/ppo_1", "--episodes", "1"]) == 0
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "model.zip"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "Run: pip install 'rltrain[sb3]'" in done.stderr
+
+
 def test_settings_come_along(tmp_path: Path) -> None:
     saved(MAKERS["ppo"][1], tmp_path / "model.zip")
     for algo in ("ppo", "sb3/ppo"):
