@@ -53,6 +53,7 @@ class Agent(nn.Module, ABC):
 
     horizon: int
     log_interval: int = 1
+    exact_resume = True  # whether module state and training_state() hold all there is to continue bit for bit
 
     def __init__(
         self,

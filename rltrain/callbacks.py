@@ -68,12 +68,12 @@ class Callbacks:
                 fix = "Subclass rltrain.Callback, and give an instance."
                 raise ConfigError(f"{callback!r} is no callback.", fix)
         self._all = list(callbacks)
-        self._wants_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
+        self.want_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
         self._noted: list[tuple[Tensor, Tensor]] = []  # since the last log point: (T, N) bool, and (3, T, N)
 
     def rollout(self, trainer: Trainer) -> None:
         """Tells them of a rollout."""
-        if self._wants_episodes:
+        if self.want_episodes:
             self._noted.append(trainer.episodes.last_rollout())
         self._tell("on_rollout", trainer)
 
@@ -83,7 +83,7 @@ class Callbacks:
 
     def log(self, trainer: Trainer) -> None:
         """Tells them of the episodes since the last log point: here alone the device is waited for."""
-        if self._wants_episodes and self._noted:
+        if self.want_episodes and self._noted:
             ended = torch.cat([ended for ended, _ in self._noted])
             returns, lengths, successes = torch.cat([values for _, values in self._noted], 1)[:, ended]
             self._noted.clear()

@@ -80,7 +80,7 @@ class TrainConfig(Model):
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
     init_from: str | None = None
-    """Run or checkpoint whose policy to start from."""
+    """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from."""
     eval_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between evaluations during training; 0 for none."""
     n_eval_episodes: Annotated[int, Field(ge=0)] = 100
@@ -104,6 +104,7 @@ def build_config(
     overrides: Mapping[str, Any] | None = None,
     *,
     known_env: bool = True,
+    base: tuple[dict[str, Any], str] | None = None,
 ) -> tuple[TrainConfig, str]:
     """The configuration of a run: defaults, then the tuned file, then the overrides.
 
@@ -112,6 +113,7 @@ def build_config(
         env_id: Environment id.
         overrides: Nested dict in the shape of :class:`TrainConfig`, RL Zoo's aliases allowed.
         known_env: Whether the id must be registered; false for a class handed to ``rltrain.train``.
+        base: Settings to use instead of the tuned file, and where they come from.
 
     Returns:
         The configuration, and where its defaults came from, for the user to read.
@@ -121,7 +123,7 @@ def build_config(
     """
     agent_config = agent_config_class(algo)
     env_id = env_spec(env_id).id if known_env else env_id
-    defaults, source = tuned_defaults(algo, env_id)
+    defaults, source = base or tuned_defaults(algo, env_id)
     data = merge(defaults, canonical(dict(overrides or {})))
     data = merge(data, {"algo": algo, "env": {"id": env_id}})
     agent = validate(agent_config, data.get("agent", {}), "agent.")

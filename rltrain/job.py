@@ -79,6 +79,11 @@ class Job:
         return {"device": str(self.device), "threads": torch.get_num_threads()}
 
     @property
+    def exact_resume(self) -> bool:
+        """Whether a checkpoint holds all there is to continue bit for bit."""
+        return self.env.exact_resume and self.agent.exact_resume
+
+    @property
     def spaces(self) -> dict[str, Any]:
         """The spaces of a single environment, as plain data."""
         return {
@@ -91,11 +96,18 @@ class Job:
         return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
 
     def init_from(self, run: str) -> None:
-        """Takes over the policy of a run or checkpoint.
+        """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.
 
         Raises:
             CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
         """
+        if run.endswith(".zip"):
+            from rltrain.sb3.importer import Archive, check_spaces, take_over
+
+            archive = Archive.read(run)
+            check_spaces(archive, self)
+            take_over(archive, self)
+            return
         folder, named = RunFolder.open(run)
         checkpoint, faults = folder.checkpoint(named or "latest")
         for fault in faults:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rltrain.callbacks import Callback, Callbacks
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
@@ -18,14 +18,16 @@ from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
 from rltrain.job import Job, keep_memory, threads
 from rltrain.plotting import plot_runs
-from rltrain.registry import env_spec
+from rltrain.registry import agent_spec, env_spec, resolve
 from rltrain.rng import global_kept
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker
 from rltrain.trackers.tensorboard import TensorBoardTracker
-from rltrain.trainer import Trainer
+
+if TYPE_CHECKING:
+    from rltrain.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,17 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
     job = Job.build(config, env_class)
     if config.init_from is not None:
         job.init_from(config.init_from)
-    folder = RunFolder.create(
+    return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
+
+
+def create_folder(job: Job) -> RunFolder:
+    """Makes the run folder of a job, and locks it.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    config = job.config
+    return RunFolder.create(
         config,
         {
             **describe_machine(),
@@ -108,11 +120,10 @@ def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: boo
             "seed": config.seed,
             "total_timesteps": config.total_timesteps,
             "stop_at_reward": config.stop_at_reward,
-            "exact_resume": job.env.exact_resume,
+            "exact_resume": job.exact_resume,
             **job.spaces,
         },
     )
-    return _run(job, folder, config.total_timesteps, None, progress, callbacks)
 
 
 def resume(
@@ -219,7 +230,7 @@ def _run(
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
-            trainer = Trainer(
+            trainer: Trainer = resolve(agent_spec(config.algo).trainer)(
                 config,
                 job.agent,
                 job.env,

@@ -67,6 +67,7 @@ class AgentSpec:
         config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
         description: One line for ``rltrain agents``.
         configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
+        trainer: ``module:Class`` of what runs it, where that is not :class:`rltrain.trainer.Trainer`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class AgentSpec:
     config: str | type
     description: str = ""
     configs: str = CONFIGS
+    trainer: str = "rltrain.trainer:Trainer"
 
 
 _envs: dict[str, EnvSpec] = {}

@@ -67,10 +67,11 @@ class RunFolder:
         parent = Path(config.run_dir) / config.env.id.replace("/", "-")
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            taken = [p.name.removeprefix(f"{config.algo}_") for p in parent.glob(f"{config.algo}_*")]
+            algo = config.algo.replace("/", "-")
+            taken = [p.name.removeprefix(f"{algo}_") for p in parent.glob(f"{algo}_*")]
             number = max((int(name) for name in taken if name.isdigit()), default=0) + 1
             while True:
-                path = parent / f"{config.algo}_{number}"
+                path = parent / f"{algo}_{number}"
                 try:
                     path.mkdir()
                     break
@@ -223,7 +224,8 @@ class RunFolder:
 
 def describe_machine() -> dict[str, Any]:
     """What a run records of where it ran."""
-    packages = ("rltrain", "torch", "gymnasium", "numpy", "tensorboard")
+    packages = ["rltrain", "torch", "gymnasium", "numpy", "tensorboard"]
+    packages += [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -139,7 +139,14 @@ class Trainer:
 
     def log(self) -> None:
         """Fetches the metrics, in one transfer, and hands them to the trackers."""
-        metrics = fetch({**self.episodes.means(), **self.metrics.take()})
+        self.publish(fetch({**self.episodes.means(), **self.metrics.take()}))
+
+    def publish(self, metrics: dict[str, float]) -> None:
+        """Adds the time to the metrics of a log point, and hands them to the trackers.
+
+        Raises:
+            RunError: The loss is not finite.
+        """
         step_then, seconds_then = self.started_at
         metrics["time/fps"] = (self.global_step - step_then) / max(self.seconds - seconds_then, 1e-9)
         metrics["time/time_elapsed"] = self.seconds

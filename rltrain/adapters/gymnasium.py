@@ -69,7 +69,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             InvalidAction: The action is not in the action space.
             ResetNeeded: ``reset`` has not been called.
         """
-        batch = _to_batch(self.action_space, [action], 1, self.tensor_env.device)
+        batch = to_batch(self.action_space, [action], 1, self.tensor_env.device)
         self._state, reward, terminated = self.tensor_env.step(self._started(), batch, self._rng)
         return self._observe(), float(reward[0]), bool(terminated[0]), False, self._info()
 
@@ -86,7 +86,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         return self._state
 
     def _observe(self) -> Any:
-        return _row(_to_numpy(self.tensor_env.full_observe(self._state), self.observation_space), 0)
+        return row(to_numpy(self.tensor_env.full_observe(self._state), self.observation_space), 0)
 
     def _info(self) -> dict[str, Any]:
         return {name: value[0].item() for name, value in self.tensor_env.info(self._state).items()}
@@ -146,7 +146,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         super().reset(seed=seed, options=options)
         if seed is None:
             seed = int(self.np_random.integers(2**63))
-        obs = _to_numpy(self.vec.reset(int(seed)), self.single_observation_space)
+        obs = to_numpy(self.vec.reset(int(seed)), self.single_observation_space)
         self._started = True
         return obs, self._fresh_infos()
 
@@ -159,18 +159,18 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         """
         if not self._started:
             raise ResetNeeded("call reset() first")
-        out = self.vec.step(_to_batch(self.single_action_space, actions, self.num_envs, self.vec.device))
+        out = self.vec.step(to_batch(self.single_action_space, actions, self.num_envs, self.vec.device))
         terminated, truncated = (x.cpu().numpy().copy() for x in (out.terminated, out.truncated))
         infos = self._fresh_infos()
         done = terminated | truncated
         if done.any():
-            last = _to_numpy(out.final_obs, self.single_observation_space)
+            last = to_numpy(out.final_obs, self.single_observation_space)
             final_obs = np.full(self.num_envs, None, dtype=object)
             for i in np.flatnonzero(done).tolist():
-                final_obs[i] = _row(last, i)
+                final_obs[i] = row(last, i)
             infos |= {"final_obs": final_obs, "_final_obs": done.copy()}
             infos |= {"final_info": _masked(out.info, done), "_final_info": done.copy()}
-        obs = _to_numpy(out.obs, self.single_observation_space)
+        obs = to_numpy(out.obs, self.single_observation_space)
         return obs, out.reward.to("cpu", torch.float64).numpy(), terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -214,7 +214,7 @@ def _warn_no_render_mode() -> None:
     logger.warn('There is nothing to draw: make the environment with render_mode="rgb_array".')
 
 
-def _to_batch(space: spaces.Space, actions: Any, n: int, device: torch.device) -> Tensor:
+def to_batch(space: spaces.Space, actions: Any, n: int, device: torch.device) -> Tensor:
     """``n`` actions as a tensor (n, *A) on ``device``, those of a Box clipped to it.
 
     Raises:
@@ -249,19 +249,19 @@ def _to_batch(space: spaces.Space, actions: Any, n: int, device: torch.device) -
     return torch.from_numpy(array.astype(space.dtype)).to(device)
 
 
-def _to_numpy(observation: Observation, space: spaces.Space) -> Any:
+def to_numpy(observation: Observation, space: spaces.Space) -> Any:
     """A batch of observations in NumPy, in the type of the space, sharing no memory with the state."""
     if isinstance(observation, dict):
         assert isinstance(space, spaces.Dict)
-        return {name: _to_numpy(part, space[name]) for name, part in observation.items()}
+        return {name: to_numpy(part, space[name]) for name, part in observation.items()}
     dtype = torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
     return observation.to("cpu", dtype, copy=True).numpy()
 
 
-def _row(batch: Any, index: int) -> Any:
+def row(batch: Any, index: int) -> Any:
     """One observation of a batch."""
     if isinstance(batch, dict):
-        return {name: _row(part, index) for name, part in batch.items()}
+        return {name: row(part, index) for name, part in batch.items()}
     return batch[index]
 
 

@@ -20,6 +20,8 @@ VERBS = {
     "check": ("check:main", "Check an environment: does it keep its promises?"),
     "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),
     "agents": ("listing:agents", "List the agents, or describe one."),
+    "export": ("export:main", "Write a trained policy for another library."),
+    "import-sb3": ("import_sb3:main", "Make a run of a policy that Stable-Baselines3 saved."),
 }
 HELP = """usage: rltrain VERB ...
 
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {verb:<8}{line}" for verb, (_, line) in VERBS.items())
+        verbs = "\n".join(f"  {verb:<12}{line}" for verb, (_, line) in VERBS.items())
         print(HELP.format(verbs=verbs))
         return 0 if arguments else 2
     verb, *rest = arguments

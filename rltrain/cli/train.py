@@ -8,6 +8,7 @@ from rltrain.cli.options import describe_options, parse_overrides
 from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_specs
+from rltrain.zoo import zoo_settings
 
 USAGE = """usage: rltrain train ALGO ENV [options]
        rltrain train --config FILE [options]
@@ -19,13 +20,14 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
   ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
 
   --config TEXT                               YAML file with any of the options below.
+  --zoo TEXT                                  YAML file of RL Zoo, whose entry for ENV takes the place of ours.
   --no-progress                               Show no progress.
   --json                                      Print the result as one JSON object.
   --debug                                     Show a traceback instead of a line when something fails.
 """
 
 FLAGS = ("json", "no_progress")
-TEXTS = ("config", "algo", "env", "env.id", "device", "run_dir", "init_from")
+TEXTS = ("config", "zoo", "algo", "env", "env.id", "device", "run_dir", "init_from")
 
 
 def main(arguments: list[str]) -> int:
@@ -37,8 +39,10 @@ def main(arguments: list[str]) -> int:
     as_json = options.pop("json", False)
     progress = not options.pop("no_progress", False)
     file = options.pop("config", None)
-    if file is True:
-        raise ConfigError("'--config' needs a value.", "Name a YAML file.")
+    zoo = options.pop("zoo", None)
+    for name, value in (("config", file), ("zoo", zoo)):
+        if value is True:
+            raise ConfigError(f"'--{name}' needs a value.", "Name a YAML file.")
     settings = canonical(options)
     for name, given in zip(positional, (settings.get("algo"), settings.get("env", {}).get("id")), strict=False):
         if given is not None:
@@ -56,7 +60,10 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(
             f"Name {missing} to train.", "For example: rltrain train ppo rltrain/CartPole-v1 (or --config FILE)."
         )
-    config, source = build_config(str(algo), str(env_id), settings)
+    base = None
+    if zoo is not None:
+        base = zoo_settings(zoo, str(env_id), agent_config_class(str(algo)).model_fields), str(zoo)
+    config, source = build_config(str(algo), str(env_id), settings, base=base)
     print(f"settings: {source}, device: {config.device}, seed: {config.seed}", file=sys.stderr)
 
     from rltrain.cli.report import report
@@ -77,7 +84,7 @@ def _help(arguments: list[str]) -> str:
         lines += [f"[...] is the default, from {source}.", ""]
     lines += describe_options(TrainConfig, config, skip=("algo", "env", "agent"))
     lines += describe_options(EnvConfig, prefix="env.", skip=("id",))
-    for name in named or agents:
+    for name in named or [name for name in agents if "/" not in name]:  # those of other libraries when asked for
         options = describe_options(agent_config_class(name), config and config.agent, prefix="agent.")
         lines += ["", f"options of {name}, and their defaults:", *options]
     return "\n".join(lines)

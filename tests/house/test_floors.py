@@ -27,7 +27,7 @@ FLOORS = {
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
         rltrain.config  rltrain.configs  rltrain.registry  rltrain.schedules  rltrain.normalize  rltrain.canvas
-        rltrain.facts  rltrain.dispatch  rltrain.own
+        rltrain.facts  rltrain.dispatch  rltrain.own  rltrain.zoo
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
         rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own
@@ -41,7 +41,7 @@ FLOORS = {
         rltrain.trainer  rltrain.launch  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
         rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks
-        rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold
+        rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold  rltrain.sb3  rltrain.sb3.*
     """,
     # Where people come in: the command line, and `import rltrain`.
     DOORS: """

@@ -1,0 +1,252 @@
+"""An algorithm of Stable-Baselines3 as something that acts, and that checkpoints can hold: ``agent.PPO`` is a class."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from rltrain.adapters.gymnasium import to_numpy
+from rltrain.adapters.sb3 import MASK
+from rltrain.agent import ActOut
+from rltrain.config import AgentConfig
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+from rltrain.rng import global_kept, seed_global
+from rltrain.sb3 import ALGORITHMS
+from rltrain.sb3.arguments import constructor_arguments, policy_name
+from rltrain.sb3.blank import Blank
+from rltrain.sb3.settings import algorithm
+from rltrain.sb3.translate import OBS, RETURN
+from rltrain.spaces import bytes_of
+
+COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
+
+
+class SB3Agent:
+    """Acts, and gives and takes its state as tensors. Learning is the trainer's: see ``rltrain.sb3.trainer``.
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        num_envs: N.
+        config: Hyperparameters.
+        device: Where the policy lives.
+        seed: Of everything random in the algorithm.
+
+    Raises:
+        ConfigError: Stable-Baselines3 refuses the spaces or hyperparameters.
+    """
+
+    algorithm: ClassVar[type[BaseAlgorithm]]
+    horizon = 1
+    exact_resume = False
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        num_envs: int,
+        config: AgentConfig,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+        self.device = torch.device(device)
+        values = dict(config)
+        norm_obs, norm_reward = values.pop("normalize_obs"), values.pop("normalize_reward")
+        self.buffer_size = values.get("buffer_size")
+        if self.buffer_size is not None:
+            values["buffer_size"] = num_envs  # room for one step: only training needs more
+        with warnings.catch_warnings(record=True) as self._said, global_kept():  # it seeds the whole process
+            warnings.simplefilter("always", UserWarning)
+            try:
+                env = Blank(num_envs, observation_space, action_space)
+                self.normalizer = None
+                if norm_obs or norm_reward:
+                    self.normalizer = make_normalizer(env, norm_obs, norm_reward, values["gamma"])
+                self.model = self.algorithm(
+                    policy_name(observation_space),
+                    self.normalizer or env,
+                    seed=seed % 2**32,
+                    device=self.device,
+                    **constructor_arguments(values, action_space),
+                )
+                if self.by_episode and num_envs > 1:
+                    raise ValueError(f"updates by the episode take one environment, not {num_envs}")
+            except (AssertionError, ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"{self.algorithm.__name__} of Stable-Baselines3 refuses this: {error}",
+                    f"See 'rltrain agents sb3/{self.algorithm.__name__.lower()}' for its options.",
+                ) from error
+
+        if hasattr(self.model, "exploration_rate"):  # that of acting without learning
+            self.model.exploration_rate = values["exploration_final_eps"]
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether it learns from a replay buffer."""
+        return isinstance(self.model, OffPolicyAlgorithm)
+
+    @property
+    def log_interval(self) -> int:
+        """Updates between two log points, unless the run says otherwise: 1, or some 1,000 environment steps."""
+        if not isinstance(self.model, OffPolicyAlgorithm) or self.by_episode:
+            return 1
+        return max(1, 1_000 // (self.model.train_freq.frequency * self.model.n_envs))  # type: ignore[union-attr]
+
+    @property
+    def by_episode(self) -> bool:
+        """Whether it learns after so many episodes rather than steps."""
+        freq = getattr(self.model, "train_freq", None)
+        return isinstance(freq, TrainFreq) and freq.unit is TrainFrequencyUnit.EPISODE
+
+    def check(self) -> None:
+        """Passes on what Stable-Baselines3 warned of; called once before a run."""
+        for said in self._said:
+            warnings.warn(" ".join(str(said.message).split()), stacklevel=2)
+        if isinstance(self.observation_space, spaces.Dict) and MASK in self.observation_space.spaces:
+            warnings.warn(
+                f"To {self.algorithm.__name__} of Stable-Baselines3 the action mask is a part of the observation: "
+                "it may choose what is not allowed. Our ppo does not.",
+                stacklevel=2,
+            )
+
+    def memory(self) -> int:
+        """Bytes of the replay buffer; on a GPU 0, as it stays with the host."""
+        if self.buffer_size is None or self.device.type != "cpu":
+            return 0
+        return self.buffer_size * (2 * bytes_of(self.observation_space) + bytes_of(self.model.action_space) + 9)
+
+    def initial_state(self, n: int) -> None:
+        """There is no recurrent state."""
+
+    def predict(
+        self,
+        obs: Observation,
+        state: None = None,
+        *,
+        deterministic: bool = True,
+        rng: torch.Generator | None = None,
+    ) -> ActOut:
+        """Actions for ``obs`` (N, *O); see :meth:`rltrain.agent.Agent.predict`."""
+        arrays = to_numpy(obs, self.observation_space)
+        if self.normalizer is not None:
+            arrays = self.normalizer.normalize_obs(arrays)
+        if deterministic or rng is None:
+            actions, _ = self.model.predict(arrays, deterministic=deterministic)
+        else:
+            with global_kept():  # it draws from the process-wide generators
+                seed_global(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+                actions, _ = self.model.predict(arrays, deterministic=False)
+        typed = np.asarray(actions).astype(self.action_space.dtype, copy=False)
+        return ActOut(torch.from_numpy(typed).to(self.device))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""
+        return {**self.model.policy.state_dict(), **_moments(self._obs_moments(), OBS)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            RuntimeError: It is of other networks, or normalised otherwise.
+        """
+        _set_moments(self._obs_moments(), state, OBS)
+        policy = {name: tensor for name, tensor in state.items() if not name.startswith(OBS)}
+        self.model.policy.load_state_dict(policy)
+        if self.model.use_sde:  # its noise hangs on the deviations
+            self.model.policy.reset_noise()  # type: ignore[operator]
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimizers, further variables, counters and the statistics of rewards; no replay buffer."""
+        modules, variables = self.model._get_torch_save_params()
+        state: dict[str, Any] = {
+            "optimizers": {
+                name: recursive_getattr(self.model, name).state_dict() for name in modules if name != "policy"
+            },
+            "variables": {name: recursive_getattr(self.model, name).detach() for name in variables},
+            "counters": {name: getattr(self.model, name) for name in COUNTERS if hasattr(self.model, name)},
+        }
+        if self.normalizer is not None:
+            state["return"] = _moments({"": self.normalizer.ret_rms}, RETURN)
+        return state
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        self.load_optimizers(state["optimizers"], state["variables"])
+        for name, saved in state["counters"].items():
+            setattr(self.model, name, saved)
+        if self.normalizer is not None:
+            _set_moments({"": self.normalizer.ret_rms}, state["return"], RETURN)
+
+    def load_optimizers(self, optimizers: dict[str, Any], variables: dict[str, Tensor]) -> None:
+        """Puts back the state of optimizers, and variables that are learned beside the policy."""
+        for name, saved in optimizers.items():
+            moments = {int(index): slot for index, slot in saved["state"].items()}
+            recursive_getattr(self.model, name).load_state_dict({**saved, "state": moments})
+        for name, variable in variables.items():
+            if variable is not None:
+                recursive_getattr(self.model, name).data.copy_(variable)
+
+    def _obs_moments(self) -> dict[str, RunningMeanStd]:
+        if self.normalizer is None or not self.normalizer.norm_obs:
+            return {}
+        moments = self.normalizer.obs_rms
+        return moments if isinstance(moments, dict) else {"": moments}
+
+
+def make_normalizer(env: Blank, obs: bool, reward: bool, gamma: float) -> VecNormalize:
+    """Scales flat floating-point observations, as our agents do; categories, images and masks pass through."""
+
+    def is_scaled(space: spaces.Space) -> bool:
+        return isinstance(space, spaces.Box) and space.dtype.kind == "f" and len(space.shape) <= 1
+
+    keys = None
+    if isinstance(env.observation_space, spaces.Dict):
+        keys = [name for name, part in env.observation_space.spaces.items() if is_scaled(part)]
+    else:
+        obs = obs and is_scaled(env.observation_space)
+    return VecNormalize(env, training=False, norm_obs=obs, norm_reward=reward, gamma=gamma, norm_obs_keys=keys)
+
+
+def _moments(moments: dict[str, RunningMeanStd], prefix: str) -> dict[str, Tensor]:
+    return {
+        f"{prefix}{name}.{part}": torch.as_tensor(getattr(each, part), dtype=torch.float64)
+        for name, each in moments.items()
+        for part in ("mean", "var", "count")
+    }
+
+
+def _set_moments(moments: dict[str, RunningMeanStd], state: dict[str, Tensor], prefix: str) -> None:
+    wanted = {f"{prefix}{name}.{part}" for name in moments for part in ("mean", "var", "count")}
+    given = {name for name in state if name.startswith(prefix)}
+    if wanted != given:
+        raise RuntimeError(f"other statistics: {', '.join(sorted(wanted ^ given))}")
+    for name, each in moments.items():
+        each.mean, each.var = (state[f"{prefix}{name}.{part}"].cpu().numpy().copy() for part in ("mean", "var"))
+        each.count = float(state[f"{prefix}{name}.count"])
+
+
+@cache
+def agent_class(name: str) -> type[SB3Agent]:
+    """The class for an algorithm."""
+    return type(name, (SB3Agent,), {"algorithm": algorithm(name), "__doc__": f"Stable-Baselines3's {name}."})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ALGORITHMS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return agent_class(name)

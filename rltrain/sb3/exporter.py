@@ -1,0 +1,139 @@
+"""A trained policy as a zip that Stable-Baselines3 opens without us, its normalisation as a ``VecNormalize`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space_channels_first
+
+from rltrain.adapters.sb3 import MASK
+from rltrain.checkpoint import step_name
+from rltrain.errors import ConfigError
+from rltrain.policy import Policy, load
+from rltrain.runs import RunFolder
+from rltrain.sb3.agent import SB3Agent, agent_class
+from rltrain.sb3.arguments import policy_name
+from rltrain.sb3.settings import config_class
+from rltrain.sb3.translate import moments_to_sb3, to_sb3
+
+
+def export(
+    run: str | Path, out: str | Path | None = None, *, checkpoint: str | int = "latest"
+) -> tuple[str, list[Path]]:
+    """Writes a policy for ``stable_baselines3.PPO.load``.
+
+    Args:
+        run: A run folder, or a checkpoint directory in it.
+        out: The zip; beside the run's configuration, named for its step, when None.
+        checkpoint: ``latest``, ``best``, or a step.
+
+    Returns:
+        The name of the algorithm that loads it; the zip, and where the run normalises the file for
+        ``VecNormalize.load``.
+
+    Raises:
+        ConfigError: Stable-Baselines3 has no such policy, or the file cannot be written.
+        CheckpointError: There is no such run or checkpoint.
+    """
+    policy = load(run, checkpoint=checkpoint)
+    folder = RunFolder.open(run)[0]
+    path = folder.path / f"sb3_{step_name(policy.step)}.zip" if out is None else Path(out)
+    if path.suffix != ".zip":
+        raise ConfigError(f"'{path}' does not end with .zip.", "Name a zip file.")
+    agent = translated(policy)
+    agent.model.num_timesteps, agent.model._total_timesteps = policy.step, policy.config.total_timesteps
+    written = [path]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        agent.model.save(path)
+        if agent.normalizer is not None:
+            written.append(path.with_name(f"{path.stem}_vecnormalize.pkl"))
+            agent.normalizer.save(str(written[-1]))
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be written: {error.strerror}.", "Choose another --out.") from error
+    return type(agent.model).__name__, written
+
+
+def translated(policy: Policy) -> SB3Agent:
+    """The policy as an algorithm of Stable-Baselines3.
+
+    Raises:
+        ConfigError: It has no such policy.
+    """
+    agent: Any = policy.agent
+    if isinstance(agent, SB3Agent):
+        return agent
+    translators = {"ppo": _ppo, "dqn": _dqn}
+    if policy.config.algo not in translators:
+        raise ConfigError(
+            f"'{policy.config.algo}' cannot be exported to Stable-Baselines3.", f"Those can: {', '.join(translators)}."
+        )
+    return translators[policy.config.algo](policy)
+
+
+def _ppo(policy: Policy) -> SB3Agent:
+    agent: Any = policy.agent
+    settings = policy.config.agent.model_dump()
+    if settings["policy_kwargs"].pop("squash_output"):
+        raise _lacks("agent.policy_kwargs.squash_output")
+    made = _like(policy, "PPO", settings)
+    state = agent.state_dict()
+    made.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
+    if agent.reward_normalizer is not None and made.normalizer is not None:
+        moments = agent.reward_normalizer.moments
+        returns = made.normalizer.ret_rms
+        returns.mean, returns.var = moments.mean.cpu().numpy(), moments.var.cpu().numpy()
+        returns.count = float(moments.count)
+    return made
+
+
+def _dqn(policy: Policy) -> SB3Agent:
+    settings = policy.config.agent.model_dump()
+    for name in ("dueling", "distributional", "noisy"):
+        if settings[name]:
+            raise _lacks(f"agent.{name}")
+    if settings["policy_kwargs"].pop("layer_norm"):
+        raise _lacks("agent.policy_kwargs.layer_norm")
+    made = _like(policy, "DQN", settings)
+    made.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), len(settings["policy_kwargs"]["net_arch"])))
+    return made
+
+
+def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
+    """An untrained algorithm of Stable-Baselines3 with the settings that it knows."""
+    agent: Any = policy.agent
+    extractor = settings["policy_kwargs"].pop("features_extractor_class")
+    channels_last = getattr(agent.policy.encoder, "channels_last", None)
+    _check_observations(policy.observation_space, extractor, channels_last)
+    model = config_class(name)
+    config = model.model_validate({key: value for key, value in settings.items() if key in model.model_fields})
+    return agent_class(name)(policy.observation_space, policy.action_space, policy.config.num_envs, config)
+
+
+def _check_observations(space: spaces.Space, extractor: str, channels_last: bool | None) -> None:
+    """Refuses what Stable-Baselines3 would look at with other eyes."""
+    if isinstance(space, spaces.Dict):
+        if MASK in space.spaces:
+            raise _lacks(f"the observation's {MASK}")
+        for part in space.spaces.values():
+            if isinstance(part, spaces.Box) and len(part.shape) == 3:
+                raise _lacks(f"agent.policy_kwargs.features_extractor_class {extractor} for images in a Dict")
+    if not isinstance(space, spaces.Box):
+        return
+    if not space.shape:
+        raise _lacks("an observation without dimensions")
+    if len(space.shape) != 3:
+        return
+    convolved, theirs = extractor == "auto", policy_name(space) == "CnnPolicy"
+    same_channels = channels_last == (not is_image_space_channels_first(space))
+    if convolved != theirs or (convolved and not same_channels) or (not convolved and space.dtype == "uint8"):
+        raise _lacks(f"agent.policy_kwargs.features_extractor_class {extractor} for images of shape {space.shape}")
+
+
+def _lacks(what: str) -> ConfigError:
+    return ConfigError(
+        f"Stable-Baselines3 has nothing like {what}, which this policy was trained with.",
+        "Train without it to export, or use the policy through rltrain.load(run).",
+    )

@@ -1,0 +1,176 @@
+"""Policies that Stable-Baselines3 trained: as a run folder of ours, and as the start of a run. No pickle is opened."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from rltrain.config import build_config
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.registry import agent_config_class, agent_spec, agent_specs, resolve
+from rltrain.sb3.archive import Archive
+from rltrain.sb3.translate import NOT_POLICY, OBS, from_sb3, net_arch_of
+
+if TYPE_CHECKING:
+    from rltrain.job import Job
+
+OWN = {"PPO": "ppo", "DQN": "dqn"}
+"""Algorithms that we have ourselves; every other goes on as its own ``sb3/...``."""
+
+
+def import_sb3(
+    file: str | Path,
+    env: str,
+    *,
+    algo: str | None = None,
+    run_dir: str = "runs",
+    env_kwargs: dict[str, Any] | None = None,
+) -> Path:
+    """Makes a run folder of a zip, which ``eval``, ``watch`` and ``resume`` understand.
+
+    Args:
+        file: What ``model.save(...)`` wrote.
+        env: The environment it was trained in; the file does not say.
+        algo: ``ppo`` for our own PPO or ``sb3/ppo`` for the original; by default ours where there is one.
+        run_dir: Where the run folder is made.
+        env_kwargs: Constructor arguments of the environment.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: It does not fit the environment or the algorithm.
+        CheckpointError: It cannot be read, or has networks that the algorithm does not.
+    """
+    from rltrain.job import Job
+    from rltrain.launch import create_folder
+
+    archive = Archive.read(file)
+    settings = run_settings(archive, algo)
+    overrides = {**settings, "run_dir": str(run_dir), "env": {"kwargs": env_kwargs or {}}}
+    config, _ = build_config(settings.pop("algo"), env, overrides, base=({}, "the file"))
+    job = Job.build(config, None)
+    check_spaces(archive, job)
+    take_over(archive, job)
+    if config.algo.startswith("sb3/"):
+        optimizers = {name: module for name, module in archive.modules.items() if name != "policy"}
+        job.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
+    folder = create_folder(job)
+    try:
+        trainer = resolve(agent_spec(config.algo).trainer)(
+            config,
+            job.agent,
+            job.env,
+            make_env=job.make_env,
+            folder=folder,
+            total_timesteps=config.total_timesteps,
+        )
+        trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
+        state = job.agent.training_state()
+        if "steps" in state:  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
+            job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
+        trainer.save()
+        over = trainer.global_step >= config.total_timesteps
+        folder.update_metadata(
+            {
+                "status": "completed" if over else "interrupted",
+                "steps": trainer.global_step,
+                "seconds": 0.0,
+                "stopped_by": "total_timesteps" if over else "interrupted",
+                "imported": str(archive.path),
+            }
+        )
+    finally:
+        folder.release()
+    return folder.path
+
+
+def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
+    """The configuration that a zip tells of; warns of what only its pickles know.
+
+    Raises:
+        ConfigError: The algorithm is another.
+    """
+    name = archive.algorithm
+    own, theirs = OWN.get(name), f"sb3/{name.lower()}"
+    own = own if own in agent_specs() else None
+    algo = algo or own or theirs
+    if algo not in (own, theirs):
+        fits = " or ".join(filter(None, (own, theirs)))
+        raise ConfigError(f"'{archive.path}' is a policy of {name}, not of '{algo}'.", f"Use --algo {fits}.")
+    agent, lost = archive.settings(agent_config_class(algo))
+    known = agent_config_class(algo).model_fields["policy_kwargs"].annotation.model_fields  # type: ignore[union-attr]
+    kwargs = {key: value for key, value in archive.policy_kwargs().items() if key in known}  # the networks must fit
+    agent["policy_kwargs"] = kwargs
+    if algo == own:
+        if archive.data.get("use_sde"):
+            raise ConfigError(f"Our {own} has no gSDE (use_sde).", f"Use --algo {theirs}.")
+        kwargs["net_arch"] = net_arch_of(own, archive.modules["policy"])
+    if lost:
+        warnings.warn(f"Only a pickle in the file knows {', '.join(lost)}: the defaults stand in.", stacklevel=2)
+    if "clip_range" in archive.data and archive.data.get("_last_original_obs") is not None:
+        warnings.warn(
+            "It learned behind a VecNormalize, whose statistics are in a pickle that is not read: it will see "
+            "observations as they are.",
+            stacklevel=2,
+        )
+    steps = [int(archive.data.get(name) or 0) for name in ("num_timesteps", "_total_timesteps")]
+    return {
+        "algo": algo,
+        "agent": agent,
+        "num_envs": int(archive.data.get("n_envs") or 1),
+        "total_timesteps": max(1, *steps),
+        "seed": int(archive.data.get("seed") or 0),
+    }
+
+
+def check_spaces(archive: Archive, job: Job) -> None:
+    """Compares what the file says of its spaces, in words, with those of the environment.
+
+    Raises:
+        ConfigError: They are others.
+    """
+    for name, space in (
+        ("observation_space", job.env.single_observation_space),
+        ("action_space", job.env.single_action_space),
+    ):
+        said = archive.data.get(name)
+        if not isinstance(said, dict):
+            continue
+        kind = str(said.get(":type:", "")).rpartition(".")[2].strip("'>")
+        mine = getattr(space, "n", None) or list(space.shape or ())
+        size = said.get("n") or said.get("_shape") or []
+        same = str(size) == str(mine) or (isinstance(size, list) and len(size) == 3 and sorted(size) == sorted(mine))
+        if (kind and kind != type(space).__name__) or not same:
+            raise ConfigError(
+                f"The file's {name} is a {kind} of {size}, that of '{job.config.env.id}' is {space}.",
+                "Name the environment that it was trained in.",
+            )
+
+
+def take_over(archive: Archive, job: Job) -> None:
+    """Puts the policy of a zip into an agent.
+
+    Raises:
+        CheckpointError: It does not fit.
+    """
+    algo, agent = job.config.algo, job.agent
+    if algo not in (OWN.get(archive.algorithm), f"sb3/{archive.algorithm.lower()}"):
+        raise CheckpointError(
+            f"'{archive.path}' is a policy of {archive.algorithm}, which '{algo}' cannot start from.",
+            f"Train sb3/{archive.algorithm.lower()}.",
+        )
+    policy = archive.modules["policy"]
+    mine = agent.state_dict()
+    kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, OBS))}
+    state: dict[str, Tensor] = {**kept, **(policy if algo.startswith("sb3/") else from_sb3(algo, policy))}
+    try:
+        agent.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"The policy in '{archive.path}' does not fit: {reason}", "Use the networks and normalisation it has."
+        ) from error

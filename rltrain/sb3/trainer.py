@@ -1,0 +1,208 @@
+"""Runs an algorithm of Stable-Baselines3, whose loop is its own: what our trainer does between updates hangs in it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+
+from rltrain.adapters.sb3 import SB3VecEnv
+from rltrain.errors import ConfigError
+from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.sb3.agent import SB3Agent
+from rltrain.trainer import PROGRESS, Trainer
+
+
+class Stop(Exception):
+    """Leaves Stable-Baselines3's loop between two updates."""
+
+
+class SB3Trainer(Trainer):
+    """Trains an algorithm of Stable-Baselines3; see :class:`~rltrain.trainer.Trainer` for the arguments.
+
+    Logging, evaluation, checkpoints and videos come after an update, as they do for our agents. It does not resume bit
+    for bit: parameters, optimizers, statistics and counters go on, while episodes start anew, and a replay buffer is
+    filled again by the policy before it learns on.
+
+    Raises:
+        ConfigError: A callback wants the episodes as tensors, which there are none of here.
+    """
+
+    agent: SB3Agent  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.callbacks.want_episodes:
+            raise ConfigError(
+                f"There are no episodes as tensors in a run of {self.config.algo}.",
+                "Leave on_episodes out of the callback, or train with an agent of ours.",
+            )
+        self.model = self.agent.model
+        self.n_episodes = 0
+        self.step_before = 0
+        self.numbers = Numbers()
+        self.model.set_logger(Logger(folder=None, output_formats=[self.numbers]))
+        self.model._stats_window_size = self.config.stats_window_size
+        self.connect()
+
+    def connect(self) -> None:
+        """Gives the algorithm its environments, its replay buffer, and the horizon of its schedules."""
+        model, normalizer = self.model, self.agent.normalizer
+        env = SB3VecEnv(self.env)
+        env.seed(self.config.seed)
+        if normalizer is not None:
+            normalizer.venv, normalizer.training = env, True
+        model.set_env(normalizer or env)
+        if isinstance(model, OffPolicyAlgorithm):
+            small = model.replay_buffer
+            assert small is not None
+            model.buffer_size = self.agent.buffer_size or 0
+            model.replay_buffer = type(small)(
+                model.buffer_size,
+                small.observation_space,
+                small.action_space,
+                device=model.device,
+                n_envs=model.n_envs,
+                optimize_memory_usage=model.optimize_memory_usage,
+                **model.replay_buffer_kwargs,
+            )
+
+        def update_progress(num_timesteps: int, total_timesteps: int) -> None:
+            # A longer run holds the final value, and the last update does not pass the end.
+            model._current_progress_remaining = max(0.0, 1.0 - num_timesteps / self.config.total_timesteps)
+
+        model._update_current_progress_remaining = update_progress  # type: ignore[method-assign]
+
+    def run(self) -> str:
+        """Trains until there is a reason to stop, which is returned."""
+        self.clock = time.perf_counter() - self.seconds
+        self.started_at = self.global_step, self.seconds
+        reason = self.reason_to_stop()
+        if reason is None:
+            with suppress(Stop):
+                self.model.learn(
+                    self.total_timesteps - self.global_step,
+                    callback=Hooks(self),
+                    log_interval=None,  # type: ignore[arg-type]
+                    reset_num_timesteps=False,
+                )
+            reason = self.reason_to_stop() or "total_timesteps"
+        if reason != "interrupted" and self.n_iterations % self.log_interval:
+            self.log()  # what came after the last log point
+        self.save()
+        return reason
+
+    def after_update(self) -> None:
+        """What there is to do between two updates.
+
+        Raises:
+            Stop: There is a reason to stop.
+        """
+        if self.model.num_timesteps == self.global_step:
+            return
+        self.step_before, self.global_step = self.global_step, self.model.num_timesteps
+        self.n_iterations += 1
+        self.callbacks.update(self, self.numbers.last)
+        self.seconds = time.perf_counter() - self.clock
+        if self.n_iterations % self.log_interval == 0:
+            self.log()
+        if self.due(self.config.eval_freq):
+            self.evaluate()
+        if self.due(self.config.save_freq):
+            self.save()
+        if self.due(self.config.video_freq):
+            self.film()
+        if self.reason_to_stop() is not None:
+            raise Stop
+
+    def due(self, freq: int) -> bool:
+        """Whether the last iteration passed a multiple of ``freq`` environment steps."""
+        return freq > 0 and self.global_step // freq > self.step_before // freq
+
+    def log(self) -> None:
+        """Hands what the algorithm has recorded to the trackers."""
+        self.model.dump_logs()
+        metrics = {tag: value for tag, value in self.numbers.last.items() if not tag.startswith("time/")}
+        self.publish({**metrics, "rollout/episodes": self.n_episodes})
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything with memory beside the parameters, but for environments and replay buffer."""
+        model = self.model
+        return {
+            "trainer": {name: getattr(self, name) for name in PROGRESS},
+            "agent": self.agent.training_state(),
+            "episodes": {
+                "count": self.n_episodes,
+                "last": list(model.ep_info_buffer or ()),
+                "successes": [float(success) for success in model.ep_success_buffer or ()],
+            },
+            "generators": global_state(),
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        for name in PROGRESS:
+            setattr(self, name, state["trainer"][name])
+        self.agent.load_training_state(state["agent"])
+        model, episodes, window = self.model, state["episodes"], self.config.stats_window_size
+        model.num_timesteps = self.step_before = self.global_step
+        self.n_episodes = episodes["count"]
+        model.ep_info_buffer = deque(episodes["last"], maxlen=window)
+        model.ep_success_buffer = deque(episodes["successes"], maxlen=window)
+        model.env.seed(derive_seed(self.config.seed, "resume", self.global_step))  # type: ignore[union-attr]
+        refill = ", and the replay buffer is filled again first" if self.agent.off_policy else ""
+        warnings.warn(f"Not bit for bit: episodes of Stable-Baselines3 start anew{refill}.", stacklevel=2)
+        set_global_state(state["generators"])
+
+
+class Hooks(BaseCallback):
+    """Where our trainer hangs in the loop of Stable-Baselines3."""
+
+    def __init__(self, trainer: SB3Trainer) -> None:
+        super().__init__()
+        self.trainer = trainer
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        if not isinstance(model, OffPolicyAlgorithm) or not 0 < model.learning_starts < self.num_timesteps:
+            return
+        assert model.env is not None
+        assert model.replay_buffer is not None
+        steps = -(-model.learning_starts // model.n_envs)
+        freq = TrainFreq(steps, TrainFrequencyUnit.STEP)
+        model.collect_rollouts(model.env, self, freq, model.replay_buffer, model.action_noise)
+
+    def _on_rollout_start(self) -> None:
+        self.trainer.after_update()
+
+    def _on_rollout_end(self) -> None:
+        self.trainer.callbacks.rollout(self.trainer)
+
+    def _on_step(self) -> bool:
+        self.trainer.n_episodes += int(self.locals["dones"].sum())
+        return True
+
+    def _on_training_end(self) -> None:
+        self.trainer.after_update()
+
+
+class Numbers(KVWriter):
+    """Keeps what a logger of Stable-Baselines3 was last asked to write."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        """Keeps the numbers."""
+        numbers = {tag: float(value) for tag, value in key_values.items() if not isinstance(value, str)}
+        self.last = {tag: value for tag, value in numbers.items() if value == value or tag.startswith("train/")}
+
+    def close(self) -> None:
+        """Nothing to close."""

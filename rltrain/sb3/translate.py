@@ -1,0 +1,121 @@
+"""The same policy in our words and in those of Stable-Baselines3: parameters by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from rltrain.errors import CheckpointError
+
+OBS, RETURN = "normalizer.obs.", "normalizer.return."
+"""What :class:`~rltrain.sb3.agent.SB3Agent` calls the statistics of observations and of returns."""
+NOT_POLICY = ("obs_normalizer.", "reward_normalizer.")
+EXTRACTOR = "features_extractor."
+ALIASES = (f"pi_{EXTRACTOR}", f"vf_{EXTRACTOR}")
+"""Further names of the features extractor, which the networks of an actor-critic share."""
+TABLES = {  # beginnings of our names, and of Stable-Baselines3's; those of images are numbered alike
+    "ppo": (
+        ("policy.distribution.log_std", "log_std"),
+        ("policy.pi.", "mlp_extractor.policy_net."),
+        ("policy.vf.", "mlp_extractor.value_net."),
+        ("policy.action_head.", "action_net."),
+        ("policy.value_head.", "value_net."),
+        ("policy.encoder.layers.7.", f"{EXTRACTOR}linear.0."),
+        ("policy.encoder.layers.", f"{EXTRACTOR}cnn."),
+    ),
+    "dqn": (
+        ("policy.body.", "q_net.q_net."),
+        ("policy.encoder.layers.7.", f"q_net.{EXTRACTOR}linear.0."),
+        ("policy.encoder.layers.", f"q_net.{EXTRACTOR}cnn."),
+        ("target.body.", "q_net_target.q_net."),
+        ("target.encoder.layers.7.", f"q_net_target.{EXTRACTOR}linear.0."),
+        ("target.encoder.layers.", f"q_net_target.{EXTRACTOR}cnn."),
+    ),
+}
+
+
+def to_sb3(algo: str, state: Mapping[str, Tensor], hidden: int) -> dict[str, Tensor]:
+    """The parameters of one of our agents under Stable-Baselines3's names; what observations are scaled by is left out.
+
+    Args:
+        algo: ``ppo`` or ``dqn``.
+        state: The agent's module state.
+        hidden: How many hidden layers a network of action values has.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if theirs := _renamed(name, _table(algo, hidden)):
+            renamed[theirs] = tensor
+            if theirs.startswith(EXTRACTOR):
+                renamed |= {alias + theirs.removeprefix(EXTRACTOR): tensor for alias in ALIASES}
+    return renamed
+
+
+def from_sb3(algo: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`to_sb3`.
+
+    Raises:
+        CheckpointError: There is a network that the agent does not have.
+    """
+    arch = net_arch_of(algo, state)
+    table = tuple((theirs, ours) for ours, theirs in _table(algo, len(arch)))
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.startswith(ALIASES):
+            continue
+        ours = _renamed(name, table)
+        if ours is None:
+            raise CheckpointError(
+                f"Our {algo} has nothing like '{name}' of that policy.", f"Import it with --algo sb3/{algo}, which has."
+            )
+        renamed[ours] = tensor
+    if "policy.distribution.log_std" in renamed:  # the agent holds its distribution under a second name
+        renamed["distribution.log_std"] = renamed["policy.distribution.log_std"]
+    return renamed
+
+
+def moments_to_sb3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The statistics that our agents scale observations by, under the names of :class:`~rltrain.sb3.agent.SB3Agent`."""
+    prefix = "obs_normalizer.moments."
+    renamed = {}
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            module, _, part = name.removeprefix(prefix).rpartition(".")
+            key = module.strip("[]").replace("/", ".") if module.startswith("[") else ""
+            renamed[f"{OBS}{key}.{part}"] = tensor
+    return renamed
+
+
+def net_arch_of(algo: str, state: Mapping[str, Tensor]) -> Any:
+    """Widths of the hidden layers of a policy of Stable-Baselines3, from its parameters."""
+    if algo == "dqn":
+        return _widths(state, "q_net.q_net")[:-1]  # the last are the action values
+    return {"pi": _widths(state, "mlp_extractor.policy_net"), "vf": _widths(state, "mlp_extractor.value_net")}
+
+
+def _widths(state: Mapping[str, Tensor], network: str) -> list[int]:
+    pattern = re.compile(rf"{re.escape(network)}\.(\d+)\.weight")
+    found = {pattern.fullmatch(name): tensor.shape[0] for name, tensor in state.items()}
+    layers = {int(match[1]): width for match, width in found.items() if match}
+    return [layers[index] for index in sorted(layers)]
+
+
+def _table(algo: str, hidden: int) -> tuple[tuple[str, str], ...]:
+    """The names of an algorithm; the layer of action values is counted with the hidden ones there, two numbers each."""
+    if algo != "dqn":
+        return TABLES[algo]
+    heads = (
+        ("policy.action_head.", f"q_net.q_net.{2 * hidden}."),
+        ("target.action_head.", f"q_net_target.q_net.{2 * hidden}."),
+    )
+    return heads + TABLES[algo]
+
+
+def _renamed(name: str, table: tuple[tuple[str, str], ...]) -> str | None:
+    for before, after in table:
+        if name.startswith(before):
+            return after + name.removeprefix(before)
+    return None
