@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from benchmarks import seeds, stepping, store
 
 
@@ -23,7 +24,7 @@ def kept(options: list[str], *runs: dict[str, Any]) -> list[int]:
     return [one["seed"] for one in seeds.save("ppo", "rltrain/CartPole-v1", options, list(runs))]
 
 
-def test_seeds_join_those_made_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_join_those_made_alike() -> None:
     assert kept([], run(0, 1.0), run(1, 2.0)) == [0, 1]
     assert kept([], run(2, 3.0)) == [0, 1, 2]
     assert kept([], run(1, 5.0)) == [0, 1, 2]
