@@ -3,7 +3,7 @@
     python -m benchmarks.gallery                       # everything anew
     python -m benchmarks.gallery rltrain/Maze-v0       # one picture and its scores, and the page
 
-Pictures are ``envs/gallery/<name>.png``. Scores are mean returns of 100 episodes of random actions and, where
+Pictures are ``envs/gallery/<name>.png``. Scores are mean returns of 1,000 episodes of random actions and, where
 there is one, of the environment's baseline policy; those of trained agents come from ``benchmarks.seeds --save``,
 steps per second from ``benchmarks.stepping``.
 """
@@ -42,10 +42,10 @@ Every environment is a few functions on batched torch tensors, and a Gymnasium e
 `rltrain envs` lists them, `rltrain envs ID` tells what is below and every constant that can be changed with
 `--env.kwargs.NAME VALUE`; `rltrain watch ID` films random actions.
 
-Scores are mean returns of {episodes:,} episodes: of random actions, of the baseline policy where there is one (a
-classical method that the environment brings along; `rltrain eval ID --policy baseline`), and of PPO with the settings
-in `configs/ppo/`, the median over seeds with the range beside it. Steps per second are those of `TensorVecEnv.step` on
-4,096 environments, eager, on {machine}.
+Scores are mean returns: over {episodes:,} episodes of random actions and of the baseline policy where there is one (a
+classical method that the environment brings along; `rltrain eval ID --policy baseline`), and over 100 episodes, or what
+`n_eval_episodes` says, of PPO with the settings in `configs/ppo/`, the median over seeds with the range beside it.
+Steps per second are those of `TensorVecEnv.step` on 4,096 environments, eager, on {machine}.
 
 Made by `python -m benchmarks.gallery`, from its own measurements and those of `python -m benchmarks.stepping` and
 `python -m benchmarks.seeds ppo ID --save`; the figures are in `benchmarks/results/`.

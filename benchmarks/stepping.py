@@ -6,6 +6,7 @@
 
 Random actions that were drawn before; resets, time limits, episode statistics and final observations are
 included, and as in every run of rltrain memory that was freed is kept. Every figure is the median of the repeats.
+With one thread the time is the process's own, so that others on the machine count for less; else that of the clock.
 ``--compile`` measures ``TensorVecEnv.compile`` beside eager torch, and gives the seconds of compiling apart.
 """
 
@@ -77,6 +78,7 @@ def operations(env_id: str) -> dict[str, int]:
 
 def steps_per_second(env_id: str, n: int, compiled: bool, seconds: float, repeats: int) -> dict[str, float]:
     """Median over the repeats, and how long compiling took."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     vec, actions = make_ready(env_id, n, own_generator=not compiled)
     if compiled:
         vec.compile()
@@ -86,8 +88,8 @@ def steps_per_second(env_id: str, n: int, compiled: bool, seconds: float, repeat
     warm_up = time.perf_counter() - begin
     rates = []
     for _ in range(repeats):
-        count, begin = 0, time.perf_counter()
-        while (passed := time.perf_counter() - begin) < seconds:
+        count, begin = 0, clock()
+        while (passed := clock() - begin) < seconds:
             for action in actions:
                 vec.step(action)
             count += ACTIONS

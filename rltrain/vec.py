@@ -156,16 +156,23 @@ class TensorVecEnv(Generic[S]):
         # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
         # row i starts from does not depend on the other rows.
         self._state = tree_where(done, self._starts, state)
-        obs = tree_where(done, self._start_obs, final_obs)
+        if self.env.reset_interval == 1:
+            obs = self.env.full_observe(self._state)
+        else:
+            obs = tree_where(done, self._start_obs, final_obs)
         self._length = length.masked_fill(done, 0)
         self._return = episode_return.masked_fill(done, 0.0)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
 
     def _draw_starts(self) -> None:
         """Draws what every row starts from when its episode ends; see :attr:`TensorEnv.reset_interval`."""
-        self._starts = self.env.reset(self.num_envs, self._rng)
-        self._start_obs = self.env.full_observe(self._starts)
-        self._age = 0
+        self._keep(self.env.reset(self.num_envs, self._rng), age=0)
+
+    def _keep(self, starts: S, age: int) -> None:
+        """Keeps starts that were drawn ``age`` steps ago, and what is seen of them if more than one step uses that."""
+        self._starts, self._age = starts, age
+        if self.env.reset_interval > 1:
+            self._start_obs = self.env.full_observe(starts)
 
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""
@@ -176,7 +183,6 @@ class TensorVecEnv(Generic[S]):
         return {
             "state": to_dict(self.state),
             "starts": to_dict(self._starts),
-            "start_obs": self._start_obs,
             "age": torch.tensor(self._age),
             "return": self._return,
             "length": self._length,
@@ -191,9 +197,7 @@ class TensorVecEnv(Generic[S]):
         """
         self.reset(seed=0)  # gives the templates that the saved tensors must fit
         self._state = from_dict(self.state, state["state"])
-        self._starts = from_dict(self._starts, state["starts"])
-        self._start_obs = from_dict(self._start_obs, state["start_obs"])
-        self._age = int(state["age"])
+        self._keep(from_dict(self._starts, state["starts"]), age=int(state["age"]))
         self._return = from_dict(self._return, state["return"])
         self._length = from_dict(self._length, state["length"])
         set_generator_state(self._rng, state["rng"])
