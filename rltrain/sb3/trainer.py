@@ -109,7 +109,7 @@ class SB3Trainer(Trainer):
             return
         self.step_before, self.global_step = self.global_step, self.model.num_timesteps
         self.n_iterations += 1
-        self.callbacks.update(self, self.numbers.last)
+        self.callbacks.update(self, dict(self.numbers.last))
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:
             self.log()
