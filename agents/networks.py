@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.spaces import channels_first
 
 
 class _Tanh(torch.autograd.Function):
@@ -118,8 +119,7 @@ class OneHotEncoder(Encoder):
 class ImageEncoder(Encoder):
     """Convolutions over an image, channels first or last.
 
-    The two sides that are equal are height and width; if none or all are, the shorter of the first and the last are
-    the channels, the last if both are alike.
+    Which of them, :func:`~rltrain.spaces.channels_first` tells.
 
     From 36 pixels up the network of Mnih et al. (2015), "Human-level control through deep reinforcement
     learning"; below that one 3x3 convolution, as Young and Tian (2019), arXiv:1903.03176, use.
@@ -128,9 +128,8 @@ class ImageEncoder(Encoder):
     def __init__(self, space: spaces.Box, features: int | None = None, *, layer_norm: bool = False) -> None:
         super().__init__()
         first, middle, last = space.shape
-        channels_first = middle == last if (first == middle) != (middle == last) else first < last
-        channels, height, width = (first, middle, last) if channels_first else (last, first, middle)
-        self.channels_last = not channels_first
+        self.channels_last = not channels_first(space.shape)
+        channels, height, width = (last, first, middle) if self.channels_last else (first, middle, last)
         self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0
         if min(height, width) >= 36:
             convolutions = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]

@@ -23,7 +23,7 @@ from benchmarks.seeds import spread
 from rltrain.env import TensorEnv
 from rltrain.evaluation import MAX_ENVS
 from rltrain.facts import env_facts
-from rltrain.record import episode
+from rltrain.record import record_episode
 from rltrain.registry import env_class, env_specs, make_vec
 from rltrain.yardsticks import evaluate_yardstick, yardstick
 
@@ -73,9 +73,9 @@ def main() -> None:
 
 def draw(env_id: str) -> None:
     """A picture from the middle of an episode, of the baseline policy where there is one."""
-    vec = make_vec(env_id, 1)
-    states = episode(vec, yardstick(vec.env, "baseline" if has_baseline(env_id) else "random"), seed=1)
-    picture = Image.fromarray(vec.env.render(states[len(states) // 2]).numpy())
+    vec = make_vec(env_id, 1, render=True)
+    frames = record_episode(vec, yardstick(vec, "baseline" if has_baseline(env_id) else "random"), seed=1)
+    picture = Image.fromarray(frames[len(frames) // 2].numpy())
     picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
     picture.quantize(64).save(PICTURES / f"{store.bare(env_id)}.png", optimize=True)

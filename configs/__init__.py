@@ -1,1 +1,1 @@
-"""Tuned hyperparameters: ``<agent>/<environment>.yaml``, and ``<agent>/default.yaml`` for the rest."""
+"""Tuned hyperparameters: ``<agent>/<namespace>-<environment>.yaml``, ``<agent>/<namespace>.yaml``, ``default.yaml``."""

@@ -12,9 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.registry import CONFIGS, agent_config_class, agent_specs, env_spec, env_specs
+from rltrain.registry import agent_config_class, agent_specs, spec_of
+from rltrain.specs import CONFIGS, EnvSpec
 
 M = TypeVar("M", bound=BaseModel)
+Side = Annotated[int, Field(ge=1, le=4096)]
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
@@ -49,13 +51,39 @@ class EnvConfig(Model):
     """Environment id, such as rltrain/CartPole-v1."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Constructor arguments, such as --env.kwargs.gravity 1.6."""
+    max_episode_steps: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Steps after which an episode is truncated; none for the environment's own limit."""
+    frame_stack: Annotated[int, Field(ge=1, le=1024)] = 1
+    """How many of the last observations are seen at once."""
+    grayscale: bool = False
+    """Pictures in gray."""
+    resize: Side | tuple[Side, Side] | None = None
+    """Height and width that pictures are made smaller to, such as 84 or [84, 84]."""
+    time_aware: bool = False
+    """The share of the time limit that has passed, beside the observation."""
+    rescale_action: bool = False
+    """Agents act in [-1, 1], which is scaled to the bounds of the environment's actions."""
+    atari: bool = False
+    """Atari's usual preparation: 84x84 in gray, every fourth frame, up to 30 steps of waiting at the start."""
+    vectorization: Literal["auto", "sync", "async", "vector"] = "auto"
+    """How Gymnasium's environments are stepped: a loop, worker processes, their own vector form, or what is faster."""
+    start_method: Literal["fork", "spawn", "forkserver"] | None = None
+    """How worker processes are started; none for Python's own choice."""
 
     @field_validator("kwargs")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in {"env", "num_envs", "device", "dtype"} & value.keys():
+        for name in {"env", "spec", "num_envs", "device", "dtype", "render"} & value.keys():
             raise ValueError(f"'{name}' is not for the environment's constructor")
+        for name in (cls.model_fields.keys() - {"id", "kwargs"}) & value.keys():
+            raise ValueError(f"'{name}' is an option: --env.{name.replace('_', '-')}")
         return value
+
+    def make_options(self) -> dict[str, Any]:
+        """What :func:`~rltrain.registry.make_vec` is given beside the id: constructor arguments, and options set."""
+        fields = type(self).model_fields
+        own = {name: getattr(self, name) for name in fields if name not in ("id", "kwargs")}
+        return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}
 
 
 class TrainConfig(Model):
@@ -100,19 +128,17 @@ class TrainConfig(Model):
 
 def build_config(
     algo: str,
-    env_id: str,
+    env: str | type,
     overrides: Mapping[str, Any] | None = None,
     *,
-    known_env: bool = True,
     base: tuple[dict[str, Any], str] | None = None,
 ) -> tuple[TrainConfig, str]:
     """The configuration of a run: defaults, then the tuned file, then the overrides.
 
     Args:
         algo: Name of a registered agent.
-        env_id: Environment id.
+        env: Environment id, or a class.
         overrides: Nested dict in the shape of :class:`TrainConfig`, RL Zoo's aliases allowed.
-        known_env: Whether the id must be registered; false for a class handed to ``rltrain.train``.
         base: Settings to use instead of the tuned file, and where they come from.
 
     Returns:
@@ -122,37 +148,42 @@ def build_config(
         ConfigError: An unknown agent, environment or key, or a value out of range.
     """
     agent_config = agent_config_class(algo)
-    env_id = env_spec(env_id).id if known_env else env_id
-    defaults, source = base or tuned_defaults(algo, env_id)
+    spec = spec_of(env)
+    defaults, source = base or tuned_defaults(algo, spec)
     data = merge(defaults, canonical(dict(overrides or {})))
-    data = merge(data, {"algo": algo, "env": {"id": env_id}})
+    data = merge(data, {"algo": algo, "env": {"id": spec.id}})
     agent = validate(agent_config, data.get("agent", {}), "agent.")
     misplaced = [f"agent.{name}" for name in agent_config.model_fields]
     return validate(TrainConfig, {**data, "agent": agent}, also=misplaced), source
 
 
-def tuned_defaults(algo: str, env_id: str) -> tuple[dict[str, Any], str]:
+def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:
     """The shipped settings for an agent on an environment, and the name of their file.
 
-    Looked up by the namespaced id (``/`` as ``-``), then the bare name, then ``default``: in the package of settings
-    that the environment was registered with, then in that of the agent, then in ours.
+    Looked up by the id (``/`` as ``-``), then its namespace; then, for environments on the device, ``default``: in the
+    package of settings that the environment was registered with, which may name it without a namespace, then in that
+    of the agent, then in ours. Adapted environments start from the agent's own defaults, which are
+    Stable-Baselines3's.
     """
-    env, agent = env_specs().get(env_id), agent_specs().get(algo)
-    packages = [spec.configs for spec in (env, agent) if spec is not None]
+    agent = agent_specs().get(algo)
+    packages = [env.configs, *([agent.configs] if agent is not None else [])]
+    namespace, _, bare = env.id.rpartition("/")
     for package in dict.fromkeys([*packages, CONFIGS]):
         try:
             folder = files(package) / algo
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"The settings of '{env_id}' are said to be in '{package}', which cannot be found: {error}.",
+                f"The settings of '{env.id}' are said to be in '{package}', which cannot be found: {error}.",
                 "Mend configs= where it is registered, or install the package again with its files.",
             ) from error
-        for name in (env_id.replace("/", "-").replace(":", "-"), env_id.split("/")[-1], "default"):
+        default = "" if env.vectorizer else "default"
+        for name in (env.id, namespace if package == CONFIGS else bare, default):
+            name = name.replace("/", "-").replace(":", "-")
             file = folder / f"{name}.yaml"
-            if file.is_file():
+            if name and file.is_file():
                 source = f"{algo}/{name}.yaml" if package == CONFIGS else f"{algo}/{name}.yaml of {package}"
                 return canonical(parse_yaml(file.read_text(encoding="utf-8"), source)), source
-    return {}, "the agent's own defaults"
+    return {}, "the agent's own defaults" + (", which are Stable-Baselines3's" if env.vectorizer else "")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -198,6 +229,8 @@ def canonical(data: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"env={data['env']!r} does not fit.", "Give an id, or a mapping of id and kwargs.")
     if "policy" in data and (policy := data.pop("policy")) not in POLICIES:
         raise ConfigError(f"There is no policy '{policy}'.", f"It is one of {', '.join(POLICIES)}, or left out.")
+    if "frame_stack" in data:
+        data = merge({"env": {"frame_stack": data.pop("frame_stack")}}, data)
     if isinstance(data.get("normalize"), bool):
         both = dict.fromkeys(("normalize_obs", "normalize_reward"), data.pop("normalize"))
         data = merge({"agent": both}, data)

@@ -14,10 +14,11 @@ from rltrain.agent import Agent
 from rltrain.env import Observation
 from rltrain.errors import RunError
 from rltrain.metrics import SUCCESS
+from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.vec import VecEnv
 
-MAX_ENVS = 256  # environments that an evaluation runs side by side at most
+MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
 CHECK_EVERY = 16  # steps between two questions to the device whether all episodes are over
 PATIENCE = 100_000  # steps after which an episode without an end is given up
 
@@ -81,6 +82,11 @@ class Evaluation:
         if self.successes.size:
             summary["success_rate"] = float(self.successes.mean())
         return summary
+
+
+def most_envs(env: str | type) -> int:
+    """How many environments an evaluation runs side by side at most: fewer where each is an object of its own."""
+    return MAX_ADAPTED if spec_of(env).vectorizer else MAX_ENVS
 
 
 def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0) -> Evaluation:

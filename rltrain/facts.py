@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from contextlib import closing
 from importlib.resources import files
 from typing import Any
 
-from rltrain.registry import env_class, env_parameters, env_spec, make_env
+from rltrain.registry import EnvSpec, env_class, env_parameters, env_spec, make_env, make_vec, resolve, twin_of
 
 LABELS = ("Observation", "Action", "Reward", "Episode end", "Source", "Baseline")
 """What the docstring of an environment's class says line by line, each label at the beginning of a line."""
@@ -19,12 +20,16 @@ def env_facts(id: str) -> dict[str, Any]:
     Returns:
         ``id group description class observation_space action_space max_episode_steps reward_threshold``, the
         labelled lines of the docstring (``observation``, ..., ``episode_end``), ``parameters`` by name with
-        ``default`` and ``help``, and ``picture``, the path of a picture or None.
+        ``default`` and ``help``, and ``picture``, the path of a picture or None; of an environment that is adapted
+        also ``adapted`` and, where there is one, ``twin``.
 
     Raises:
         ConfigError: There is no such environment.
     """
-    spec, env = env_spec(id), make_env(id)
+    spec = env_spec(id)
+    if spec.vectorizer:
+        return _adapted_facts(spec)
+    env = make_env(spec.id)
     documentation = inspect.getdoc(env_class(id)) or ""
     helps = arguments_of(documentation)
     defaults = {**env_parameters(id), **spec.kwargs}
@@ -41,6 +46,35 @@ def env_facts(id: str) -> dict[str, Any]:
         "class": entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}",
         "picture": picture_path(spec.id),
         "parameters": {name: {"default": default, "help": helps.get(name, "")} for name, default in defaults.items()},
+    }
+
+
+def _adapted_facts(spec: EnvSpec) -> dict[str, Any]:
+    """What can be told of another library's environment by making one."""
+    creator = resolve(spec.entry_point)
+    with closing(make_vec(spec.id, 1, vectorization="sync")) as vec:
+        seen = {
+            "observation_space": _one_line(str(vec.single_observation_space)),
+            "action_space": _one_line(str(vec.single_action_space)),
+        }
+    text = (line.strip() for line in (inspect.getdoc(creator) or "").splitlines())
+    described = next((line for line in text if line and line[0] not in "#!|<"), spec.description)
+    return {
+        "id": spec.id,
+        "group": spec.group,
+        "description": described,
+        "adapted": f"an environment of {spec.group}, stepped through rltrain's adapter",
+        "twin": twin_of(spec),
+        **seen,
+        "max_episode_steps": spec.max_episode_steps,
+        "reward_threshold": spec.reward_threshold,
+        "class": spec.entry_point if isinstance(spec.entry_point, str) else repr(creator),
+        "picture": None,
+        "parameters": {
+            name: {"default": parameter.default, "help": ""}
+            for name, parameter in inspect.signature(creator).parameters.items()
+            if name != "render_mode" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        },
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,14 @@ import torch
 
 from rltrain.agent import Agent
 from rltrain.config import TrainConfig
-from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.evaluation import most_envs
 from rltrain.policy import pick_device, restore_policy
 from rltrain.registry import agent_class, make_vec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs import RunFolder
 from rltrain.spaces import to_json
-from rltrain.vec import TensorVecEnv
+from rltrain.vec import VecEnv
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -31,13 +31,13 @@ class Job:
     """What a run is made of, all of it checked before anything is created."""
 
     config: TrainConfig
-    env_source: str | type[TensorEnv]
+    env_source: str | type
     device: torch.device
-    env: TensorVecEnv
+    env: VecEnv
     agent: Agent
 
     @classmethod
-    def build(cls, config: TrainConfig, env_class: type[TensorEnv] | None) -> Job:
+    def build(cls, config: TrainConfig, env_class: type | None) -> Job:
         """Makes everything that a configuration names.
 
         Args:
@@ -50,28 +50,38 @@ class Job:
         seed_global(derive_seed(config.seed, "global"))
         device = pick_device(config.device)
         source = env_class or config.env.id
-        env = make_vec(source, config.num_envs, device=device, **config.env.kwargs)
-        agent = agent_class(config.algo)(
-            env.single_observation_space,
-            env.single_action_space,
-            config.num_envs,
-            config.agent,
-            device=device,
-            seed=config.seed,
-        )
-        agent.check()
-        check_memory(agent.memory(), device)
-        job = cls(config, source, device, env, agent)
-        if config.video_freq:
-            job.check_drawing()
+        env = make_vec(source, config.num_envs, device=device, **config.env.make_options())
+        if lost := getattr(env, "left_out", ()):
+            names = " and ".join(f"'{name}'" for name in lost)
+            warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(env.close)
+            agent = agent_class(config.algo)(
+                env.single_observation_space,
+                env.single_action_space,
+                config.num_envs,
+                config.agent,
+                device=device,
+                seed=config.seed,
+            )
+            agent.check()
+            check_memory(agent.memory(), device)
+            job = cls(config, source, device, env, agent)
+            if config.video_freq:
+                job.check_drawing()
+            if_it_fails.pop_all()
         return job
+
+    def close(self) -> None:
+        """Gives back what the environments hold."""
+        self.env.close()
 
     @global_kept()
     def check_drawing(self) -> None:
         """Draws a state, to know now rather than at the first video whether that can be done."""
-        env = self.make_env(1)
-        env.reset(seed=0)
-        env.render()
+        with closing(self.make_env(1, render=True)) as env:
+            env.reset(seed=0)
+            env.render()
 
     @property
     def mode(self) -> dict[str, Any]:
@@ -91,9 +101,11 @@ class Job:
             "action_space": to_json(self.env.single_action_space),
         }
 
-    def make_env(self, num_envs: int) -> TensorVecEnv:
-        """Further environments of the same kind."""
-        return make_vec(self.env_source, num_envs, device=self.device, **self.config.env.kwargs)
+    def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
+        """Further environments of the same kind; with ``render`` to be drawn."""
+        num_envs = min(at_most, most_envs(self.env_source))
+        options = self.config.env.make_options()
+        return make_vec(self.env_source, num_envs, device=self.device, render=render, **options)
 
     def init_from(self, run: str) -> None:
         """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rltrain.callbacks import Callback, Callbacks
 from rltrain.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.config import TrainConfig, build_config
-from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
 from rltrain.job import Job, keep_memory, threads
 from rltrain.plotting import plot_runs
-from rltrain.registry import agent_spec, env_spec, resolve
+from rltrain.registry import agent_spec, resolve, spec_of
 from rltrain.rng import global_kept
 from rltrain.runs import RunFolder, describe_machine
 from rltrain.schedules import LINEAR
@@ -55,7 +54,7 @@ class RunResult:
 
 def train(
     algo: str,
-    env: str | type[TensorEnv],
+    env: str | type,
     *,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -65,23 +64,23 @@ def train(
 
     Args:
         algo: Name of a registered agent, such as ``ppo``.
-        env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
+        env: An id, ours or Gymnasium's, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
         progress: Whether to show progress.
         callbacks: Code of your own that looks on.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
-            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``.
+            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; those that begin with
+            ``--env.`` as ``env_options={"frame_stack": 4}``.
 
     Raises:
         ConfigError: Something in the arguments is wrong; nothing was created.
         CheckpointError: ``init_from`` cannot be used.
         RunError: The run failed.
     """
-    if "env_kwargs" in overrides:
-        overrides["env"] = {"kwargs": overrides.pop("env_kwargs")}
+    env_options = {"kwargs": overrides.pop("env_kwargs", {}), **overrides.pop("env_options", {})}
+    if any(env_options.values()):
+        overrides["env"] = env_options
     overrides = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
-    known = isinstance(env, str)
-    env_id = env if isinstance(env, str) else env.__name__
-    config, _ = build_config(algo, env_id, overrides, known_env=known)
+    config, _ = build_config(algo, env, overrides)
     env_class = None if isinstance(env, str) else env
     return start(config, env_class=env_class, progress=progress, callbacks=callbacks)
 
@@ -89,7 +88,7 @@ def train(
 def start(
     config: TrainConfig,
     *,
-    env_class: type[TensorEnv] | None = None,
+    env_class: type | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> RunResult:
@@ -98,11 +97,11 @@ def start(
         return _start(config, env_class, progress, Callbacks(callbacks))
 
 
-def _start(config: TrainConfig, env_class: type[TensorEnv] | None, progress: bool, callbacks: Callbacks) -> RunResult:
-    job = Job.build(config, env_class)
-    if config.init_from is not None:
-        job.init_from(config.init_from)
-    return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
+def _start(config: TrainConfig, env_class: type | None, progress: bool, callbacks: Callbacks) -> RunResult:
+    with closing(Job.build(config, env_class)) as job:
+        if config.init_from is not None:
+            job.init_from(config.init_from)
+        return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
 
 
 def create_folder(job: Job) -> RunFolder:
@@ -131,7 +130,7 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: str | None = None,
-    env: type[TensorEnv] | None = None,
+    env: type | None = None,
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -167,13 +166,14 @@ def _resume(
     named: Path | None,
     config: TrainConfig,
     total_timesteps: int | None,
-    env: type[TensorEnv] | None,
+    env: type | None,
     progress: bool,
     callbacks: Callbacks,
 ) -> RunResult:
     metadata = folder.metadata()
     folder.lock()
-    try:
+    with ExitStack() as stack:
+        stack.callback(folder.release)
         checkpoint, faults = folder.checkpoint(named or "latest")
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
@@ -196,7 +196,7 @@ def _resume(
                 "with such a learning rate the policy does not change any more.",
                 stacklevel=2,
             )
-        job = Job.build(config, env)
+        job = stack.enter_context(closing(Job.build(config, env)))
         if job.mode != metadata["mode"]:
             warnings.warn(
                 f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
@@ -207,17 +207,22 @@ def _resume(
                 f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
                 "Train anew, or go back to the environment as it was.",
             )
+        restarted = metadata.get("episodes_restarted_at", [])
+        if not job.env.exact_resume:
+            warnings.warn(
+                f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",
+                stacklevel=2,
+            )
+            restarted = [*restarted, step]
         folder.update_metadata(
             {
                 "total_timesteps": total,
                 "stop_at_reward": stop_at_reward,
                 "resumed_at": [*metadata.get("resumed_at", []), step],
+                "episodes_restarted_at": restarted,
             }
         )
-    except BaseException:
-        folder.release()
-        raise
-    return _run(job, folder, total, checkpoint, progress, callbacks)
+        return _run(job, folder, total, checkpoint, progress, callbacks)
 
 
 def _run(
@@ -279,8 +284,7 @@ def _run(
         folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
     if status == "completed":
-        source = job.env_source
-        threshold = (env_spec(source) if isinstance(source, str) else source).reward_threshold
+        threshold = spec_of(job.env_source).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from torch import Tensor
 from rltrain.agent import Agent
 from rltrain.checkpoint import load_policy, step_of
 from rltrain.config import EnvConfig, TrainConfig
-from rltrain.env import Observation, TensorEnv
+from rltrain.env import Observation
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.evaluation import MAX_ENVS, Evaluation, play_episodes, run_episodes
+from rltrain.evaluation import Evaluation, most_envs, play_episodes, run_episodes
 from rltrain.record import film
-from rltrain.registry import agent_class, env_specs, make_vec
+from rltrain.registry import agent_class, make_vec, spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs import RunFolder
 from rltrain.spaces import from_json
 from rltrain.tree import leaves, tree_where
-from rltrain.vec import TensorVecEnv
+from rltrain.vec import VecEnv
 from rltrain.yardsticks import YARDSTICKS, evaluate_yardstick
 
 
@@ -47,7 +48,7 @@ class Policy:
         observation_space: spaces.Space,
         action_space: spaces.Space,
         device: torch.device,
-        env: str | type[TensorEnv],
+        env: str | type,
         warnings: list[str],
     ) -> None:
         self.agent = agent
@@ -123,38 +124,47 @@ class Policy:
             raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
         return tensor
 
-    def in_env(self, env: str | type[TensorEnv]) -> Policy:
+    def in_env(self, env: str | type) -> Policy:
         """The same policy, to be evaluated and filmed in another environment with the same spaces."""
         config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
         spaces = self.observation_space, self.action_space
         return Policy(self.agent, config, self.step, *spaces, self.device, env, self.warnings)
 
-    def make_vec(self, num_envs: int, **kwargs: Any) -> TensorVecEnv:
+    def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
         """Environments of the kind it was trained in.
 
         Args:
             num_envs: How many.
-            **kwargs: Constructor arguments other than those of training, such as ``split="test"``.
+            **kwargs: Constructor arguments and options other than those of training, such as ``split="test"``.
 
         Raises:
             ConfigError: They are not registered here, or have other spaces.
         """
-        if isinstance(self._env, str) and self._env not in env_specs():
-            raise ConfigError(
-                f"The environment '{self._env}' that this policy was trained in is not registered here.",
-                "Install the package it comes from; for a class of your own, use rltrain.load(run, env=TheClass).",
-            )
-        vec = make_vec(self._env, num_envs, device=self.device, **{**self.config.env.kwargs, **kwargs})
+        vec = make_vec(self._known_env, num_envs, device=self.device, **{**self.config.env.make_options(), **kwargs})
         for name, mine, other in (
             ("observations", self.observation_space, vec.single_observation_space),
             ("actions", self.action_space, vec.single_action_space),
         ):
             if mine != other:
+                vec.close()
                 raise ConfigError(
                     f"The environment's {name} are {other}, those of the policy {mine}.",
                     "Give constructor arguments that leave the spaces as they were in training.",
                 )
         return vec
+
+    @property
+    def _known_env(self) -> str | type:
+        """Where it was trained, if that is to be had."""
+        try:
+            spec_of(self._env)
+        except ConfigError as error:
+            raise ConfigError(
+                f"The environment '{self._env}' that this policy was trained in is not registered here.",
+                "Install the package it comes from, or name the module: --env module:Id; "
+                "for a class of your own, use rltrain.load(run, env=TheClass).",
+            ) from error
+        return self._env
 
     def evaluate(
         self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any
@@ -166,9 +176,9 @@ class Policy:
         """
         if episodes < 1:
             raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
-        env = self.make_vec(min(episodes, MAX_ENVS), **env_kwargs)
         seed = derive_seed(seed, "fresh")
-        return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
+        with closing(self.make_vec(min(episodes, most_envs(self._known_env)), **env_kwargs)) as env:
+            return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
 
     def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any) -> int:
         """Writes a GIF or MP4 of one episode and returns its number of steps; ``env_kwargs`` as in :meth:`make_vec`.
@@ -178,10 +188,11 @@ class Policy:
         """
         rng = make_generator(self.device, derive_seed(seed, "actions"))
 
-        def choose(obs: Observation, state: Any) -> Tensor:
+        def choose(obs: Observation) -> Tensor:
             return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
 
-        return film(self.make_vec(1, **env_kwargs), Path(out), choose, seed=derive_seed(seed, "film"))
+        with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
+            return film(env, Path(out), choose, seed=derive_seed(seed, "film"))
 
 
 def load(
@@ -189,7 +200,7 @@ def load(
     *,
     checkpoint: str | int = "latest",
     device: str = "cpu",
-    env: type[TensorEnv] | None = None,
+    env: type | None = None,
     classes: Sequence[type] = (),
 ) -> Policy:
     """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
@@ -221,7 +232,7 @@ def load(
 
 def evaluate(
     policy: str | Path | Policy | Callable[[Observation], Tensor],
-    env: str | type[TensorEnv] | None = None,
+    env: str | type | None = None,
     episodes: int = 100,
     *,
     deterministic: bool = True,
@@ -254,12 +265,12 @@ def evaluate(
         raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
     if episodes < 1:
         raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
-    vec = make_vec(env, min(episodes, MAX_ENVS), device=pick_device(device), **env_kwargs)
     seed = derive_seed(seed, "fresh")
-    if isinstance(policy, str):
-        return evaluate_yardstick(vec, policy, episodes, seed=seed)
-    choose = policy
-    return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
+    with closing(make_vec(env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)) as vec:
+        if isinstance(policy, str):
+            return evaluate_yardstick(vec, policy, episodes, seed=seed)
+        choose = policy
+        return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
 
 
 def restore_policy(agent: Agent, checkpoint: Path) -> None:

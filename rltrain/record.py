@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.rng import derive_seed, make_generator
-from rltrain.vec import TensorVecEnv
-from rltrain.yardsticks import Choose
+from rltrain.vec import VecEnv
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
 """A picture (H, W, 3) uint8."""
@@ -30,21 +29,20 @@ MAX_STEPS = 2_000
 _MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it down
 
 
+@torch.no_grad()
 def record_episode(
-    vec: TensorVecEnv[Any],
-    choose: Choose,
+    vec: VecEnv,
+    choose: Callable[[Observation], Tensor],
     *,
     seed: int,
     max_steps: int | None = None,
-) -> list[Tensor]:
+) -> list[Frame]:
     """Plays one episode and draws every state of it, the first and the last included.
 
-    It steps the environment itself: the vectorised one, which is left alone, resets in the step that ends an
-    episode, so that its last state could not be drawn.
-
     Args:
-        vec: Which environment, and its time limit.
-        choose: The action (1, *A) for an observation (1, *O) and the state behind it.
+        vec: One environment, made with ``render``: it is not reset when the episode ends, so that its last state can
+            be drawn.
+        choose: The action (1, *A) for an observation (1, *O).
         seed: Seed of the episode.
         max_steps: Where to stop even though the episode goes on.
 
@@ -54,24 +52,19 @@ def record_episode(
     Raises:
         ConfigError: The environment cannot be drawn.
     """
-    return [vec.env.render(state) for state in episode(vec, choose, seed=seed, max_steps=max_steps)]
-
-
-@torch.no_grad()
-def episode(vec: TensorVecEnv[Any], choose: Choose, *, seed: int, max_steps: int | None = None) -> list[Any]:
-    """Plays one episode: its states, the first and the last included; arguments as of :func:`record_episode`."""
-    env = vec.env
-    rng = make_generator(vec.device, derive_seed(seed, "env"))
-    states = [env.reset(1, rng)]
-    for _ in range(min((n for n in (max_steps, vec.max_episode_steps) if n is not None), default=MAX_STEPS)):
-        state, _, terminated = env.step(states[-1], choose(env.full_observe(states[-1]), states[-1]), rng)
-        states.append(state)
-        if terminated.item():
+    obs = vec.reset(seed)
+    frames = [vec.render()]
+    limit = getattr(vec, "max_episode_steps", None)
+    for _ in range(min((n for n in (max_steps, limit) if n is not None), default=MAX_STEPS)):
+        step = vec.step(choose(obs))
+        frames.append(vec.render())
+        obs = step.obs
+        if bool(step.terminated | step.truncated):
             break
-    return states
+    return frames
 
 
-def film(vec: TensorVecEnv[Any], path: Path, choose: Choose, *, seed: int) -> int:
+def film(vec: VecEnv, path: Path, choose: Callable[[Observation], Tensor], *, seed: int) -> int:
     """Writes one episode to a GIF or MP4; see :func:`record_episode` for the arguments.
 
     Returns:
@@ -82,7 +75,7 @@ def film(vec: TensorVecEnv[Any], path: Path, choose: Choose, *, seed: int) -> in
     """
     check_suffix(path)
     frames = record_episode(vec, choose, seed=seed)
-    write_video(path, frames, vec.env.render_fps)
+    write_video(path, frames, vec.render_fps)
     return len(frames) - 1
 
 

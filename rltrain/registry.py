@@ -10,12 +10,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.specs import AgentSpec, EnvSpec
 
 if TYPE_CHECKING:
     import torch
@@ -23,60 +22,21 @@ if TYPE_CHECKING:
     from rltrain.agent import Agent
     from rltrain.config import AgentConfig
     from rltrain.env import TensorEnv
-    from rltrain.vec import TensorVecEnv
+    from rltrain.vec import TensorVecEnv, VecEnv
 
-GYMNASIUM_ENTRY_POINT = "rltrain.adapters.gymnasium:make_single"
-GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.gymnasium:make_vector"
-
-CONFIGS = "rltrain.configs"
-"""The package with our own settings."""
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """A registered environment.
-
-    Attributes:
-        id: ``namespace/Name-vN``.
-        entry_point: ``module:Class`` of a :class:`~rltrain.env.TensorEnv`, or the class itself.
-        description: One line for ``rltrain envs``.
-        group: What ``rltrain envs`` lists it under; its namespace unless given.
-        max_episode_steps: Time limit in steps.
-        reward_threshold: Mean episode return at which the task counts as solved.
-        kwargs: Constructor arguments of this id.
-        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
-    """
-
-    id: str
-    entry_point: str | type
-    description: str = ""
-    group: str = ""
-    max_episode_steps: int | None = None
-    reward_threshold: float | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    configs: str = CONFIGS
+GYMNASIUM_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_single"
+GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_vector"
+FINDERS = ("rltrain.adapters.gymnasium_ids:find",)
+"""Functions that know environments of other libraries: from an id to an :class:`EnvSpec`, or None."""
+CLASS_FINDER = "rltrain.adapters.gymnasium_ids:of_class"
+"""The same for a class of Gymnasium's."""
 
 
-@dataclass(frozen=True)
-class AgentSpec:
-    """A registered agent.
-
-    Attributes:
-        name: What is typed after ``rltrain train``.
-        entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
-        config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
-        description: One line for ``rltrain agents``.
-        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
-        trainer: ``module:Class`` of what runs it, where that is not :class:`rltrain.trainer.Trainer`.
-    """
-
-    name: str
-    entry_point: str | type
-    config: str | type
-    description: str = ""
-    configs: str = CONFIGS
-    trainer: str = "rltrain.trainer:Trainer"
-
+OPTIONS = (
+    ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
+    ("atari", "vectorization", "start_method"),
+)
+"""What :func:`make_vec` takes beside constructor arguments: for every environment, and for adapted ones."""
 
 _envs: dict[str, EnvSpec] = {}
 _agents: dict[str, AgentSpec] = {}
@@ -166,17 +126,19 @@ def agent_specs() -> dict[str, AgentSpec]:
 
 
 def env_spec(id: str) -> EnvSpec:
-    """The environment registered as ``id``.
+    """The environment registered as ``id``, with us or with Gymnasium.
 
     An id written ``module:namespace/Name-v0`` imports ``module`` first, which is expected to register it.
 
     Raises:
-        ConfigError: There is no such environment.
+        ConfigError: There is no such environment, or what it needs is not installed.
     """
     module, colon, name = id.partition(":")
     if colon:
         try:
-            importlib.import_module(module)
+            home = importlib.import_module(module)
+            if find_env(name) is None and hasattr(home, "register_envs"):  # some wait to be told
+                home.register_envs()
         except Exception as error:  # whatever the module does wrong
             raise ConfigError(
                 f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
@@ -184,13 +146,47 @@ def env_spec(id: str) -> EnvSpec:
             ) from error
     else:
         name = id
-    specs = env_specs()
-    if name in specs:
-        return specs[name]
-    if (twin := f"rltrain/{name.replace('/', '-')}") in specs:
-        raise ConfigError(f"'{name}' is not an environment of rltrain.", f"Its device-resident twin is '{twin}'.")
-    fix = did_you_mean(name, specs, "Run 'rltrain envs' for the list.")
+    spec = find_env(name)
+    if spec is not None:
+        return spec
+    import gymnasium
+
+    known = [*env_specs(), *gymnasium.registry]
+    fix = did_you_mean(name, known, "Run 'rltrain envs' for ours; write module:Id for those that a module registers.")
     raise ConfigError(f"There is no environment '{id}'.", fix)
+
+
+def find_env(name: str) -> EnvSpec | None:
+    """The environment registered under a name, with us or with Gymnasium; None if there is none.
+
+    Raises:
+        ConfigError: What it needs is not installed.
+    """
+    if name in env_specs():
+        return _envs[name]
+    return next((spec for finder in FINDERS if (spec := resolve(finder)(name)) is not None), None)
+
+
+def twin_of(spec: EnvSpec) -> str | None:
+    """The id of a tensor environment that is the same as an adapted one but for where it lives, if there is one."""
+    name = f"rltrain/{spec.id.replace('/', '-')}"
+    return name if spec.vectorizer and name in env_specs() else None
+
+
+def spec_of(env: str | type) -> EnvSpec:
+    """What there is to know of an id, or of a class that is not registered.
+
+    Raises:
+        ConfigError: There is no such environment.
+    """
+    if isinstance(env, str):
+        return env_spec(env)
+    import gymnasium
+
+    if issubclass(env, gymnasium.Env):
+        return resolve(CLASS_FINDER)(env)
+    limit, threshold = (getattr(env, name, None) for name in ("max_episode_steps", "reward_threshold"))
+    return EnvSpec(env.__name__, env, max_episode_steps=limit, reward_threshold=threshold)
 
 
 def agent_spec(name: str) -> AgentSpec:
@@ -223,8 +219,18 @@ def resolve(entry_point: str | type) -> Any:
 
 
 def env_class(env: str | type[TensorEnv]) -> type[TensorEnv]:
-    """The class of a registered id; a class is returned as it is."""
-    return resolve(env_spec(env).entry_point) if isinstance(env, str) else env
+    """The class of a registered id; a class is returned as it is.
+
+    Raises:
+        ConfigError: It is not an environment of tensors.
+    """
+    spec = spec_of(env)
+    if spec.vectorizer:
+        raise ConfigError(
+            f"'{spec.id}' is not an environment of tensors.",
+            f"Use '{twin}', its device-resident twin." if (twin := twin_of(spec)) else "Use make_vec, which adapts it.",
+        )
+    return resolve(spec.entry_point)
 
 
 def agent_class(name: str) -> type[Agent]:
@@ -275,30 +281,62 @@ def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
 
 
 def make_vec(
+    env: str | type,
+    num_envs: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    max_episode_steps: int | None = None,
+    render: bool = False,
+    **options: Any,
+) -> VecEnv:
+    """Makes N environments, stepped together, their data on ``device``.
+
+    Args:
+        env: An id, ours or Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env`` class.
+        num_envs: N.
+        device: Where the data lives.
+        dtype: Floating-point type of states and observations; float32 unless given.
+        max_episode_steps: Time limit in steps; the registered one unless given.
+        render: For drawing: a finished environment is left as it is, to be reset by hand.
+        **options: Those of :class:`~rltrain.config.EnvConfig`, such as ``frame_stack=4``, and constructor arguments of
+            the environment.
+
+    Raises:
+        ConfigError: As in :func:`make_env`, ``num_envs`` is below 1, or an option does not fit the environment.
+    """
+    from rltrain.vec import check_counts
+    from rltrain.wrappers import wrap
+
+    check_counts(num_envs, max_episode_steps)
+    spec = spec_of(env)
+    around, adapting = ({name: options.pop(name) for name in names if name in options} for names in OPTIONS)
+    common: dict[str, Any] = {"device": device, "dtype": dtype, "max_episode_steps": max_episode_steps}
+    if spec.vectorizer:
+        return wrap(resolve(spec.vectorizer)(spec, num_envs, render=render, **common, **adapting, **options), **around)
+    if adapting:
+        name = next(iter(adapting))
+        raise ConfigError(
+            f"'{name}' is not for '{spec.id}', whose environments are tensors.",
+            f"Leave --env.{name.replace('_', '-')} out.",
+        )
+    return wrap(make_tensor_vec(env, num_envs, autoreset=not render, **common, **options), **around)
+
+
+def make_tensor_vec(
     env: str | type[TensorEnv],
     num_envs: int,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     max_episode_steps: int | None = None,
+    autoreset: bool = True,
     **kwargs: Any,
 ) -> TensorVecEnv:
-    """Makes N environments, stepped together on ``device``.
-
-    Args:
-        env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
-        num_envs: N.
-        device: Where the data lives.
-        dtype: Floating-point type of states and observations; float32 unless given.
-        max_episode_steps: Time limit in steps; the registered one unless given.
-        **kwargs: Constructor arguments of the environment.
-
-    Raises:
-        ConfigError: As in :func:`make_env`, or ``num_envs`` is below 1.
-    """
+    """As :func:`make_vec`, of an environment of tensors and with nothing around it."""
     from rltrain.vec import TensorVecEnv
 
     if max_episode_steps is None and isinstance(env, str):
         max_episode_steps = env_spec(env).max_episode_steps
     made = make_env(env, device=device, dtype=dtype, **kwargs)
-    return TensorVecEnv(made, num_envs, max_episode_steps=max_episode_steps)
+    return TensorVecEnv(made, num_envs, max_episode_steps=max_episode_steps, autoreset=autoreset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def bytes_of(space: spaces.Space) -> int:
 def _shorten(bound: np.ndarray) -> Any:
     """One number where all are equal; JSON's Infinity stands for an infinite bound."""
     return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
+
+
+def channels_first(shape: Sequence[int]) -> bool:
+    """Whether the first of an image's three sides are its channels, rather than the last.
+
+    The two sides that are equal are height and width; if none or all are, the shorter of the first and the last are
+    the channels, the last if both are alike.
+    """
+    first, middle, last = shape
+    return middle == last if (first == middle) != (middle == last) else first < last
 
 
 def random_actions(

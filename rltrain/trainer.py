@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rltrain.callbacks import Callbacks
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RLTrainError, RunError
-from rltrain.evaluation import MAX_ENVS, Evaluation, run_episodes
+from rltrain.evaluation import Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.policy import restore_policy
 from rltrain.record import film
@@ -24,7 +25,7 @@ from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs import RunFolder
 from rltrain.trackers import Tracker
 from rltrain.tree import from_dict
-from rltrain.vec import TensorVecEnv, VecEnv
+from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
@@ -36,7 +37,8 @@ class Trainer:
         config: The run's configuration.
         agent: Who learns.
         env: Where it trains.
-        make_env: Makes further environments of the same kind, for evaluation and videos.
+        make_env: Makes at most so many further environments of the same kind, for evaluation and, with
+            ``render=True``, for videos.
         folder: Where checkpoints and videos go.
         total_timesteps: Environment steps to stop at.
         interrupted: Asked after each update whether to save and stop.
@@ -49,7 +51,7 @@ class Trainer:
         agent: Agent,
         env: VecEnv,
         *,
-        make_env: Callable[[int], TensorVecEnv],
+        make_env: Callable[..., VecEnv],
         folder: RunFolder,
         total_timesteps: int,
         interrupted: Callable[[], bool] = lambda: False,
@@ -194,8 +196,8 @@ class Trainer:
     def play(self, stream: str) -> Evaluation:
         """Plays ``n_eval_episodes`` with the start states of a random stream."""
         episodes = max(self.config.n_eval_episodes, 1)
-        env = self.make_env(min(episodes, MAX_ENVS))
-        return run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
+        with closing(self.make_env(episodes)) as env:
+            return run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
 
     @global_kept()
     def film(self) -> None:
@@ -204,7 +206,8 @@ class Trainer:
         path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
         seed = derive_seed(self.config.seed, "video", self.global_step)
         try:
-            film(self.make_env(1), path, lambda obs, _: self.agent.predict(obs).action, seed=seed)
+            with closing(self.make_env(1, render=True)) as env:
+                film(env, path, lambda obs: self.agent.predict(obs).action, seed=seed)
         except (RLTrainError, OSError) as error:
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
 
@@ -267,6 +270,8 @@ class Trainer:
             self.obs = from_dict(self.obs, state["obs"]["obs"])
             if self.state is not None:
                 self.state = from_dict(self.state, state["state"]["state"])
+        else:  # other episodes than those the run began with
+            self.obs = self.env.reset(derive_seed(self.config.seed, "resume", self.global_step))
         self.episodes.load_state_dict(state["episodes"])
         self.metrics.load_state_dict(state["metrics"])
         set_global_state(state["generators"])  # last: nothing after this draws

@@ -58,6 +58,26 @@ class VecEnv(Protocol):
     def close(self) -> None:
         """Gives back what the environments hold."""
 
+    def render(self, index: int = 0) -> Any:
+        """A picture (H, W, 3) uint8 of environment ``index``, of one made to be drawn."""
+
+    @property
+    def render_fps(self) -> float:
+        """Pictures per second."""
+        ...
+
+
+def check_counts(num_envs: int, max_episode_steps: int | None) -> None:
+    """Holds the numbers of a vector environment to what they can be.
+
+    Raises:
+        ConfigError: One of them is below 1, or not whole.
+    """
+    for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= 1):
+            raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
+
 
 class TensorVecEnv(Generic[S]):
     """N copies of a :class:`~rltrain.env.TensorEnv`, with time limits, autoreset and episode statistics.
@@ -66,6 +86,7 @@ class TensorVecEnv(Generic[S]):
         env: The environment.
         num_envs: N, at least 1.
         max_episode_steps: Time limit in steps; the environment's own when None.
+        autoreset: False leaves a finished environment as it is, to be drawn; it must be reset by hand.
 
     Raises:
         ConfigError: ``num_envs`` or ``max_episode_steps`` is below 1.
@@ -73,13 +94,13 @@ class TensorVecEnv(Generic[S]):
 
     exact_resume = True
 
-    def __init__(self, env: TensorEnv[S], num_envs: int, *, max_episode_steps: int | None = None) -> None:
+    def __init__(
+        self, env: TensorEnv[S], num_envs: int, *, max_episode_steps: int | None = None, autoreset: bool = True
+    ) -> None:
         limit = env.max_episode_steps if max_episode_steps is None else max_episode_steps
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", limit)):
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if value is not None and not (whole and value >= 1):
-                raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
+        check_counts(num_envs, limit)
         self.env = env
+        self.autoreset = autoreset
         self.num_envs = num_envs
         self.device = env.device
         self.max_episode_steps = limit
@@ -155,11 +176,14 @@ class TensorVecEnv(Generic[S]):
 
         # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
         # row i starts from does not depend on the other rows.
-        self._state = tree_where(done, self._starts, state)
-        if self.env.reset_interval == 1:
-            obs = self.env.full_observe(self._state)
+        if not self.autoreset:
+            self._state, obs = state, final_obs
         else:
-            obs = tree_where(done, self._start_obs, final_obs)
+            self._state = tree_where(done, self._starts, state)
+            if self.env.reset_interval == 1:
+                obs = self.env.full_observe(self._state)
+            else:
+                obs = tree_where(done, self._start_obs, final_obs)
         self._length = length.masked_fill(done, 0)
         self._return = episode_return.masked_fill(done, 0.0)
         return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
@@ -173,6 +197,11 @@ class TensorVecEnv(Generic[S]):
         self._starts, self._age = starts, age
         if self.env.reset_interval > 1:
             self._start_obs = self.env.full_observe(starts)
+
+    @property
+    def render_fps(self) -> float:
+        """Pictures per second."""
+        return self.env.render_fps
 
     def render(self, index: int = 0) -> Tensor:
         """A picture (H, W, 3) uint8 of environment ``index``."""

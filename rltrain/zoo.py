@@ -16,12 +16,11 @@ from rltrain.config import ALIASES, TrainConfig, canonical, load_config
 from rltrain.errors import ConfigError, did_you_mean
 
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
-FOR_THE_RUN = {*TrainConfig.model_fields, *ALIASES} - {"algo", "env", "agent"}
+FOR_THE_RUN = {*TrainConfig.model_fields, *ALIASES, "frame_stack"} - {"algo", "env", "agent"}
 OUTSIDE = {  # what an entry may ask for beside hyperparameters, and we do not have
     "env_wrapper": "wrapper",
     "vec_env_wrapper": "wrapper",
     "callback": "callback",
-    "frame_stack": "frame stack",
     "replay_buffer_class": "replay buffer",
     "replay_buffer_kwargs": "replay buffer",
     "rollout_buffer_class": "rollout buffer",

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv as SB3Base
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
-from rltrain.adapters.gymnasium import row, to_batch, to_numpy
+from rltrain.adapters.to_gymnasium import row, to_batch, to_numpy
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.registry import make_vec
@@ -162,7 +162,7 @@ class SB3VecEnv(SB3Base):
         """A picture (H, W, 3) uint8 of every environment."""
         if self.render_mode is None:
             return [None] * self.num_envs
-        return [self.vec.render(i).cpu().numpy() for i in range(self.num_envs)]  # type: ignore[attr-defined]
+        return [self.vec.render(i).cpu().numpy() for i in range(self.num_envs)]
 
     def close(self) -> None:
         """Gives back what the environments hold."""

@@ -11,7 +11,7 @@ import torch
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import SyncVectorEnv
 
-from rltrain.adapters.gymnasium import SingleEnv, VectorEnv
+from rltrain.adapters.to_gymnasium import SingleEnv, VectorEnv
 from rltrain.check.plain import gymnasium_says, sample
 from rltrain.check.report import Finding
 from rltrain.check.tensor import Tensors
@@ -22,7 +22,7 @@ from rltrain.registry import agent_specs, env_class, env_spec
 from rltrain.rng import derive_seed, make_generator
 from rltrain.tree import leaves
 
-FIX = "That is the work of rltrain.adapters.gymnasium: if the other checks pass, report it."
+FIX = "That is the work of rltrain.adapters.to_gymnasium: if the other checks pass, report it."
 
 
 def single(subject: Tensors, **kwargs: Any) -> gymnasium.Env[Any, Any]:

@@ -17,7 +17,7 @@ from rltrain.dispatch import OpCounter
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.metrics import SUCCESS
-from rltrain.registry import env_parameters, make_env, make_vec
+from rltrain.registry import env_parameters, make_env, make_tensor_vec
 from rltrain.rng import generator_state, make_generator, set_generator_state
 from rltrain.spaces import random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map
@@ -51,7 +51,7 @@ class Tensors(Vec):
     ) -> TensorVecEnv[Any]:
         """N of them, of the own time limit unless another is given."""
         where = self.device if device is None else device
-        return make_vec(self.env, num_envs, device=where, max_episode_steps=max_episode_steps, **self.kwargs)
+        return make_tensor_vec(self.env, num_envs, device=where, max_episode_steps=max_episode_steps, **self.kwargs)
 
     def draws_nothing(self) -> bool:
         """Whether neither a reset nor a step draws from its generator."""

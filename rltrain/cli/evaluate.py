@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from rltrain.cli.options import EnvParser, whole
+from rltrain.cli.options import EnvParser, add_module_option, import_module_of, is_run, whole
 from rltrain.errors import ConfigError
-from rltrain.registry import env_specs
+from rltrain.registry import env_spec
 
 
 def main(arguments: list[str]) -> int:
@@ -21,34 +21,40 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parsed, env_kwargs = parser.parse_both(arguments)
+    add_module_option(parser)
+    parsed, env_options = parser.parse_both(arguments)
 
     from rltrain.cli.report import describe
 
-    if parsed.what in env_specs():
-        from rltrain.evaluation import MAX_ENVS
+    if not is_run(parsed.what):
+        from contextlib import closing
+
+        from rltrain.evaluation import most_envs
         from rltrain.policy import pick_device
         from rltrain.registry import make_vec
         from rltrain.rng import derive_seed
         from rltrain.yardsticks import evaluate_yardstick
 
+        env_id = env_spec(parsed.what).id
         if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         who = parsed.policy or "random"
-        vec = make_vec(parsed.what, min(parsed.episodes, MAX_ENVS), device=pick_device(parsed.device), **env_kwargs)
-        result = evaluate_yardstick(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
+        num_envs = min(parsed.episodes, most_envs(env_id))
+        with closing(make_vec(env_id, num_envs, device=pick_device(parsed.device), **env_options)) as vec:
+            result = evaluate_yardstick(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
         source, title = {"policy": who}, f"{who} policy on {parsed.what}"
     else:
         from rltrain.policy import load
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
+        import_module_of(parsed.env, parsed.what)
         policy = load(
             parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
         )
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
-        result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_kwargs)
+        result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
         source = {"checkpoint": policy.step}
         title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
     if parsed.json:

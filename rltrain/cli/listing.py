@@ -10,7 +10,7 @@ from typing import Any
 from rltrain.cli.options import Parser, describe_options
 from rltrain.errors import ConfigError
 from rltrain.facts import LABELS, env_facts
-from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs
+from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs, find_env
 
 WIDTH = 110  # columns
 
@@ -19,7 +19,7 @@ def envs(arguments: list[str]) -> int:
     """Lists environments by group, or describes the one that is named."""
     parsed = _parse("envs", "environments", arguments)
     specs = env_specs()
-    if parsed.query in specs:
+    if parsed.query and (":" in parsed.query or find_env(parsed.query) is not None):
         facts = env_facts(parsed.query)
         print(json.dumps(facts, default=str) if parsed.json else _describe_env(facts))
         return 0
@@ -65,7 +65,7 @@ def _parse(verb: str, what: str, arguments: list[str]) -> Any:
 
 
 def _describe_env(facts: dict[str, Any]) -> str:
-    names = ("class", "observation_space", "action_space", "max_episode_steps", "reward_threshold")
+    names = ("adapted", "twin", "class", "observation_space", "action_space", "max_episode_steps", "reward_threshold")
     labels = [label.lower().replace(" ", "_") for label in LABELS]
     lines = [f"{facts['id']} ({facts['group']}): {facts['description']}", ""]
     for name in (*names, *labels, "picture"):

@@ -6,13 +6,16 @@ import argparse
 import types
 import typing
 from collections.abc import Callable, Container, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from rltrain.config import EnvConfig, validate
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.registry import env_spec, find_env
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,27 +46,57 @@ class Parser(argparse.ArgumentParser):
 
 
 class EnvParser(Parser):
-    """A parser that also takes constructor arguments of the environment: ``--env.kwargs.gravity 1.6``."""
+    """A parser that also takes what an environment is made with: ``--env.kwargs.gravity 1.6 --env.frame-stack 4``."""
 
     def __init__(self, verb: str, description: str) -> None:
         super().__init__(verb, description)
-        self.epilog = f"--env.kwargs.NAME VALUE sets a constructor argument of the environment. {self.epilog}"
+        self.epilog = (
+            "--env.kwargs.NAME VALUE sets a constructor argument of the environment, --env.NAME VALUE an option "
+            f"that 'rltrain train --help' lists. {self.epilog}"
+        )
 
     def parse_both(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-        """What :meth:`parse` gives, and the constructor arguments."""
+        """What :meth:`parse` gives, and what :func:`~rltrain.registry.make_vec` is to be given beside the id."""
         others: list[str] = []
         ours: list[str] = []
         rest = list(arguments)
         while rest:
             argument = rest.pop(0)
-            if not argument.startswith("--env.kwargs."):
+            if not argument.startswith("--env."):
                 others.append(argument)
                 continue
             ours.append(argument)
             if "=" not in argument and rest and not rest[0].startswith("--"):
                 ours.append(rest.pop(0))
         _, options = parse_overrides(ours)
-        return self.parse(others), options.get("env", {}).get("kwargs", {})
+        return self.parse(others), validate(EnvConfig, {"id": "", **options.get("env", {})}, "env.").make_options()
+
+
+def is_run(what: str) -> bool:
+    """Whether RUN|ENV names a run, rather than an environment: a path that is there, or no environment."""
+    path = Path(what)
+    return path.exists() or "checkpoints" in path.parts or (":" not in what and find_env(what) is None)
+
+
+def add_module_option(parser: Parser) -> None:
+    """Adds ``--env``."""
+    what = "import the module that registers the run's environment; a run folder cannot ask for that itself"
+    parser.add_argument("--env", metavar="MODULE:ID", help=what)
+
+
+def import_module_of(named: str | None, run: str) -> None:
+    """Imports the module of a run's environment, where ``--env`` names one.
+
+    Raises:
+        ConfigError: It is another environment.
+    """
+    if named is None:
+        return
+    from rltrain.runs import RunFolder
+
+    trained_in, spec = RunFolder.open(run)[0].config().env.id, env_spec(named)
+    if spec.id != trained_in:
+        raise ConfigError(f"'{run}' was trained in '{trained_in}', not in '{spec.id}'.", f"Name MODULE:{trained_in}.")
 
 
 def whole(at_least: int) -> Callable[[str], int]:

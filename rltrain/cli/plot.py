@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from rltrain.cli.options import Parser
@@ -14,13 +15,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE.png", help="[<run>/learning_curve.png, or learning_curves.png here]")
     parsed = parser.parse(arguments)
 
+    from rltrain.errors import ConfigError
     from rltrain.plotting import plot_runs
-    from rltrain.registry import env_specs
+    from rltrain.registry import find_env
     from rltrain.runs import RunFolder
 
     folders = [RunFolder.open(run)[0] for run in parsed.runs]
     ids = {folder.config().env.id for folder in folders}
-    spec = env_specs().get(ids.pop()) if len(ids) == 1 else None
+    spec = None
+    with suppress(ConfigError):  # what is needed to make the environment need not be installed here
+        spec = find_env(ids.pop()) if len(ids) == 1 else None
     out = None if parsed.out is None else Path(parsed.out)
     print(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rltrain.cli.options import Parser, whole
+from rltrain.cli.options import Parser, add_module_option, import_module_of, whole
 
 
 def main(arguments: list[str]) -> int:
@@ -13,11 +13,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto [as the run was made with]")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    add_module_option(parser)
     parsed = parser.parse(arguments)
 
     from rltrain.cli.report import report
     from rltrain.launch import resume
 
+    import_module_of(parsed.env, parsed.run)
     result = resume(
         parsed.run, total_timesteps=parsed.total_timesteps, device=parsed.device, progress=not parsed.no_progress
     )

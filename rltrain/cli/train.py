@@ -7,7 +7,7 @@ import sys
 from rltrain.cli.options import describe_options, parse_overrides
 from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_specs
+from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, find_env, twin_of
 from rltrain.zoo import zoo_settings
 
 USAGE = """usage: rltrain train ALGO ENV [options]
@@ -65,6 +65,8 @@ def main(arguments: list[str]) -> int:
         base = zoo_settings(zoo, str(env_id), agent_config_class(str(algo)).model_fields), str(zoo)
     config, source = build_config(str(algo), str(env_id), settings, base=base)
     print(f"settings: {source}, device: {config.device}, seed: {config.seed}", file=sys.stderr)
+    if twin := twin_of(env_spec(config.env.id)):
+        print(f"note: '{twin}' is the same environment on the device of the policy, and much faster.", file=sys.stderr)
 
     from rltrain.cli.report import report
     from rltrain.launch import start
@@ -75,7 +77,7 @@ def main(arguments: list[str]) -> int:
 def _help(arguments: list[str]) -> str:
     agents = agent_specs()
     named = [argument for argument in arguments if argument in agents]
-    envs = [argument for argument in arguments if argument in env_specs()]
+    envs = [argument for argument in arguments if argument[:1] != "-" and find_env(argument) is not None]
     config, source = build_config(named[0], envs[0]) if named and envs else (None, "")
     lines = [USAGE.format(agents=", ".join(agents))]
     if config is None:

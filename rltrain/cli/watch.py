@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rltrain.cli.options import EnvParser, whole
+from rltrain.cli.options import EnvParser, add_module_option, import_module_of, whole
 from rltrain.errors import ConfigError
 
 
@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episode [0]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
-    parsed, env_kwargs = parser.parse_both(arguments)
+    add_module_option(parser)
+    parsed, env_options = parser.parse_both(arguments)
 
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
         from rltrain.checkpoint import step_name
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
+        import_module_of(parsed.env, parsed.what)
         policy = load(
             parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
         )
@@ -35,20 +37,25 @@ def main(arguments: list[str]) -> int:
             print(f"warning: {line}", file=sys.stderr)
         run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
-        policy.make_vec(1, **env_kwargs)  # so that wrong constants are refused before anything is created
+        policy.make_vec(
+            1, render=True, **env_options
+        ).close()  # so that wrong constants are refused before anything is created
         if parsed.out is None:
             out.parent.mkdir(exist_ok=True)
-        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_kwargs)
+        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
     else:
+        from contextlib import closing
+
         from rltrain.policy import pick_device
         from rltrain.record import film
-        from rltrain.registry import make_vec
+        from rltrain.registry import env_spec, make_vec
         from rltrain.yardsticks import yardstick
 
-        env = make_vec(parsed.what, 1, device=pick_device(parsed.device), **env_kwargs)
+        spec = env_spec(parsed.what)
         if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
-        out = Path(f"{parsed.what.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
-        length = film(env, out, yardstick(env.env, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
+        out = Path(f"{spec.id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
+        with closing(make_vec(spec.id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
+            length = film(vec, out, yardstick(vec, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
     print(f"{out}: {length} steps")
     return 0

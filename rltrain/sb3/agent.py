@@ -17,8 +17,8 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from rltrain.adapters.gymnasium import to_numpy
 from rltrain.adapters.sb3 import MASK
+from rltrain.adapters.to_gymnasium import to_numpy
 from rltrain.agent import ActOut
 from rltrain.config import AgentConfig
 from rltrain.env import Observation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,39 +53,41 @@ def import_sb3(
     settings = run_settings(archive, algo)
     overrides = {**settings, "run_dir": str(run_dir), "env": {"kwargs": env_kwargs or {}}}
     config, _ = build_config(settings.pop("algo"), env, overrides, base=({}, "the file"))
-    job = Job.build(config, None)
-    check_spaces(archive, job)
-    take_over(archive, job)
-    if config.algo.startswith("sb3/"):
-        optimizers = {name: module for name, module in archive.modules.items() if name != "policy"}
-        job.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
-    folder = create_folder(job)
-    try:
-        trainer = resolve(agent_spec(config.algo).trainer)(
-            config,
-            job.agent,
-            job.env,
-            make_env=job.make_env,
-            folder=folder,
-            total_timesteps=config.total_timesteps,
-        )
-        trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
-        state = job.agent.training_state()
-        if "steps" in state:  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
-            job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
-        trainer.save()
-        over = trainer.global_step >= config.total_timesteps
-        folder.update_metadata(
-            {
-                "status": "completed" if over else "interrupted",
-                "steps": trainer.global_step,
-                "seconds": 0.0,
-                "stopped_by": "total_timesteps" if over else "interrupted",
-                "imported": str(archive.path),
-            }
-        )
-    finally:
-        folder.release()
+    with closing(Job.build(config, None)) as job:
+        check_spaces(archive, job)
+        take_over(archive, job)
+        if config.algo.startswith("sb3/"):
+            optimizers = {name: module for name, module in archive.modules.items() if name != "policy"}
+            job.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
+        folder = create_folder(job)
+        try:
+            trainer = resolve(agent_spec(config.algo).trainer)(
+                config,
+                job.agent,
+                job.env,
+                make_env=job.make_env,
+                folder=folder,
+                total_timesteps=config.total_timesteps,
+            )
+            trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
+            state = job.agent.training_state()
+            if (
+                "steps" in state
+            ):  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
+                job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
+            trainer.save()
+            over = trainer.global_step >= config.total_timesteps
+            folder.update_metadata(
+                {
+                    "status": "completed" if over else "interrupted",
+                    "steps": trainer.global_step,
+                    "seconds": 0.0,
+                    "stopped_by": "total_timesteps" if over else "interrupted",
+                    "imported": str(archive.path),
+                }
+            )
+        finally:
+            folder.release()
     return folder.path
 
 

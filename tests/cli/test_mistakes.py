@@ -82,7 +82,7 @@ USAGE = [
     (f"train '' {CARTPOLE}", "no agent ''"),
     ("train ppo rltrain/CartPol-v1", f"'{CARTPOLE}'"),
     ("train ppo rltrain/cartpole-v1", f"'{CARTPOLE}'"),
-    ("train ppo CartPole-v1", f"'{CARTPOLE}'"),
+    ("train ppo CartPole-v2", "'CartPole-v1'"),
     ("train ppo ''", "no environment ''"),
     ("train ppo nowhere:Env-v0", "cannot be imported"),
     ("train ppo :Env-v0", "cannot be imported"),
@@ -114,7 +114,7 @@ USAGE = [
     (f"{TRAIN} --agent..gamma 1", "no option '--agent..gamma'"),
     (f"{TRAIN} --.seed 1", "no option '--.seed'"),
     (f"{TRAIN} --policy LstmPolicy", "MlpPolicy"),
-    (f"{TRAIN} --frame-stack 4", "frame_stack"),
+    (f"{TRAIN} --frame-stack 0", "frame_stack=0"),
     # options given twice, or without a value, or as a whole
     (f"{TRAIN} --seed 1 --seed 2", "'--seed' is given twice"),
     (f"{TRAIN} --num-envs 1 --num_envs=1", "'--num_envs' is given twice"),
@@ -172,7 +172,8 @@ USAGE = [
     *[(f"{TRAIN} --env.kwargs.gravity {value}", "gravity=") for value in ("-1", "abc", "nan", "[1]", "none", "''")],
     (f"{TRAIN} --env.kwargs.masscart 0", "above 0"),
     (f"{TRAIN} --env.kwargs.device cpu", "'device'"),
-    (f"{TRAIN} --env.kwargs.max_episode_steps 0", "max_episode_steps=0"),
+    (f"{TRAIN} --env.max_episode_steps 0", "max_episode_steps=0"),
+    (f"{TRAIN} --env.kwargs.max_episode_steps 5", "--env.max-episode-steps"),
     # folders and files
     (f"train ppo {CARTPOLE} --run-dir file", "'file/rltrain-CartPole-v1'"),
     (f"train ppo {CARTPOLE} --run-dir file/x", "Not a directory"),

@@ -79,7 +79,7 @@ def test_train_says_where_everything_is(tmp_path: Path, capsys: pytest.CaptureFi
     run = tmp_path / "my runs" / "rltrain-CartPole-v1" / "ppo_1"
     for text in ("512 steps", "over 3 episodes", str(run), f"{run / 'learning_curve.png'}", "tensorboard"):
         assert text in output.out
-    assert "settings: ppo/CartPole-v1.yaml" in output.err
+    assert "settings: ppo/rltrain-CartPole-v1.yaml" in output.err
     assert RunFolder(run).config().agent.model_dump()["normalize_obs"] is True  # an option alone is true
     assert RunFolder(run).config().run_dir == str(tmp_path / "my runs")
 

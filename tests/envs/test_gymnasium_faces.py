@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from rltrain.adapters.gymnasium import SingleEnv, VectorEnv, make_single, make_vector
+from rltrain.adapters.to_gymnasium import SingleEnv, VectorEnv, make_single, make_vector
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs

@@ -14,7 +14,7 @@ from countdown import Countdown
 
 from rltrain import registry
 from rltrain.errors import ConfigError
-from rltrain.registry import env_spec, env_specs, make_env, make_vec, register_env
+from rltrain.registry import env_spec, env_specs, make_env, make_vec, register_env, twin_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +34,13 @@ def test_an_unknown_id_names_the_nearest() -> None:
         env_spec("zzz")
 
 
-def test_gymnasiums_name_points_to_the_twin() -> None:
-    with pytest.raises(ConfigError, match="twin is 'rltrain/CartPole-v1'"):
-        env_spec("CartPole-v1")
+def test_gymnasiums_environments_are_known_and_point_to_their_twin() -> None:
+    spec = env_spec("CartPole-v1")
+    assert (spec.id, spec.max_episode_steps, spec.reward_threshold) == ("CartPole-v1", 500, 475.0)
+    assert twin_of(spec) == "rltrain/CartPole-v1"
+    assert twin_of(env_spec("rltrain/CartPole-v1")) is twin_of(env_spec("CarRacing-v3")) is None
+    with pytest.raises(ConfigError, match="'rltrain/CartPole-v1', its device-resident twin"):
+        make_env("CartPole-v1")
 
 
 def test_a_clash_is_refused_and_the_same_again_is_not() -> None:

@@ -26,8 +26,8 @@ FLOORS = {
     """,
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
-        rltrain.config  rltrain.configs  rltrain.registry  rltrain.schedules  rltrain.normalize  rltrain.canvas
-        rltrain.facts  rltrain.dispatch  rltrain.own  rltrain.zoo
+        rltrain.config  rltrain.configs  rltrain.registry  rltrain.specs  rltrain.schedules  rltrain.normalize
+        rltrain.canvas  rltrain.facts  rltrain.dispatch  rltrain.wrappers  rltrain.own  rltrain.zoo
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
         rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own
@@ -208,8 +208,8 @@ def test_a_module_keeps_to_its_floor(module: str) -> None:
         ("rltrain.agents.ppo.agent", "from rltrain.envs.classic.cartpole import CartPole", "its peer"),
         ("rltrain.agents.ppo.agent", "from ..dqn import agent", "its peer"),
         ("rltrain.envs.classic.cartpole", "from rltrain.envs.grid.maze import Maze", "its peer"),
-        ("rltrain.envs.classic.cartpole", "from rltrain.adapters import gymnasium", "its peer"),
-        ("rltrain.adapters.gymnasium", "import rltrain.envs.classic.cartpole", "its peer"),
+        ("rltrain.envs.classic.cartpole", "from rltrain.adapters import to_gymnasium", "its peer"),
+        ("rltrain.adapters.to_gymnasium", "import rltrain.envs.classic.cartpole", "its peer"),
         ("rltrain.trainer", "from rltrain.agents.ppo.agent import PPO", "ask the registry"),
         ("rltrain.cli.show", "import rltrain.envs", "ask the registry"),
         ("rltrain.registry", "HOME = 'rltrain.agents.ppo.agent:PPO'", "ask the registry"),
@@ -236,7 +236,7 @@ def test_the_rules_catch(module: str, source: str, complaint: str) -> None:
         ("rltrain.agents.ppo.agent", "from rltrain.agents import networks\nfrom .loss import ppo_loss"),
         ("rltrain.agents.ppo.agent", '"""See :class:`rltrain.envs.classic.cartpole.CartPole`."""'),
         ("rltrain.agents", "register_agent('ppo', 'rltrain.agents.ppo.agent:PPO')"),
-        ("rltrain.adapters.sb3", "import stable_baselines3\nfrom rltrain.adapters.gymnasium import make_single"),
+        ("rltrain.adapters.sb3", "import stable_baselines3\nfrom rltrain.adapters.to_gymnasium import make_single"),
         ("rltrain.trainer", "import torch.distributed\nfrom rltrain.agents.returns import generalized_advantage"),
         ("rltrain.runs", "from rltrain import __version__"),
         ("rltrain.cli.show", "import rltrain\nfrom rltrain import train\nfrom rich.console import Console"),

@@ -98,7 +98,6 @@ def test_the_command_line_trains_with_an_entry(zoo: Path, tmp_path: Path, capsys
         ("vec_env_wrapper: their.Wrapper", "no wrapper"),
         ("callback: their.Callback", "no callback"),
         ("replay_buffer_class: HerReplayBuffer", "no replay buffer"),
-        ("frame_stack: 4", "no frame stack"),
         ("n_step: 3", "no option 'n_step'.*Did you mean 'n_steps'"),
         ('normalize: "dict(norm_obs=True, clip_obs=5.0)"', "no clip_obs of normalize"),
         ("policy: TheirPolicy", "no policy 'TheirPolicy'"),

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import yaml
 
@@ -21,7 +22,7 @@ from rltrain.config import (
     validate,
 )
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_config_class, agent_specs, env_specs
+from rltrain.registry import EnvSpec, agent_config_class, agent_specs, env_specs
 
 ENV = "rltrain/CartPole-v1"
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -41,9 +42,9 @@ def error_of(**overrides: Any) -> ConfigError:
 
 
 def test_the_tuned_file_lies_over_the_defaults_and_is_named() -> None:
-    tuned = yaml.safe_load((CONFIGS / "ppo" / "CartPole-v1.yaml").read_text())
+    tuned = yaml.safe_load((CONFIGS / "ppo" / "rltrain-CartPole-v1.yaml").read_text())
     config, source = build_config("ppo", ENV)
-    assert source == "ppo/CartPole-v1.yaml"
+    assert source == "ppo/rltrain-CartPole-v1.yaml"
     assert tuned["num_envs"] == config.num_envs != TrainConfig.model_fields["num_envs"].default
     assert isinstance(config.agent, PPOConfig)
     assert tuned["agent"]["n_steps"] == config.agent.n_steps != PPOConfig().n_steps
@@ -57,15 +58,24 @@ def test_overrides_lie_over_the_tuned_file_key_by_key() -> None:
     assert config.agent.model_dump() == tuned.model_dump() | changed
 
 
-def test_a_tuned_file_is_looked_up_by_id_then_name_then_default(
+def test_a_tuned_file_is_looked_up_by_id_then_namespace_then_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rltrain.config.files", lambda _: tmp_path)
     (tmp_path / "ppo").mkdir()
-    assert tuned_defaults("ppo", "space/Name-v0") == ({}, "the agent's own defaults")
-    for number, name in enumerate(("default", "Name-v0", "space-Name-v0")):
+    spec = EnvSpec("space/Name-v0", "nowhere")
+    assert tuned_defaults("ppo", spec) == ({}, "the agent's own defaults")
+    for number, name in enumerate(("default", "space", "space-Name-v0")):
         (tmp_path / "ppo" / f"{name}.yaml").write_text(f"n_envs: {number}")
-        assert tuned_defaults("ppo", "space/Name-v0") == ({"num_envs": number}, f"ppo/{name}.yaml")
+        assert tuned_defaults("ppo", spec) == ({"num_envs": number}, f"ppo/{name}.yaml")
+
+
+def test_adapted_environments_start_from_the_defaults_of_stable_baselines3() -> None:
+    config, source = build_config("ppo", "CartPole-v1")
+    assert "Stable-Baselines3" in source
+    assert (config.num_envs, config.agent) == (8, PPOConfig())
+    assert isinstance(config.agent, PPOConfig)
+    assert (config.agent.n_steps, config.agent.batch_size, config.agent.n_epochs) == (2048, 64, 10)
 
 
 def test_merging_goes_into_mappings_and_replaces_everything_else() -> None:
@@ -77,19 +87,21 @@ def test_merging_goes_into_mappings_and_replaces_everything_else() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
-def test_every_shipped_file_fits_an_agent_and_an_environment(file: Path) -> None:
+def test_every_shipped_file_fits_an_agent_and_an_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     algo = file.parent.name
     data = canonical(load_config(file))
     assert algo in agent_specs()
-    names = [id for id in env_specs() if file.stem in (id.replace("/", "-"), id.split("/")[-1])]
+    monkeypatch.setattr(
+        gymnasium, "registry", {**gymnasium.registry, "ALE/Any-v5": EnvSpec("ALE/Any-v5", "nowhere:Any")}
+    )
+    homes = {"default": ENV, "ALE": "ALE/Any-v5", **{id.replace("/", "-"): id for id in env_specs()}}
     if "algo" in data:  # to be named with --config
-        assert not names
+        assert file.stem not in homes
         assert data["algo"] == algo
     else:
-        assert names or file.stem == "default"
-        config, source = build_config(algo, (names or [ENV])[0])
+        config, source = build_config(algo, homes[file.stem])
         assert file.stem == "default" or source == f"{algo}/{file.name}"
-    whole = build_config(algo, (names or [data.get("env", {}).get("id", ENV)])[0], data)[0]
+    whole = build_config(algo, homes.get(file.stem) or data.get("env", {}).get("id", ENV), data)[0]
     assert file.stem == "default" or "algo" in data or whole == config
     known = agent_config_class(algo)().model_dump()
     for key, value in data.get("agent", {}).items():
@@ -222,7 +234,6 @@ def test_each_limit_is_where_it_should_be() -> None:
         ({"env": {"gravity": 3}}, "'env.gravity'", "id, kwargs"),
         ({"learning_rate": 5}, "'learning_rate'", "'agent.learning_rate'"),  # as in SB3, in the wrong place here
         ({"gamma": 5}, "'gamma'", "'agent.gamma'"),
-        ({"frame_stack": 4}, "'frame_stack'", "--help"),
         ({"agent": {"": 4}}, "'agent.'", "--help"),
     ],
 )
@@ -237,8 +248,8 @@ def test_unknown_names() -> None:
         ("pop", ENV, "'ppo'"),
         ("ppo", "rltrain/Cartpole-v1", f"'{ENV}'"),
         ("ppo", "rltrain/CartPol-v1", f"'{ENV}'"),
-        ("ppo", "CartPole-v1", f"'{ENV}'"),
-        ("ppo", "Nothing-v3", "rltrain envs"),
+        ("ppo", "CartPole-v2", "'CartPole-v1'"),
+        ("ppo", "Xyzzy", "rltrain envs"),
         ("xyzzy", ENV, "rltrain agents"),
         ("ppo", "no_such_module:Env-v0", "installed"),
     ):

@@ -42,21 +42,19 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_plugins_settings_come_before_ours(plugin: Path) -> None:
     register_env("tidy/CartPole-v1", Countdown, configs="tidy_plugin.configs")
-    assert (
-        tuned_defaults("ppo", "tidy/CartPole-v1")[1] == "ppo/CartPole-v1.yaml"
-    )  # of the same name, for want of others
+    assert tuned_defaults("ppo", env_spec("tidy/CartPole-v1"))[1] == "ppo/default.yaml"
     for number, name in enumerate(("default", "CartPole-v1", "tidy-CartPole-v1"), 3):
         (plugin / f"{name}.yaml").write_text(f"num_envs: {number}")
         config, source = build_config("ppo", "tidy/CartPole-v1")
         assert (config.num_envs, source) == (number, f"ppo/{name}.yaml of tidy_plugin.configs")
     register_env("tidy/Other-v0", Countdown)
-    assert tuned_defaults("ppo", "tidy/Other-v0")[1] == "ppo/default.yaml"
+    assert tuned_defaults("ppo", env_spec("tidy/Other-v0"))[1] == "ppo/default.yaml"
 
 
 def test_an_agents_settings_come_with_it(plugin: Path) -> None:
     ppo = agent_spec("ppo")
     register_agent("tidy", ppo.entry_point, ppo.config, configs="tidy_plugin.configs")
-    assert tuned_defaults("tidy", "rltrain/CartPole-v1") == ({}, "the agent's own defaults")
+    assert tuned_defaults("tidy", env_spec("rltrain/CartPole-v1")) == ({}, "the agent's own defaults")
     (plugin.parent / "tidy").mkdir()
     (plugin.parent / "tidy" / "default.yaml").write_text("num_envs: 5")
     assert build_config("tidy", "rltrain/CartPole-v1")[0].num_envs == 5

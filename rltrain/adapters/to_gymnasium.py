@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.registry import make_env, make_vec
+from rltrain.registry import make_env, make_tensor_vec
 from rltrain.rng import derive_seed, make_generator
 
 
@@ -120,7 +120,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         device: torch.device | str = "cpu",
         **kwargs: Any,
     ) -> None:
-        self.vec = make_vec(env_id, num_envs, device=device, max_episode_steps=max_episode_steps, **kwargs)
+        self.vec = make_tensor_vec(env_id, num_envs, device=device, max_episode_steps=max_episode_steps, **kwargs)
         self.metadata = {**_metadata(self.vec.env, render_mode), "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode = render_mode
         self.num_envs = num_envs

@@ -1,0 +1,174 @@
+"""Gymnasium's environments through our adapter beside Stable-Baselines3: PPO with equal hyperparameters, in turns.
+
+    python -m benchmarks.adapter                              # CartPole-v1 and HalfCheetah-v5, 8 environments
+    python -m benchmarks.adapter LunarLander-v3 --threads 2 --repeats 5
+
+Hyperparameters are Stable-Baselines3's defaults on both sides. A repeat is one rollout and the update after it, with
+the episode statistics of either side, without logging, after one to warm up; the sides take turns and the median
+counts. ``DummyVecEnv`` and ``SubprocVecEnv`` are both measured, the faster one counts. The last columns are
+a vector step of random actions: in a bare loop over the same environments, through the adapter in this process, and
+the difference, which is what the adapter costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from contextlib import ExitStack, closing
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from benchmarks import store
+from rltrain.config import build_config
+from rltrain.job import Job, keep_memory
+from rltrain.metrics import EpisodeStats
+from rltrain.spaces import random_actions
+
+NUM_ENVS = 8
+STEPS = 2000  # of a vector environment, to measure one
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("envs", nargs="*", metavar="ENV", default=["CartPole-v1", "HalfCheetah-v5"])
+    parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
+    parser.add_argument("--repeats", type=int, default=3, help="[3]")
+    parser.add_argument("--steps-only", action="store_true", help="leave training out")
+    parsed = parser.parse_args()
+    torch.set_num_threads(parsed.threads)
+    keep_memory()
+    figures = store.load("adapter")
+    print("| environment | threads | ours, steps/s | SB3, steps/s | ratio | bare loop, us | adapter, us | cost, us |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for env_id in parsed.envs:
+        result: dict[str, Any] = {"threads": parsed.threads, **steps(env_id, parsed.repeats)}
+        if not parsed.steps_only:
+            result |= training(env_id, parsed.repeats)
+        ours, sb3 = result.get("ours", 0), result.get("sb3", 0)
+        print(
+            f"| {env_id} | {parsed.threads} | {ours:,} ({result.get('how')}) | {sb3:,} ({result.get('sb3_how')}) "
+            f"| {ours / max(sb3, 1):.2f} | {result['bare']} | {result['adapter']} | {result['cost']} |",
+            flush=True,
+        )
+        figures[f"{env_id} {parsed.threads}"] = {**result, "machine": store.machine()}
+        store.save("adapter", dict(sorted(figures.items())))
+
+
+def training(env_id: str, repeats: int) -> dict[str, Any]:
+    """Steps per second of training, ours and theirs in turns."""
+    with ExitStack() as stack:
+        sides: dict[str, Any] = {
+            "ours": stack.enter_context(closing(Ours(env_id))),
+            "DummyVecEnv": stack.enter_context(closing(Theirs(env_id, DummyVecEnv))),
+            "SubprocVecEnv": stack.enter_context(closing(Theirs(env_id, SubprocVecEnv))),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in sides}
+        for side in sides.values():
+            side.iterate()
+        for _ in range(repeats):
+            for name, side in sides.items():
+                begin = time.perf_counter()
+                transitions = side.iterate()
+                rates[name].append(transitions / (time.perf_counter() - begin))
+    medians = {name: round(statistics.median(values)) for name, values in rates.items()}
+    how = max(("DummyVecEnv", "SubprocVecEnv"), key=lambda name: medians[name])
+    all_rates = {name: [round(value) for value in values] for name, values in rates.items()}
+    return {"ours": medians["ours"], "how": sides["ours"].how, "sb3": medians[how], "sb3_how": how, "all": all_rates}
+
+
+class Ours:
+    """PPO of ours on the adapter, as the trainer runs it."""
+
+    def __init__(self, env_id: str) -> None:
+        self.config, _ = build_config("ppo", env_id, {"num_envs": NUM_ENVS, "device": "cpu"})
+        self.job = Job.build(self.config, None)
+        self.agent, self.env = self.job.agent, self.job.env
+        self.how = getattr(self.env, "vectorization", "tensors")
+        self.episodes = EpisodeStats(100, self.agent.horizon, NUM_ENVS, self.env.device)
+        self.obs = self.env.reset(0)
+
+    def iterate(self) -> int:
+        """A rollout and an update; returns the transitions."""
+        for _ in range(self.agent.horizon):
+            out = self.agent.act(self.obs)
+            step = self.env.step(out.action)
+            self.agent.record(out, step)
+            self.episodes.note(step)
+            self.obs = step.obs
+        self.episodes.merge()
+        self.agent.learn()
+        return self.agent.horizon * NUM_ENVS
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.job.close()
+
+
+class Theirs:
+    """PPO of Stable-Baselines3."""
+
+    def __init__(self, env_id: str, vec_env_class: Any) -> None:
+        self.env = make_vec_env(env_id, NUM_ENVS, seed=0, vec_env_cls=vec_env_class)
+        self.model = PPO("MlpPolicy", self.env, device="cpu", seed=0)
+        _, self.callback = self.model._setup_learn(10**9)
+
+    def iterate(self) -> int:
+        """A rollout and an update; returns the transitions."""
+        model = self.model
+        model.collect_rollouts(self.env, self.callback, model.rollout_buffer, model.n_steps)
+        model.train()
+        return model.n_steps * NUM_ENVS
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.env.close()
+
+
+def steps(env_id: str, repeats: int) -> dict[str, float]:
+    """Microseconds of a vector step: of a bare loop, of the adapter, and the difference, medians over the repeats."""
+    from rltrain import make_vec
+
+    rng = torch.Generator().manual_seed(0)
+    with closing(make_vec(env_id, NUM_ENVS, vectorization="sync")) as vec:
+        vec.reset(0)
+        actions = [random_actions(vec.single_action_space, NUM_ENVS, vec.device, rng) for _ in range(16)]
+        arrays = [action.numpy() for action in actions]
+        envs = [gymnasium.make(env_id, disable_env_checker=True) for _ in range(NUM_ENVS)]
+        for i, env in enumerate(envs):
+            env.reset(seed=i)
+
+        def bare(k: int) -> None:
+            for env, action in zip(envs, arrays[k % 16], strict=True):
+                _, _, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    env.reset()
+
+        times: dict[str, list[float]] = {"bare": [], "adapter": []}
+        for _ in range(repeats):
+            times["bare"].append(microseconds(bare))
+            times["adapter"].append(microseconds(lambda k: vec.step(actions[k % 16])))
+    bare_time, adapter_time = (statistics.median(times[name]) for name in ("bare", "adapter"))
+    costs = np.subtract(times["adapter"], times["bare"])
+    return {"bare": round(bare_time, 1), "adapter": round(adapter_time, 1), "cost": round(float(np.median(costs)), 1)}
+
+
+def microseconds(step: Any) -> float:
+    """The mean time of a vector step."""
+    for k in range(50):
+        step(k)
+    begin = time.perf_counter()
+    for k in range(STEPS):
+        step(k)
+    return (time.perf_counter() - begin) / STEPS * 1e6
+
+
+if __name__ == "__main__":
+    main()

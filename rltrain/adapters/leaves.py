@@ -1,0 +1,171 @@
+"""Gymnasium's spaces as agents see them: a tensor or a flat dict of tensors, and how values go over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import DTypeLike
+
+from rltrain.errors import ConfigError
+
+WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
+"""Types that torch computes little with, and those that hold their values."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of an observation.
+
+    Attributes:
+        path: The keys and indices that lead to it; () where the observation is the array.
+        space: Its space as agents see it.
+        shape: Its shape in the environment.
+        dtype: Its type in memory, which is that of the tensor.
+    """
+
+    path: tuple[str | int, ...]
+    space: spaces.Space
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def name(self) -> str:
+        """``a.b`` for what is behind ``obs["a"]["b"]``; empty where the observation is the array."""
+        return ".".join(map(str, self.path))
+
+    def of(self, value: Any) -> Any:
+        """This leaf of an observation."""
+        for key in self.path:
+            value = value[key]
+        return value
+
+
+def observation_leaves(space: spaces.Space, real: DTypeLike = np.float32) -> tuple[list[Leaf], list[str]]:
+    """The arrays that observations are made of.
+
+    Args:
+        space: Of an observation, Dict and Tuple to any depth.
+        real: Type of floating-point numbers.
+
+    Returns:
+        The leaves, and the names of entries of a Dict that were left out because they are text.
+
+    Raises:
+        ConfigError: A part of it cannot be a tensor, or nothing is left.
+    """
+    leaves: list[Leaf] = []
+    texts: list[str] = []
+    for path, part in _parts(space, ()):
+        leaf = _leaf(path, part, np.dtype(real))
+        if leaf is not None:
+            leaves.append(leaf)
+        elif part.dtype is not None and part.dtype.kind == "U" and path:
+            texts.append(".".join(map(str, path)))
+        else:
+            where = f" at '{'.'.join(map(str, path))}'" if path else ""
+            raise ConfigError(
+                f"Observations cannot be tensors: there is a {_short(part)}{where}.",
+                "Wrap the environment so that it gives Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple.",
+            )
+    if not leaves:
+        raise ConfigError(f"There is nothing to observe in {_short(space)}.", "Wrap the environment so that there is.")
+    return leaves, texts
+
+
+def seen_space(leaves: list[Leaf]) -> spaces.Space:
+    """The space of observations as agents see them."""
+    if not leaves[0].path:
+        return leaves[0].space
+    return spaces.Dict({leaf.name: leaf.space for leaf in leaves})
+
+
+def _parts(space: spaces.Space, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], spaces.Space]]:
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _parts(part, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from _parts(part, (*path, index))
+    else:
+        yield path, space
+
+
+def _leaf(path: tuple[str | int, ...], space: spaces.Space, real: np.dtype) -> Leaf | None:
+    match space:
+        case spaces.Box():
+            dtype = real if space.dtype.kind == "f" else np.dtype(WIDER.get(space.dtype.name, space.dtype))
+            return Leaf(path, _box(space, dtype), space.shape, dtype)
+        case spaces.Discrete():
+            return Leaf(path, spaces.Discrete(int(space.n), start=int(space.start)), (), np.dtype(np.int64))
+        case spaces.MultiDiscrete():
+            return Leaf(path, _in_a_row(space), space.shape, np.dtype(np.int64))
+        case spaces.MultiBinary():
+            return Leaf(path, spaces.MultiBinary(int(np.prod(space.shape))), space.shape, np.dtype(np.int8))
+    return None
+
+
+def _box(space: spaces.Box, dtype: np.dtype) -> spaces.Box:
+    if space.dtype == dtype:
+        return space
+    with np.errstate(over="ignore"):  # bounds that are infinite in the smaller type
+        return spaces.Box(space.low.astype(dtype), space.high.astype(dtype), space.shape, dtype.type)
+
+
+def _in_a_row(space: spaces.MultiDiscrete) -> spaces.MultiDiscrete:
+    return spaces.MultiDiscrete(space.nvec.ravel(), start=np.asarray(space.start).ravel())
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What agents act with, and what the environment is given for it.
+
+    Attributes:
+        space: Of an action as agents see it: Box in float32, MultiDiscrete and MultiBinary in a row.
+        dtype: Type of the agent's actions.
+        of_env: Space of the environment's own actions.
+    """
+
+    space: spaces.Space
+    dtype: np.dtype
+    of_env: spaces.Space
+
+    @classmethod
+    def for_space(cls, space: spaces.Space) -> Actions:
+        """For the action space of an environment.
+
+        Raises:
+            ConfigError: No tensor can be an action of it.
+        """
+        match space:
+            case spaces.Box():
+                return cls(_box(space, np.dtype(np.float32)), np.dtype(np.float32), space)
+            case spaces.Discrete():
+                return cls(spaces.Discrete(int(space.n), start=int(space.start)), np.dtype(np.int64), space)
+            case spaces.MultiDiscrete():
+                return cls(_in_a_row(space), np.dtype(np.int64), space)
+            case spaces.MultiBinary():
+                return cls(spaces.MultiBinary(int(np.prod(space.shape))), np.dtype(np.int8), space)
+        raise ConfigError(
+            f"There are no agents that act in {_short(space)}.",
+            "Wrap the environment so that it takes Box, Discrete, MultiDiscrete or MultiBinary actions.",
+        )
+
+    def to_env(self, actions: np.ndarray) -> Any:
+        """``actions`` (n, *A) for n environments: new arrays, those of a Box rounded to its type and clipped to it."""
+        space = self.of_env
+        assert space.shape is not None
+        if isinstance(space, spaces.Box):
+            if space.dtype.kind != "f":
+                actions = np.rint(actions)
+            return actions.clip(space.low, space.high).astype(space.dtype, copy=False)
+        return actions.astype(space.dtype).reshape(len(actions), *space.shape)
+
+
+def _short(space: spaces.Space) -> str:
+    """The space in a few words: those of texts and graphs take lines."""
+    text = str(space)
+    return text if len(text) <= 60 else type(space).__name__

@@ -1,0 +1,114 @@
+"""Gymnasium's vector environments that reset in the step that ends an episode, behind the interface of a loop."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import AutoresetMode
+
+from rltrain.adapters.leaves import Actions, Leaf
+from rltrain.adapters.loop import FINAL, OBS, SUCCESS, Recipe
+
+MODE = "autoreset_mode"
+
+
+def find_native(recipe: Recipe, single: gymnasium.Env, num_envs: int) -> gymnasium.vector.VectorEnv | None:
+    """The environment's own vector form, if it has one that resets in the same step and has the same spaces.
+
+    One that resets in the next step gives a transition that never happened, from the last observation of an episode
+    to the first of the next: it is not used.
+    """
+    spec = recipe.spec
+    if spec.vector_entry_point is None or spec.additional_wrappers or recipe.atari:
+        return None
+    try:
+        creator: Any = spec.vector_entry_point
+        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    except (ImportError, AttributeError, gymnasium.error.Error):
+        return None
+    asks = {MODE: AutoresetMode.SAME_STEP} if MODE in inspect.signature(creator).parameters else {}
+    if not asks and getattr(creator, "metadata", {}).get(MODE) is not AutoresetMode.SAME_STEP:
+        return None
+    spec = copy.deepcopy(spec)
+    if recipe.max_episode_steps is not None:
+        spec.max_episode_steps = recipe.max_episode_steps
+    env = gymnasium.make_vec(
+        spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **{**recipe.kwargs, **asks}
+    )
+    same_spaces = (
+        env.single_observation_space == single.observation_space and env.single_action_space == single.action_space
+    )
+    if env.metadata.get(MODE) is AutoresetMode.SAME_STEP and same_spaces:
+        return env
+    env.close()
+    return None
+
+
+class NativeLoop:
+    """What a :class:`~rltrain.adapters.loop.Loop` does, by a vector environment.
+
+    Args:
+        env: The vector environment, in same-step mode.
+        leaves: What observations are made of.
+        actions: What actions are made of.
+        arrays: As of the loop.
+    """
+
+    def __init__(
+        self, env: gymnasium.vector.VectorEnv, leaves: Sequence[Leaf], actions: Actions, arrays: dict[str, np.ndarray]
+    ) -> None:
+        self.env = env
+        self.leaves = leaves
+        self.actions = actions
+        self.arrays = arrays
+        self._return = np.zeros(env.num_envs)  # of the running episodes
+        self._length = np.zeros(env.num_envs, dtype=np.int64)
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts every environment anew; all draw from the first seed, as the vector environment sees fit."""
+        self._return[:] = 0.0
+        self._length[:] = 0
+        obs, _ = self.env.reset(seed=seeds[0])
+        for leaf in self.leaves:
+            self.arrays[OBS + leaf.name][:] = leaf.of(obs)
+
+    def step(self) -> None:
+        """Steps every environment."""
+        arrays = self.arrays
+        obs, reward, terminated, truncated, info = self.env.step(self.actions.to_env(arrays["action"]))
+        self._return += reward
+        self._length += 1
+        arrays["reward"][:] = reward
+        arrays["episode_return"][:] = self._return
+        arrays["episode_length"][:] = self._length
+        arrays["terminated"][:] = terminated
+        np.greater(truncated, terminated, out=arrays["truncated"])
+        done = arrays["terminated"] | arrays["truncated"]
+        arrays[SUCCESS][:] = info.get(SUCCESS, np.nan)
+        for leaf in self.leaves:
+            arrays[OBS + leaf.name][:] = arrays[FINAL + leaf.name][:] = leaf.of(obs)
+        if not done.any():
+            return
+        final = info["final_obs"]
+        for leaf in self.leaves:
+            kept = arrays[FINAL + leaf.name]
+            if isinstance(final, np.ndarray) and final.dtype == object:
+                for row in np.flatnonzero(done):
+                    kept[row] = leaf.of(final[row])
+            else:
+                kept[done] = leaf.of(final)[done]
+        success = info.get("final_info", {}).get(SUCCESS)
+        if success is not None:
+            arrays[SUCCESS][done] = success[done]
+        self._return[done] = 0.0
+        self._length[done] = 0
+
+    def close(self) -> None:
+        """Closes the vector environment."""
+        self.env.close()

@@ -1,0 +1,307 @@
+"""What can be put around a vector environment: pictures made smaller, stacks of frames, the time, rescaled actions.
+
+All of it is batched arithmetic on the device, for tensor environments and adapted ones alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+from rltrain.spaces import channels_first
+from rltrain.tree import from_dict, tree_where
+from rltrain.vec import VecEnv, VecStep
+
+GRAY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue. ITU-R BT.601."""
+
+
+def wrap(
+    vec: VecEnv,
+    *,
+    grayscale: bool = False,
+    resize: int | tuple[int, int] | None = None,
+    time_aware: bool = False,
+    frame_stack: int = 1,
+    rescale_action: bool = False,
+) -> VecEnv:
+    """Puts around a vector environment what is asked for, in this order; see :class:`~rltrain.config.EnvConfig`.
+
+    Raises:
+        ConfigError: The spaces are not such as an option needs.
+    """
+    if grayscale or resize is not None:
+        vec = Pictures(vec, grayscale, resize)
+    if frame_stack > 1:
+        vec = FrameStack(vec, frame_stack)
+    if time_aware:
+        vec = TimeAware(vec)
+    if rescale_action:
+        vec = RescaleAction(vec)
+    return vec
+
+
+class VecWrapper:
+    """A vector environment around another, with everything of it that is not changed here.
+
+    Args:
+        vec: The one inside.
+    """
+
+    def __init__(self, vec: VecEnv) -> None:
+        self.vec = vec
+        self.num_envs = vec.num_envs
+        self.device = vec.device
+        self.exact_resume = vec.exact_resume
+        self.single_observation_space = vec.single_observation_space
+        self.single_action_space = vec.single_action_space
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "vec":  # not there yet
+            raise AttributeError(name)
+        return getattr(self.vec, name)
+
+    def reset(self, seed: int) -> Observation:
+        """Starts every environment anew and returns the first observations (N, *O)."""
+        return self.vec.reset(seed)
+
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment with ``action`` (N, *A)."""
+        return self.vec.step(action)
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the one inside."""
+        return self.vec.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+        self.vec.load_state_dict(state)
+
+    def close(self) -> None:
+        """Closes the one inside."""
+        self.vec.close()
+
+
+def _entries(space: spaces.Space) -> dict[str, spaces.Space]:
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+
+def _like(space: spaces.Space, entries: dict[str, spaces.Space]) -> spaces.Space:
+    return spaces.Dict(entries) if isinstance(space, spaces.Dict) else entries[""]
+
+
+def _is_picture(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+
+
+class Pictures(VecWrapper):
+    """Pictures of bytes in gray, smaller, or both. Channels go first.
+
+    Args:
+        vec: What gives the pictures.
+        grayscale: Whether three channels become one.
+        resize: Height and width, or one number for both; pixels are averaged over areas.
+
+    Raises:
+        ConfigError: There are no pictures.
+    """
+
+    def __init__(self, vec: VecEnv, grayscale: bool, resize: int | tuple[int, int] | None) -> None:
+        super().__init__(vec)
+        self.size = (resize, resize) if isinstance(resize, int) else resize
+        entries = _entries(vec.single_observation_space)
+        self.first = {name: channels_first(space.shape) for name, space in entries.items() if _is_picture(space)}  # type: ignore[arg-type]
+        if not self.first:
+            raise ConfigError(
+                f"There are no pictures of bytes (H, W, C) in {vec.single_observation_space}.",
+                "Leave --env.grayscale and --env.resize out.",
+            )
+        for name, first in self.first.items():
+            shape = entries[name].shape
+            assert shape is not None
+            channels, height, width = shape if first else (shape[2], shape[0], shape[1])
+            gray = grayscale and channels == 3
+            shape = (1 if gray else channels, *(self.size or (height, width)))
+            entries[name] = spaces.Box(0, 255, shape, np.uint8)
+        self.weights = torch.tensor(GRAY, device=vec.device).view(3, 1, 1) if grayscale else None
+        self.single_observation_space = _like(vec.single_observation_space, entries)
+
+    def reset(self, seed: int) -> Observation:
+        """The first observations."""
+        return self._changed(self.vec.reset(seed))
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> VecStep:
+        """A step, its observations changed."""
+        step = self.vec.step(action)
+        final_obs = self._changed(step.final_obs)
+        obs = final_obs if step.obs is step.final_obs else self._changed(step.obs)
+        return step._replace(obs=obs, final_obs=final_obs)
+
+    def _changed(self, obs: Observation) -> Observation:
+        if isinstance(obs, Tensor):
+            return self._picture(obs, self.first[""])
+        return {name: self._picture(x, self.first[name]) if name in self.first else x for name, x in obs.items()}
+
+    def _picture(self, x: Tensor, first: bool) -> Tensor:
+        x = (x if first else x.permute(0, 3, 1, 2)).to(torch.float32)
+        if self.weights is not None and x.shape[1] == 3:
+            x = (x * self.weights).sum(1, keepdim=True)
+        if self.size is not None:
+            x = adaptive_avg_pool2d(x, self.size)
+        return x.round().to(torch.uint8)
+
+
+class FrameStack(VecWrapper):
+    """The last observations at once, the latest last: pictures along their channels, numbers along the last axis.
+
+    At the start of an episode those that there were not are zero, as in Stable-Baselines3's VecFrameStack.
+
+    Args:
+        vec: What gives the observations.
+        size: How many.
+
+    Raises:
+        ConfigError: There are no Box observations.
+    """
+
+    def __init__(self, vec: VecEnv, size: int) -> None:
+        super().__init__(vec)
+        self.size = size
+        self.axes: dict[str, int] = {}
+        entries = _entries(vec.single_observation_space)
+        for name, space in entries.items():
+            if isinstance(space, spaces.Box) and space.shape:
+                axis = 0 if len(space.shape) == 3 and channels_first(space.shape) else len(space.shape) - 1
+                low, high = (np.concatenate([bound] * size, axis) for bound in (space.low, space.high))
+                low, high = np.minimum(low, 0).astype(space.dtype), np.maximum(high, 0).astype(space.dtype)
+                entries[name] = spaces.Box(low, high, dtype=space.dtype.type)
+                self.axes[name] = axis + 1
+        if not self.axes:
+            raise ConfigError(
+                f"There is nothing to stack in {vec.single_observation_space}.", "Only Box observations are stacked."
+            )
+        self.single_observation_space = _like(vec.single_observation_space, entries)
+
+    def reset(self, seed: int) -> Observation:
+        """The first observations, and zeros before them."""
+        self.stack = self._map(self._fresh, self.vec.reset(seed))
+        return self.stack
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> VecStep:
+        """A step; the stacks of finished environments begin anew, and ``final_obs`` ends the old ones."""
+        step = self.vec.step(action)
+        final_obs = self._map(self._pushed, step.final_obs, self.stack)
+        if step.obs is step.final_obs:  # no episode ended
+            self.stack = final_obs
+        else:
+            fresh = self._map(self._fresh, step.obs)
+            self.stack = tree_where(step.terminated | step.truncated, fresh, final_obs)
+        return step._replace(obs=self.stack, final_obs=final_obs)
+
+    def _map(self, change: Any, obs: Observation, *stack: Observation) -> Observation:
+        if isinstance(obs, Tensor):
+            return change(obs, self.axes[""], *stack)
+        return {
+            name: change(x, self.axes[name], *(old[name] for old in stack)) if name in self.axes else x  # type: ignore[index]
+            for name, x in obs.items()
+        }
+
+    def _fresh(self, obs: Tensor, axis: int) -> Tensor:
+        return torch.cat([torch.zeros_like(obs)] * (self.size - 1) + [obs], axis)
+
+    def _pushed(self, obs: Tensor, axis: int, stack: Tensor) -> Tensor:
+        one = obs.shape[axis]
+        return torch.cat([stack.narrow(axis, one, one * (self.size - 1)), obs], axis)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stacks beside what is inside."""
+        return {"inner": self.vec.state_dict(), "stack": {"stack": self.stack}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+        self.reset(seed=0)  # gives the template
+        self.vec.load_state_dict(state["inner"])
+        self.stack = from_dict(self.stack, state["stack"]["stack"])
+
+
+class TimeAware(VecWrapper):
+    """The share of the time limit that has passed, from 0 to 1, as part of the observation.
+
+    Pardo et al. (2018), "Time Limits in Reinforcement Learning", arXiv:1712.00378. A number more at the end of a
+    vector; an entry ``time`` (N, 1) of a dict; beside anything else in a dict as ``observation`` and ``time``.
+
+    Args:
+        vec: What gives the observations.
+
+    Raises:
+        ConfigError: There is no time limit.
+    """
+
+    def __init__(self, vec: VecEnv) -> None:
+        super().__init__(vec)
+        limit = getattr(vec, "max_episode_steps", None)
+        if limit is None:
+            raise ConfigError("There is no time limit to be aware of.", "Give --env.max-episode-steps.")
+        self.limit = float(limit)
+        space, time = vec.single_observation_space, spaces.Box(0.0, 1.0, (1,))
+        self.is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f"
+        if isinstance(space, spaces.Box) and self.is_vector:
+            low, high = (np.append(x, np.asarray(y, x.dtype)) for x, y in ((space.low, 0), (space.high, 1)))
+            self.single_observation_space = spaces.Box(low, high, dtype=space.dtype.type)
+        elif isinstance(space, spaces.Dict):
+            if "time" in space.spaces:
+                raise ConfigError("The observation has an entry 'time' already.", "Leave --env.time-aware out.")
+            self.single_observation_space = spaces.Dict({**space.spaces, "time": time})
+        else:
+            self.single_observation_space = spaces.Dict({"observation": space, "time": time})
+
+    def reset(self, seed: int) -> Observation:
+        """The first observations, at time 0."""
+        return self._with(self.vec.reset(seed), torch.zeros(self.num_envs, device=self.device))
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> VecStep:
+        """A step, the time beside its observations."""
+        step = self.vec.step(action)
+        time = step.episode_length / self.limit
+        final_obs = self._with(step.final_obs, time)
+        obs = self._with(step.obs, time.masked_fill(step.terminated | step.truncated, 0.0))
+        return step._replace(obs=obs, final_obs=final_obs)
+
+    def _with(self, obs: Observation, time: Tensor) -> Observation:
+        time = time.unsqueeze(1)
+        if isinstance(obs, dict):
+            return {**obs, "time": time}
+        return torch.cat([obs, time.to(obs.dtype)], 1) if self.is_vector else {"observation": obs, "time": time}
+
+
+class RescaleAction(VecWrapper):
+    """Actions of a Box from -1 to 1, whatever its bounds are.
+
+    Args:
+        vec: What takes the actions.
+
+    Raises:
+        ConfigError: The action space is no Box, or has no bounds.
+    """
+
+    def __init__(self, vec: VecEnv) -> None:
+        super().__init__(vec)
+        space = vec.single_action_space
+        if not (isinstance(space, spaces.Box) and space.is_bounded()):
+            raise ConfigError(f"Actions of {space} cannot be rescaled.", "Only a Box with bounds can be.")
+        self.low, self.high = (torch.as_tensor(x, device=vec.device) for x in (space.low, space.high))
+        self.single_action_space = spaces.Box(-1.0, 1.0, space.shape, space.dtype.type)
+
+    def step(self, action: Tensor) -> VecStep:
+        """A step with ``action`` (N, *A) from -1 to 1."""
+        return self.vec.step(torch.lerp(self.low, self.high, (action + 1.0) / 2.0))

@@ -1,0 +1,181 @@
+"""Workers that die, and what becomes of the run: an error that names them, nothing left behind, a checkpoint kept."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import counting
+import pytest
+import torch
+from counting import Counting
+
+from rltrain.adapters.from_gymnasium import GymVecEnv
+from rltrain.adapters.workers import Workers
+from rltrain.cli import main
+from rltrain.errors import RunError
+from rltrain.registry import make_vec
+
+START_METHODS = ("fork", "spawn", "forkserver")
+SHORT = shlex.split(
+    "--num-envs 4 --agent.n-steps 16 --agent.batch-size 64 --agent.n-epochs 1 --n-eval-episodes 2 --no-progress "
+    "--num-threads 1 --device cpu"
+)
+
+
+def make(n: int = 6, **options: Any) -> GymVecEnv:
+    vec = make_vec(Counting, n, vectorization="async", **options)
+    assert isinstance(vec, GymVecEnv)
+    vec.reset(0)
+    return vec
+
+
+def processes(vec: GymVecEnv) -> list[Any]:
+    assert isinstance(vec._crew, Workers)
+    return vec._crew._processes
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline, "they are still there"
+        time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_killed_worker_is_named_and_none_is_left(start_method: str) -> None:
+    vec = make(start_method=start_method)
+    pids = [process.pid for process in processes(vec)]
+    assert len(pids) == 2
+    action = torch.zeros(6, dtype=torch.int64)
+    vec.step(action)
+    os.kill(pids[1], signal.SIGKILL)
+    wait_until_gone(pids[1:])
+    with pytest.raises(RunError, match=rf"Worker 1 \(process {pids[1]}\).* 4 to 5, was killed by SIGKILL"):
+        vec.step(action)
+    vec.close()
+    wait_until_gone(pids)
+
+
+def test_a_worker_that_dies_within_a_step_is_named() -> None:
+    vec = make(kill_at=2, spare=os.getpid())
+    action = torch.zeros(6, dtype=torch.int64)
+    vec.step(action)
+    with pytest.raises(RunError, match=r"Worker 0 .* was killed by SIGKILL"):
+        vec.step(action)
+    vec.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_signals_to_their_master(number: int) -> None:
+    vec = make()
+    for process in processes(vec):
+        os.kill(process.pid, number)
+    assert vec.step(torch.zeros(6, dtype=torch.int64)).reward.tolist() == [1.0] * 6
+    vec.close()
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_other_processes_still_take_notice(start_method: str) -> None:
+    make(start_method=start_method).close()
+    other: Any = multiprocessing.get_context(start_method).Process(target=time.sleep, args=(60,))
+    other.start()
+    other.terminate()
+    other.join(10)
+    assert other.exitcode == -signal.SIGTERM
+
+
+def test_closing_and_forgetting_end_the_workers() -> None:
+    for forget in (False, True):
+        vec = make()
+        pids = [process.pid for process in processes(vec)]
+        if not forget:
+            vec.close()
+        del vec
+        wait_until_gone(pids)
+
+
+class Unmakeable(Counting):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if os.environ.get("COUNTING_FAILS") == str(os.getppid()):
+            raise OSError("no room")
+
+
+def test_a_worker_that_cannot_make_its_environments_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTING_FAILS", str(os.getpid()))
+    with pytest.raises(RunError, match=r"cannot make its environments: .*no room"):
+        make_vec(Unmakeable, 2, vectorization="async", start_method="fork")
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_killed_worker_ends_the_run_and_its_checkpoint_is_whole(
+    start_method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "ppo", "counting:Counting-v0", "--run-dir", str(tmp_path), *SHORT, "--save-freq", "64"]
+    words += ["--env.vectorization", "async", "--env.start-method", start_method, "--total-timesteps", "1000000"]
+    assert main([*words, "--env.kwargs.kill-at", "40", "--env.kwargs.spare", str(os.getpid())]) == 3
+    error = capsys.readouterr().err
+    assert "was killed by SIGKILL" in error
+    assert "rltrain resume" in error
+    run = tmp_path / "Counting-v0" / "ppo_1"
+    assert json.loads((run / "metadata.json").read_text())["status"] == "failed"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_000000000064", "step_000000000128"]
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("kill_at: 40", "kill_at: 1000000"))
+    assert main(["resume", str(run), "--total-timesteps", "192", "--no-progress"]) == 0
+    assert "start anew" in capsys.readouterr().err
+
+
+SCRIPT = """
+import sys, time
+import torch
+from counting import Counting
+from rltrain.registry import make_vec
+
+if __name__ == "__main__":
+    vec = make_vec(Counting, 6, vectorization="async", start_method=sys.argv[1])
+    vec.reset(0)
+    print(*(process.pid for process in vec._crew._processes), flush=True)
+    while True:
+        vec.step(torch.zeros(6, dtype=torch.int64))
+"""
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_workers_go_when_their_master_is_killed(start_method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    path = os.pathsep.join([str(Path(counting.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    master = subprocess.Popen(
+        [sys.executable, script, start_method],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert master.stdout is not None
+    pids = [int(word) for word in master.stdout.readline().split()]
+    assert pids
+    master.kill()
+    master.wait()
+    wait_until_gone(pids)
