@@ -86,7 +86,9 @@ class Replay:
         lane = chance[0] % self.num_envs
         back = 1 + chance[1] % self.size.max()  # of every environment alike: what is not filled yet is no step
         index = (self.head[lane] - back * self.num_envs) % self.places
-        return self.transitions(index, (self._ring["end"][index] != NO_STEP).to(torch.float32))
+        no_step = self._ring["end"][index] == NO_STEP
+        # Place 0 stands in: that and the one behind it are observations from the first step on, others may be none yet.
+        return self.transitions(index.masked_fill(no_step, 0), (~no_step).to(torch.float32))
 
     def transitions(self, index: Tensor, weight: Tensor) -> Batch:
         """The transitions that begin at places ``index`` (B,), with their ``weight`` (B,) in the loss."""
@@ -131,7 +133,7 @@ class Replay:
         self.size.copy_(state["size"])
 
     def _allocate(self, obs: Observation) -> None:
-        # Zeros: what is no step can be drawn, with the weight 0, before anything was written there or behind it.
+        # Zeros: what was never written is saved all the same.
         def zeros(x: Tensor) -> Tensor:
             return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
 
