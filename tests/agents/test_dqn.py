@@ -6,6 +6,7 @@ import copy
 import math
 import random
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,21 @@ every_option = pytest.mark.parametrize("options", SINGLE_OPTIONS, ids=lambda opt
 
 def make(**changes: Any) -> DQN:
     return make_agent(**{"kind": DQN, "learning_rate": 1e-2, **changes})
+
+
+def watched(agent: DQN) -> list[tuple[dict[str, Any], Tensor]]:
+    """The minibatches of the next updates, each with the errors that the network makes then."""
+    original, seen = agent._minibatches, []
+
+    def minibatches(number: int) -> Iterator[dict[str, Any]]:
+        for batch in original(number):
+            with torch.no_grad():
+                error = agent.policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1)) - batch["target"]
+            seen.append((copy.deepcopy(batch), error.squeeze(1)))
+            yield batch
+
+    agent._minibatches = minibatches
+    return seen
 
 
 def everything(agent: DQN) -> dict[str, Any]:
@@ -142,16 +158,12 @@ def test_as_many_gradient_steps_as_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     agent = make(gradient_steps=gradient_steps, train_freq=train_freq, num_envs=num_envs, learning_starts=0, **options)
-    original, sizes = dqn_module.td_loss, []
-
-    def spy(network: Any, batch: Any) -> Any:
-        sizes.append(len(batch["target"]))
-        return original(network, batch)
-
-    monkeypatch.setattr(dqn_module, "td_loss", spy)
+    seen = watched(agent)
     monkeypatch.setattr(dqn_module, "AT_ONCE", 40)  # two minibatches, and a half
     metrics = train(agent, make_echo(agent), 2)
-    assert sizes == [16] * 2 * number
+    assert [len(error) for _, error in seen] == [16] * 2 * number
+    if number > 1:  # each is drawn anew
+        assert not torch.equal(seen[0][0]["place"], seen[1][0]["place"])
     assert adam_steps(agent) == metrics["train/n_updates"] == 2 * number
 
 
@@ -189,28 +201,13 @@ def test_targets_are_of_the_target_network() -> None:
 # What it learns from
 
 
-def spied(agent: DQN, monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], Tensor]]:
-    """Minibatches and errors as they come."""
-    original, seen = dqn_module.td_loss, []
-
-    def spy(network: Any, batch: Any) -> Any:
-        loss, error = original(network, batch)
-        seen.append((copy.deepcopy(batch), error.clone()))
-        return loss, error
-
-    monkeypatch.setattr(dqn_module, "td_loss", spy)
-    return seen
-
-
-def test_priorities_follow_the_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_priorities_follow_the_errors() -> None:
     agent = make(prioritized_replay=True, priority_alpha=0.7, learning_starts=0)
-    vec = make_echo(agent)
+    seen, vec = watched(agent), make_echo(agent)
     obs = collect(agent, vec, vec.reset(0))
     for _ in range(3):
-        seen = spied(agent, monkeypatch)
         agent.learn()
-        monkeypatch.undo()
-        batch, error = seen[0]
+        batch, error = seen[-1]
         wanted = (error.abs() + 1e-6).pow(0.7)
         assert error.std() > 0
         for row, place in enumerate(batch["place"].tolist()):
