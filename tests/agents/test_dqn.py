@@ -198,6 +198,19 @@ def test_targets_are_of_the_target_network() -> None:
     assert (agent._labelled(200)["target"].round() == 7).any()
 
 
+@pytest.mark.parametrize(("double_q", "worth"), [(False, 5), (True, 1)])
+def test_who_chooses_the_next_action(double_q: bool, worth: int) -> None:
+    """The network that is trained, in double Q-learning; the target network values it all the same."""
+    agent = make(double_q=double_q, gamma=1.0, target_update_interval=10**6)
+    train(agent, make_echo(agent), 4)
+    with torch.no_grad():
+        for network, biases in ((agent.policy, [9.0, 0.0, 0.0]), (agent.target, [1.0, 5.0, 0.0])):
+            network.action_head.weight.zero_()
+            network.action_head.bias.copy_(torch.tensor(biases))
+    batch = agent._labelled(200)  # rewards are between 0 and 1
+    assert set(batch["target"].floor().unique().tolist()) == {0.0, float(worth)}
+
+
 # What it learns from
 
 
