@@ -150,7 +150,7 @@ def test_every_place_of_every_block_is_found(size: int) -> None:
 
 
 def test_many_small_priorities_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32 they would vanish beside it, as 2^25 + 1 = 2^25: sums of steps of 4 find every fourth place at best."""
+    """In float32 they would vanish beside it, as 2^25 + 1 = 2^25: every fourth place is found at best."""
     count, large = 2000, 2**25
     replay, _ = filled(count, ends=(0.0, 0.0))
     replay.priority[:count] = 1.0
