@@ -86,7 +86,9 @@ class Replay:
         lane = chance[0] % self.num_envs
         back = 1 + chance[1] % self.size.max()  # of every environment alike: what is not filled yet is no step
         index = (self.head[lane] - back * self.num_envs) % self.places
-        return self.transitions(index, (self._ring["end"][index] != NO_STEP).to(torch.float32))
+        no_step = self._ring["end"][index] == NO_STEP
+        # Place 0 stands in: that and the one behind it are observations from the first step on, others may be none yet.
+        return self.transitions(index.masked_fill(no_step, 0), (~no_step).to(torch.float32))
 
     def transitions(self, index: Tensor, weight: Tensor) -> Batch:
         """The transitions that begin at places ``index`` (B,), with their ``weight`` (B,) in the loss."""
@@ -118,7 +120,7 @@ class Replay:
         Raises:
             ValueError: It is of a ring of another size, or of another number of environments.
         """
-        if "ring" not in state:
+        if not state:
             return
         saved, own = (state["rows"], len(state["head"])), (self.rows, self.num_envs)
         if saved != own:
@@ -131,7 +133,7 @@ class Replay:
         self.size.copy_(state["size"])
 
     def _allocate(self, obs: Observation) -> None:
-        # Zeros: what is no step can be drawn, with the weight 0, before anything was written there or behind it.
+        # Zeros: what was never written is saved all the same.
         def zeros(x: Tensor) -> Tensor:
             return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
 
@@ -179,12 +181,12 @@ class PrioritizedReplay(Replay):
     ) -> None:
         super().__init__(capacity, num_envs, device, gamma=gamma, n_steps=n_steps)
         self.alpha = alpha
-        self.priority = torch.zeros(-(-self.places // BLOCK) * BLOCK, device=device)  # 0 where there is no step
+        self.priority = torch.zeros(0, device=device)  # (places, and up to whole blocks); 0 where there is no step
         self.highest = torch.ones((), device=device)  # of all so far: what a new step gets
 
     def memory(self, observation_space: spaces.Space) -> int:
         """Bytes that it takes."""
-        return super().memory(observation_space) + 4 * self.priority.numel()
+        return super().memory(observation_space) + 4 * self._blocks() * BLOCK
 
     def add(self, action: Tensor, step: VecStep) -> None:
         """Stores an action (N,) and what came of it, to be drawn soon."""
@@ -219,13 +221,22 @@ class PrioritizedReplay(Replay):
 
     def state_dict(self) -> dict[str, Any]:
         """What was stored, without copying it, where the heads are, and the priorities."""
-        return {**super().state_dict(), "priority": self.priority, "highest": self.highest}
+        state = super().state_dict()
+        return {**state, "priority": self.priority, "highest": self.highest} if state else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`state_dict` gave."""
         super().load_state_dict(state)
-        self.priority.copy_(state["priority"])
-        self.highest.copy_(state["highest"])
+        if state:
+            self.priority.copy_(state["priority"])
+            self.highest.copy_(state["highest"])
+
+    def _allocate(self, obs: Observation) -> None:
+        super()._allocate(obs)
+        self.priority = torch.zeros(self._blocks() * BLOCK, device=self.device)
+
+    def _blocks(self) -> int:
+        return -(-self.places // BLOCK)
 
 
 def _first_above(sums: Tensor, values: Tensor) -> Tensor:

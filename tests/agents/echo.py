@@ -85,12 +85,13 @@ def make_agent(
     num_envs: int = 8,
     seed: int = 0,
     kind: Any = PPO,
+    device: str = "cpu",
     **config: Any,
 ) -> Any:
     """A small agent."""
     config_class, defaults = KINDS[kind]
     made = config_class.model_validate({**defaults, **config})
-    return kind(observation_space, action_space or spaces.Discrete(3), num_envs, made, seed=seed)
+    return kind(observation_space, action_space or spaces.Discrete(3), num_envs, made, device=device, seed=seed)
 
 
 def make_echo(agent: Agent) -> TensorVecEnv:

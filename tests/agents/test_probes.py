@@ -1,4 +1,4 @@
-"""PPO learns what the probes have to teach, and the probes see what they are for."""
+"""Every agent learns what the probes have to teach, and the probes see what they are for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from echo import make_agent
+from echo import EVERY_OPTION, make_agent
 from torch import Tensor
 
+from rltrain.agent import Agent
+from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
+from rltrain.agents.pqn.agent import PQN
 from rltrain.envs.explore.probes import (
     ActionReward,
     Autoreset,
@@ -27,13 +30,33 @@ N = 64
 BITS = torch.tensor([[0.0, 0.0], [1.0, 0.0]])  # observations at the start
 
 
+# Off-policy agents learn longer, as their targets follow behind.
+Q_LEARNING: dict[str, Any] = {"learning_rate": "lin_0.01", "gamma": 0.8, "exploration_final_eps": 0.1}
+REPLAY = {**Q_LEARNING, "train_freq": 1, "gradient_steps": 4, "batch_size": 64, "buffer_size": 4_000, "tau": 0.3}
+SETTINGS: dict[type[Agent], dict[str, Any]] = {
+    PPO: {"learning_rate": "lin_0.01", "n_steps": 8, "batch_size": 256, "n_epochs": 4, "gamma": 0.8},
+    DQN: {**REPLAY, "learning_starts": 256, "target_update_interval": 64},
+    PQN: {**Q_LEARNING, "n_steps": 8, "batch_size": 128, "n_epochs": 2},
+}
+kinds = pytest.mark.parametrize(
+    ("kind", "config"),
+    [(PPO, {}), (DQN, {}), (DQN, {**EVERY_OPTION, "n_quantiles": 8}), (PQN, {})],
+    ids=["ppo", "dqn", "rainbow", "pqn"],
+)
+
+
 def trained(
-    env: type[Probe], iterations: int = 60, told: Callable[[VecStep], VecStep] = lambda step: step, **config: Any
-) -> PPO:
+    env: type[Probe],
+    iterations: int = 60,
+    told: Callable[[VecStep], VecStep] = lambda step: step,
+    kind: type[Agent] = PPO,
+    **config: Any,
+) -> Any:
     """An agent after training; ``told`` falsifies what it is told of a step."""
     vec = TensorVecEnv(env(), N)
-    settings = {"learning_rate": "lin_0.01", "n_steps": 8, "batch_size": 256, "n_epochs": 4, "gamma": 0.8, **config}
-    agent = make_agent(vec.single_observation_space, vec.single_action_space, num_envs=N, **settings)
+    iterations *= {PPO: 1, PQN: 1, DQN: 4}[kind]
+    settings = {**SETTINGS[kind], **config}
+    agent = make_agent(vec.single_observation_space, vec.single_action_space, num_envs=N, kind=kind, **settings)
     obs = vec.reset(0)
     for iteration in range(iterations):
         agent.progress_remaining = 1.0 - iteration / iterations
@@ -47,14 +70,16 @@ def trained(
 
 
 @torch.no_grad()
-def value(agent: PPO, obs: Tensor) -> list[float]:
-    return agent.policy.value(obs).tolist()
+def value(agent: Any, obs: Tensor) -> list[float]:
+    return (agent.policy.value(obs) if isinstance(agent, PPO) else agent.policy(obs).amax(1)).tolist()
 
 
 @torch.no_grad()
-def choice(agent: PPO, obs: Tensor) -> list[float]:
+def choice(agent: Any, obs: Tensor) -> list[float]:
     """Probabilities of action 1."""
-    return agent.policy.params(obs).softmax(-1)[:, 1].tolist()
+    if isinstance(agent, PPO):
+        return agent.policy.params(obs).softmax(-1)[:, 1].tolist()
+    return agent.predict(obs).action.float().tolist()
 
 
 def truncated_as_terminated(step: VecStep) -> VecStep:
@@ -69,41 +94,48 @@ def final_as_first(step: VecStep) -> VecStep:
     return step._replace(final_obs=step.obs)
 
 
-def test_constant_reward_is_worth_1_over_1_minus_gamma() -> None:
-    agent = trained(ConstantReward)
+@kinds
+def test_constant_reward_is_worth_1_over_1_minus_gamma(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(ConstantReward, kind=kind, **config)
     assert value(agent, torch.zeros(1, 2)) == pytest.approx([5.0], abs=0.15)
 
 
-def test_constant_reward_sees_truncation_treated_as_termination() -> None:
-    agent = trained(ConstantReward, told=truncated_as_terminated)
+@kinds
+def test_constant_reward_sees_truncation_treated_as_termination(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(ConstantReward, told=truncated_as_terminated, kind=kind, **config)
     assert value(agent, torch.zeros(1, 2))[0] < 4.0
 
 
-def test_bandit_finds_the_better_arm() -> None:
-    agent = trained(Bandit, iterations=25)
+@kinds
+def test_bandit_finds_the_better_arm(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(Bandit, iterations=25, kind=kind, **config)
     assert min(choice(agent, BITS)) > 0.95
     assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.1)
 
 
-def test_delayed_reward_reaches_the_action_that_earned_it() -> None:
-    agent = trained(DelayedReward)
+@kinds
+def test_delayed_reward_reaches_the_action_that_earned_it(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(DelayedReward, kind=kind, **config)
     assert choice(agent, BITS[:1])[0] > 0.95
     along = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
     assert value(agent, along) == pytest.approx([0.64, 0.8, 1.0], abs=0.06)
 
 
-def test_delayed_reward_sees_termination_treated_as_truncation() -> None:
-    agent = trained(DelayedReward, told=terminated_as_truncated)
+@kinds
+def test_delayed_reward_sees_termination_treated_as_truncation(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(DelayedReward, told=terminated_as_truncated, kind=kind, **config)
     assert value(agent, torch.tensor([[1.0, 2.0]]))[0] > 1.2
 
 
-def test_observation_reward_is_the_value() -> None:
-    agent = trained(ObservationReward, iterations=25)
+@kinds
+def test_observation_reward_is_the_value(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(ObservationReward, iterations=25, kind=kind, **config)
     assert value(agent, BITS) == pytest.approx([0.0, 1.0], abs=0.05)
 
 
-def test_action_reward_depends_on_what_is_seen() -> None:
-    agent = trained(ActionReward, iterations=30)
+@kinds
+def test_action_reward_depends_on_what_is_seen(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(ActionReward, iterations=30, kind=kind, **config)
     zero, one = choice(agent, BITS)
     assert zero < 0.05
     assert one > 0.95
@@ -117,13 +149,17 @@ def test_target_is_hit(squash: bool) -> None:
     assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
-def test_autoreset_does_not_mix_final_and_first_observations() -> None:
-    agent = trained(Autoreset)
+@kinds
+def test_autoreset_does_not_mix_final_and_first_observations(kind: type[Agent], config: dict[str, Any]) -> None:
+    agent = trained(Autoreset, kind=kind, **config)
     assert value(agent, BITS) == pytest.approx([4.0, 5.0], abs=0.2)
 
 
-def test_autoreset_sees_the_first_observation_in_place_of_the_final_one() -> None:
-    agent = trained(Autoreset, told=final_as_first)
+@kinds
+def test_autoreset_sees_the_first_observation_in_place_of_the_final_one(
+    kind: type[Agent], config: dict[str, Any]
+) -> None:
+    agent = trained(Autoreset, told=final_as_first, kind=kind, **config)
     assert value(agent, BITS) == pytest.approx([2.0, 3.0], abs=0.4)  # another game
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from echo import make_agent
+from echo import EVERY_OPTION, make_agent
 from torch import Tensor
 
+from rltrain.agent import Agent
+from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
-from rltrain.agents.ppo.config import PPOConfig
+from rltrain.agents.pqn.agent import PQN
 from rltrain.dispatch import OpCounter
 from rltrain.evaluation import run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
@@ -28,15 +30,24 @@ EVERYTHING = {**NORMALIZED, "target_kl": 0.01, "clip_range_vf": 0.2, "ent_coef":
 every_option = pytest.mark.parametrize("options", [PLAIN, NORMALIZED, EVERYTHING], ids=["plain", "normalized", "all"])
 
 
+ROLLOUTS = {"n_steps": 4, "n_epochs": 2}
+REPLAY = {"train_freq": 4, "gradient_steps": 2, "learning_starts": 0, "target_update_interval": 96, "tau": 0.5}
+SETTINGS: dict[type[Agent], dict[str, Any]] = {PPO: ROLLOUTS, PQN: ROLLOUTS, DQN: {**REPLAY, "buffer_size": 6 * N}}
+every_q_learner = pytest.mark.parametrize(
+    ("kind", "options"),
+    [(DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, PLAIN), (PQN, {"normalize_obs": True})],
+    ids=["dqn", "rainbow", "pqn", "pqn normalized"],
+)
+
+
 class Run:
     """A trainer's inner loop without the trainer."""
 
-    def __init__(self, env: str, device: str = "cpu", **options: Any) -> None:
-        settings = {"n_steps": 4, "batch_size": 24, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}, **options}
+    def __init__(self, env: str, device: str = "cpu", kind: type[Agent] = PPO, **options: Any) -> None:
+        settings = {**SETTINGS[kind], "batch_size": 24, "policy_kwargs": {"net_arch": [8]}, **options}
         self.vec: TensorVecEnv = make_vec(env, N, device=device, max_episode_steps=3)
-        config = PPOConfig.model_validate(settings)
         spaces = self.vec.single_observation_space, self.vec.single_action_space
-        self.agent = PPO(*spaces, N, config, device=device)
+        self.agent: Any = make_agent(*spaces, N, kind=kind, device=device, **settings)
         self.stats = EpisodeStats(100, self.agent.horizon, N, self.vec.device)
         self.metrics = MetricMeans()
         self.obs = self.vec.reset(0)
@@ -70,6 +81,30 @@ def test_an_iteration_runs_on_meta(env: str, options: dict[str, Any]) -> None:
     for tensor in (*means.values(), *run.agent.state_dict().values(), *leaves(run.obs)):
         assert tensor.device.type == "meta"
     assert all(value.shape == () for value in means.values())
+
+
+@every_q_learner
+def test_an_iteration_of_q_learning_runs_on_meta(kind: type[Agent], options: dict[str, Any]) -> None:
+    run = Run(CARTPOLE, device="meta", kind=kind, **options)
+    for _ in range(3):  # past what the replay holds
+        run.iterate()
+    means = {tag: value for tag, value in run.metrics.take().items() if isinstance(value, Tensor)}
+    assert {"train/loss", "train/grad_norm"} <= means.keys()
+    for tensor in (*means.values(), *run.agent.state_dict().values(), *leaves(run.obs)):
+        assert tensor.device.type == "meta"
+
+
+@every_q_learner
+def test_an_iteration_of_q_learning_never_waits(kind: type[Agent], options: dict[str, Any]) -> None:
+    run = Run(CARTPOLE, kind=kind, **options)
+    before = run.agent.optimizer.flat.detach().clone()
+    with OpCounter() as counter:
+        for _ in range(3):
+            run.iterate()
+    assert counter.waits == []
+    assert counter.total > 500
+    assert not torch.equal(run.agent.optimizer.flat, before)
+    assert run.log()["rollout/episodes"] == 4 * N  # episodes of three steps, twelve steps played
 
 
 def test_meta_sees_what_asks_for_a_number() -> None:
@@ -175,6 +210,41 @@ COSTS = {
 @pytest.mark.parametrize(("env", "name"), COSTS, ids=str)
 def test_nothing_costs_more_than_it_did(env: str, name: str) -> None:
     counts, table = cost(env, {"plain": PLAIN, "all": EVERYTHING}[name]), COSTS[env, name]
+    assert counts.keys() == table.keys()
+    dearer = {part: f"{counts[part]} > {table[part]}" for part in table if counts[part] > table[part]}
+    assert not dearer
+
+
+def cost_of_q_learning(kind: type[Agent], options: dict[str, Any]) -> dict[str, int]:
+    """Dispatched operations of each part of an iteration; of a minibatch what a further one adds."""
+
+    def learn(more: bool) -> int:
+        sizes = {"gradient_steps": 4 if more else 2} if kind is DQN else {"n_epochs": 1, "batch_size": N * (2 - more)}
+        run = Run(CARTPOLE, kind=kind, **{**options, **sizes})
+        run.collect()
+        return count(run.agent.learn)
+
+    run = Run(CARTPOLE, kind=kind, **options)
+    run.iterate()
+    out = run.agent.act(run.obs)  # the first of a rollout, which also draws its chance
+    step = run.vec.step(out.action)
+    run.agent.record(out, step)
+    counts = {"act": count(run.agent.act, run.obs), "record": count(run.agent.record, out, step)}
+    counts["minibatch"] = (learn(True) - learn(False)) // 2
+    counts["learn, without minibatches"] = learn(False) - 2 * counts["minibatch"]
+    return counts
+
+
+Q_COSTS: dict[tuple[type[Agent], str], dict[str, int]] = {
+    (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 41, "learn, without minibatches": 41},
+    (DQN, "all"): {"act": 65, "record": 22, "minibatch": 400, "learn, without minibatches": 5},
+    (PQN, "plain"): {"act": 16, "record": 8, "minibatch": 39, "learn, without minibatches": 45},
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), Q_COSTS, ids=lambda value: getattr(value, "__name__", value))
+def test_no_part_of_q_learning_costs_more_than_it_did(kind: type[Agent], name: str) -> None:
+    counts, table = cost_of_q_learning(kind, {"plain": PLAIN, "all": EVERY_OPTION}[name]), Q_COSTS[kind, name]
     assert counts.keys() == table.keys()
     dearer = {part: f"{counts[part]} > {table[part]}" for part in table if counts[part] > table[part]}
     assert not dearer

@@ -1,4 +1,4 @@
-"""Generalized advantage estimation against loops in plain Python and against Stable-Baselines3."""
+"""Advantages and returns against loops in plain Python, and advantages against Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from rltrain.agents.returns import generalized_advantage
+from rltrain.agents.returns import generalized_advantage, lambda_returns
 
 
 def plain_loop(rollout: dict[str, Tensor], gamma: float, gae_lambda: float) -> np.ndarray:
@@ -124,3 +124,26 @@ def test_equals_stable_baselines3() -> None:
         gae_lambda=gae_lambda,
     )
     np.testing.assert_allclose(ours, theirs.advantages, atol=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "q_lambda"), [(0.99, 0.65), (0.9, 0.0), (0.9, 1.0), (1.0, 1.0), (0.0, 0.5)])
+@pytest.mark.parametrize(("horizon", "n"), [(1, 1), (1, 5), (17, 6)])
+def test_lambda_returns_equal_a_plain_loop(horizon: int, n: int, gamma: float, q_lambda: float) -> None:
+    """Gallici et al. (2024), equation 2."""
+    rollout = random_rollout(horizon, n, seed=horizon + n)
+    del rollout["value"]
+    rollout["next_value"][rollout["terminated"]] = torch.nan  # behind a termination nothing may be looked at
+    returns = lambda_returns(**rollout, gamma=gamma, q_lambda=q_lambda)
+    data = {name: x.tolist() for name, x in rollout.items()}
+    for i in range(n):
+        ahead = None
+        for t in reversed(range(horizon)):
+            value = data["next_value"][t][i]
+            if data["terminated"][t][i]:
+                future = 0.0
+            elif data["truncated"][t][i] or ahead is None:
+                future = value
+            else:
+                future = q_lambda * ahead + (1 - q_lambda) * value
+            ahead = data["reward"][t][i] + gamma * future
+            assert returns[t, i].item() == pytest.approx(ahead, abs=1e-12)

@@ -92,6 +92,12 @@ USAGE = [
     (f"{TRAIN} extra", "'extra' is too much"),
     (f"{TRAIN} --algo ppo", "both given"),
     (f"{TRAIN} --env {CARTPOLE}", "both given"),
+    # what does not fit
+    (f"train dqn {CARTPOLE} --run-dir out --agent.buffer-size 1_000_000_000_000", "GiB are free"),
+    (f"train dqn {CARTPOLE} --run-dir out --agent.buffer-size 100_000_000_000 --agent.prioritized-replay true", "GiB"),
+    ("train dqn rltrain/Pendulum-v1 --run-dir out", "no action values"),
+    ("train pqn rltrain/Pendulum-v1 --run-dir out", "no action values"),
+    (f"train dqn {CARTPOLE} --run-dir out --agent.gradient-steps 0", "at least 1, or -1"),
     # names of options
     (f"{TRAIN} --sede 1", "'seed'"),
     (f"{TRAIN} --total-timestep 1", "'total_timesteps'"),

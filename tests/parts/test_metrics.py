@@ -124,6 +124,21 @@ def test_means_go_on_from_their_state() -> None:
     assert resumed.take() == {}
 
 
+def test_numbers_are_the_last_ones_and_need_no_tensors() -> None:
+    """An agent that has not begun to learn gives numbers alone."""
+    means = MetricMeans()
+    means.add({"rollout/exploration_rate": 1.0})
+    assert fetch(means.take()) == {"rollout/exploration_rate": 1.0}
+    means.add({"rollout/exploration_rate": 0.9})
+    means.add({"rollout/exploration_rate": 0.8, "train/loss": torch.tensor(4.0)})
+    resumed = MetricMeans()
+    resumed.load_state_dict(means.state_dict())
+    for each in (means, resumed):
+        each.add({"rollout/exploration_rate": 0.7, "train/loss": torch.tensor(2.0)})
+        assert fetch(each.take()) == {"rollout/exploration_rate": 0.7, "train/loss": 3.0}
+        assert each.take() == {}
+
+
 def test_fetch_leaves_out_what_there_is_no_data_for() -> None:
     nan = torch.tensor(torch.nan)
     metrics = {"rollout/x": nan, "train/loss": nan, "rollout/n": torch.tensor(2**40), "eval/y": torch.tensor(0.5)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from rltrain.schedules import Schedule, value_at
+from rltrain.schedules import Schedule, ramp, value_at
 
 
 class Config(BaseModel):
@@ -57,3 +57,13 @@ def test_reads_numbers_and_linear_schedules(text: object, read: object, values: 
 def test_refuses_what_is_no_schedule(bad: object, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Config(rate=bad)
+
+
+def test_a_ramp_falls_over_the_first_share_and_stays() -> None:
+    def along(share: float) -> list[float]:
+        return [ramp(1.0, 0.2, share, progress_remaining) for progress_remaining in (1.0, 0.9, 0.75, 0.5, 0.0)]
+
+    assert along(0.5) == pytest.approx([1.0, 0.84, 0.6, 0.2, 0.2])
+    assert along(1.0) == pytest.approx([1.0, 0.92, 0.8, 0.6, 0.2])
+    assert along(0.0) == [0.2] * 5
+    assert ramp(0.4, 1.0, 1.0, 0.25) == pytest.approx(0.85)

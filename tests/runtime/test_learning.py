@@ -30,6 +30,14 @@ def test_pendulum_is_held_up(seed: int, tmp_path: Path) -> None:
     assert result.evaluation.mean_reward >= -200
 
 
+@pytest.mark.parametrize(("algo", "budget"), [("pqn", 60_000), ("dqn", 120_000)])
+def test_q_learning_balances_a_pole_within_seconds(algo: str, budget: int, tmp_path: Path) -> None:
+    options = {"stop_at_reward": 150, "n_eval_episodes": 0, "run_dir": tmp_path, "progress": False}
+    result = rltrain.train(algo, "rltrain/CartPole-v1", seed=0, **options)
+    assert result.stopped_by == "stop_at_reward"
+    assert result.steps <= budget  # random actions keep it up for 22 steps
+
+
 @dataclass
 class Clock:
     time: torch.Tensor  # (N,) steps since the start

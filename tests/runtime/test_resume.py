@@ -51,6 +51,27 @@ OPTIONS: dict[str, Any] = {
         "normalize_reward": True,
     },
 }
+# Hyperparameters of the other agents, with all that has memory.
+REPLAY: dict[str, Any] = {
+    "learning_rate": "lin_0.001",
+    "buffer_size": 1_500,  # goes round
+    "learning_starts": 200,
+    "target_update_interval": 160,
+    "tau": 0.5,
+    "gradient_steps": 2,
+    "exploration_fraction": 0.7,
+}
+RAINBOW: dict[str, Any] = {
+    **dict.fromkeys(("double_q", "dueling", "prioritized_replay", "distributional", "noisy"), True),
+    "n_quantiles": 5,
+    "n_steps": 3,
+}
+ROLLOUTS = {"n_steps": 16, "batch_size": 64, "n_epochs": 1, "normalize_obs": True, "exploration_fraction": 0.7}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dqn": ("dqn", REPLAY),
+    "rainbow": ("dqn", {**REPLAY, **RAINBOW}),
+    "pqn": ("pqn", ROLLOUTS),
+}
 TIMING = ("time/fps", "time/time_elapsed")
 
 
@@ -75,12 +96,12 @@ def command(words: list[str], output: Path) -> NoReturn:
     sys.exit(main(words))
 
 
-def start(env: str, run_dir: Path, **changes: Any) -> tuple[BaseProcess, Path]:
+def start(env: str, run_dir: Path, algo: str = "ppo", **changes: Any) -> tuple[BaseProcess, Path]:
     """Starts training in a process of its own; gives it and its run folder."""
-    words = ["train", "ppo", env, *flags({**OPTIONS, "run_dir": run_dir, **changes}), "--no-progress"]
+    words = ["train", algo, env, *flags({**OPTIONS, "run_dir": run_dir, **changes}), "--no-progress"]
     process = PROCESSES.Process(target=command, args=(words, run_dir / "output"))
     process.start()
-    return process, run_dir / env.replace("/", "-") / "ppo_1"
+    return process, run_dir / env.replace("/", "-") / f"{algo}_1"
 
 
 def until(process: BaseProcess, true: Callable[[], object]) -> None:
@@ -100,9 +121,11 @@ def send(process: BaseProcess, number: signal.Signals, patience: float = 60) -> 
     return process.exitcode
 
 
-def interrupt(env: str, run_dir: Path, number: signal.Signals, chance: random.Random) -> tuple[int | None, Path]:
+def interrupt(
+    env: str, run_dir: Path, number: signal.Signals, chance: random.Random, algo: str = "ppo", **changes: Any
+) -> tuple[int | None, Path]:
     """Sends a running training a signal at a random point after its first checkpoint."""
-    process, run = start(env, run_dir)
+    process, run = start(env, run_dir, algo, **changes)
     saved = chance.randint(1, 3)
     until(process, lambda: len(list_checkpoints(run / "checkpoints")) >= saved)
     time.sleep(chance.random() * 0.2)
@@ -259,6 +282,54 @@ def test_killed_and_resumed_is_as_never_killed(
     assert not left_over.exists()
     assert RunFolder(run).metadata()["resumed_at"] == [saved[-1]]
     assert_same_run(run, uninterrupted(env))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_agents_too(name: str, tmp_path: Path) -> None:
+    """With the replay, its priorities and the target network; with the statistics of observations."""
+    algo, agent = OTHERS[name]
+    changes = {"agent": agent, "eval_freq": 3_000}
+    options = {**OPTIONS, **changes, "run_dir": tmp_path / "straight"}
+    straight = rltrain.train(algo, CARTPOLE, progress=False, **options).run_dir
+    (tmp_path / "killed").mkdir()
+    code, run = interrupt(CARTPOLE, tmp_path / "killed", signal.SIGKILL, random.Random(name), algo, **changes)
+    assert code == -signal.SIGKILL
+    assert step_of(list_checkpoints(run / "checkpoints")[-1]) < STEPS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rltrain.resume(run, progress=False)
+    assert_same_run(run, straight)
+    saved = set(last_state(run))
+    wanted = {"policy.policy.action_head.weight", "training.agent.optimizer.exp_avg", "training.agent.rng"}
+    if algo == "dqn":
+        wanted |= {"policy.target.action_head.weight", "training.agent.steps"}
+        wanted |= {f"training.agent.replay.{part}" for part in ("ring.obs", "ring.end", "head", "size")}
+    if name == "rainbow":
+        wanted |= {"training.agent.replay.priority", "training.agent.replay.highest"}
+    assert wanted <= saved
+
+
+def test_without_its_replay_a_run_goes_on_and_says_what_that_costs(tmp_path: Path) -> None:
+    agent = {**REPLAY, "learning_rate": 0.001, "save_replay_buffer": False}
+    options = {**OPTIONS, "agent": agent, "total_timesteps": 1_600, "eval_freq": 0, "n_eval_episodes": 0}
+    run = rltrain.train("dqn", CARTPOLE, progress=False, run_dir=tmp_path, **options).run_dir
+    assert not [name for name in last_state(run) if "replay" in name]
+    before = load_training(list_checkpoints(run / "checkpoints")[-1])["agent"]["n_updates"]
+    with pytest.warns(UserWarning, match=r"Not bit for bit.*after 200 environment steps"):
+        rltrain.resume(run, total_timesteps=2_400, progress=False)
+    after = load_training(list_checkpoints(run / "checkpoints")[-1])["agent"]["n_updates"]
+    assert 0 < after - before < 2 * 800 // 32  # not in the first 200 steps
+    assert RunFolder(run).metadata()["status"] == "completed"
+
+
+def test_a_replay_of_another_size_does_not_fit(tmp_path: Path) -> None:
+    agent = {**REPLAY, "learning_rate": 0.001}
+    options = {**OPTIONS, "agent": agent, "total_timesteps": 1_600, "eval_freq": 0, "n_eval_episodes": 0}
+    run = rltrain.train("dqn", CARTPOLE, progress=False, run_dir=tmp_path, **options).run_dir
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("buffer_size: 1500", "buffer_size: 3000"))
+    with pytest.raises(CheckpointError, match="the saved replay has 188 rows"):
+        rltrain.resume(run, total_timesteps=2_400, progress=False)
 
 
 def test_sigterm_finishes_the_update_and_saves(
