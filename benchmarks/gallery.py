@@ -36,6 +36,7 @@ OVERVIEW = (
     "CarParking-v0", "VerticalLanding-v0", "QuadrotorTrack-v0", "Reacher-v0", "DeepSea-v0",
     "JobShop-v0", "Inventory-v0", "BatteryArbitrage-v0", "Game2048-v0", "Bandit-v0",
 )  # fmt: skip
+AGENTS = ("ppo", "dqn", "pqn")
 INTRODUCTION = """# Environments
 
 Every environment is a few functions on batched torch tensors, and a Gymnasium environment at the same time.
@@ -44,11 +45,11 @@ Every environment is a few functions on batched torch tensors, and a Gymnasium e
 
 Scores are mean returns: over {episodes:,} episodes of random actions and of the baseline policy where there is one (a
 classical method that the environment brings along; `rltrain eval ID --policy baseline`), and over 100 episodes, or what
-`n_eval_episodes` says, of PPO with the settings in `configs/ppo/`, the median over seeds with the range beside it.
+`n_eval_episodes` says, of agents with the settings in `configs/`, the median over seeds with the range beside it.
 Steps per second are those of `TensorVecEnv.step` on 4,096 environments, eager, on {machine}.
 
 Made by `python -m benchmarks.gallery`, from its own measurements and those of `python -m benchmarks.stepping` and
-`python -m benchmarks.seeds ppo ID --save`; the figures are in `benchmarks/results/`.
+`python -m benchmarks.seeds AGENT ID --save`; the figures are in `benchmarks/results/`.
 """
 
 
@@ -120,12 +121,13 @@ def page(scores: dict[str, Any]) -> str:
         parts.append(f"## {group}\n")
         for spec in members:
             speed = stepping.get(f"{spec.id} 4096 1", {}).get("eager", {}).get("steps_per_second")
-            parts.append(entry(env_facts(spec.id), scores[spec.id], store.load(f"ppo/{store.bare(spec.id)}"), speed))
+            learned = {agent: store.load(f"{agent}/{store.bare(spec.id)}") for agent in AGENTS}
+            parts.append(entry(env_facts(spec.id), scores[spec.id], learned, speed))
     return "\n".join(parts)
 
 
 def entry(facts: dict[str, Any], scores: dict[str, Any], learned: dict[str, Any], speed: float | None) -> str:
-    """What the page says of one environment."""
+    """What the page says of one environment; ``learned`` are the runs by agent."""
     name = store.bare(facts["id"])
     rows = [
         ("observation", f"{facts['observation']} `{facts['observation_space']}`"),
@@ -135,7 +137,7 @@ def entry(facts: dict[str, Any], scores: dict[str, Any], learned: dict[str, Any]
         ("threshold", facts["reward_threshold"]),
         ("random", value(scores["random"])),
         ("baseline", f"{value(scores['baseline'])}: {facts['baseline']}" if "baseline" in scores else None),
-        ("PPO", trained(learned) if learned else None),
+        *((agent.upper(), trained(runs)) for agent, runs in learned.items() if runs),
         ("steps/s", f"{speed / 1e6:.1f} million" if speed else None),
         ("source", facts["source"]),
     ]

@@ -76,8 +76,10 @@ def translated(policy: Policy) -> SB3Agent:
 def _ppo(policy: Policy) -> SB3Agent:
     agent: Any = policy.agent
     settings = policy.config.agent.model_dump()
-    if settings["policy_kwargs"].pop("squash_output"):
-        raise _lacks("agent.policy_kwargs.squash_output")
+    for name in ("squash_output", "network_class"):
+        if settings["policy_kwargs"].pop(name):
+            raise _lacks(f"agent.policy_kwargs.{name}")
+    del settings["policy_kwargs"]["network_kwargs"]
     made = _like(policy, "PPO", settings)
     state = agent.state_dict()
     made.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
@@ -105,6 +107,9 @@ def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
     """An untrained algorithm of Stable-Baselines3 with the settings that it knows."""
     agent: Any = policy.agent
     extractor = settings["policy_kwargs"].pop("features_extractor_class")
+    del settings["policy_kwargs"]["features_extractor_kwargs"]
+    if extractor not in ("auto", "flatten"):
+        raise _lacks(f"agent.policy_kwargs.features_extractor_class {extractor}")
     channels_last = getattr(agent.policy.encoder, "channels_last", None)
     _check_observations(policy.observation_space, extractor, channels_last)
     model = config_class(name)
