@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks import store
 from rltrain.config import tuned_defaults
+from rltrain.registry import env_spec
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def save(algo: str, env: str, options: list[str], results: list[dict[str, Any]])
     """Keeps runs beside those of other seeds that were made alike, and returns them all."""
     name = f"{algo}/{store.bare(env)}"
     before = store.load(name)
-    alike = {"options": options, "settings": tuned_defaults(algo, env)[0], "machine": store.machine()}
+    alike = {"options": options, "settings": tuned_defaults(algo, env_spec(env))[0], "machine": store.machine()}
     joins = all(before.get(key) == value for key, value in alike.items())
     by_seed = {run["seed"]: run for run in (*(before["runs"] if joins else ()), *results)}
     runs = [by_seed[seed] for seed in sorted(by_seed)]
