@@ -32,16 +32,17 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 NUM_ENVS = 8
 AGENT: dict[str, Any] = {
-    "learning_rate": 5e-4,
     "buffer_size": 50_000,
     "learning_starts": 1_000,
     "batch_size": 128,
     "train_freq": 16,
     "gradient_steps": 64,
     "target_update_interval": 500,
-    "exploration_fraction": 0.16,
-    "exploration_final_eps": 0.04,
+    "exploration_fraction": 0.2,
+    "exploration_final_eps": 0.02,
+    "n_steps": 5,
 }
+LEARNING_RATE = 2e-3  # falling linearly to 0
 EPISODES = 100
 SIDES = ("ours", "Stable-Baselines3")
 
@@ -92,7 +93,11 @@ def train_ours(name: str, steps: int, seed: int) -> dict[str, float]:
             num_envs=NUM_ENVS,
             num_threads=1,
             n_eval_episodes=EPISODES,
-            agent={**AGENT, "policy_kwargs": {"net_arch": [64, 64], "layer_norm": False}},
+            agent={
+                **AGENT,
+                "learning_rate": f"lin_{LEARNING_RATE}",
+                "policy_kwargs": {"net_arch": [64, 64], "layer_norm": False},
+            },
         )
     assert result.evaluation is not None
     return {"score": result.evaluation.mean_reward, "seconds": result.seconds}
@@ -104,7 +109,8 @@ def train_sb3(name: str, steps: int, seed: int) -> dict[str, float]:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    model = DQN("MlpPolicy", make_vec_env(name, NUM_ENVS, seed=seed), device="cpu", seed=seed, **AGENT)
+    env = make_vec_env(name, NUM_ENVS, seed=seed)
+    model = DQN("MlpPolicy", env, lambda left: LEARNING_RATE * left, device="cpu", seed=seed, **AGENT)
     begin = time.perf_counter()
     model.learn(steps)
     seconds = time.perf_counter() - begin

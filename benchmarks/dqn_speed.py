@@ -119,10 +119,9 @@ def sb3(n: int, settings: dict[str, Any]) -> Callable[[], int]:
     from stable_baselines3 import DQN as Theirs
     from stable_baselines3.common.env_util import make_vec_env
 
-    model = Theirs("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
-    steps = 2 * model.learning_starts + model.train_freq * n
+    model: Any = Theirs("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
+    steps = 2 * model.learning_starts + model.train_freq.frequency * n
     _, callback = model._setup_learn(10**9)
-    model._convert_train_freq()
 
     def work() -> int:
         done = 0

@@ -116,7 +116,7 @@ def test_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
     file.write_text("CartPole-v1:\n  frame_stack: 1\n  env_wrapper: null\n  sde_sample_freq: -1\n  normalize: true\n")
     assert settings(file, "CartPole-v1") == {
         "num_envs": 1,
-        "frame_stack": 1,
+        "env": {"frame_stack": 1},
         "agent": {"normalize_obs": True, "normalize_reward": True},
     }
     assert (
