@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,3 +68,14 @@ def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | Non
     shuffled = tree_map(lambda x: x.index_select(0, order), batch)
     for start in range(0, first.shape[0], size):
         yield tree_map(lambda x, start=start: x[start : start + size], shuffled)
+
+
+def warn_of_remainder(horizon: int, num_envs: int, batch_size: int) -> None:
+    """Warns where minibatches do not divide a rollout."""
+    transitions = horizon * num_envs
+    if last := transitions % batch_size:
+        warnings.warn(
+            f"batch_size={batch_size} does not divide the rollout of {horizon} steps x {num_envs} "
+            f"environments = {transitions}: the last minibatch of an epoch has {last} transitions.",
+            stacklevel=3,
+        )

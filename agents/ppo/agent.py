@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import ppo_loss
 from rltrain.agents.ppo.policy import make_policy
 from rltrain.agents.returns import generalized_advantage
-from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
+from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
@@ -69,15 +68,7 @@ class PPO(Agent):
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""
-        transitions = self.horizon * self.num_envs
-        size = self.config.batch_size
-        if transitions % size:
-            last = transitions % size
-            warnings.warn(
-                f"batch_size={size} does not divide the rollout of {self.horizon} steps x {self.num_envs} "
-                f"environments = {transitions}: the last minibatch of an epoch has {last} transitions.",
-                stacklevel=2,
-            )
+        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
 
     def memory(self) -> int:
         """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""

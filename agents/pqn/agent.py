@@ -15,7 +15,7 @@ from rltrain.agents.optim import FlatAdam
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.agents.q_network import QNetwork
 from rltrain.agents.returns import lambda_returns
-from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
+from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
@@ -65,6 +65,10 @@ class PQN(Agent):
         self.first_action = int(getattr(action_space, "start", 0))
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
+
+    def check(self) -> None:
+        """Warns of hyperparameters that fit together badly."""
+        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
 
     def memory(self) -> int:
         """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""

@@ -270,3 +270,8 @@ def test_goes_on_bit_for_bit_from_its_state(options: dict[str, Any]) -> None:
             first = collect(each, env, first)
             each.learn()
     assert same(everything(agent), everything(resumed))
+
+
+def test_a_batch_size_that_does_not_divide_warns() -> None:
+    with pytest.warns(UserWarning, match=r"batch_size=12 does not divide .* = 32: the last minibatch .* has 8"):
+        make(num_envs=4, n_steps=8, batch_size=12).check()
