@@ -194,6 +194,7 @@ def test_an_exported_dqn_acts_the_same_without_us(
     env: Any, agent: dict[str, Any], kwargs: dict[str, Any], tmp_path: Path
 ) -> None:
     agent = {"learning_starts": 32, "batch_size": 16, "buffer_size": 500, "learning_rate": 0.01, "n_steps": 2, **agent}
+    agent["exploration_final_eps"] = 0.03
     options = {"total_timesteps": 200, "num_envs": 4, "n_eval_episodes": 0, "env_kwargs": kwargs}
     run = rltrain.train("dqn", env, progress=False, run_dir=tmp_path, agent=agent, **options).run_dir
     algorithm, written = export(run)
@@ -203,7 +204,7 @@ def test_an_exported_dqn_acts_the_same_without_us(
     assert np.array_equal(there["actions"], ours)
     assert env is Odd or np.ptp(ours) > 0
     model = DQN.load(written[0], device="cpu")
-    assert (model.n_steps, model.batch_size, model.exploration_rate) == (2, 16, 0.05)
+    assert (model.n_steps, model.batch_size, model.exploration_rate) == (2, 16, 0.03)
     mine: Any = rltrain.load(run).agent
     if env == CARTPOLE:
         with torch.no_grad():
