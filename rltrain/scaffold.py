@@ -33,10 +33,10 @@ def new_env(name: str, folder: Path = Path()) -> list[Path]:
     Raises:
         ConfigError: The name cannot be used, or there is something in its place; nothing was written.
     """
-    package, title = names_of(name)
     root = folder / name
-    if root.exists() or root.is_symlink():
+    if NAME.fullmatch(name) and (root.exists() or root.is_symlink()):  # first: in this folder it could be imported
         raise ConfigError(f"'{root}' is there already.", "Choose another name, or move it away.")
+    package, title = names_of(name)
     if not folder.is_dir():
         raise ConfigError(f"There is no folder '{folder}'.", "Make it first.")
     texts = dict(_template(files("rltrain") / "template", Path()))
