@@ -33,10 +33,10 @@ def new_env(name: str, folder: Path = Path()) -> list[Path]:
     Raises:
         ConfigError: The name cannot be used, or there is something in its place; nothing was written.
     """
-    root = folder / name
-    if NAME.fullmatch(name) and (root.exists() or root.is_symlink()):  # first: in this folder it could be imported
-        raise ConfigError(f"'{root}' is there already.", "Choose another name, or move it away.")
     package, title = names_of(name)
+    root = folder / name
+    if root.exists() or root.is_symlink():
+        raise ConfigError(f"'{root}' is there already.", "Choose another name, or move it away.")
     if not folder.is_dir():
         raise ConfigError(f"There is no folder '{folder}'.", "Make it first.")
     texts = dict(_template(files("rltrain") / "template", Path()))
@@ -72,7 +72,7 @@ def names_of(name: str) -> tuple[str, str]:
         "a module of Python's": package in sys.stdlib_module_names or hasattr(builtins, package),
         "a folder beside the package": package in FOLDERS,
         "the namespace of other environments": any(id.startswith((f"{package}/", f"{name}/")) for id in env_specs()),
-        "an installed package": find_spec(package) is not None or _is_installed(name),
+        "an installed package": _is_module(package) or _is_installed(name),
         f"the class {title}, which the code needs": title in IN_THE_TEMPLATE,
         f"the class {title}, which Python has": keyword.iskeyword(title) or hasattr(builtins, title),
     }
@@ -80,6 +80,12 @@ def names_of(name: str) -> tuple[str, str]:
         if is_so:
             raise ConfigError(f"'{name}' is taken: it is {what}.", "Choose another name.")
     return package, title
+
+
+def _is_module(package: str) -> bool:
+    """Whether it can be imported; a folder without an ``__init__.py`` that happens to lie here does not count."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def _is_installed(name: str) -> bool:
