@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from rltrain.agents.networks import mask_logits
 from rltrain.env import Observation
+from rltrain.schedules import ramp
 
 
 class EpsilonGreedy:
@@ -36,3 +39,10 @@ class EpsilonGreedy:
         self.step = (self.step + 1) % self.shape[0]
         scores = torch.where(noise[:, :1] < epsilon, mask_logits(noise[:, 1:], obs), values)
         return scores.argmax(-1)
+
+
+def epsilon_at(config: Any, progress_remaining: float) -> float:
+    """The chance of a random action by the ``exploration_*`` settings of an agent."""
+    return ramp(
+        config.exploration_initial_eps, config.exploration_final_eps, config.exploration_fraction, progress_remaining
+    )

@@ -10,6 +10,7 @@ from rltrain.config import Activation, Model
 from rltrain.own import OwnClass
 
 Widths = list[Annotated[int, Field(ge=1)]]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class NetworkKwargs(Model):

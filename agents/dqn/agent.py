@@ -14,7 +14,7 @@ from torch import Tensor
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.dqn.loss import td_loss, td_loss_backward, td_target
-from rltrain.agents.exploration import EpsilonGreedy
+from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.optim import FlatAdam, lay_flat
 from rltrain.agents.q_network import QNetwork
 from rltrain.agents.replay import PrioritizedReplay, Replay
@@ -104,15 +104,9 @@ class DQN(Agent):
     @property
     def epsilon(self) -> float:
         """The chance of a random action."""
-        config = self.config
-        if self.steps < config.learning_starts:
+        if self.steps < self.config.learning_starts:
             return 1.0
-        return ramp(
-            config.exploration_initial_eps,
-            config.exploration_final_eps,
-            config.exploration_fraction,
-            self.progress_remaining,
-        )
+        return epsilon_at(self.config, self.progress_remaining)
 
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:

@@ -6,11 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from rltrain.agents.settings import QNetworkKwargs
+from rltrain.agents.settings import QNetworkKwargs, Share
 from rltrain.config import AgentConfig
 from rltrain.schedules import Schedule
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class DQNConfig(AgentConfig):

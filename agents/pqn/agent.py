@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.chain import Chain
-from rltrain.agents.exploration import EpsilonGreedy
+from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.agents.q_network import QNetwork
@@ -19,7 +19,7 @@ from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatche
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
-from rltrain.schedules import ramp, value_at
+from rltrain.schedules import value_at
 from rltrain.spaces import bytes_of
 from rltrain.vec import VecStep
 
@@ -77,13 +77,7 @@ class PQN(Agent):
     @property
     def epsilon(self) -> float:
         """The chance of a random action."""
-        config = self.config
-        return ramp(
-            config.exploration_initial_eps,
-            config.exploration_final_eps,
-            config.exploration_fraction,
-            self.progress_remaining,
-        )
+        return epsilon_at(self.config, self.progress_remaining)
 
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
