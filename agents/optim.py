@@ -75,8 +75,7 @@ class FlatAdam:
         if reduced is not gradient:
             gradient.copy_(reduced)
         norm = torch.linalg.vector_norm(gradient)
-        if self.max_grad_norm is not None:
-            gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        scale = None if self.max_grad_norm is None else ((norm + 1e-6) / self.max_grad_norm).clamp_(min=1.0)
         # The kernel behind torch.optim.Adam(fused=True), which is what can be told on the device to skip a
         # step. Calling it directly saves more Python per step than the step costs, and a start-up of seconds:
         # the class imports torch's compiler.
@@ -95,6 +94,7 @@ class FlatAdam:
             eps=self.eps,
             amsgrad=False,
             maximize=False,
+            grad_scale=scale,  # which the gradient is divided by
             found_inf=skip,
         )
         if skip is not None:

@@ -37,10 +37,7 @@ def generalized_advantage(
     """
     delta = reward + gamma * next_value.masked_fill(terminated, 0.0) - value
     decay = torch.full_like(delta, gamma * gae_lambda).masked_fill(terminated | truncated, 0.0)
-    advantage = delta.clone()
-    for t in range(delta.shape[0] - 2, -1, -1):
-        advantage[t].addcmul_(decay[t], advantage[t + 1])
-    return advantage
+    return _accumulated(delta, decay)
 
 
 @torch.no_grad()
@@ -73,6 +70,12 @@ def lambda_returns(
     decay = torch.full_like(reward, gamma * q_lambda).masked_fill(terminated | truncated, 0.0)
     returns = torch.add(reward, next_value, alpha=gamma)
     returns[:-1] -= decay[:-1] * next_value[:-1]
-    for t in range(reward.shape[0] - 2, -1, -1):
-        returns[t].addcmul_(decay[t], returns[t + 1])
-    return returns
+    return _accumulated(returns, decay)
+
+
+def _accumulated(x: Tensor, decay: Tensor) -> Tensor:
+    """y[t] = x[t] + decay[t] y[t + 1], in the place of x."""
+    rows, decays = x.unbind(), decay.unbind()
+    for t in range(len(rows) - 2, -1, -1):
+        rows[t].addcmul_(decays[t], rows[t + 1])
+    return x

@@ -23,6 +23,7 @@ class Rollout:
         self.horizon = horizon
         self.step = 0
         self._data: dict[str, Any] = {}
+        self._rows: dict[str, list[tuple[Tensor, ...]]] = {}  # of each leaf, its T time steps
 
     def __getitem__(self, name: str) -> Any:
         """The tree stored under ``name``, leaves (T, N, ...)."""
@@ -33,8 +34,9 @@ class Rollout:
         for name, tree in values.items():
             if name not in self._data:
                 self._data[name] = tree_map(lambda x: x.new_empty((self.horizon, *x.shape)), tree)
-            for buffer, value in zip(leaves(self._data[name]), leaves(tree), strict=True):
-                buffer[self.step].copy_(value)
+                self._rows[name] = [buffer.unbind() for buffer in leaves(self._data[name])]
+            for rows, value in zip(self._rows[name], leaves(tree), strict=True):
+                rows[self.step].copy_(value)
 
     def advance(self) -> None:
         """Ends the current time step."""
@@ -65,9 +67,9 @@ def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | Non
     """
     first = next(leaves(batch))
     order = torch.randperm(first.shape[0], generator=generator, device=first.device)
-    shuffled = tree_map(lambda x: x.index_select(0, order), batch)
-    for start in range(0, first.shape[0], size):
-        yield tree_map(lambda x, start=start: x[start : start + size], shuffled)
+    pieces = tree_map(lambda x: x.index_select(0, order).split(size), batch)
+    for i in range(-(-first.shape[0] // size)):
+        yield tree_map(lambda _, pieces, i=i: pieces[i], batch, pieces)
 
 
 def warn_of_remainder(horizon: int, num_envs: int, batch_size: int) -> None:

@@ -75,7 +75,9 @@ def compare(env_id: str, original: str) -> dict[str, Any]:
     for _ in range(REPEATS):
         rates["ours"].append(rate(lambda i: vec.step(actions[i % ACTIONS]), OURS))
         for name, (mode, n) in modes.items():
-            env = gymnasium.make_vec(original, num_envs=n, vectorization_mode=mode)
+            # MiniGrid observes sentences, which Gymnasium's shared memory cannot hold
+            options = {"shared_memory": "MiniGrid" not in original} if mode == "async" else {}
+            env = gymnasium.make_vec(original, num_envs=n, vectorization_mode=mode, vector_kwargs=options)
             env.reset(seed=0)
             samples = [env.action_space.sample() for _ in range(ACTIONS)]
             rates[name].append(rate(lambda i, env=env, samples=samples: env.step(samples[i % ACTIONS]), n))

@@ -31,20 +31,20 @@ class EpisodeStats:
         self._step = 0
         shape = (horizon, num_envs)
         self._ended = torch.zeros(shape, dtype=torch.bool, device=device)
-        self._values = torch.zeros((3, *shape), device=device)  # return, length, success of each step
+        self._values = torch.full((3, *shape), torch.nan, device=device)  # return, length, success of each step
+        self._rows = self._ended.unbind(), *(value.unbind() for value in self._values)
         # One slot more than the window: what is not to be kept is written there.
         self._ring = torch.full((3, window + 1), torch.nan, device=device)
         self._count = torch.zeros((), dtype=torch.int64, device=device)  # episodes finished so far
 
     def note(self, step: VecStep) -> None:
         """Copies what is needed of a step."""
-        torch.logical_or(step.terminated, step.truncated, out=self._ended[self._step])
-        self._values[0, self._step].copy_(step.episode_return)
-        self._values[1, self._step].copy_(step.episode_length)
+        ended, returns, lengths, successes = (rows[self._step] for rows in self._rows)
+        torch.logical_or(step.terminated, step.truncated, out=ended)
+        returns.copy_(step.episode_return)
+        lengths.copy_(step.episode_length)
         if SUCCESS in step.info:
-            self._values[2, self._step].copy_(step.info[SUCCESS])
-        else:
-            self._values[2, self._step].fill_(torch.nan)
+            successes.copy_(step.info[SUCCESS])
         self._step += 1
 
     def merge(self) -> None:

@@ -9,9 +9,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agents.networks import mask_logits
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import ppo_loss
+from rltrain.agents.ppo.loss import KL, metrics_of, ppo_loss, ppo_loss_backward
 from rltrain.agents.ppo.policy import make_policy
 from rltrain.agents.returns import generalized_advantage
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
@@ -62,6 +63,7 @@ class PPO(Agent):
             RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
         )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-5, max_grad_norm=config.max_grad_norm)
+        self.chains = self.policy.chains()
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
@@ -79,7 +81,7 @@ class PPO(Agent):
         """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
         if self.rollout.step == 0:
             self.noise = self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
-        params = self.policy.params(self._normalized(obs))
+        params = self._params(self._normalized(obs))
         raw = self.distribution.sample(params, self.noise[self.rollout.step])
         self.rollout.store(obs=obs, params=params, raw=raw)
         return ActOut(self.distribution.to_env(raw))
@@ -95,6 +97,7 @@ class PPO(Agent):
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
         batch = self.prepare()
+        value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         clip_range = value_at(config.clip_range, self.progress_remaining)
         clip_range_vf = (
@@ -102,23 +105,28 @@ class PPO(Agent):
         )
 
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
-        rows = []
+        terms, norms, stops = [], [], []
         for _ in range(config.n_epochs):
             for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
-                loss, metrics = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
+                loss = None
+                if self.chains is None:
+                    loss, means = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
+                else:
+                    means = ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
                 skip = None
                 if config.target_kl is not None:
-                    over = self.reduce(metrics["train/approx_kl"]) > 1.5 * config.target_kl
+                    over = self.reduce(means[KL]) > 1.5 * config.target_kl
                     skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
-                metrics["train/grad_norm"] = self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip)
-                rows.append(torch.stack([*metrics.values(), stopped]))
+                norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip))
+                terms.append(means)
+                stops.append(stopped)
         self.n_updates += config.n_epochs
 
-        table = torch.stack(rows)
-        skipped = table[:, -1:] > 0
-        means = table[:, :-1].masked_fill(skipped, 0.0).sum(0) / (~skipped).sum().clamp(min=1)
-        results: Metrics = dict(zip(metrics, means.unbind(), strict=True))
-        results["train/explained_variance"] = explained_variance(batch["value"], batch["returns"])
+        skipped = torch.stack(stops).unsqueeze(1) > 0
+        table = torch.cat([torch.stack(terms), torch.stack(norms).unsqueeze(1)], 1)
+        means = table.masked_fill(skipped, 0.0).sum(0) / (~skipped).sum().clamp(min=1)
+        results: Metrics = {**metrics_of(means[:-1], config), "train/grad_norm": means[-1]}
+        results["train/explained_variance"] = explained_variance(value, batch["returns"])
         results["train/learning_rate"] = learning_rate
         results["train/clip_range"] = clip_range
         results["train/n_updates"] = self.n_updates
@@ -142,8 +150,8 @@ class PPO(Agent):
         rollout, config = self.rollout, self.config
         rows = max(config.batch_size, 16_384)
         obs = flat(self._normalized(rollout["obs"]))
-        value = in_chunks(self.policy.value, obs, rows)
-        next_value = in_chunks(self.policy.value, flat(self._normalized(rollout["final_obs"])), rows)
+        value = in_chunks(self._value, obs, rows)
+        next_value = in_chunks(self._value, flat(self._normalized(rollout["final_obs"])), rows)
         raw = flat(rollout["raw"])
         log_prob, _ = self.distribution.log_prob_entropy(flat(rollout["params"]), raw)
         reward, terminated, truncated = rollout["reward"], rollout["terminated"], rollout["truncated"]
@@ -182,6 +190,18 @@ class PPO(Agent):
             return ActOut(self.distribution.to_env(self.distribution.mode(params)))
         noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
         return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)))
+
+    def _params(self, obs: Observation) -> Tensor:
+        """Distribution parameters (B, P), in the shortest way."""
+        if self.chains is None:
+            return self.policy.params(obs)
+        return mask_logits(self.chains[0].forward(self.policy.encoder(obs)), obs)
+
+    def _value(self, obs: Observation) -> Tensor:
+        """Values (B,), in the shortest way."""
+        if self.chains is None:
+            return self.policy.value(obs)
+        return self.chains[1].forward(self.policy.encoder(obs)).squeeze(-1)
 
     def _normalized(self, obs: Observation) -> Observation:
         return obs if self.obs_normalizer is None else self.obs_normalizer(obs)

@@ -7,6 +7,7 @@ import math
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agents.chain import Chain
 from rltrain.agents.distributions import make_distribution
 from rltrain.agents.networks import init_orthogonal, mask_logits, mlp
 from rltrain.agents.own import OwnEncoder, blank, encoder_for, expect, make_own
@@ -61,6 +62,12 @@ class ActorCritic(nn.Module):
         """Values (B,)."""
         return self.value_head(self.vf(self.encoder(obs))).squeeze(-1)
 
+    def chains(self) -> tuple[Chain, Chain] | None:
+        """Actor and critic on features that need no gradient, with theirs written out; None where that cannot be."""
+        actor, critic = (self.pi, self.action_head), (self.vf, self.value_head)
+        fit = Chain.fits(actor) and Chain.fits(critic) and not list(self.encoder.parameters())
+        return (Chain(actor), Chain(critic)) if fit else None
+
 
 class OwnActorCritic(ActorCritic):
     """A network of the user's own in place of encoder, layers and heads.
@@ -94,6 +101,9 @@ class OwnActorCritic(ActorCritic):
     def value(self, obs: Observation) -> Tensor:
         """Values (B,)."""
         return self(obs)[1]
+
+    def chains(self) -> None:
+        """None: nobody knows what is in it."""
 
 
 def make_policy(observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> ActorCritic:

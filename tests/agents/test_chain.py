@@ -108,8 +108,33 @@ def test_other_networks_have_no_chain(space: spaces.Space, options: dict[str, An
     assert QNetwork(VECTOR, CHOICE, QNetworkKwargs(activation_fn="silu")).chain() is None
 
 
-def test_layers_are_taken_out_of_what_they_are_in() -> None:
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Linear(4, 3), nn.Sequential(Tanh(), nn.Linear(3, 2)), nn.ReLU()],
+        [nn.Linear(2, 40), Tanh(), nn.Linear(40, 3)],  # few inputs beside many outputs
+        [nn.Linear(4, 5), nn.LayerNorm(5), Tanh(), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 2), nn.Linear(2, 2)],
+    ],
+    ids=["nested", "narrow", "normalised"],
+)
+def test_any_order_of_layers(layers: list[nn.Module]) -> None:
+    module = nn.Sequential(*layers)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    x = torch.randn(B, next(module.parameters()).shape[1])
+    chain, before = Chain(layers), x.clone()
+    wanted = module(x)
+    torch.testing.assert_close(chain.forward(x), wanted.detach())
+    assert torch.equal(x, before)
+    grad = torch.randn_like(wanted)
+    chain.backward(grad.clone())
+    for mine, parameter in zip(gradients(module), module.parameters(), strict=True):
+        torch.testing.assert_close(mine, *torch.autograd.grad(wanted, parameter, grad, retain_graph=True))
+
+
+def test_what_fits() -> None:
     inner = nn.Sequential(nn.Linear(4, 3), nn.Sequential(Tanh(), nn.Linear(3, 2)))
-    assert [type(layer) for layer in Chain([inner, nn.ReLU()]).layers] == [nn.Linear, Tanh, nn.Linear, nn.ReLU]
     assert Chain.fits([inner])
     assert not Chain.fits([inner, nn.Dropout()])
+    assert not Chain.fits([nn.ReLU(), inner])  # it would write over what it is given
+    assert not Chain.fits([])

@@ -42,6 +42,23 @@ def reference(space: spaces.Space, params: Tensor, log_std: Tensor | None) -> li
     return [Independent(Normal(params, log_std.exp().expand_as(params)), 1)]
 
 
+@pytest.mark.parametrize("entropy_grad", [0.0, -0.3])
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("space", [DISCRETE, MULTI, BINARY, BOX], ids=str)
+def test_backward_is_autograds(space: spaces.Space, squash: bool, entropy_grad: float) -> None:
+    distribution = make_distribution(space, log_std_init=-0.5, squash=squash)
+    params = 2.0 * torch.randn(32, distribution.size, generator=generator())
+    raw, log_prob_grad = draw(distribution, params, 1)[0].detach(), torch.randn(32, generator=generator(1))
+    leaves = [params.clone().requires_grad_(), *distribution.parameters()]
+    log_prob, entropy = distribution.log_prob_entropy(leaves[0], raw)
+    wanted = torch.autograd.grad((log_prob * log_prob_grad + entropy_grad * entropy).sum(), leaves)
+    for parameter in distribution.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)
+    grads = [distribution.backward(params, raw, log_prob_grad, entropy_grad), *(p.grad for p in leaves[1:])]
+    for mine, autograds in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(mine, autograds, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("space", [DISCRETE, MULTI, BINARY, BOX], ids=str)
 def test_log_prob_and_entropy_equal_torch(space: spaces.Space) -> None:
     distribution = make_distribution(space)

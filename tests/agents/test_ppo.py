@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rltrain.agents.ppo import agent as ppo_module
 from rltrain.agents.ppo.agent import PPO, explained_variance
+from rltrain.agents.ppo.loss import KL
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.errors import ConfigError
 from rltrain.registry import make_vec
@@ -134,11 +135,11 @@ class Spy:
         self.parameters: list[Tensor] = []  # after each minibatch
         step = agent.optimizer.step
 
-        def loss(policy, batch, *args):
-            result, metrics = ppo_module_loss(policy, batch, *args)
+        def loss(policy, chains, batch, *args):
+            terms = ppo_module_loss(policy, chains, batch, *args)
             self.sizes.append(batch["advantage"].shape[0])
-            self.kl.append(metrics["train/approx_kl"].item())
-            return result, metrics
+            self.kl.append(terms[KL].item())
+            return terms
 
         def watched(*args, **kwargs):
             norm = step(*args, **kwargs)
@@ -146,8 +147,8 @@ class Spy:
             self.parameters.append(agent.optimizer.flat.detach().clone())
             return norm
 
-        ppo_module_loss = ppo_module.ppo_loss
-        monkeypatch.setattr(ppo_module, "ppo_loss", loss)
+        ppo_module_loss = ppo_module.ppo_loss_backward
+        monkeypatch.setattr(ppo_module, "ppo_loss_backward", loss)
         monkeypatch.setattr(agent.optimizer, "step", watched)
 
 
@@ -189,16 +190,17 @@ def test_an_update_stopped_by_an_overflow_reports_only_what_it_did(monkeypatch: 
     agent = make_agent(target_kl=0.5)
     vec = make_echo(agent)
     collect(agent, vec, vec.reset(0))
-    original, calls = ppo_module.ppo_loss, []
+    original, calls = ppo_module.ppo_loss_backward, []
 
     def overflows_in_the_third(*args):
-        loss, metrics = original(*args)
-        calls.append(loss)
+        terms = original(*args)
+        calls.append(terms)
         if len(calls) == 3:
-            return loss * torch.inf, {name: value * 0.0 + torch.inf for name, value in metrics.items()}
-        return loss, metrics
+            agent.optimizer.flat.grad.fill_(torch.inf)
+            return torch.full_like(terms, torch.inf)
+        return terms
 
-    monkeypatch.setattr(ppo_module, "ppo_loss", overflows_in_the_third)
+    monkeypatch.setattr(ppo_module, "ppo_loss_backward", overflows_in_the_third)
     metrics = agent.learn()
     assert int(agent.optimizer.state_dict()["step"]) == 2
     assert all(math.isfinite(value) for value in metrics.values())

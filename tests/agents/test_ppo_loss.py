@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rltrain.agents.distributions import make_distribution
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import ppo_loss
+from rltrain.agents.ppo.loss import metrics_of, ppo_loss, ppo_loss_backward
 
 
 class Given(nn.Module):
@@ -58,7 +58,8 @@ def tiny() -> tuple[Given, dict[str, Any]]:
 def test_every_term_by_hand() -> None:
     policy, batch = tiny()
     config = PPOConfig(normalize_advantage=False, ent_coef=0.01, vf_coef=0.7)
-    loss, metrics = ppo_loss(policy, batch, config, 0.2, None)
+    loss, terms = ppo_loss(policy, batch, config, 0.2, None)
+    metrics = metrics_of(terms, config)
     # min(A r, A clip(r)): 2 * 1.2, -1 * 1.5, 2 * 0.5, -1 * 0.8, 3 * 1.1
     policy_loss = -(2.4 - 1.5 + 1.0 - 0.8 + 3.3) / 5
     value_loss = (0.9**2 + 0.5**2 + 1.5**2 + 0.0 + 0.8**2) / 5
@@ -88,7 +89,9 @@ def test_the_gradient_is_cut_where_the_clip_is_active() -> None:
 
 def test_the_value_is_clipped_about_the_old_one() -> None:
     policy, batch = tiny()
-    loss, metrics = ppo_loss(policy, batch, PPOConfig(normalize_advantage=False, vf_coef=1.0), 0.2, 0.3)
+    config = PPOConfig(normalize_advantage=False, vf_coef=1.0)
+    loss, terms = ppo_loss(policy, batch, config, 0.2, 0.3)
+    metrics = metrics_of(terms, config)
     # values 0.1, 0.5 -> 0.3, -0.5 -> -0.3, 1.0, 0.8
     wanted = (0.9**2 + 0.7**2 + 1.3**2 + 0.0 + 0.8**2) / 5
     assert metrics["train/value_loss"].item() == pytest.approx(wanted, abs=1e-6)
@@ -98,7 +101,7 @@ def test_the_value_is_clipped_about_the_old_one() -> None:
 
 def test_advantages_are_normalized_in_the_minibatch() -> None:
     policy, batch = tiny()
-    _, metrics = ppo_loss(policy, batch, PPOConfig(normalize_advantage=True), 0.2, None)
+    metrics = metrics_of(ppo_loss(policy, batch, PPOConfig(), 0.2, None)[1], PPOConfig())
     mean, std = np.mean(ADVANTAGE), np.std(ADVANTAGE, ddof=1)
     scaled = [(a - mean) / (std + 1e-8) for a in ADVANTAGE]
     terms = [min(a * r, a * min(max(r, 0.8), 1.2)) for a, r in zip(scaled, RATIO, strict=True)]
@@ -109,7 +112,8 @@ def test_one_row_is_not_normalized() -> None:
     policy, batch = tiny()
     single = Given(policy.params.data[:1], policy.value.data[:1])
     rows = {name: x[:1] for name, x in batch.items()}
-    loss, metrics = ppo_loss(single, rows, PPOConfig(normalize_advantage=True), 0.2, None)
+    loss, terms = ppo_loss(single, rows, PPOConfig(), 0.2, None)
+    metrics = metrics_of(terms, PPOConfig())
     assert metrics["train/policy_gradient_loss"].item() == pytest.approx(-2.4, abs=1e-6)
     assert loss.isfinite()
 
@@ -208,3 +212,69 @@ def test_one_update_equals_stable_baselines3(action_space: spaces.Space, clip_ra
     for name, value in theirs.policy.state_dict().items():
         torch.testing.assert_close(after[name], value, rtol=0, atol=1e-5)
         assert (after[name] - before[name]).abs().max() > 1e-4
+
+
+MASKED = spaces.Dict({"board": spaces.Box(-1.0, 1.0, (4,)), "action_mask": spaces.MultiBinary(3)})
+VECTOR = spaces.Box(-1.0, 1.0, (4,))
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "settings"),
+    [
+        (VECTOR, spaces.Discrete(3), {}),
+        (VECTOR, spaces.Discrete(3), {"ent_coef": 0.1, "normalize_advantage": False}),
+        (VECTOR, spaces.Discrete(3), {"clip_range_vf": 0.1, "policy_kwargs": {"activation_fn": "relu"}}),
+        (VECTOR, spaces.Box(-1.0, 1.0, (2,)), {"ent_coef": 0.1}),
+        (VECTOR, spaces.Box(-1.0, 1.0, (2,)), {"ent_coef": 0.1, "policy_kwargs": {"squash_output": True}}),
+        (VECTOR, spaces.MultiDiscrete([3, 2]), {"ent_coef": 0.1}),
+        (VECTOR, spaces.MultiBinary(2), {}),
+        (spaces.Discrete(5), spaces.Discrete(3), {"policy_kwargs": {"net_arch": []}}),
+        (MASKED, spaces.Discrete(3), {"ent_coef": 0.1}),
+    ],
+    ids=str,
+)
+def test_written_out_gradients_are_autograds(
+    observation_space: spaces.Space, action_space: spaces.Space, settings: dict[str, Any]
+) -> None:
+    agent, rng = make_agent(observation_space, action_space, **settings), torch.Generator().manual_seed(0)
+    policy, distribution, n = agent.policy, agent.distribution, 64
+    with torch.no_grad():
+        policy.action_head.weight.mul_(100.0)  # which is so small at first that all actions are alike
+    if observation_space is MASKED:
+        mask = torch.rand(n, 3, generator=rng) < 0.5
+        mask[:, 0] |= ~mask.any(1)
+        obs: Any = {"board": torch.randn(n, 4, generator=rng), "action_mask": mask.to(torch.int8)}
+    elif isinstance(observation_space, spaces.Discrete):
+        obs = torch.randint(5, (n,), generator=rng)
+    else:
+        obs = torch.randn(n, 4, generator=rng)
+    with torch.no_grad():
+        params, value = policy(obs)
+        raw = distribution.sample(params, distribution.noise((n,), params.device, rng))
+        log_prob, _ = distribution.log_prob_entropy(params, raw)
+    batch = {
+        "obs": obs,
+        "raw": raw,
+        "log_prob": log_prob + 0.3 * torch.randn(n, generator=rng),
+        "value": value + 0.2 * torch.randn(n, generator=rng),
+        "advantage": torch.randn(n, generator=rng),
+        "returns": torch.randn(n, generator=rng),
+    }
+    config, clip_range_vf = agent.config, agent.config.clip_range_vf
+    loss, wanted = ppo_loss(policy, batch, config, 0.2, clip_range_vf)
+    assert 0.1 < metrics_of(wanted, config)["train/clip_fraction"] < 0.9
+    torch.testing.assert_close(metrics_of(wanted, config)["train/loss"], loss.detach())
+    loss.backward()
+    grads = [parameter.grad.clone() for parameter in policy.parameters()]
+    assert all(grad.abs().sum() > 0 for grad in grads)
+    assert agent.chains is not None
+    terms = ppo_loss_backward(policy, agent.chains, batch, config, 0.2, clip_range_vf)
+    torch.testing.assert_close(terms, wanted)
+    for parameter, grad in zip(policy.parameters(), grads, strict=True):
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-6)
+
+
+def test_networks_that_autograd_has_to_differentiate() -> None:
+    image = spaces.Box(0, 1, (5, 5, 2))
+    assert make_agent(image, spaces.Discrete(2)).chains is None
+    assert make_agent(VECTOR, spaces.Discrete(2), policy_kwargs={"activation_fn": "silu"}).chains is None
