@@ -122,3 +122,8 @@ class QNetwork(nn.Module):
         finally:
             for layer in self.noisy_layers:
                 layer.drawing, layer.rng = False, None
+
+
+def at_action(value: Tensor, action: Tensor, n_actions: int) -> Tensor:
+    """(B, A): ``value`` (B,) at the ``action`` (B,) that was taken, 0 at the others."""
+    return value.new_zeros(len(value), n_actions).scatter_(1, action.unsqueeze(1), value.unsqueeze(1))

@@ -67,8 +67,13 @@ def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | Non
     """
     first = next(leaves(batch))
     order = torch.randperm(first.shape[0], generator=generator, device=first.device)
-    pieces = tree_map(lambda x: x.index_select(0, order).split(size), batch)
-    for i in range(-(-first.shape[0] // size)):
+    yield from minibatches(tree_map(lambda x: x.index_select(0, order), batch), size)
+
+
+def minibatches(batch: Any, size: int) -> Iterator[Any]:
+    """The rows of a batch as they come, ``size`` at a time, as views."""
+    pieces = tree_map(lambda x: x.split(size), batch)
+    for i in range(-(-next(leaves(batch)).shape[0] // size)):
         yield tree_map(lambda _, pieces, i=i: pieces[i], batch, pieces)
 
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.dqn.config import DQNConfig
-from rltrain.agents.dqn.loss import td_loss, td_loss_backward, td_target
+from rltrain.agents.dqn.loss import huber_loss, td_loss, td_loss_backward, td_target
 from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.optim import FlatAdam, lay_flat
-from rltrain.agents.q_network import QNetwork
+from rltrain.agents.q_network import QNetwork, at_action
 from rltrain.agents.replay import PrioritizedReplay, Replay
+from rltrain.agents.rollout import minibatches
 from rltrain.env import Observation
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import ramp, value_at
-from rltrain.tree import tree_map
 from rltrain.vec import VecStep
 
 AT_ONCE = 16_384  # transitions whose targets are computed in one pass
@@ -131,21 +131,25 @@ class DQN(Agent):
             return metrics
         number = self.horizon * self.num_envs if config.gradient_steps == -1 else config.gradient_steps
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
-        losses, norms = [], []
+        losses, errors, shared, norms = [], [], [], []
         for batch in self._minibatches(number):
             if self.chain is not None:
-                loss, error = td_loss_backward(self.policy, self.chain, batch)
+                error = td_loss_backward(self.policy, self.chain, batch)
                 norms.append(self.optimizer.step(None, learning_rate, reduce=self.reduce))
+                errors.append(error)
+                shared.append(batch["share"])
             else:
                 with self.policy.noise(self.rng):
                     loss, error = td_loss(self.policy, batch)
                 norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
-            losses.append(loss.detach())
+                losses.append(loss.detach())
             if isinstance(self.replay, PrioritizedReplay):
-                self.replay.update(batch["place"], error)
+                taken = error if self.chain is None else error.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
+                self.replay.update(batch["place"], taken)
+        loss = huber_loss(torch.stack(errors), torch.stack(shared)) if errors else torch.stack(losses)
         self.n_updates += number
         return metrics | {
-            "train/loss": torch.stack(losses).mean(),
+            "train/loss": loss.mean(),
             "train/grad_norm": torch.stack(norms).mean(),
             "train/q_target": batch["target"].mean(),  # of the last one
             "train/learning_rate": learning_rate,
@@ -173,9 +177,7 @@ class DQN(Agent):
         follows = isinstance(self.replay, PrioritizedReplay) or config.double_q or config.noisy
         most = 1 if follows else max(1, AT_ONCE // size)
         for first in range(0, number, most):
-            many = self._labelled(min(most, number - first) * size)
-            for start in range(0, len(many["target"]), size):
-                yield tree_map(lambda x, start=start: x[start : start + size], many)
+            yield from minibatches(self._labelled(min(most, number - first) * size), size)
 
     def _labelled(self, size: int) -> dict[str, Any]:
         """Transitions from the replay, and what the network should say of them."""
@@ -187,13 +189,11 @@ class DQN(Agent):
             batch = self.replay.sample(size, self.rng)
         with self.policy.noise(self.rng), self.target.noise(self.rng):
             target = td_target(batch, self.target, self.policy if config.double_q else None)
-        return {
-            "obs": batch.obs,
-            "action": batch.action,
-            "weight": batch.weight,
-            "target": target,
-            "place": batch.place,
-        }
+        labelled = {"obs": batch.obs, "action": batch.action, "target": target, "place": batch.place}
+        if self.chain is None:
+            return {**labelled, "weight": batch.weight}
+        share = batch.weight / self.config.batch_size
+        return {**labelled, "share": at_action(share, batch.action, self.policy.n_actions)}
 
     @torch.no_grad()
     def predict(

@@ -50,15 +50,24 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor
     return (each * batch["weight"]).mean(), error
 
 
-def td_loss_backward(network: QNetwork, chain: Chain, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """What :func:`td_loss` gives, for expected values; the gradients of its network are in place afterwards."""
-    values = chain.forward(network.encoder(batch["obs"]))
-    action, weight = batch["action"].unsqueeze(1), batch["weight"].unsqueeze(1)
-    error = values.gather(1, action) - batch["target"]
-    slope = error.clamp(-1.0, 1.0)  # the derivative of the Huber loss, which is slope * (error - slope / 2)
-    weighted = slope * weight / len(values)
-    chain.backward(torch.zeros_like(values).scatter_(1, action, weighted))
-    return torch.sub(error, slope, alpha=0.5).mul_(weighted).sum(), error.squeeze(1)
+def td_loss_backward(network: QNetwork, chain: Chain, batch: Mapping[str, Any]) -> Tensor:
+    """The errors (B, A) for expected values; the gradients of :func:`td_loss` are in place afterwards.
+
+    Args:
+        network: Being trained.
+        chain: Of it.
+        batch: Rows of ``obs`` (B, *O), ``target`` (B, 1) and ``share`` (B, A): what the error of each
+            action value counts for in the loss, 0 of those not taken.
+    """
+    error = chain.forward(network.encoder(batch["obs"])) - batch["target"]
+    chain.backward(error.clamp(-1.0, 1.0) * batch["share"])  # the derivative of the Huber loss
+    return error
+
+
+def huber_loss(error: Tensor, share: Tensor) -> Tensor:
+    """The loss that :func:`td_loss` gives, of errors and shares (..., B, A)."""
+    slope = error.clamp(-1.0, 1.0)
+    return (slope * torch.sub(error, slope, alpha=0.5) * share).sum((-2, -1))
 
 
 def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from rltrain.agents.chain import Chain
 from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.pqn.config import PQNConfig
-from rltrain.agents.q_network import QNetwork
+from rltrain.agents.q_network import QNetwork, at_action
 from rltrain.agents.returns import lambda_returns
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
@@ -97,7 +97,10 @@ class PQN(Agent):
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
         config = self.config
         obs = flat(self.rollout["obs"])
-        batch = {"obs": self._normalized(obs), "action": flat(self.rollout["action"]), "target": self.targets()}
+        action, target = flat(self.rollout["action"]), self.targets()
+        batch = {"obs": self._normalized(obs), "action": action, "target": target}
+        if self.chain is not None:
+            batch["taken"] = at_action(torch.ones_like(target), action, self.policy.n_actions)
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         losses, norms = [], []
         for _ in range(config.n_epochs):
@@ -117,7 +120,7 @@ class PQN(Agent):
             "rollout/exploration_rate": self.epsilon,
             "train/loss": torch.stack(losses).mean(),
             "train/grad_norm": torch.stack(norms).mean(),
-            "train/q_target": batch["target"].mean(),
+            "train/q_target": target.mean(),
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
         }
@@ -178,8 +181,10 @@ def td_loss(policy: QNetwork, batch: Any) -> Tensor:
 
 
 def td_loss_backward(policy: QNetwork, chain: Chain, batch: Any) -> Tensor:
-    """What :func:`td_loss` gives; the gradients of its network are in place afterwards."""
-    values, action = chain.forward(policy.encoder(batch["obs"])), batch["action"].unsqueeze(1)
-    error = values.gather(1, action) - batch["target"].unsqueeze(1)
-    chain.backward(torch.zeros_like(values).scatter_(1, action, error / len(values)))
-    return 0.5 * error.square().mean()
+    """What :func:`td_loss` gives; the gradients of its network are in place afterwards.
+
+    ``taken`` in the batch is (B, A): 1 for the action, 0 for the others.
+    """
+    error = (chain.forward(policy.encoder(batch["obs"])) - batch["target"].unsqueeze(1)).mul_(batch["taken"])
+    chain.backward(error / len(error))
+    return error.square().sum() / (2 * len(error))

@@ -13,7 +13,7 @@ from rltrain.agents.chain import Chain
 from rltrain.agents.dqn import loss as dqn
 from rltrain.agents.networks import Tanh
 from rltrain.agents.pqn import agent as pqn
-from rltrain.agents.q_network import QNetwork
+from rltrain.agents.q_network import QNetwork, at_action
 from rltrain.agents.settings import QNetworkKwargs
 from rltrain.dispatch import OpCounter
 
@@ -57,7 +57,9 @@ def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Spac
         wanted, wanted_error = dqn.td_loss(net, batch)
         wanted.backward()
         expected = gradients(net)
-        loss, error = dqn.td_loss_backward(net, chain, batch)
+        share = at_action(batch["weight"] / B, batch["action"], 3)
+        errors = dqn.td_loss_backward(net, chain, {**batch, "share": share})
+        loss, error = dqn.huber_loss(errors, share), errors.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(error, wanted_error)
         assert (error.abs() < 1).any()
         assert (error.abs() > 1).any()
@@ -66,7 +68,8 @@ def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Spac
         wanted = pqn.td_loss(net, batch)
         wanted.backward()
         expected = gradients(net)
-        loss = pqn.td_loss_backward(net, chain, batch)
+        taken = at_action(torch.ones(B), batch["action"], 3)
+        loss = pqn.td_loss_backward(net, chain, {**batch, "taken": taken})
     torch.testing.assert_close(loss, wanted.detach())
     assert all(grad.abs().sum() > 0 for grad in expected)
     for mine, autograds in zip(gradients(net), expected, strict=True):
@@ -75,7 +78,7 @@ def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Spac
 
 def test_gradients_are_written_over_not_added() -> None:
     net, batch = network(), minibatch(VECTOR)
-    chain = net.chain()
+    chain, batch["share"] = net.chain(), torch.rand(B, 3)
     assert chain is not None
     dqn.td_loss_backward(net, chain, batch)
     once = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
@@ -85,11 +88,9 @@ def test_gradients_are_written_over_not_added() -> None:
 
 def test_autograd_has_no_part_in_it() -> None:
     net, batch = network(), minibatch(VECTOR)
-    chain = net.chain()
+    chain, batch["share"] = net.chain(), torch.rand(B, 3)
     assert chain is not None
-    loss, error = dqn.td_loss_backward(net, chain, batch)
-    assert not loss.requires_grad
-    assert not error.requires_grad
+    assert not dqn.td_loss_backward(net, chain, batch).requires_grad
     with OpCounter() as written_out:
         dqn.td_loss_backward(net, chain, batch)
     with OpCounter() as by_autograd:
