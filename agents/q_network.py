@@ -112,6 +112,10 @@ class QNetwork(nn.Module):
         plain = self.n_quantiles == 1 and self.value_head is None and not list(self.encoder.parameters())
         return Chain(layers) if plain and Chain.fits(layers) else None
 
+    def values(self, obs: Observation, chain: Chain | None) -> Tensor:
+        """What :meth:`forward` gives, without a gradient; along a chain of its own in the shortest way."""
+        return self(obs) if chain is None else mask_logits(chain.forward(self.encoder(obs)), obs)
+
     @contextmanager
     def noise(self, rng: torch.Generator | None) -> Iterator[None]:
         """Lets noisy layers draw from ``rng`` within a block."""

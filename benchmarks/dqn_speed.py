@@ -3,10 +3,11 @@
     python -m benchmarks.dqn_speed                 # one thread, 1 to 512 environments on either side
     python -m benchmarks.dqn_speed --envs 1 16     # these numbers of them
 
-Hyperparameters are the same on both sides: Stable-Baselines3's defaults, then RL Zoo's for CartPole, where an update
-comes every 256 steps of all environments together whatever their number. Training goes on past ``learning_starts``,
-without logging; the two sides take turns, and the median of three counts. Last, gradient steps per second of ours at
-a minibatch of 128 and a network of 120 and 84, drawing the transitions included.
+Hyperparameters are the same on both sides: Stable-Baselines3's defaults to the letter, where an update comes with every
+fourth step of the vector whatever the number of environments; the same with as many updates per environment step as
+for one environment; RL Zoo's for CartPole, with 128 updates every 256 environment steps. Training goes on past
+``learning_starts``, without logging; the two sides take turns, and the median of three counts. Last, gradient steps
+per second of ours at a minibatch of 128 and a network of 120 and 84, drawing the transitions included.
 """
 
 from __future__ import annotations
@@ -55,9 +56,13 @@ def main() -> None:
     figures: dict[str, Any] = {}
     print("| hyperparameters | environments | ours, steps/s | SB3, steps/s | ratio |")
     print("| --- | --- | --- | --- | --- |")
-    for label, settings in (("SB3's defaults", DEFAULTS), ("RL Zoo's", ZOO)):
+    for label, settings, ratio in (
+        ("SB3's defaults", DEFAULTS, None),
+        ("SB3's defaults, 1 update in 4 steps", DEFAULTS, (4, 1)),
+        ("RL Zoo's, 128 updates in 256 steps", ZOO, (256, 128)),
+    ):
         for n in parsed.envs:
-            agent = {**settings, "train_freq": max(1, settings["train_freq"] // n)} if settings else settings
+            agent = settings if ratio is None else {**settings, **spread_over(n, *ratio)}
             sides = {"ours": ours(n, agent), "sb3": sb3(n, agent)}
             rates = in_turns(sides)
             figures[f"{label}, {n}"] = rates
@@ -69,6 +74,12 @@ def main() -> None:
     print(f"\n{gradients['gradient steps']:,} gradient steps/s, batch 128, 120-84, {parsed.threads} thread(s)")
     figures |= gradients
     store.save("dqn_speed", {"figures": figures, "machine": store.machine()})
+
+
+def spread_over(n: int, steps: int, updates: int) -> dict[str, int]:
+    """As many updates for so many steps of ``n`` environments together."""
+    freq = max(1, steps // n)
+    return {"train_freq": freq, "gradient_steps": freq * n * updates // steps}
 
 
 def in_turns(sides: dict[str, Callable[[], int]]) -> dict[str, int]:

@@ -113,7 +113,7 @@ class DQN(Agent):
         """Epsilon-greedy actions (N,); stores the observation."""
         self.replay.begin(obs)
         with self.policy.noise(self.rng):
-            values = self.policy(obs)
+            values = self.policy.values(obs, self.chain)
         self.action = self.explore(values, obs, self.epsilon)
         return ActOut(self.action + self.first_action if self.first_action else self.action)
 

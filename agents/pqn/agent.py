@@ -82,7 +82,7 @@ class PQN(Agent):
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Epsilon-greedy actions (N,); stores them and the observation."""
-        action = self.explore(self.policy(self._normalized(obs)), obs, self.epsilon)
+        action = self.explore(self.policy.values(self._normalized(obs), self.chain), obs, self.epsilon)
         self.rollout.store(obs=obs, action=action)
         return ActOut(action + self.first_action if self.first_action else action)
 
@@ -130,7 +130,7 @@ class PQN(Agent):
         """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
         rollout, config = self.rollout, self.config
         final_obs = flat(self._normalized(rollout["final_obs"]))
-        following = in_chunks(lambda obs: self.policy(obs).amax(1), final_obs, 16_384)
+        following = in_chunks(lambda obs: self.policy.values(obs, self.chain).amax(1), final_obs, 16_384)
         return lambda_returns(
             rollout["reward"],
             following.view_as(rollout["reward"]),
