@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +119,26 @@ def train(agent: Agent, vec: TensorVecEnv, iterations: int, seed: int = 0) -> di
     return metrics
 
 
+def everything(agent: Any) -> dict[str, Any]:
+    """A copy of all that an agent remembers."""
+    explore, rollout = getattr(agent, "explore", agent), getattr(agent, "rollout", None)
+    return copy.deepcopy(
+        {
+            "module": dict(agent.state_dict()),
+            "training": agent.training_state(),
+            "rollout": (rollout.step, rollout._data) if rollout else None,
+            "step": getattr(explore, "step", None),
+            "noise": getattr(explore, "noise", None),
+        }
+    )
+
+
 def same(a: Any, b: Any) -> bool:
     """Equal trees of tensors and plain values."""
     if isinstance(a, Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
     return a == b

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 from countdown import Countdown
-from echo import EVERY_OPTION, RAINBOW, VECTOR, collect, make_agent, make_echo, same, train
+from echo import EVERY_OPTION, RAINBOW, VECTOR, collect, make_agent, make_echo, train
 from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agents.dqn import agent as dqn_module
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.replay import PrioritizedReplay
-from rltrain.errors import ConfigError
 from rltrain.registry import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
@@ -46,18 +44,6 @@ def watched(agent: DQN) -> list[tuple[dict[str, Any], Tensor]]:
 
     agent._minibatches = minibatches
     return seen
-
-
-def everything(agent: DQN) -> dict[str, Any]:
-    """A copy of all that an agent remembers."""
-    return copy.deepcopy(
-        {
-            "module": dict(agent.state_dict()),
-            "training": agent.training_state(),
-            "step": agent.explore.step,
-            "noise": getattr(agent.explore, "noise", None),
-        }
-    )
 
 
 def adam_steps(agent: DQN) -> int:
@@ -344,103 +330,7 @@ def test_actions_are_stored_from_0() -> None:
     assert torch.equal(agent.action, agent.policy(agent.replay._ring["obs"][:8]).argmax(1))
 
 
-@pytest.mark.parametrize(
-    "action_space", [spaces.Box(-1.0, 1.0, (2,)), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)], ids=str
-)
-def test_other_actions_are_refused(action_space: spaces.Space) -> None:
-    with pytest.raises(ConfigError, match="no action values") as error:
-        make(action_space=action_space)
-    assert "ppo" in error.value.fix
-
-
 # What it leaves alone
-
-
-@every_option
-def test_predict_leaves_no_trace(options: dict[str, Any]) -> None:
-    agent, undisturbed = make(**options), make(**options)
-    envs = make_echo(agent), make_echo(undisturbed)
-    starts = []
-    for each, vec in zip((agent, undisturbed), envs, strict=True):
-        obs = vec.reset(0)
-        for _ in range(3):
-            obs = collect(each, vec, obs)
-            each.learn()
-        starts.append(collect(each, vec, obs, steps=2))
-    before = everything(agent)
-    for rows in (1, 8, 20):
-        obs = torch.randn(rows, 4)
-        best = agent.predict(obs).action
-        assert torch.equal(agent.predict(obs).action, best)  # without noise, of the network too
-        assert best.shape == (rows,)
-        agent.predict(obs, deterministic=False, rng=torch.Generator().manual_seed(rows))
-    assert same(everything(agent), before)
-    for each, vec, obs in zip((agent, undisturbed), envs, starts, strict=True):
-        collect(each, vec, obs, steps=2)
-        each.learn()
-    assert same(everything(agent), everything(undisturbed))
-
-
-@pytest.mark.parametrize("options", [{}, {"noisy": True}], ids=["plain", "noisy"])
-def test_predictions_draw_from_the_given_generator_alone(options: dict[str, Any]) -> None:
-    agent = make(exploration_final_eps=0.5, **options)
-    obs = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-
-    def sample(seed: int) -> Tensor:
-        return agent.predict(obs, deterministic=False, rng=torch.Generator().manual_seed(seed)).action
-
-    first = sample(1)
-    torch.rand(10)
-    assert torch.equal(sample(1), first)
-    assert not torch.equal(sample(2), first)
-
-
-@every_option
-def test_the_default_generators_are_never_touched(options: dict[str, Any]) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    agent = make(**options)
-    vec = make_echo(agent)
-    train(agent, vec, 3)
-    agent.predict(vec.reset(1), deterministic=False, rng=torch.Generator())
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
-    assert random.getstate() == before[2]
-
-
-def test_the_seed_decides_everything() -> None:
-    def trained(seed: int, noise: int) -> DQN:
-        with torch.random.fork_rng():
-            torch.manual_seed(noise)
-            agent = make(seed=seed, **EVERY_OPTION)
-            train(agent, make_echo(agent), 3)
-        return agent
-
-    first = trained(0, noise=1)
-    assert same(everything(first), everything(trained(0, noise=2)))
-    other = trained(1, noise=1)
-    assert not torch.equal(first.optimizer.flat, other.optimizer.flat)
-    assert not torch.equal(first.replay._ring["action"], other.replay._ring["action"])
-
-
-@every_option
-def test_goes_on_bit_for_bit_from_its_state(options: dict[str, Any]) -> None:
-    settings = {"learning_rate": "lin_0.01", "buffer_size": 60, "target_update_interval": 70, "tau": 0.7, **options}
-    agent, resumed = make(**settings), make(seed=5, **settings)
-    vec, other_vec = make_echo(agent), make_echo(resumed)
-    obs = vec.reset(0)
-    for _ in range(5):
-        obs = collect(agent, vec, obs)
-        agent.learn()
-    saved = copy.deepcopy((dict(agent.state_dict()), agent.training_state(), vec.state_dict(), obs))
-    resumed.load_state_dict(saved[0])
-    resumed.load_training_state(saved[1])
-    other_vec.load_state_dict(saved[2])
-    for each, env, first in ((agent, vec, obs), (resumed, other_vec, saved[3])):
-        each.progress_remaining = 0.5
-        for _ in range(3):
-            first = collect(each, env, first)
-            each.learn()
-    assert same(everything(agent), everything(resumed))
 
 
 def test_without_the_replay_it_collects_anew_and_says_so() -> None:

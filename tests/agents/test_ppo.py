@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-import random
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,19 +24,6 @@ from rltrain.tree import leaves
 from rltrain.vec import VecStep
 
 NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
-
-
-def everything(agent: PPO) -> dict[str, Any]:
-    """A copy of all that an agent remembers."""
-    return copy.deepcopy(
-        {
-            "module": dict(agent.state_dict()),
-            "training": agent.training_state(),
-            "rollout": agent.rollout._data,
-            "step": agent.rollout.step,
-            "noise": getattr(agent, "noise", None),
-        }
-    )
 
 
 @pytest.mark.parametrize("action_space", [spaces.Discrete(2), spaces.Box(-1.0, 1.0, (2,))], ids=str)
@@ -295,104 +279,6 @@ def test_statistics_change_only_when_learning() -> None:
     torch.testing.assert_close(moments.mean.float(), flat(agent.rollout["obs"]).mean(0), rtol=1e-4, atol=1e-5)
     collect(agent, vec, obs)
     assert same(statistics(), learned)
-
-
-def test_predict_leaves_no_trace() -> None:
-    agent, undisturbed = (make_agent(action_space=spaces.Box(-1.0, 1.0, (2,)), **NORMALIZED) for _ in range(2))
-    envs = make_echo(agent), make_echo(undisturbed)
-    starts = []
-    for each, vec in zip((agent, undisturbed), envs, strict=True):
-        obs = collect(each, vec, vec.reset(0))
-        each.learn()
-        starts.append(collect(each, vec, obs, steps=3))
-    before = everything(agent)
-    for rows in (1, 8, 20):
-        obs = torch.randn(rows, 4)
-        assert agent.predict(obs).action.shape == (rows, 2)
-        agent.predict(obs, deterministic=False, rng=torch.Generator().manual_seed(rows))
-    assert same(everything(agent), before)
-
-    for each, vec, obs in zip((agent, undisturbed), envs, starts, strict=True):
-        collect(each, vec, obs, steps=each.horizon - 3)
-        each.learn()
-    assert same(everything(agent), everything(undisturbed))
-
-
-@pytest.mark.parametrize(
-    "action_space",
-    [spaces.Discrete(5), spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(6), spaces.Box(-1.0, 1.0, (2,))],
-    ids=str,
-)
-def test_predictions_draw_from_the_given_generator_alone(action_space: spaces.Space) -> None:
-    agent = make_agent(action_space=action_space)
-    obs = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-
-    def sample(seed: int) -> Tensor:
-        return agent.predict(obs, deterministic=False, rng=torch.Generator().manual_seed(seed)).action
-
-    first = sample(1)
-    torch.rand(10)
-    assert torch.equal(sample(1), first)
-    assert not torch.equal(sample(2), first)
-    assert torch.equal(agent.predict(obs).action, agent.predict(obs).action)
-
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        default = agent.predict(obs, deterministic=False).action  # no generator: torch's own
-        torch.manual_seed(3)
-        assert torch.equal(agent.predict(obs, deterministic=False).action, default)
-
-
-@pytest.mark.parametrize("action_space", [spaces.Discrete(2), spaces.MultiBinary(2), VECTOR], ids=str)
-def test_the_default_generators_are_never_touched(action_space: spaces.Space) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    agent = make_agent(action_space=action_space, **NORMALIZED)
-    vec = make_echo(agent)
-    train(agent, vec, 2)
-    agent.predict(vec.reset(1), deterministic=False, rng=torch.Generator())
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
-    assert random.getstate() == before[2]
-
-
-def test_the_seed_decides_everything() -> None:
-    def trained(seed: int, noise: int) -> PPO:
-        with torch.random.fork_rng():
-            torch.manual_seed(noise)
-            agent = make_agent(seed=seed, **NORMALIZED)
-            train(agent, make_echo(agent), 2)
-        return agent
-
-    first = trained(0, noise=1)
-    assert same(everything(first), everything(trained(0, noise=2)))
-    other = trained(1, noise=1)
-    assert not torch.equal(first.optimizer.flat, other.optimizer.flat)
-    assert not torch.equal(first.rollout["raw"], other.rollout["raw"])
-
-
-def test_goes_on_bit_for_bit_from_its_state() -> None:
-    settings = {"action_space": spaces.Box(-1.0, 1.0, (2,)), "target_kl": 0.01, "learning_rate": "lin_0.01"}
-    agent, resumed = make_agent(**settings, **NORMALIZED), make_agent(seed=5, **settings, **NORMALIZED)
-    vec, other_vec = make_echo(agent), make_echo(resumed)
-    obs = vec.reset(0)
-    for _ in range(2):
-        obs = collect(agent, vec, obs)
-        agent.learn()
-    saved = copy.deepcopy((dict(agent.state_dict()), agent.training_state(), vec.state_dict(), obs))
-    resumed.load_state_dict(saved[0])
-    resumed.load_training_state(saved[1])
-    other_vec.load_state_dict(saved[2])
-    for each, env, first in ((agent, vec, obs), (resumed, other_vec, saved[3])):
-        each.progress_remaining = 0.5
-        collect(each, env, collect_and_learn(each, env, first))
-        each.learn()
-    assert same(everything(agent), everything(resumed))
-
-
-def collect_and_learn(agent: PPO, vec: Any, obs: Any) -> Any:
-    obs = collect(agent, vec, obs)
-    agent.learn()
-    return obs
 
 
 def test_schedules_follow_the_progress() -> None:

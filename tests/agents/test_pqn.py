@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from countdown import Countdown
-from echo import VECTOR, collect, make_agent, make_echo, same, train
+from echo import VECTOR, collect, make_agent, make_echo, train
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.agents.rollout import flat
-from rltrain.errors import ConfigError
 from rltrain.registry import make_vec
 
 NORMALIZED = {"normalize_obs": True}
@@ -27,19 +25,6 @@ options = pytest.mark.parametrize("options", [{}, NORMALIZED], ids=["plain", "no
 
 def make(**changes: Any) -> PQN:
     return make_agent(**{"kind": PQN, "learning_rate": 1e-2, **changes})
-
-
-def everything(agent: PQN) -> dict[str, Any]:
-    """A copy of all that an agent remembers."""
-    return copy.deepcopy(
-        {
-            "module": dict(agent.state_dict()),
-            "training": agent.training_state(),
-            "rollout": agent.rollout._data,
-            "step": (agent.rollout.step, agent.explore.step),
-            "noise": getattr(agent.explore, "noise", None),
-        }
-    )
 
 
 @torch.no_grad()
@@ -206,70 +191,6 @@ def test_learns_from_every_kind_of_observation(observation_space: spaces.Space, 
     assert ((flat(agent.rollout["action"]) >= 0) & (flat(agent.rollout["action"]) < 3)).all()
     action = agent.predict(make_echo(agent).reset(3)).action
     assert ((action >= 4) & (action < 7)).all()
-
-
-@pytest.mark.parametrize(
-    "action_space", [spaces.Box(-1.0, 1.0, (2,)), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)], ids=str
-)
-def test_other_actions_are_refused(action_space: spaces.Space) -> None:
-    with pytest.raises(ConfigError, match="no action values") as error:
-        make(action_space=action_space)
-    assert "ppo" in error.value.fix
-
-
-@options
-def test_predict_leaves_no_trace(options: dict[str, Any]) -> None:
-    agent, undisturbed = make(**options), make(**options)
-    envs = make_echo(agent), make_echo(undisturbed)
-    starts = []
-    for each, vec in zip((agent, undisturbed), envs, strict=True):
-        obs = collect(each, vec, vec.reset(0))
-        each.learn()
-        starts.append(collect(each, vec, obs, steps=3))
-    before = everything(agent)
-    for rows in (1, 8, 20):
-        obs = torch.randn(rows, 4)
-        assert agent.predict(obs).action.shape == (rows,)
-        agent.predict(obs, deterministic=False, rng=torch.Generator().manual_seed(rows))
-    assert same(everything(agent), before)
-    for each, vec, obs in zip((agent, undisturbed), envs, starts, strict=True):
-        collect(each, vec, obs, steps=5)
-        each.learn()
-    assert same(everything(agent), everything(undisturbed))
-
-
-def test_the_seed_decides_everything_and_no_default_generator() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    first, again, other = (make(seed=seed) for seed in (0, 0, 1))
-    for agent in (first, again, other):
-        train(agent, make_echo(agent), 2)
-        agent.predict(torch.zeros(2, 4), deterministic=False, rng=torch.Generator())
-    assert same(everything(first), everything(again))
-    assert not torch.equal(first.optimizer.flat, other.optimizer.flat)
-    assert not torch.equal(first.rollout["action"], other.rollout["action"])
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
-    assert random.getstate() == before[2]
-
-
-@options
-def test_goes_on_bit_for_bit_from_its_state(options: dict[str, Any]) -> None:
-    agent, resumed = make(learning_rate="lin_0.01", **options), make(seed=5, learning_rate="lin_0.01", **options)
-    vec, other_vec = make_echo(agent), make_echo(resumed)
-    obs = vec.reset(0)
-    for _ in range(2):
-        obs = collect(agent, vec, obs)
-        agent.learn()
-    saved = copy.deepcopy((dict(agent.state_dict()), agent.training_state(), vec.state_dict(), obs))
-    resumed.load_state_dict(saved[0])
-    resumed.load_training_state(saved[1])
-    other_vec.load_state_dict(saved[2])
-    for each, env, first in ((agent, vec, obs), (resumed, other_vec, saved[3])):
-        each.progress_remaining = 0.5
-        for _ in range(2):
-            first = collect(each, env, first)
-            each.learn()
-    assert same(everything(agent), everything(resumed))
 
 
 def test_a_batch_size_that_does_not_divide_warns() -> None:
