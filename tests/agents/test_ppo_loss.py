@@ -154,7 +154,7 @@ def test_one_update_equals_stable_baselines3(action_space: spaces.Space, clip_ra
         "vf_coef": 0.6,
         "clip_range": 0.15,
         "clip_range_vf": clip_range_vf,
-        "max_grad_norm": 0.4,
+        "max_grad_norm": 0.15,
     }
     ours = make_agent(
         spaces.Box(-10.0, 10.0, (4,)),
