@@ -17,7 +17,7 @@ from rltrain.registry import make_env
 
 def seaquest_state(env: Any) -> Fields:
     lanes = {"fish": np.zeros(9, np.int64), "subs": np.zeros(9, np.int64)}
-    rightward, loading, fire = np.zeros(9, bool), np.zeros(11, np.int64), np.zeros((2, 9), np.int64)
+    rightward, loading, fire = np.zeros(9, bool), np.zeros(11, np.int64), np.zeros(9, np.int64)
     used = set()
 
     def way(x: int, right: bool) -> int:
@@ -35,7 +35,7 @@ def seaquest_state(env: Any) -> Fields:
             if reload:
                 loading[reload[0]] |= bit
     for x, y, right in env.e_bullets:
-        fire[int(right), y] |= 1 << way(x, right)
+        fire[y] |= 1 << x + 16 * right
     slots = {f"{kind}_{part}": np.zeros(2, np.int64) for kind in ("bullet", "diver") for part in ("x", "y", "dx")}
     for kind, things in (("bullet", env.f_bullets), ("diver", env.divers)):
         assert len(things) <= 2
