@@ -176,9 +176,10 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
     def draw(self, n: int, rng: torch.Generator | None) -> SeaquestChance:
         """Either side is as likely as the other, a submarine half as likely as a fish, and all rows alike."""
-        side, kind, diver_side = torch.rand(3, n, generator=rng, device=self.device, dtype=self.dtype).unbind()
-        row, diver_row = torch.randint(1, ROWS, (2, n), generator=rng, device=self.device).unbind()
-        return SeaquestChance(self.draw_repeat(n, rng), side < 1 / 2, kind < 1 / 3, row, diver_side < 1 / 2, diver_row)
+        drawn = torch.randint(3 << 8, (n,), generator=rng, device=self.device)
+        row, diver_row = (drawn & 7) + 1, (drawn >> 3 & 7) + 1
+        rightward, diver_rightward = (drawn & 64).bool(), (drawn & 128).bool()
+        return SeaquestChance(self.draw_repeat(n, rng), rightward, drawn < 1 << 8, row, diver_rightward, diver_row)
 
     def advance(
         self, state: SeaquestState, action: Tensor, chance: SeaquestChance
@@ -186,7 +187,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         """Things appear, the player moves, then its bullets, the divers, and the enemies; then the air counts."""
         action = self.stick(state.last_action, action, chance.repeat)
         wait = (WAIT - state.level // 2).clamp(min=SHORTEST_WAIT)
-        rightward, fish, subs, loading = self._spawn(state, chance, wait)
+        rightward, fish, subs, new_sub = self._spawn(state, chance, wait)
         spawn_timer = torch.where(
             state.spawn_timer == 0, (SPAWN - state.level).clamp(min=FASTEST_SPAWN), state.spawn_timer
         )
@@ -199,26 +200,26 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         cool_down = (state.cool_down.masked_fill(shoots, COOL_DOWN) - 1).clamp(min=0)
 
         place = SIZE * y + x + 1
-        slots, rows, cells, fish, subs, kills = self._shoot(state, shoots, rightward, fish, subs)
+        slots, rows, cells, kills = self._shoot(state, shoots, rightward, fish, subs)
         divers, crew = self._dive(state, chance, place)
 
         row = y.unsqueeze(1)
-        own_right = rightward.gather(1, row).squeeze(1)
-        own_bit = self._way(own_right, x)  # the player's column on the way of its row's enemies
-        own = ((fish | subs).gather(1, row).squeeze(1) >> own_bit) & FIRST
+        right = rightward.gather(1, row).squeeze(1)
+        own = self._cells.index_select(0, torch.add(place, right, alpha=SLOTS)).unsqueeze(1)
+        swimmers = fish | subs
         fish, fish_came = self._swim(fish, wait)
         subs, subs_came = self._swim(subs, wait)
-        loading, _ = self._swim(loading, wait)
-        moved = ((fish | subs).gather(1, row).squeeze(1) >> own_bit) & FIRST
-        hit = (own | moved) != 0
+        loading, _ = self._swim(state.loading, wait)
+        loading[:, -1] |= new_sub >> SIZE
+        hit = (((swimmers | fish | subs).gather(1, row) & own) != 0).squeeze(1)  # before or after they swim
 
         # Every submarine that is ready shoots from where it is now, even if it swims into a bullet right there.
-        shots = self._flatten(subs & loading[:, :1]) | rightward.long() << SIZE
+        shots = self._flatten(subs & loading[:, :1]) | rightward.int() << SIZE
         fire = state.fire | self._shots.index_select(0, shots.view(-1)).view(shots.shape)
         flown = (fire >> 1) & FIRE_LEFT | (fire << 1) & FIRE_RIGHT
         hit = hit | (((fire | flown).gather(1, row).squeeze(1) & self._here.index_select(0, x)) != 0)
 
-        slots, fish, subs, rammed = self._ram(slots, rows, cells, place, fish, subs, fish_came, subs_came, wait)
+        slots, rammed = self._ram(slots, rows, cells, place, fish, subs, fish_came, subs_came, wait)
         loading = torch.cat((loading[:, 1:], loading[:, :1]), 1) & subs.sum(1, keepdim=True)
         rightward = rightward & ((fish | subs) != 0)
 
@@ -253,23 +254,15 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     def _spawn(
         self, state: SeaquestState, chance: SeaquestChance, wait: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The lanes with a new enemy where it is time, unless others come towards it in its row."""
+        """The lanes with a new enemy where it is time, unless others come towards it in its row; its bit if a submarine."""
         row = chance.row.unsqueeze(1)
-        against = ((state.fish | state.subs).gather(1, row) != 0).squeeze(1) & (
-            state.rightward.gather(1, row).squeeze(1) != chance.rightward
-        )
-        new = (state.spawn_timer == 0) & ~against
-        bit = new.long() << SIZE * wait
-        new_sub, new_fish = bit * chance.sub, bit * ~chance.sub
-        here = row == self._rows_of_lanes
-        rightward = torch.where(here & new.unsqueeze(1), chance.rightward.unsqueeze(1), state.rightward)
-        loading = torch.cat((state.loading[:, :-1], state.loading[:, -1:] | new_sub.unsqueeze(1)), 1)
-        return rightward, state.fish | here * new_fish.unsqueeze(1), state.subs | here * new_sub.unsqueeze(1), loading
-
-    @staticmethod
-    def _way(rightward: Tensor, x: Tensor) -> Tensor:
-        """The column on the way of what goes to the right, or to the left, for a column of the board; and back."""
-        return torch.where(rightward, x, SIZE - 1 - x)
+        lane, right = (state.fish | state.subs).gather(1, row), state.rightward.gather(1, row)
+        new = (state.spawn_timer.unsqueeze(1) == 0) & ((lane == 0) | (right == chance.rightward.unsqueeze(1)))
+        bit = new.squeeze(1).long() << SIZE * wait
+        new_sub = bit * chance.sub
+        rightward = state.rightward.scatter(1, row, torch.where(new, chance.rightward.unsqueeze(1), right))
+        fish = state.fish.scatter_add(1, row, (bit - new_sub).unsqueeze(1))
+        return rightward, fish, state.subs.scatter_add(1, row, new_sub.unsqueeze(1)), new_sub
 
     @staticmethod
     def _swim(lanes: Tensor, wait: Tensor) -> tuple[Tensor, Tensor]:
@@ -279,8 +272,8 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
     @staticmethod
     def _flatten(lanes: Tensor) -> Tensor:
-        """The columns on the way, as bits, of what is in lanes."""
-        lanes = lanes | lanes >> 3 * SIZE
+        """The columns on the way, as bits, of what is in lanes, int32."""
+        lanes = (lanes | lanes >> 3 * SIZE).int()
         return (lanes | lanes >> SIZE | lanes >> 2 * SIZE) & COLUMNS
 
     @staticmethod
@@ -291,8 +284,8 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
     def _shoot(
         self, state: SeaquestState, shoots: Tensor, rightward: Tensor, fish: Tensor, subs: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The player's bullets a frame later, the lanes without those that they hit, and how many those are.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The player's bullets a frame later, and how many they hit; those are taken off the lanes, in place.
 
         The slots, rows, and cells, as bits of their rows' lanes, of the bullets are (2, N), the older first.
 
@@ -310,13 +303,13 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
             fish_lane, sub_lane = fish.gather(1, row), subs.gather(1, row)
             fish_here = fish_lane & cell.unsqueeze(1)
             sub_here = (sub_lane & cell.unsqueeze(1)).masked_fill(fish_here != 0, 0)
-            fish = fish.scatter(1, row, fish_lane ^ (fish_here & -fish_here))
-            subs = subs.scatter(1, row, sub_lane ^ (sub_here & -sub_here))
+            fish.scatter_(1, row, fish_lane ^ (fish_here & -fish_here))
+            subs.scatter_(1, row, sub_lane ^ (sub_here & -sub_here))
             hit = ((fish_here | sub_here) != 0).squeeze(1)
             cells.append(cell)
             kills.append(hit)
         hits = torch.stack(kills[::-1])
-        return slots.masked_fill(hits, 0), rows, torch.stack(cells[::-1]).masked_fill(hits, 0), fish, subs, hits.sum(0)
+        return slots.masked_fill(hits, 0), rows, torch.stack(cells[::-1]).masked_fill(hits, 0), hits.sum(0)
 
     def _ram(
         self,
@@ -329,16 +322,19 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         fish_came: Tensor,
         subs_came: Tensor,
         wait: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Enemies that swam into the cell of a bullet; of two bullets in one cell, only the older hits."""
+    ) -> tuple[Tensor, Tensor]:
+        """Takes off the lanes, in place, what swam into the cell of a bullet: the bullets left, and how many it was.
+
+        Of two bullets in one cell, only the older hits.
+        """
         older, newer = cells.masked_fill((slots == place) | (slots == place + TO_RIGHT), 0).unbind()
         cell = torch.stack((older, newer.masked_fill((older == newer) & (rows[0] == rows[1]), 0)), 1)
         row, at = rows.T, (SIZE * wait).unsqueeze(1)
         fish_bit, sub_bit = fish_came.gather(1, row) & cell, subs_came.gather(1, row) & cell
-        fish = fish.scatter_add(1, row, -(fish_bit << at))
-        subs = subs.scatter_add(1, row, -(sub_bit << at))
+        fish.scatter_add_(1, row, -(fish_bit << at))
+        subs.scatter_add_(1, row, -(sub_bit << at))
         fish_hit, sub_hit = (fish_bit != 0).T, (sub_bit != 0).T
-        return slots.masked_fill(fish_hit | sub_hit, 0), fish, subs, torch.cat((fish_hit, sub_hit)).sum(0)
+        return slots.masked_fill(fish_hit | sub_hit, 0), torch.cat((fish_hit, sub_hit)).sum(0)
 
     @staticmethod
     def _join(slots: Tensor, new: Tensor) -> Tensor:
@@ -365,10 +361,10 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
     def observe(self, state: SeaquestState) -> Tensor:
         """(N, 10, 10, 10) bool."""
-        side = state.rightward.long() << SIZE
+        side = state.rightward.int() << SIZE
         crew, oxygen = state.crew.clamp(min=0), state.oxygen.clamp(min=0) * SIZE // self.max_oxygen
         gauges = 2 * (1 << SIZE) + oxygen * (CREW + 1) + crew
-        fish = torch.cat((self._flatten(state.fish) | side, gauges.unsqueeze(1)), 1)
+        fish = torch.cat((self._flatten(state.fish) | side, gauges.int().unsqueeze(1)), 1)
         subs = self._flatten(state.subs) | side
         fire = (state.fire | state.fire >> 16) & COLUMNS
         board = self._fish_rows.index_select(0, fish.view(-1)).view(len(fish), -1)
