@@ -49,7 +49,9 @@ class SeaquestState:
     fish: Tensor  # (N, 9) int64, lanes
     subs: Tensor  # (N, 9) int64, lanes
     loading: Tensor  # (N, 11) int64, the bits of those submarines, of all lanes, that shoot after 0, 1, ... frames
-    fire: Tensor  # (N, 9) int32, the row's enemies' bullets, bit c of those to the left, 16 + c to the right in column c
+    fire: (
+        Tensor  # (N, 9) int32, the row's enemies' bullets, bit c of those to the left, 16 + c to the right in column c
+    )
     divers: Tensor  # (N, 2) int64, slots of the divers, those that came first first
     spawn_timer: Tensor  # (N,) int64, frames until an enemy appears
     diver_timer: Tensor  # (N,) int64, frames until a diver appears; the divers' moves go by it as well
@@ -130,7 +132,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         # A row's bullets by the columns, as bits, on the way to the left, and then to the right, of those who shoot.
         shots = torch.tensor([*turned, *(way << 16 for way in ways)], dtype=torch.int32)
         self._shots = shots.to(self.device)
-        # By slots: those a cell farther on, rows, cells as bits of lanes to the left and then to the right, and what is lit.
+        # By slots: those a cell farther on, rows, cells as bits of lanes to the left and then to the right, what is lit.
         slot = torch.arange(SLOTS)
         on, right = (slot % TO_RIGHT > 0) & (slot % TO_RIGHT <= SIZE * ROWS), slot > TO_RIGHT
         row, x = (slot % TO_RIGHT - 1) // SIZE * on, (slot % TO_RIGHT - 1) % SIZE
@@ -186,7 +188,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     ) -> tuple[SeaquestState, Tensor, Tensor]:
         """Things appear, the player moves, then its bullets, the divers, and the enemies; then the air counts."""
         action = self.stick(state.last_action, action, chance.repeat)
-        wait = (WAIT - state.level // 2).clamp(min=SHORTEST_WAIT)
+        wait = SIZE * (WAIT - (state.level >> 1)).clamp(min=SHORTEST_WAIT).unsqueeze(1)  # (N, 1), in bits of a lane
         rightward, fish, subs, new_sub = self._spawn(state, chance, wait)
         spawn_timer = torch.where(
             state.spawn_timer == 0, (SPAWN - state.level).clamp(min=FASTEST_SPAWN), state.spawn_timer
@@ -210,7 +212,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         fish, fish_came = self._swim(fish, wait)
         subs, subs_came = self._swim(subs, wait)
         loading, _ = self._swim(state.loading, wait)
-        loading[:, -1] |= new_sub >> SIZE
+        loading[:, -1:] |= new_sub >> SIZE
         hit = (((swimmers | fish | subs).gather(1, row) & own) != 0).squeeze(1)  # before or after they swim
 
         # Every submarine that is ready shoots from where it is now, even if it swims into a bullet right there.
@@ -254,21 +256,24 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     def _spawn(
         self, state: SeaquestState, chance: SeaquestChance, wait: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The lanes with a new enemy where it is time, unless others come towards it in its row; its bit if a submarine."""
+        """The lanes with a new enemy where it is time, unless others come towards it in its row.
+
+        The last is the bit (N, 1) of a new submarine.
+        """
         row = chance.row.unsqueeze(1)
         lane, right = (state.fish | state.subs).gather(1, row), state.rightward.gather(1, row)
         new = (state.spawn_timer.unsqueeze(1) == 0) & ((lane == 0) | (right == chance.rightward.unsqueeze(1)))
-        bit = new.squeeze(1).long() << SIZE * wait
-        new_sub = bit * chance.sub
+        bit = new.long() << wait
+        new_sub = bit * chance.sub.unsqueeze(1)
         rightward = state.rightward.scatter(1, row, torch.where(new, chance.rightward.unsqueeze(1), right))
-        fish = state.fish.scatter_add(1, row, (bit - new_sub).unsqueeze(1))
-        return rightward, fish, state.subs.scatter_add(1, row, new_sub.unsqueeze(1)), new_sub
+        fish = state.fish.scatter_add(1, row, bit - new_sub)
+        return rightward, fish, state.subs.scatter_add(1, row, new_sub), new_sub
 
     @staticmethod
     def _swim(lanes: Tensor, wait: Tensor) -> tuple[Tensor, Tensor]:
         """Lanes a frame later, and the columns on the way, as bits, that something just came to."""
         came = (lanes << 1) & (COLUMNS - 1)
-        return lanes >> SIZE | came << (SIZE * wait).unsqueeze(1), came
+        return lanes >> SIZE | came << wait, came
 
     @staticmethod
     def _flatten(lanes: Tensor) -> Tensor:
@@ -329,10 +334,10 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         """
         older, newer = cells.masked_fill((slots == place) | (slots == place + TO_RIGHT), 0).unbind()
         cell = torch.stack((older, newer.masked_fill((older == newer) & (rows[0] == rows[1]), 0)), 1)
-        row, at = rows.T, (SIZE * wait).unsqueeze(1)
+        row = rows.T
         fish_bit, sub_bit = fish_came.gather(1, row) & cell, subs_came.gather(1, row) & cell
-        fish.scatter_add_(1, row, -(fish_bit << at))
-        subs.scatter_add_(1, row, -(sub_bit << at))
+        fish.scatter_add_(1, row, -(fish_bit << wait))
+        subs.scatter_add_(1, row, -(sub_bit << wait))
         fish_hit, sub_hit = (fish_bit != 0).T, (sub_bit != 0).T
         return slots.masked_fill(fish_hit | sub_hit, 0), torch.cat((fish_hit, sub_hit)).sum(0)
 
