@@ -132,7 +132,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         # A row's bullets by the columns, as bits, on the way to the left, and then to the right, of those who shoot.
         shots = torch.tensor([*turned, *(way << 16 for way in ways)], dtype=torch.int32)
         self._shots = shots.to(self.device)
-        # By slots: those a cell farther on, rows, cells as bits of lanes to the left and then to the right, what is lit.
+        # By slots: those a cell farther on, rows, cells as bits of lanes to the left and to the right, what is lit.
         slot = torch.arange(SLOTS)
         on, right = (slot % TO_RIGHT > 0) & (slot % TO_RIGHT <= SIZE * ROWS), slot > TO_RIGHT
         row, x = (slot % TO_RIGHT - 1) // SIZE * on, (slot % TO_RIGHT - 1) % SIZE
@@ -396,7 +396,7 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     def _draw_swimmers(self, channel: str) -> Tensor:
         """Rows (2048, 100) bool by the columns on the way, as bits, to the left, and then to the right."""
         right = torch.arange(1 << SIZE)
-        left = sum((right >> k & 1) << SIZE - 1 - k for k in range(SIZE))
+        left = ((right.unsqueeze(1) >> torch.arange(SIZE) & 1) << torch.arange(SIZE - 1, -1, -1)).sum(1)
         swimmers, trail = torch.cat((left, right)), torch.cat((left << 1, right >> 1))
         return self._draw_cells(channel, swimmers) | self._draw_cells("trail", trail)
 
