@@ -74,6 +74,9 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
             return b
         rows = mask.view(-1, *(1,) * (a.dim() - 1)) if a.dim() > 1 else mask
         if a.dim() > 1 and a.element_size() == 1 and a.device.type == "cpu":
+            if a.shape[1:].numel() % 8 == 0 and a.storage_offset() % 8 == 0 and b.storage_offset() % 8 == 0:
+                x, y = a.flatten(1).view(torch.int64), b.flatten(1).view(torch.int64)  # eight bytes at once
+                return torch.where(mask.unsqueeze(1), x, y).view(a.dtype).view(a.shape)
             # torch.where does not vectorise over a mask with fewer columns; arithmetic on bytes does, and is 8 times
             # as fast. The mask is 0 or 255, which lets either nothing or all of the difference through.
             a, b, dtype = a.view(torch.uint8), b.view(torch.uint8), a.dtype

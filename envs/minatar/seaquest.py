@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rltrain.canvas import GREEN, ORANGE, RED, SKY, YELLOW
 from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, SIZE, UP, Look, MinAtarGame
+from rltrain.tree import columns
 
 ROWS = 9  # that the player gets to, the surface among them; the tenth shows the gauges
 COLUMNS = (1 << SIZE) - 1  # one bit per column
@@ -18,13 +19,14 @@ SWIM |= SWIM << 3 * SIZE  # all bits of a lane: ten columns for each of the wait
 FIRST = SWIM // COLUMNS  # of each wait, column 0
 SPAWN, FASTEST_SPAWN = 20, 1  # frames between enemies at first and at last
 WAIT, SHORTEST_WAIT = 5, 2  # frames that an enemy waits in a cell after that of its arrival, at first and at last
-PAIR = 3 | 3 << 16 | 3 << 32 | 3 << 48  # two columns of four kinds of things, sixteen bits apart
-FOLD = 1 << 48 | 1 << 34 | 1 << 20 | 1 << 6  # times such columns, and >> 48: the same, two bits apart
+FIRE_LEFT, FIRE_RIGHT = COLUMNS, COLUMNS << 16  # the enemies' bullets of a row
 TOP_LEVEL = max(SPAWN - FASTEST_SPAWN, 2 * (WAIT - SHORTEST_WAIT))
 DIVER_SPAWN, DIVER_STEP = 30, 6  # frames between divers, and between a diver's moves
 COOL_DOWN = 5  # frames between the player's shots
 RELOAD = 10  # frames that an enemy submarine waits between its shots
 CREW = 6  # divers on board at most
+TO_RIGHT = 100  # what a slot holds more for what goes to the right
+SLOTS = TO_RIGHT + 1 + SIZE * ROWS  # that many different ones
 
 
 @dataclass
@@ -34,23 +36,23 @@ class SeaquestState:
     An enemy is one bit of its row's lane: bit 10 w + c of the enemy that is in column c on its way and moves after w
     more frames. No two enemies of a game ever share such a bit, even in different rows: they come one by one, those
     that came first move first, and while the waits get shorter there are at least fourteen frames between them.
+
+    A slot is 1 + 10 row + column of a bullet or a diver, 100 more if it goes to the right, and 0 where there is none.
     """
 
     x: Tensor  # (N,) int64, the player's column
     y: Tensor  # (N,) int64, its row, 0 to 8
     facing: Tensor  # (N,) int64, 1 to the right, -1 to the left
     cool_down: Tensor  # (N,) int64, frames until the player can shoot
-    bullet_x: Tensor  # (N, 2) int64, columns of the player's bullets, the older first; 0 where there is none
-    bullet_y: Tensor  # (N, 2) int64, their rows
-    bullet_dx: Tensor  # (N, 2) int64, 1 to the right, -1 to the left, 0 where there is none
+    bullets: Tensor  # (N, 2) int64, slots of the player's bullets, the older first
     rightward: Tensor  # (N, 9) bool, the row's enemies go to the right
     fish: Tensor  # (N, 9) int64, lanes
     subs: Tensor  # (N, 9) int64, lanes
     loading: Tensor  # (N, 11) int64, the bits of those submarines, of all lanes, that shoot after 0, 1, ... frames
-    fire: Tensor  # (N, 2, 9) int64, the enemies' bullets to the left and to the right, one bit per column on the way
-    diver_x: Tensor  # (N, 2) int64, columns of the divers, those that came first first; 0 where there is none
-    diver_y: Tensor  # (N, 2) int64, their rows
-    diver_dx: Tensor  # (N, 2) int64, 1 to the right, -1 to the left, 0 where there is none
+    fire: (
+        Tensor  # (N, 9) int32, the row's enemies' bullets, bit c of those to the left, 16 + c to the right in column c
+    )
+    divers: Tensor  # (N, 2) int64, slots of the divers, those that came first first
     spawn_timer: Tensor  # (N,) int64, frames until an enemy appears
     diver_timer: Tensor  # (N,) int64, frames until a diver appears; the divers' moves go by it as well
     crew: Tensor  # (N,) int64, divers on board, less than 0 after all six were brought up
@@ -125,33 +127,46 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         ramping = self.choice("difficulty_ramping", difficulty_ramping, (True, False))
         self.top_level = TOP_LEVEL if ramping else 0
         self.max_oxygen = self.whole("max_oxygen", max_oxygen, at_least=1)
-        turned = [sum(1 << SIZE - 1 - k for k in range(SIZE) if lane >> k & 1) for lane in range(1 << SIZE)]
-        # Columns by columns on the way, as bits, to the left and then to the right.
-        self._turned = torch.tensor([*turned, *range(1 << SIZE)], device=self.device)
-        self._pair_shifts = torch.arange(0, SIZE, 2, device=self.device)
-        self._pictures, self._gauges = self._draw_pairs()
+        ways = range(1 << SIZE)
+        turned = [sum(1 << SIZE - 1 - k for k in range(SIZE) if way >> k & 1) for way in ways]
+        # A row's bullets by the columns, as bits, on the way to the left, and then to the right, of those who shoot.
+        shots = torch.tensor([*turned, *(way << 16 for way in ways)], dtype=torch.int32)
+        self._shots = shots.to(self.device)
+        # By slots: those a cell farther on, rows, cells as bits of lanes to the left and to the right, what is lit.
+        slot = torch.arange(SLOTS)
+        on, right = (slot % TO_RIGHT > 0) & (slot % TO_RIGHT <= SIZE * ROWS), slot > TO_RIGHT
+        row, x = (slot % TO_RIGHT - 1) // SIZE * on, (slot % TO_RIGHT - 1) % SIZE
+        dx = 2 * right.long() - 1
+        self._ahead = ((slot + dx) * (on & (x + dx >= 0) & (x + dx < SIZE))).to(self.device)
+        self._rows_of_slots = row.to(self.device)
+        self._cells = (torch.cat((FIRST << SIZE - 1 - x, FIRST << x)) * on.repeat(2)).to(self.device)
+        self._bullet_places = (self.place(row, x, "friendly_bullet") * on).to(self.device)
+        self._diver_places = (self.place(row, x, "diver") * on).to(self.device)
+        trailed = on & (x - dx >= 0) & (x - dx < SIZE)
+        self._trail_places = (self.place(row, x - dx, "trail") * trailed).to(self.device)
+        self._fish_rows = torch.cat((self._draw_swimmers("enemy_fish"), self._draw_gauges())).to(self.device)
+        self._sub_rows = self._draw_swimmers("enemy_sub").to(self.device)
+        self._fire_rows = self._draw_cells("enemy_bullet", torch.arange(1 << SIZE)).to(self.device)
+        column = torch.arange(SIZE)
+        self._here = (1 << column | 1 << 16 + column).int().to(self.device)  # a bullet there, by its column
         self._rows_of_lanes = torch.arange(ROWS, device=self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> SeaquestState:
         """The player at the surface of an empty sea."""
-        two = torch.zeros(n, 2, dtype=torch.int64, device=self.device)
+        none = columns((self.full(n, 0), self.full(n, 0)))
         lanes = torch.zeros(n, ROWS, dtype=torch.int64, device=self.device)
         return SeaquestState(
             x=self.full(n, 5),
             y=self.full(n, 0),
             facing=self.full(n, -1),
             cool_down=self.full(n, 0),
-            bullet_x=two,
-            bullet_y=two,
-            bullet_dx=two,
+            bullets=none,
             rightward=lanes.bool(),
             fish=lanes,
             subs=lanes,
             loading=torch.zeros(n, RELOAD + 1, dtype=torch.int64, device=self.device),
-            fire=torch.zeros(n, 2, ROWS, dtype=torch.int64, device=self.device),
-            diver_x=two,
-            diver_y=two,
-            diver_dx=two,
+            fire=lanes.int(),
+            divers=none,
             spawn_timer=self.full(n, SPAWN),
             diver_timer=self.full(n, DIVER_SPAWN),
             crew=self.full(n, 0),
@@ -163,17 +178,18 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
 
     def draw(self, n: int, rng: torch.Generator | None) -> SeaquestChance:
         """Either side is as likely as the other, a submarine half as likely as a fish, and all rows alike."""
-        side, kind, diver_side = torch.rand(3, n, generator=rng, device=self.device, dtype=self.dtype).unbind()
-        row, diver_row = torch.randint(1, ROWS, (2, n), generator=rng, device=self.device).unbind()
-        return SeaquestChance(self.draw_repeat(n, rng), side < 1 / 2, kind < 1 / 3, row, diver_side < 1 / 2, diver_row)
+        drawn = torch.randint(3 << 8, (n,), generator=rng, device=self.device)
+        row, diver_row = (drawn & 7) + 1, (drawn >> 3 & 7) + 1
+        rightward, diver_rightward = (drawn & 64).bool(), (drawn & 128).bool()
+        return SeaquestChance(self.draw_repeat(n, rng), rightward, drawn < 1 << 8, row, diver_rightward, diver_row)
 
     def advance(
         self, state: SeaquestState, action: Tensor, chance: SeaquestChance
     ) -> tuple[SeaquestState, Tensor, Tensor]:
         """Things appear, the player moves, then its bullets, the divers, and the enemies; then the air counts."""
         action = self.stick(state.last_action, action, chance.repeat)
-        wait = (WAIT - state.level // 2).clamp(min=SHORTEST_WAIT)
-        rightward, fish, subs, loading = self._spawn(state, chance, wait)
+        wait = SIZE * (WAIT - (state.level >> 1)).clamp(min=SHORTEST_WAIT).unsqueeze(1)  # (N, 1), in bits of a lane
+        rightward, fish, subs, new_sub = self._spawn(state, chance, wait)
         spawn_timer = torch.where(
             state.spawn_timer == 0, (SPAWN - state.level).clamp(min=FASTEST_SPAWN), state.spawn_timer
         )
@@ -185,28 +201,27 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         facing = torch.where(step == 0, state.facing, step)
         cool_down = (state.cool_down.masked_fill(shoots, COOL_DOWN) - 1).clamp(min=0)
 
-        bullets, fish, subs, kills = self._shoot(state, shoots, rightward, fish, subs)
-        divers, crew = self._dive(state, chance, x, y)
+        place = SIZE * y + x + 1
+        slots, rows, cells, kills = self._shoot(state, shoots, rightward, fish, subs)
+        divers, crew = self._dive(state, chance, place)
 
         row = y.unsqueeze(1)
-        own_right = rightward.gather(1, row).squeeze(1)
-        own_bit = self._way(own_right, x)  # the player's column on the way of its row's enemies
-        own = ((fish | subs).gather(1, row).squeeze(1) >> own_bit) & FIRST
+        right = rightward.gather(1, row).squeeze(1)
+        own = self._cells.index_select(0, torch.add(place, right, alpha=SLOTS)).unsqueeze(1)
+        swimmers = fish | subs
         fish, fish_came = self._swim(fish, wait)
         subs, subs_came = self._swim(subs, wait)
-        loading, _ = self._swim(loading, wait)
-        moved = ((fish | subs).gather(1, row).squeeze(1) >> own_bit) & FIRST
-        hit = (own | moved) != 0
+        loading, _ = self._swim(state.loading, wait)
+        loading[:, -1:] |= new_sub >> SIZE
+        hit = (((swimmers | fish | subs).gather(1, row) & own) != 0).squeeze(1)  # before or after they swim
 
         # Every submarine that is ready shoots from where it is now, even if it swims into a bullet right there.
-        shots = self._flatten(subs & loading[:, :1])
-        fire = state.fire | torch.stack((shots * ~rightward, shots * rightward), 1)
-        mine = torch.stack((SIZE - 1 - x, x), 1)
-        lit = (fire | fire << 1).gather(2, row.unsqueeze(1).expand(-1, 2, 1)).squeeze(2)
-        hit = hit | ((lit >> mine) & 1).bool().any(1)
-        fire = (fire << 1) & COLUMNS
+        shots = self._flatten(subs & loading[:, :1]) | rightward.int() << SIZE
+        fire = state.fire | self._shots.index_select(0, shots.view(-1)).view(shots.shape)
+        flown = (fire >> 1) & FIRE_LEFT | (fire << 1) & FIRE_RIGHT
+        hit = hit | (((fire | flown).gather(1, row).squeeze(1) & self._here.index_select(0, x)) != 0)
 
-        bullets, fish, subs, rammed = self._ram(bullets, x, y, rightward, fish, subs, fish_came, subs_came, wait)
+        slots, rammed = self._ram(slots, rows, cells, place, fish, subs, fish_came, subs_came, wait)
         loading = torch.cat((loading[:, 1:], loading[:, :1]), 1) & subs.sum(1, keepdim=True)
         rightward = rightward & ((fish | subs) != 0)
 
@@ -221,17 +236,13 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
             y=y,
             facing=facing,
             cool_down=cool_down,
-            bullet_x=bullets[0],
-            bullet_y=bullets[1],
-            bullet_dx=bullets[2],
+            bullets=self._pack(*slots.unbind()),
             rightward=rightward,
             fish=fish,
             subs=subs,
             loading=loading,
-            fire=fire,
-            diver_x=divers[0],
-            diver_y=divers[1],
-            diver_dx=divers[2],
+            fire=flown,
+            divers=divers,
             spawn_timer=spawn_timer - 1,
             diver_timer=state.diver_timer.masked_fill(state.diver_timer == 0, DIVER_SPAWN) - 1,
             crew=crew.masked_fill(home, 0) - visit.long(),
@@ -245,179 +256,152 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
     def _spawn(
         self, state: SeaquestState, chance: SeaquestChance, wait: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The lanes with a new enemy where it is time, unless others come towards it in its row."""
-        row = chance.row.unsqueeze(1)
-        against = ((state.fish | state.subs).gather(1, row) != 0).squeeze(1) & (
-            state.rightward.gather(1, row).squeeze(1) != chance.rightward
-        )
-        new = (state.spawn_timer == 0) & ~against
-        bit = new.long() << SIZE * wait
-        new_sub, new_fish = bit * chance.sub, bit * ~chance.sub
-        here = row == self._rows_of_lanes
-        rightward = torch.where(here & new.unsqueeze(1), chance.rightward.unsqueeze(1), state.rightward)
-        loading = torch.cat((state.loading[:, :-1], state.loading[:, -1:] | new_sub.unsqueeze(1)), 1)
-        return rightward, state.fish | here * new_fish.unsqueeze(1), state.subs | here * new_sub.unsqueeze(1), loading
+        """The lanes with a new enemy where it is time, unless others come towards it in its row.
 
-    @staticmethod
-    def _way(rightward: Tensor, x: Tensor) -> Tensor:
-        """The column on the way of what goes to the right, or to the left, for a column of the board; and back."""
-        return torch.where(rightward, x, SIZE - 1 - x)
+        The last is the bit (N, 1) of a new submarine.
+        """
+        row = chance.row.unsqueeze(1)
+        lane, right = (state.fish | state.subs).gather(1, row), state.rightward.gather(1, row)
+        new = (state.spawn_timer.unsqueeze(1) == 0) & ((lane == 0) | (right == chance.rightward.unsqueeze(1)))
+        bit = new.long() << wait
+        new_sub = bit * chance.sub.unsqueeze(1)
+        rightward = state.rightward.scatter(1, row, torch.where(new, chance.rightward.unsqueeze(1), right))
+        fish = state.fish.scatter_add(1, row, bit - new_sub)
+        return rightward, fish, state.subs.scatter_add(1, row, new_sub), new_sub
 
     @staticmethod
     def _swim(lanes: Tensor, wait: Tensor) -> tuple[Tensor, Tensor]:
         """Lanes a frame later, and the columns on the way, as bits, that something just came to."""
         came = (lanes << 1) & (COLUMNS - 1)
-        return lanes >> SIZE | came << (SIZE * wait).unsqueeze(1), came
+        return lanes >> SIZE | came << wait, came
 
     @staticmethod
     def _flatten(lanes: Tensor) -> Tensor:
-        """The columns on the way, as bits, of what is in lanes."""
-        lanes = lanes | lanes >> 3 * SIZE
+        """The columns on the way, as bits, of what is in lanes, int32."""
+        lanes = (lanes | lanes >> 3 * SIZE).int()
         return (lanes | lanes >> SIZE | lanes >> 2 * SIZE) & COLUMNS
 
     @staticmethod
-    def _pack(x: Tensor, y: Tensor, dx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Two slots, those without direction emptied, the first of them filled first."""
-        kept = dx != 0
-        x, y = x * kept, y * kept
-        later = ~kept[:, :1]
-        first = [torch.where(later, part[:, 1:], part[:, :1]) for part in (x, y, dx)]
-        second = [part[:, 1:] * ~later for part in (x, y, dx)]
-        x, y, dx = (torch.cat(pair, 1) for pair in zip(first, second, strict=True))
-        return x, y, dx
+    def _pack(first: Tensor, second: Tensor) -> Tensor:
+        """Two slots (N,) as (N, 2), the first of them filled first."""
+        later = first == 0
+        return columns((torch.where(later, second, first), second.masked_fill(later, 0)))
 
     def _shoot(
         self, state: SeaquestState, shoots: Tensor, rightward: Tensor, fish: Tensor, subs: Tensor
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]:
-        """The player's bullets a frame later, the lanes without those that they hit, and how many those are.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The player's bullets a frame later, and how many they hit; those are taken off the lanes, in place.
+
+        The slots, rows, and cells, as bits of their rows' lanes, of the bullets are (2, N), the older first.
 
         There are never three bullets: one has left the board nine frames after the shot at the latest. A bullet hits
         the fish in its cell that came first, or the submarine if there is no fish; the newer bullet goes first.
         """
-        # Where there is none, the older; otherwise the newer.
-        free = state.bullet_dx[:, 0] == 0
-        slot = torch.stack((shoots & free, shoots & ~free), 1)
-        dx = torch.where(slot, state.facing.unsqueeze(1), state.bullet_dx)
-        y = torch.where(slot, state.y.unsqueeze(1), state.bullet_y)
-        x = torch.where(slot, state.x.unsqueeze(1), state.bullet_x) + dx
-        dx = dx * ((x >= 0) & (x < SIZE))
-        kept, kills = [], torch.zeros_like(state.x)
+        muzzle = (SIZE * state.y + state.x + TO_RIGHT // 2 * (state.facing + 1) + 1) * shoots
+        slots = self._ahead.index_select(0, self._join(state.bullets, muzzle).view(-1))
+        rows = self._rows_of_slots.index_select(0, slots).view(2, -1)
+        slots, cells, kills = slots.view(2, -1), [], []
         for k in (1, 0):
-            row = y[:, k : k + 1]
-            way = self._way(rightward.gather(1, row), x[:, k : k + 1]).clamp(0, SIZE - 1)
-            flies = (dx[:, k : k + 1] != 0).long()
+            row = rows[k].unsqueeze(1)
+            right = rightward.gather(1, row).squeeze(1)
+            cell = self._cells.index_select(0, torch.add(slots[k], right, alpha=SLOTS))
             fish_lane, sub_lane = fish.gather(1, row), subs.gather(1, row)
-            fish_here = (fish_lane >> way) & (FIRST * flies)
-            sub_here = (sub_lane >> way) & (FIRST * (flies * (fish_here == 0)))
-            fish = fish.scatter(1, row, fish_lane ^ ((fish_here & -fish_here) << way))
-            subs = subs.scatter(1, row, sub_lane ^ ((sub_here & -sub_here) << way))
-            hits = (fish_here | sub_here) != 0
-            kept.append(dx[:, k : k + 1] * ~hits)
-            kills = kills + hits.squeeze(1)
-        return self._pack(x, y, torch.cat(kept[::-1], 1)), fish, subs, kills
+            fish_here = fish_lane & cell.unsqueeze(1)
+            sub_here = (sub_lane & cell.unsqueeze(1)).masked_fill(fish_here != 0, 0)
+            fish.scatter_(1, row, fish_lane ^ (fish_here & -fish_here))
+            subs.scatter_(1, row, sub_lane ^ (sub_here & -sub_here))
+            hit = ((fish_here | sub_here) != 0).squeeze(1)
+            cells.append(cell)
+            kills.append(hit)
+        hits = torch.stack(kills[::-1])
+        return slots.masked_fill(hits, 0), rows, torch.stack(cells[::-1]).masked_fill(hits, 0), hits.sum(0)
 
     def _ram(
         self,
-        bullets: tuple[Tensor, Tensor, Tensor],
-        player_x: Tensor,
-        player_y: Tensor,
-        rightward: Tensor,
+        slots: Tensor,
+        rows: Tensor,
+        cells: Tensor,
+        place: Tensor,
         fish: Tensor,
         subs: Tensor,
         fish_came: Tensor,
         subs_came: Tensor,
         wait: Tensor,
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]:
-        """Enemies that swam into the cell of a bullet; of two bullets in one cell, only the older hits."""
-        x, y, dx = bullets
-        way = self._way(rightward.gather(1, y), x)
-        live = (dx != 0) & ((x != player_x.unsqueeze(1)) | (y != player_y.unsqueeze(1)))
-        both = (x[:, :1] == x[:, 1:]) & (y[:, :1] == y[:, 1:]) & live[:, :1]
-        live = torch.cat((live[:, :1], live[:, 1:] & ~both), 1)
-        fish_bit = ((fish_came.gather(1, y) >> way) & 1) * live
-        sub_bit = ((subs_came.gather(1, y) >> way) & 1) * live
-        at = way + (SIZE * wait).unsqueeze(1)
-        fish = fish.scatter_add(1, y, -(fish_bit << at))
-        subs = subs.scatter_add(1, y, -(sub_bit << at))
-        hits = fish_bit + sub_bit
-        return self._pack(x, y, dx * (hits == 0)), fish, subs, hits.sum(1)
+    ) -> tuple[Tensor, Tensor]:
+        """Takes off the lanes, in place, what swam into the cell of a bullet: the bullets left, and how many it was.
 
-    def _dive(
-        self, state: SeaquestState, chance: SeaquestChance, player_x: Tensor, player_y: Tensor
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        Of two bullets in one cell, only the older hits.
+        """
+        older, newer = cells.masked_fill((slots == place) | (slots == place + TO_RIGHT), 0).unbind()
+        cell = torch.stack((older, newer.masked_fill((older == newer) & (rows[0] == rows[1]), 0)), 1)
+        row = rows.T
+        fish_bit, sub_bit = fish_came.gather(1, row) & cell, subs_came.gather(1, row) & cell
+        fish.scatter_add_(1, row, -(fish_bit << wait))
+        subs.scatter_add_(1, row, -(sub_bit << wait))
+        fish_hit, sub_hit = (fish_bit != 0).T, (sub_bit != 0).T
+        return slots.masked_fill(fish_hit | sub_hit, 0), torch.cat((fish_hit, sub_hit)).sum(0)
+
+    @staticmethod
+    def _join(slots: Tensor, new: Tensor) -> Tensor:
+        """Slots (N, 2) as (2, N), and in the first empty one of them ``new`` (N,)."""
+        first, second = slots.unbind(1)
+        taken = new * (first == 0)
+        return torch.stack((first + taken, second + (new - taken)))
+
+    def _dive(self, state: SeaquestState, chance: SeaquestChance, place: Tensor) -> tuple[Tensor, Tensor]:
         """The divers a frame later, less those that the player picks up, and how many are on board then.
 
         There are never three: one has crossed the board when the second after it appears.
         """
-        new, free = state.diver_timer == 0, state.diver_dx[:, 0] == 0
-        slot = torch.stack((new & free, new & ~free), 1)
-        side = chance.diver_rightward.long()
-        dx = torch.where(slot, (2 * side - 1).unsqueeze(1), state.diver_dx)
-        x = torch.where(slot, ((SIZE - 1) * (1 - side)).unsqueeze(1), state.diver_x)
-        y = torch.where(slot, chance.diver_row.unsqueeze(1), state.diver_y)
-        moves = state.diver_timer % DIVER_STEP == 1
-        ahead = x + dx * moves.unsqueeze(1)
-        at_row = (y == player_y.unsqueeze(1)) & (dx != 0)
-        player = player_x.unsqueeze(1)
-        meets = at_row & ((x == player) | (ahead == player))
-        second = meets[:, 1] & (state.crew < CREW)
+        new = SIZE * chance.diver_row + SIZE + (TO_RIGHT - SIZE + 1) * chance.diver_rightward
+        slots = self._join(state.divers, new * (state.diver_timer == 0))
+        moved = self._ahead.index_select(0, slots.view(-1)).view(2, -1)
+        ahead = torch.where(state.diver_timer % DIVER_STEP == 1, moved, slots)
+        both = torch.stack((slots, ahead))
+        first, second = ((both == place) | (both == place + TO_RIGHT)).any(0).unbind()
+        second = second & (state.crew < CREW)
         crew = state.crew + second
-        first = meets[:, 0] & (crew < CREW)
-        taken = torch.stack((first, second), 1)
-        dx = dx * ~(taken | (ahead < 0) | (ahead >= SIZE))
-        return self._pack(ahead, y, dx), crew + first
+        first = first & (crew < CREW)
+        return self._pack(ahead[0].masked_fill(first, 0), ahead[1].masked_fill(second, 0)), crew + first
 
     def observe(self, state: SeaquestState) -> Tensor:
         """(N, 10, 10, 10) bool."""
-        fish, subs = self._flatten(state.fish), self._flatten(state.subs)
-        side = state.rightward.long() << SIZE
-        fish, subs = self._columns_of(fish | side), self._columns_of(subs | side)
-        swimmers = fish | subs
-        trail = torch.where(state.rightward, swimmers >> 1, (swimmers << 1) & COLUMNS)
-        fire = self._columns_of(state.fire[:, 0]) | state.fire[:, 1]
-        lanes = trail | fire << 16 | fish << 32 | subs << 48
-        pairs = (lanes.unsqueeze(2) >> self._pair_shifts) & PAIR  # (N, 9, 5), two columns each
-        codes = (pairs * FOLD) >> 48
+        side = state.rightward.int() << SIZE
         crew, oxygen = state.crew.clamp(min=0), state.oxygen.clamp(min=0) * SIZE // self.max_oxygen
-        gauges = self._gauges.index_select(0, oxygen * (CREW + 1) + crew).unsqueeze(1)
-        board = self._pictures.index_select(0, torch.cat((codes, gauges), 1).view(-1)).view(len(codes), -1)
+        gauges = 2 * (1 << SIZE) + oxygen * (CREW + 1) + crew
+        fish = torch.cat((self._flatten(state.fish) | side, gauges.int().unsqueeze(1)), 1)
+        subs = self._flatten(state.subs) | side
+        fire = (state.fire | state.fire >> 16) & COLUMNS
+        board = self._fish_rows.index_select(0, fish.view(-1)).view(len(fish), -1)
+        under = board[:, : ROWS * SIZE * len(self.channels)]
+        under |= self._sub_rows.index_select(0, subs.view(-1)).view(under.shape)
+        under |= self._fire_rows.index_select(0, fire.view(-1)).view(under.shape)
 
-        tail = state.diver_x - state.diver_dx
-        bullet, diver = state.bullet_dx != 0, state.diver_dx != 0
-        trails = diver & (tail >= 0) & (tail < SIZE)
-        front = self.place(state.y, state.x, "sub_front").unsqueeze(1)  # lit once more for what there is not
-        places = (
-            front,
-            self.place(state.y, state.x - state.facing, "sub_back").unsqueeze(1),
-            torch.where(bullet, self.place(state.bullet_y, state.bullet_x, "friendly_bullet"), front),
-            torch.where(diver, self.place(state.diver_y, state.diver_x, "diver"), front),
-            torch.where(trails, self.place(state.diver_y, tail, "trail"), front),
-        )
-        where = torch.cat(places, 1)
+        front = self.place(state.y, state.x, "sub_front")
+        back = self.place(state.y, state.x - state.facing, "sub_back")
+        bullets, divers = state.bullets.T.reshape(-1), state.divers.T.reshape(-1)
+        bullet = self._bullet_places.index_select(0, bullets)
+        diver, trail = self._diver_places.index_select(0, divers), self._trail_places.index_select(0, divers)
+        places = torch.cat((bullet, diver, trail, front, back)).view(8, -1)
+        where = torch.where(places == 0, front, places).T  # lit once more for what there is not
         on = torch.ones((), dtype=torch.bool, device=self.device).expand(where.shape)
         return board.scatter_(1, where, on).view(-1, SIZE, SIZE, len(self.channels))
 
-    def _columns_of(self, ways: Tensor) -> Tensor:
-        """Columns, as bits, of columns on the way to the left, or with bit 10 to the right."""
-        return self._turned.index_select(0, ways.reshape(-1)).view(ways.shape)  # three times as fast as take
+    def _draw_cells(self, channel: str, columns: Tensor) -> Tensor:
+        """Rows (K, 100) bool with the cells of a channel lit that ``columns`` (K,), as bits, say."""
+        rows = torch.zeros(len(columns), SIZE, len(self.channels), dtype=torch.bool)
+        rows[:, :, list(self.channels).index(channel)] = (columns.unsqueeze(1) >> torch.arange(SIZE) & 1).bool()
+        return rows.view(len(columns), -1)
 
-    def _draw_pairs(self) -> tuple[Tensor, Tensor]:
-        """Pictures (272, 20) bool of two cells side by side, and which five (77, 5) make the gauges' row.
+    def _draw_swimmers(self, channel: str) -> Tensor:
+        """Rows (2048, 100) bool by the columns on the way, as bits, to the left, and then to the right."""
+        right = torch.arange(1 << SIZE)
+        left = ((right.unsqueeze(1) >> torch.arange(SIZE) & 1) << torch.arange(SIZE - 1, -1, -1)).sum(1)
+        swimmers, trail = torch.cat((left, right)), torch.cat((left << 1, right >> 1))
+        return self._draw_cells(channel, swimmers) | self._draw_cells("trail", trail)
 
-        Bit 2 k + c of a picture's number is that cell c shows channel 3 + k; from number 256 on it is 7 + k.
-        """
-        names = list(self.channels)
-        number = torch.arange(272)
-        pictures = torch.zeros(272, 2, len(names), dtype=torch.bool)
-        for k, name in enumerate(("trail", "enemy_bullet", "enemy_fish", "enemy_sub")):
-            for c in range(2):
-                pictures[:256, c, names.index(name)] = (number[:256] >> 2 * k + c & 1).bool()
-        for k, name in enumerate(("oxygen_guage", "diver_guage")):
-            for c in range(2):
-                pictures[256:, c, names.index(name)] = (number[:16] >> 2 * k + c & 1).bool()
-        column = torch.arange(SIZE)
-        oxygen = column < torch.arange(SIZE + 1).view(-1, 1, 1)
-        crew = (column >= 9 - torch.arange(CREW + 1).view(-1, 1)) & (column < 9)
-        bits = (oxygen.long() + 4 * crew.long()).view(-1, SIZE // 2, 2)
-        gauges = 256 + bits[:, :, 0] + 2 * bits[:, :, 1]
-        return pictures.view(272, -1).to(self.device), gauges.to(self.device)
+    def _draw_gauges(self) -> Tensor:
+        """Rows (77, 100) bool by 7 times the cells of oxygen and the divers on board."""
+        oxygen, crew = torch.arange(SIZE + 1).repeat_interleave(CREW + 1), torch.arange(CREW + 1).repeat(SIZE + 1)
+        divers = (1 << 9) - (1 << 9 - crew)  # to the left of the last column
+        return self._draw_cells("oxygen_guage", (1 << oxygen) - 1) | self._draw_cells("diver_guage", divers)

@@ -17,7 +17,7 @@ from rltrain.registry import make_env
 
 def seaquest_state(env: Any) -> Fields:
     lanes = {"fish": np.zeros(9, np.int64), "subs": np.zeros(9, np.int64)}
-    rightward, loading, fire = np.zeros(9, bool), np.zeros(11, np.int64), np.zeros((2, 9), np.int64)
+    rightward, loading, fire = np.zeros(9, bool), np.zeros(11, np.int64), np.zeros(9, np.int64)
     used = set()
 
     def way(x: int, right: bool) -> int:
@@ -35,12 +35,12 @@ def seaquest_state(env: Any) -> Fields:
             if reload:
                 loading[reload[0]] |= bit
     for x, y, right in env.e_bullets:
-        fire[int(right), y] |= 1 << way(x, right)
-    slots = {f"{kind}_{part}": np.zeros(2, np.int64) for kind in ("bullet", "diver") for part in ("x", "y", "dx")}
-    for kind, things in (("bullet", env.f_bullets), ("diver", env.divers)):
+        fire[y] |= 1 << x + 16 * right
+    slots = {"bullets": np.zeros(2, np.int64), "divers": np.zeros(2, np.int64)}
+    for name, things in (("bullets", env.f_bullets), ("divers", env.divers)):
         assert len(things) <= 2
         for k, (x, y, right, *timer) in enumerate(things):
-            slots[f"{kind}_x"][k], slots[f"{kind}_y"][k], slots[f"{kind}_dx"][k] = x, y, 1 if right else -1
+            slots[name][k] = 1 + 10 * y + x + 100 * bool(right)
             assert not timer or timer[0] == (env.d_spawn_timer - 1) % 6
     level = env.ramp_index
     assert env.e_spawn_speed == max(1, 20 - level)
@@ -150,8 +150,8 @@ def test_the_frames_compared_are_of_all_kinds() -> None:
     assert sum(b["surfaced"] > a["surfaced"] for a, b, *_ in rows) > 200
     assert sum(b["level"] > a["level"] for a, b, *_ in rows) > 100
     assert sum(b["crew"] < 0 for _, b, *_ in rows) > 1_000
-    assert sum(b["bullet_dx"][1] != 0 for _, b, *_ in rows) > 500  # two bullets at once
-    assert sum(b["diver_dx"][1] != 0 for _, b, *_ in rows) > 500  # two divers at once
+    assert sum(b["bullets"][1] != 0 for _, b, *_ in rows) > 500  # two bullets at once
+    assert sum(b["divers"][1] != 0 for _, b, *_ in rows) > 500  # two divers at once
     assert sum(a["oxygen"] == 0 for a, *_ in rows) > 5
 
 
