@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 GYMNASIUM_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_single"
 GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_vector"
-FINDERS = ("rltrain.adapters.gymnasium_ids:find",)
+FINDERS = (
+    "rltrain.adapters.gymnasium_ids:find",
+    "rltrain.adapters.from_envpool:find",
+    "rltrain.adapters.from_gymnax:find",
+    "rltrain.adapters.from_brax:find",
+)
 """Functions that know environments of other libraries: from an id to an :class:`EnvSpec`, or None."""
 CLASS_FINDER = "rltrain.adapters.gymnasium_ids:of_class"
 """The same for a class of Gymnasium's."""
