@@ -29,12 +29,15 @@ def import_for(id: str, module: str, extra: str) -> ModuleType:
     Raises:
         ConfigError: It is not installed, or cannot be imported.
     """
+    package = module.partition(".")[0]
     try:
         with quiet():
+            importlib.import_module(package)
             return importlib.import_module(module)
     except ImportError as error:
+        why = "is not installed" if error.name == package else f"cannot be imported: {error}"
         raise ConfigError(
-            f"'{id}' needs the package {module}, which cannot be imported: {error}.", f"pip install 'rltrain[{extra}]'"
+            f"'{id}' needs the package {package}, which {why}.", f"pip install 'rltrain[{extra}]'"
         ) from error
 
 

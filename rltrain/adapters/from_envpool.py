@@ -220,7 +220,7 @@ class Pool:
             arrays["truncated"] |= self._length >= self.limit
         np.greater(arrays["truncated"], arrays["terminated"], out=arrays["truncated"])
         arrays["episode_return"][:], arrays["episode_length"][:] = self._return, self._length
-        arrays[SUCCESS].fill(np.nan)
+        arrays[SUCCESS][rows] = info.get(SUCCESS, np.nan)
         ended = np.flatnonzero(arrays["terminated"] | arrays["truncated"]).astype(np.int32)
         if not len(ended):
             return
@@ -239,8 +239,17 @@ class Pool:
         return rows
 
     def render(self, index: int) -> np.ndarray:
-        """A picture of the environment in a row."""
-        return self.pool.render(env_ids=np.array([index]))[0]
+        """A picture of the environment in a row.
+
+        Raises:
+            ConfigError: EnvPool has none.
+        """
+        try:
+            return self.pool.render(env_ids=np.array([index]))[0]
+        except RuntimeError as error:
+            raise ConfigError(
+                f"EnvPool draws no pictures of it: {error}.", "Score it instead: rltrain eval."
+            ) from error
 
     def close(self) -> None:
         """Ends the threads."""

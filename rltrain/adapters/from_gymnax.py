@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +124,11 @@ class Gymnax:
 
         fields = {field: kwargs[field] for field in kwargs if field in gymnax.make(name)[1].__dataclass_fields__}
         env, params = gymnax.make(name, **{key: value for key, value in kwargs.items() if key not in fields})
-        assert is_dataclass(params)
         if max_episode_steps is not None:
             fields[LIMIT] = max_episode_steps
         self.name = name
         self.env: Any = env
-        self.params: Any = params.replace(**fields)  # type: ignore[attr-defined]
+        self.params: Any = params.replace(**fields)
         self.endless: Any = self.params.replace(**{LIMIT: NEVER})
         self.max_episode_steps = int(getattr(self.params, LIMIT))
         self.observation_space = gymnasium_space(env.observation_space(self.params))
@@ -163,7 +162,8 @@ class Gymnax:
     def render(self, state: Any) -> np.ndarray:
         """Gymnasium's picture of the state where Gymnasium knows it; else its grid, a colour for each channel."""
         if self.name not in CLASSIC:
-            return picture_of_grid(np.asarray(self.env.get_obs(state)))
+            with quiet():
+                return picture_of_grid(np.asarray(self.env.get_obs(state)))
         if self._drawn is None:
             self._drawn = gymnasium.make(self.name, render_mode="rgb_array", disable_env_checker=True)
             self._drawn.reset()

@@ -33,10 +33,18 @@ KEPT = 16  # programs
 class Game(Protocol):
     """A single environment as functions of JAX, which are compiled for N of them. State and observation are pytrees."""
 
-    observation_space: spaces.Space  # Gymnasium's
-    action_space: spaces.Space
     max_episode_steps: int
     render_fps: float
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """Of Gymnasium."""
+        ...
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """Of Gymnasium."""
+        ...
 
     def reset(self, key: Any) -> tuple[Any, Any]:
         """The first state and observation, from a key of JAX's."""

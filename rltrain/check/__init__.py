@@ -96,9 +96,9 @@ def subject_of(
                 raise
     if name in env_specs():
         return Tensors(name, device=device, **kwargs), TENSOR_CHECKS
-    spec = find_env(name)
-    if spec is not None and spec.parameters is not None:  # of a library that steps N of them by itself
-        return Adapted(spec, device, kwargs), VECTOR_CHECKS
+    known_spec = find_env(name)
+    if known_spec is not None and known_spec.parameters is not None:  # of a library that steps N of them by itself
+        return Adapted(known_spec, device, kwargs), VECTOR_CHECKS
     if name not in gymnasium.registry:
         known = [*env_specs(), *gymnasium.registry]
         raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
