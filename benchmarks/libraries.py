@@ -13,7 +13,6 @@ import argparse
 import statistics
 import time
 from contextlib import ExitStack, closing
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ from rltrain.registry import make_vec
 from rltrain.spaces import random_actions
 from rltrain.vec import VecEnv
 
-CARTPOLES = ["rltrain/CartPole-v1", "gymnax/CartPole-v1", "envpool/CartPole-v1", "CartPole-v1"]
+CARTPOLES = ["CartPole-v1", "rltrain/CartPole-v1", "envpool/CartPole-v1", "gymnax/CartPole-v1"]
 ACTIONS = 8  # batches of actions drawn before, used in turn
 
 
@@ -41,29 +40,32 @@ def main() -> None:
     figures = store.load("libraries")
     print("| environment | N | steps/s | seconds to be ready |")
     print("| --- | --- | --- | --- |")
-    for n in parsed.num_envs:
-        for env_id, result in measure(parsed.envs, n, parsed.seconds, parsed.repeats).items():
-            print(f"| {env_id} | {n:,} | {result['steps_per_second']:,} | {result['ready_seconds']} |", flush=True)
-            figures[f"{env_id} {n}"] = {**result, "threads": parsed.threads, "machine": store.machine()}
+    for (env_id, n), result in measure(parsed.envs, parsed.num_envs, parsed.seconds, parsed.repeats).items():
+        print(f"| {env_id} | {n:,} | {result['steps_per_second']:,} | {result['ready_seconds']} |")
+        figures[f"{env_id} {n}"] = {**result, "threads": parsed.threads, "machine": store.machine()}
     store.save("libraries", dict(sorted(figures.items())))
 
 
-def measure(env_ids: list[str], n: int, seconds: float, repeats: int) -> dict[str, dict[str, Any]]:
-    """Rates by id."""
-    ready, rates = {}, {env_id: [] for env_id in env_ids}
+def measure(
+    env_ids: list[str], numbers: list[int], seconds: float, repeats: int
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Rates by id and number. All are made before any is measured: JAX forbids workers to be forked after it began."""
+    ready: dict[tuple[str, int], float] = {}
+    rates: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
         vecs = {}
         for env_id in env_ids:
-            begin = time.perf_counter()
-            vecs[env_id] = stack.enter_context(closing(make_vec(env_id, n)))
-            vecs[env_id].reset(0)
-            ready[env_id] = round(time.perf_counter() - begin, 1)
+            for n in numbers:
+                begin = time.perf_counter()
+                vec = vecs[env_id, n] = stack.enter_context(closing(make_vec(env_id, n)))
+                vec.reset(0)
+                ready[env_id, n] = round(time.perf_counter() - begin, 1)
         for _ in range(repeats):
-            for env_id, vec in vecs.items():
-                rates[env_id].append(rate(vec, seconds))
+            for key, vec in vecs.items():
+                rates.setdefault(key, []).append(rate(vec, seconds))
     return {
-        env_id: {"steps_per_second": round(statistics.median(rates[env_id])), "ready_seconds": ready[env_id]}
-        for env_id in env_ids
+        key: {"steps_per_second": round(statistics.median(found)), "ready_seconds": ready[key]}
+        for key, found in rates.items()
     }
 
 
