@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import store
 from rltrain.job import keep_memory
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.spaces import random_actions
 from rltrain.vec import VecEnv
 

@@ -80,7 +80,7 @@ class EnvConfig(Model):
         return value
 
     def make_options(self) -> dict[str, Any]:
-        """What :func:`~rltrain.registry.make_vec` is given beside the id: constructor arguments, and options set."""
+        """What :func:`~rltrain.making.make_vec` is given beside the id: constructor arguments, and options set."""
         fields = type(self).model_fields
         own = {name: getattr(self, name) for name in fields if name not in ("id", "kwargs")}
         return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}

@@ -8,7 +8,8 @@ from contextlib import closing
 from importlib.resources import files
 from typing import Any
 
-from rltrain.registry import EnvSpec, env_class, env_parameters, env_spec, make_env, make_vec, resolve, twin_of
+from rltrain.making import env_parameters, make_env, make_vec
+from rltrain.registry import EnvSpec, env_class, env_spec, resolve, twin_of
 
 LABELS = ("Observation", "Action", "Reward", "Episode end", "Source", "Baseline")
 """What the docstring of an environment's class says line by line, each label at the beginning of a line."""

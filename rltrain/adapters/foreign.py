@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.registry import OPTIONS
+from rltrain.making import OPTIONS
 from rltrain.specs import EnvSpec
 
 

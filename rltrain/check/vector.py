@@ -15,7 +15,7 @@ from torch import Tensor
 from rltrain.check.play import STEPS, WALKERS, N, Player, Walk, changed, copied, difference, flat_spaces, roll
 from rltrain.check.report import Finding
 from rltrain.env import Observation
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.specs import EnvSpec
 from rltrain.vec import VecEnv, VecStep
 

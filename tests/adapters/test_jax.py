@@ -16,7 +16,7 @@ import rltrain
 from rltrain.checkpoint import load_policy
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.tree import leaves
 
 jax = pytest.importorskip("jax", reason="JAX is an extra: pip install -c constraints.txt -e '.[test,jax]'")
