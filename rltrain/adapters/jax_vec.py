@@ -57,7 +57,7 @@ class Game(Protocol):
 
 
 class Program:
-    """What is compiled for N environments: :attr:`start` and :attr:`step`.
+    """What is compiled for N environments: ``start`` and ``step``.
 
     Both take and give what is carried from step to step: states, keys of the random streams (one for each row, so that
     no row depends on another), return and length of the running episodes.
@@ -77,16 +77,31 @@ class Program:
         self.autoreset = autoreset
         self.leaves, _ = observation_leaves(game.observation_space)
         self.actions = Actions.for_space(game.action_space)
-        begin = time.perf_counter()
-        with jax.default_device(device), quiet():
+        self.device = device
+        self._compiled = False
+        with jax.default_device(device), quiet():  # traced now, so that what is wrong with the environment shows
             seed = jax.ShapeDtypeStruct((), np.int32)
             self.carry, _ = jax.eval_shape(self._start, seed)
             space = self.actions.space
             kind = np.float32 if isinstance(space, spaces.Box) else np.int32
             action = jax.ShapeDtypeStruct((num_envs, *(space.shape or ())), kind)
-            self.start = jax.jit(self._start).lower(seed).compile()
-            self.step = jax.jit(self._step).lower(self.carry, action, seed).compile()
-        self.seconds = time.perf_counter() - begin  # that it took to compile
+            self._traced = jax.jit(self._start).trace(seed), jax.jit(self._step).trace(self.carry, action, seed)
+
+    def compile(self, name: str) -> None:
+        """Makes :attr:`start` and :attr:`step`, the first time; says of which environment, where that took long."""
+        import jax
+
+        if self._compiled:
+            return
+        begin = time.perf_counter()
+        with jax.default_device(self.device), quiet():
+            self.start, self.step = (traced.lower().compile() for traced in self._traced)
+        self._compiled = True
+        if (seconds := time.perf_counter() - begin) > LONG:
+            warnings.warn(
+                f"'{name}' took {seconds:.0f} s to compile for {self.num_envs} environments; time/fps is without.",
+                stacklevel=3,
+            )
 
     def _start(self, seed: Any) -> tuple[dict[str, Any], list[Any]]:
         """What is carried at the start, and the first observations."""
@@ -164,24 +179,19 @@ _programs: dict[tuple[Any, ...], Program] = {}
 
 
 def program_for(key: tuple[Any, ...], game: Game, num_envs: int, device: Any, autoreset: bool) -> Program:
-    """The program of a game, compiled unless there is one; ``key`` tells games apart."""
+    """The program of a game; ``key`` tells games apart."""
     key = (*key, num_envs, device, autoreset)
     if key not in _programs:
         if len(_programs) >= KEPT:
             del _programs[next(iter(_programs))]
         _programs[key] = Program(game, num_envs, device, autoreset)
-        if (seconds := _programs[key].seconds) > LONG:
-            warnings.warn(
-                f"'{key[0]}' took {seconds:.0f} s to compile for {num_envs} environments, once; time/fps is without.",
-                stacklevel=3,
-            )
     return _programs[key]
 
 
 class JaxVecEnv:
     """N environments written in JAX behind :class:`~rltrain.vec.VecEnv`, on the device of the policy.
 
-    Compiled when it is made, once for each number of environments. Their state is arrays, so a resumed run goes on
+    Compiled by the first reset, once for each number of environments. Their state is arrays, so a resumed run goes on
     exactly. It has been run on the CPU alone so far.
 
     Args:
@@ -194,7 +204,7 @@ class JaxVecEnv:
         render: It is to be drawn: a finished environment is left as it is.
 
     Raises:
-        ConfigError: It cannot be compiled, its spaces cannot be tensors, or JAX has no such device.
+        ConfigError: It cannot be made, its spaces cannot be tensors, or JAX has no such device.
     """
 
     exact_resume = True
@@ -233,6 +243,7 @@ class JaxVecEnv:
 
     def reset(self, seed: int) -> Observation:
         """Starts every environment anew, each with a stream of its own, and returns the first observations (N, *O)."""
+        self.program.compile(self.spec.id)
         self._carry, seen = self.program.start(np.int32(derive_seed(seed, "env") % 2**31))
         return self._observation(seen)
 
@@ -297,6 +308,7 @@ class JaxVecEnv:
             if tuple(saved.shape) != template.shape:
                 raise ValueError(f"the saved state has shape {tuple(saved.shape)}, expected {template.shape}")
             leaves.append(to_jax(saved.to(self.device, copy=True)))
+        self.program.compile(self.spec.id)
         self._carry = jax.tree.unflatten(structure, leaves)
 
     def close(self) -> None:
