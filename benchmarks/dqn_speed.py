@@ -24,8 +24,8 @@ from benchmarks import store
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.job import keep_memory
+from rltrain.making import make_vec
 from rltrain.metrics import EpisodeStats
-from rltrain.registry import make_vec
 
 ENV = "CartPole-v1"
 DEFAULTS: dict[str, Any] = {}

@@ -23,8 +23,9 @@ from benchmarks.seeds import spread
 from rltrain.env import TensorEnv
 from rltrain.evaluation import MAX_ENVS
 from rltrain.facts import env_facts
+from rltrain.making import make_vec
 from rltrain.record import record_episode
-from rltrain.registry import env_class, env_specs, make_vec
+from rltrain.registry import env_class, env_specs
 from rltrain.yardsticks import evaluate_yardstick, yardstick
 
 EPISODES = 1_000

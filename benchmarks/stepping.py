@@ -22,7 +22,8 @@ import torch
 from benchmarks import store
 from rltrain.dispatch import OpCounter
 from rltrain.job import keep_memory
-from rltrain.registry import env_specs, make_vec
+from rltrain.making import make_vec
+from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
 from rltrain.vec import TensorVecEnv
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from rltrain.launch import RunResult as RunResult
     from rltrain.launch import resume as resume
     from rltrain.launch import train as train
+    from rltrain.making import make_env as make_env
+    from rltrain.making import make_vec as make_vec
     from rltrain.policy import Policy as Policy
     from rltrain.policy import evaluate as evaluate
     from rltrain.policy import load as load
-    from rltrain.registry import make_env as make_env
-    from rltrain.registry import make_vec as make_vec
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
     from rltrain.vec import VecStep as VecStep
@@ -49,8 +49,8 @@ _HOMES = {
     "check_vec_env": "rltrain.check",
     "evaluate": "rltrain.policy",
     "load": "rltrain.policy",
-    "make_env": "rltrain.registry",
-    "make_vec": "rltrain.registry",
+    "make_env": "rltrain.making",
+    "make_vec": "rltrain.making",
     "register_agent": "rltrain.registry",
     "register_env": "rltrain.registry",
     "resume": "rltrain.launch",

@@ -80,7 +80,7 @@ class EnvConfig(Model):
         return value
 
     def make_options(self) -> dict[str, Any]:
-        """What :func:`~rltrain.registry.make_vec` is given beside the id: constructor arguments, and options set."""
+        """What :func:`~rltrain.making.make_vec` is given beside the id: constructor arguments, and options set."""
         fields = type(self).model_fields
         own = {name: getattr(self, name) for name in fields if name not in ("id", "kwargs")}
         return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}
@@ -160,10 +160,9 @@ def build_config(
 def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:
     """The shipped settings for an agent on an environment, and the name of their file.
 
-    Looked up by the id (``/`` as ``-``), then its namespace; then, for environments on the device, ``default``: in the
+    Looked up by the id (``/`` as ``-``), then its namespace; then, for batched environments, ``default``: in the
     package of settings that the environment was registered with, which may name it without a namespace, then in that
-    of the agent, then in ours. Adapted environments start from the agent's own defaults, which are
-    Stable-Baselines3's.
+    of the agent, then in ours. All others start from the agent's own defaults, which are Stable-Baselines3's.
     """
     agent = agent_specs().get(algo)
     packages = [env.configs, *([agent.configs] if agent is not None else [])]
@@ -176,14 +175,14 @@ def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:
                 f"The settings of '{env.id}' are said to be in '{package}', which cannot be found: {error}.",
                 "Mend configs= where it is registered, or install the package again with its files.",
             ) from error
-        default = "" if env.vectorizer else "default"
+        default = "default" if env.batched else ""
         for name in (env.id, namespace if package == CONFIGS else bare, default):
             name = name.replace("/", "-").replace(":", "-")
             file = folder / f"{name}.yaml"
             if name and file.is_file():
                 source = f"{algo}/{name}.yaml" if package == CONFIGS else f"{algo}/{name}.yaml of {package}"
                 return canonical(parse_yaml(file.read_text(encoding="utf-8"), source)), source
-    return {}, "the agent's own defaults" + (", which are Stable-Baselines3's" if env.vectorizer else "")
+    return {}, "the agent's own defaults" + ("" if env.batched else ", which are Stable-Baselines3's")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Evaluation:
 
 def most_envs(env: str | type) -> int:
     """How many environments an evaluation runs side by side at most: fewer where each is an object of its own."""
-    return MAX_ADAPTED if spec_of(env).vectorizer else MAX_ENVS
+    return MAX_ENVS if spec_of(env).batched else MAX_ADAPTED
 
 
 def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0) -> Evaluation:

@@ -8,7 +8,8 @@ from contextlib import closing
 from importlib.resources import files
 from typing import Any
 
-from rltrain.registry import EnvSpec, env_class, env_parameters, env_spec, make_env, make_vec, resolve, twin_of
+from rltrain.making import env_parameters, make_env, make_vec
+from rltrain.registry import EnvSpec, env_class, env_spec, resolve, twin_of
 
 LABELS = ("Observation", "Action", "Reward", "Episode end", "Source", "Baseline")
 """What the docstring of an environment's class says line by line, each label at the beginning of a line."""
@@ -52,13 +53,20 @@ def env_facts(id: str) -> dict[str, Any]:
 def _adapted_facts(spec: EnvSpec) -> dict[str, Any]:
     """What can be told of another library's environment by making one."""
     creator = resolve(spec.entry_point)
-    with closing(make_vec(spec.id, 1, vectorization="sync")) as vec:
+    with closing(make_vec(spec.id, 1)) as vec:
         seen = {
             "observation_space": _one_line(str(vec.single_observation_space)),
             "action_space": _one_line(str(vec.single_action_space)),
         }
-    text = (line.strip() for line in (inspect.getdoc(creator) or "").splitlines())
-    described = next((line for line in text if line and line[0] not in "#!|<"), spec.description)
+    described, parameters = spec.description, spec.parameters
+    if parameters is None:
+        text = (line.strip() for line in (inspect.getdoc(creator) or "").splitlines())
+        described = next((line for line in text if line and line[0] not in "#!|<"), described)
+        parameters = {
+            name: parameter.default
+            for name, parameter in inspect.signature(creator).parameters.items()
+            if name != "render_mode" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        }
     return {
         "id": spec.id,
         "group": spec.group,
@@ -70,11 +78,7 @@ def _adapted_facts(spec: EnvSpec) -> dict[str, Any]:
         "reward_threshold": spec.reward_threshold,
         "class": spec.entry_point if isinstance(spec.entry_point, str) else repr(creator),
         "picture": None,
-        "parameters": {
-            name: {"default": parameter.default, "help": ""}
-            for name, parameter in inspect.signature(creator).parameters.items()
-            if name != "render_mode" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        },
+        "parameters": {name: {"default": default, "help": ""} for name, default in parameters.items()},
     }
 
 

@@ -16,8 +16,9 @@ from rltrain.agent import Agent
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import most_envs
+from rltrain.making import make_vec
 from rltrain.policy import pick_device, restore_policy
-from rltrain.registry import agent_class, make_vec
+from rltrain.registry import agent_class
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs import RunFolder
 from rltrain.spaces import to_json

@@ -98,10 +98,16 @@ def start(
 
 
 def _start(config: TrainConfig, env_class: type | None, progress: bool, callbacks: Callbacks) -> RunResult:
+    trainer_class(config).check_callbacks(config.algo, callbacks)
     with closing(Job.build(config, env_class)) as job:
         if config.init_from is not None:
             job.init_from(config.init_from)
         return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
+
+
+def trainer_class(config: TrainConfig) -> type[Trainer]:
+    """What runs the agent of a configuration."""
+    return resolve(agent_spec(config.algo).trainer)
 
 
 def create_folder(job: Job) -> RunFolder:
@@ -170,6 +176,7 @@ def _resume(
     progress: bool,
     callbacks: Callbacks,
 ) -> RunResult:
+    trainer_class(config).check_callbacks(config.algo, callbacks)
     metadata = folder.metadata()
     folder.lock()
     with ExitStack() as stack:
@@ -235,7 +242,7 @@ def _run(
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
-            trainer: Trainer = resolve(agent_spec(config.algo).trainer)(
+            trainer = trainer_class(config)(
                 config,
                 job.agent,
                 job.env,

@@ -18,8 +18,9 @@ from rltrain.config import EnvConfig, TrainConfig
 from rltrain.env import Observation
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import Evaluation, most_envs, play_episodes, run_episodes
+from rltrain.making import make_vec
 from rltrain.record import film
-from rltrain.registry import agent_class, make_vec, spec_of
+from rltrain.registry import agent_class, spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs import RunFolder
 from rltrain.spaces import from_json

@@ -23,8 +23,10 @@ class EnvSpec:
         reward_threshold: Mean episode return at which the task counts as solved.
         kwargs: Constructor arguments of this id.
         configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
-        vectorizer: ``module:Class`` that steps N of them as a :class:`~rltrain.vec.VecEnv`, made from this spec, N
-            and keywords; empty for a :class:`~rltrain.env.TensorEnv`.
+        vectorizer: ``module:name`` of what makes a :class:`~rltrain.vec.VecEnv` of N of them from this spec, N and
+            keywords; empty for a :class:`~rltrain.env.TensorEnv`.
+        batched: Whether N of them are stepped as arrays, so that hundreds cost little more than one.
+        parameters: What may be given to its constructor, with defaults; None where that is for ``entry_point`` to say.
     """
 
     id: str
@@ -36,6 +38,8 @@ class EnvSpec:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     configs: str = CONFIGS
     vectorizer: str = ""
+    batched: bool = True
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

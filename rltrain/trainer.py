@@ -80,6 +80,10 @@ class Trainer:
         self.obs = env.reset(config.seed)
         self.state = agent.initial_state(env.num_envs)
 
+    @staticmethod
+    def check_callbacks(algo: str, callbacks: Callbacks) -> None:
+        """Refuses callbacks that a trainer of another kind cannot serve, before anything is created; takes all here."""
+
     def run(self) -> str:
         """Trains until there is a reason to stop, which is returned."""
         started = time.perf_counter() - self.seconds

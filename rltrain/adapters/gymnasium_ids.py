@@ -61,6 +61,7 @@ def _adapted(spec: GymnasiumSpec) -> EnvSpec:
         max_episode_steps=spec.max_episode_steps,
         reward_threshold=spec.reward_threshold,
         vectorizer=VECTORIZER,
+        batched=False,
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from rltrain.adapters.to_gymnasium import row, to_batch, to_numpy
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.rng import derive_seed
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep

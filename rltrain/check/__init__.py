@@ -16,11 +16,11 @@ from rltrain.check.plain import Plain
 from rltrain.check.play import Player
 from rltrain.check.report import Finding, Report
 from rltrain.check.tensor import Tensors, place_of
-from rltrain.check.vector import Vec
+from rltrain.check.vector import Adapted, Vec
 from rltrain.dispatch import OpCounter
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.registry import env_spec, env_specs
+from rltrain.registry import env_spec, env_specs, find_env
 from rltrain.rng import global_kept
 from rltrain.vec import TensorVecEnv, VecEnv
 
@@ -72,7 +72,7 @@ GYMNASIUM_CHECKS: dict[str, Check] = {
 
 def subject_of(
     env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
-) -> tuple[Tensors | Plain, Mapping[str, Check]]:
+) -> tuple[Tensors | Plain | Adapted, Mapping[str, Check]]:
     """What is to be checked, and by what.
 
     Raises:
@@ -96,6 +96,9 @@ def subject_of(
                 raise
     if name in env_specs():
         return Tensors(name, device=device, **kwargs), TENSOR_CHECKS
+    known_spec = find_env(name)
+    if known_spec is not None and known_spec.parameters is not None:  # of a library that steps N of them by itself
+        return Adapted(known_spec, device, kwargs), VECTOR_CHECKS
     if name not in gymnasium.registry:
         known = [*env_specs(), *gymnasium.registry]
         raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
@@ -133,7 +136,10 @@ def check_env(
         ConfigError: There is no such environment, or it cannot be made.
     """
     subject, checks = subject_of(env, device=device, **kwargs)
-    facts = _tensor_facts(subject) if isinstance(subject, Tensors) else _plain_facts(subject)
+    if isinstance(subject, Tensors):
+        facts = _tensor_facts(subject)
+    else:
+        facts = _plain_facts(subject) if isinstance(subject, Plain) else _vec_facts(subject.vec())
     return _report(subject.name, subject, checks, facts)
 
 
@@ -143,15 +149,12 @@ def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Re
     Args:
         env: One that implements :class:`~rltrain.vec.VecEnv`, or a Gymnasium vector environment.
     """
-    facts = {"environments": f"{env.num_envs:,}", "observation": _line(env.single_observation_space)}
-    facts["action"] = _line(env.single_action_space)
     if isinstance(env, gymnasium.vector.VectorEnv):
+        facts = _space_facts(env)
         return _report(type(env).__name__, env, {"vector": vectors.findings_of}, facts)
     subject = Vec(env)
     name = type(env.env).__name__ if isinstance(env, TensorVecEnv) else type(env).__name__
-    return _report(
-        name, subject, VECTOR_CHECKS, {**facts, "device": str(env.device), "speed": _tried(lambda: _speed(env))}
-    )
+    return _report(name, subject, VECTOR_CHECKS, _vec_facts(env))
 
 
 def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[str, str]) -> Report:
@@ -165,6 +168,15 @@ def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[st
             findings.setdefault((finding.message, finding.fix), finding)
     ordered: Iterable[Finding] = sorted(findings.values(), key=lambda finding: finding.level)
     return Report(name, facts, passed, list(ordered))
+
+
+def _space_facts(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> dict[str, str]:
+    facts = {"environments": f"{env.num_envs:,}", "observation": _line(env.single_observation_space)}
+    return {**facts, "action": _line(env.single_action_space)}
+
+
+def _vec_facts(env: VecEnv) -> dict[str, str]:
+    return {**_space_facts(env), "device": str(env.device), "speed": _tried(lambda: _speed(env))}
 
 
 def _tensor_facts(subject: Tensors) -> dict[str, str]:

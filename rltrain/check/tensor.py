@@ -16,8 +16,8 @@ from rltrain.check.vector import Vec
 from rltrain.dispatch import OpCounter
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
+from rltrain.making import env_parameters, make_env, make_tensor_vec
 from rltrain.metrics import SUCCESS
-from rltrain.registry import env_parameters, make_env, make_tensor_vec
 from rltrain.rng import generator_state, make_generator, set_generator_state
 from rltrain.spaces import random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from rltrain.check.play import STEPS, WALKERS, N, Player, Walk, changed, copied, difference, flat_spaces, roll
 from rltrain.check.report import Finding
 from rltrain.env import Observation
+from rltrain.making import make_vec
+from rltrain.specs import EnvSpec
 from rltrain.vec import VecEnv, VecStep
 
 OWED = {
@@ -44,6 +47,19 @@ class Vec:
     def draws_nothing(self) -> bool:
         """Whether there is no chance in it, so that no seed makes a difference; not to be known from outside."""
         return False
+
+
+class Adapted(Vec):
+    """An environment that another library steps, made with the time limit that a check asks for."""
+
+    def __init__(self, spec: EnvSpec, device: torch.device | str, kwargs: dict[str, Any]) -> None:
+        self.name = spec.id
+        self._spec, self._device, self._kwargs = spec, device, kwargs
+
+    def vec(self, num_envs: int = N, max_episode_steps: int | None = None) -> VecEnv:
+        """A few, whatever number is asked for: those of JAX are compiled for each, and that may take a minute."""
+        options = {"device": self._device, "max_episode_steps": max_episode_steps, **self._kwargs}
+        return make_vec(self._spec.id, WALKERS, **options)
 
 
 def looks(subject: Vec) -> Iterator[Finding]:

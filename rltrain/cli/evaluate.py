@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
         from contextlib import closing
 
         from rltrain.evaluation import most_envs
+        from rltrain.making import make_vec
         from rltrain.policy import pick_device
-        from rltrain.registry import make_vec
         from rltrain.rng import derive_seed
         from rltrain.yardsticks import evaluate_yardstick
 

@@ -56,7 +56,7 @@ class EnvParser(Parser):
         )
 
     def parse_both(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-        """What :meth:`parse` gives, and what :func:`~rltrain.registry.make_vec` is to be given beside the id."""
+        """What :meth:`parse` gives, and what :func:`~rltrain.making.make_vec` is to be given beside the id."""
         others: list[str] = []
         ours: list[str] = []
         rest = list(arguments)

@@ -46,9 +46,10 @@ def main(arguments: list[str]) -> int:
     else:
         from contextlib import closing
 
+        from rltrain.making import make_vec
         from rltrain.policy import pick_device
         from rltrain.record import film
-        from rltrain.registry import env_spec, make_vec
+        from rltrain.registry import env_spec
         from rltrain.yardsticks import yardstick
 
         spec = env_spec(parsed.what)

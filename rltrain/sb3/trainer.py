@@ -14,6 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from rltrain.adapters.sb3 import SB3VecEnv
+from rltrain.callbacks import Callbacks
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.sb3.agent import SB3Agent
@@ -30,20 +31,12 @@ class SB3Trainer(Trainer):
     Logging, evaluation, checkpoints and videos come after an update, as they do for our agents. It does not resume bit
     for bit: parameters, optimizers, statistics and counters go on, while episodes start anew, and a replay buffer is
     filled again by the policy before it learns on.
-
-    Raises:
-        ConfigError: A callback wants the episodes as tensors, which there are none of here.
     """
 
     agent: SB3Agent  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.callbacks.want_episodes:
-            raise ConfigError(
-                f"There are no episodes as tensors in a run of {self.config.algo}.",
-                "Leave on_episodes out of the callback, or train with an agent of ours.",
-            )
         self.model = self.agent.model
         self.n_episodes = 0
         self.step_before = 0
@@ -51,6 +44,19 @@ class SB3Trainer(Trainer):
         self.model.set_logger(Logger(folder=None, output_formats=[self.numbers]))
         self.model._stats_window_size = self.config.stats_window_size
         self.connect()
+
+    @staticmethod
+    def check_callbacks(algo: str, callbacks: Callbacks) -> None:
+        """Refuses callbacks that want the episodes as tensors, which there are none of here.
+
+        Raises:
+            ConfigError: One does.
+        """
+        if callbacks.want_episodes:
+            raise ConfigError(
+                f"There are no episodes as tensors in a run of {algo}.",
+                "Leave on_episodes out of the callback, or train with an agent of ours.",
+            )
 
     def connect(self) -> None:
         """Gives the algorithm its environments, its replay buffer, and the horizon of its schedules."""

@@ -22,7 +22,8 @@ import rltrain
 from rltrain.checkpoint import load_policy
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.registry import env_spec, make_vec
+from rltrain.making import make_vec
+from rltrain.registry import env_spec
 from rltrain.wrappers import FrameStack
 
 QUICK: dict[str, Any] = {

@@ -30,7 +30,7 @@ from rltrain.adapters.sb3 import make_sb3_vec
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.sb3.archive import Archive, readable
 from rltrain.sb3.exporter import export
 from rltrain.sb3.importer import import_sb3

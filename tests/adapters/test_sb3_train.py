@@ -236,6 +236,21 @@ def test_mistakes_are_named_before_anything_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+def test_callbacks_that_want_episodes_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    class Curious(rltrain.Callback):
+        def on_episodes(self, trainer: Any, episodes: Any) -> None:
+            raise AssertionError
+
+    with pytest.raises(ConfigError, match="There are no episodes as tensors in a run of sb3/ppo"):
+        train("sb3/ppo", CARTPOLE, tmp_path / "runs", ON, callbacks=[Curious()])
+    assert not (tmp_path / "runs").exists()
+    run = train("sb3/ppo", CARTPOLE, tmp_path / "runs", ON, n_eval_episodes=0).run_dir
+    before = (run / "metadata.json").read_text()
+    with pytest.raises(ConfigError, match="There are no episodes as tensors"):
+        rltrain.resume(run, total_timesteps=4096, progress=False, callbacks=[Curious()])
+    assert (run / "metadata.json").read_text() == before
+
+
 def test_without_the_package_one_line_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecFrameStack, VecMoni
 
 from rltrain.adapters.sb3 import SB3VecEnv, make_sb3_vec
 from rltrain.errors import ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.vec import VecStep
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"

@@ -19,7 +19,7 @@ from torch import Tensor
 from rltrain.agents.dqn import agent as dqn_module
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.replay import PrioritizedReplay
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
 

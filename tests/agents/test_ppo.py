@@ -19,7 +19,7 @@ from rltrain.agents.ppo.agent import PPO, explained_variance
 from rltrain.agents.ppo.loss import KL
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.errors import ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.agents.rollout import flat
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 
 NORMALIZED = {"normalize_obs": True}
 options = pytest.mark.parametrize("options", [{}, NORMALIZED], ids=["plain", "normalized"])

@@ -16,8 +16,8 @@ from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
 from rltrain.dispatch import OpCounter
 from rltrain.evaluation import run_episodes
+from rltrain.making import make_vec
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
-from rltrain.registry import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import TensorVecEnv
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rltrain.registry import make_env, make_vec
+from rltrain.making import make_env, make_vec
 from rltrain.spaces import random_actions
 from rltrain.yardsticks import evaluate_yardstick
 

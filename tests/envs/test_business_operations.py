@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from rltrain.envs.business.chance import count_cdf
-from rltrain.registry import make_env, make_vec
+from rltrain.making import make_env, make_vec
 from rltrain.spaces import random_actions
 from rltrain.yardsticks import evaluate_yardstick
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rltrain.errors import ConfigError
-from rltrain.registry import env_parameters, env_spec, env_specs, make_env
+from rltrain.making import env_parameters, make_env
+from rltrain.registry import env_spec, env_specs
 from rltrain.spaces import random_actions
 from rltrain.tree import tree_map
 

@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from rltrain.env import TensorEnv
-from rltrain.registry import make_env, make_vec
+from rltrain.making import make_env, make_vec
 from rltrain.tree import leaves
 from rltrain.yardsticks import evaluate_yardstick
 

@@ -8,7 +8,8 @@ import pytest
 
 from rltrain.env import TensorEnv
 from rltrain.facts import arguments_of, env_facts, labelled
-from rltrain.registry import env_class, env_parameters, env_specs
+from rltrain.making import env_parameters
+from rltrain.registry import env_class, env_specs
 
 DOCUMENTATION = """One line.
 

@@ -14,7 +14,8 @@ from countdown import Countdown
 
 from rltrain import registry
 from rltrain.errors import ConfigError
-from rltrain.registry import env_spec, env_specs, make_env, make_vec, register_env, twin_of
+from rltrain.making import make_env, make_vec
+from rltrain.registry import env_spec, env_specs, register_env, twin_of
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from rltrain.check.play import Player, difference, roll
 from rltrain.dispatch import OpCounter, waits_of
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.registry import make_vec
+from rltrain.making import make_vec
 from rltrain.rng import seeded
 from rltrain.vec import TensorVecEnv, VecStep
 

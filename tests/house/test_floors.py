@@ -27,7 +27,7 @@ FLOORS = {
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
         rltrain.config  rltrain.configs  rltrain.registry  rltrain.specs  rltrain.schedules  rltrain.normalize
-        rltrain.canvas  rltrain.facts  rltrain.dispatch  rltrain.wrappers  rltrain.own  rltrain.zoo
+        rltrain.making  rltrain.canvas  rltrain.facts  rltrain.dispatch  rltrain.wrappers  rltrain.own  rltrain.zoo
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
         rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own

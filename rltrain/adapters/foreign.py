@@ -1,0 +1,66 @@
+"""What adapters to libraries beside Gymnasium share: their import, and arguments by name."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from types import ModuleType
+from typing import Any
+
+from rltrain.errors import ConfigError, did_you_mean
+from rltrain.making import OPTIONS
+from rltrain.specs import EnvSpec
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what libraries say while something is made: nobody who trains in it can do anything about it."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def import_for(id: str, module: str, extra: str) -> ModuleType:
+    """The module that an environment needs, imported without what it says about that.
+
+    Raises:
+        ConfigError: It is not installed, or cannot be imported.
+    """
+    package = module.partition(".")[0]
+    try:
+        with quiet():
+            importlib.import_module(package)
+            return importlib.import_module(module)
+    except ImportError as error:
+        why = "is not installed" if error.name == package else f"cannot be imported: {error}"
+        raise ConfigError(
+            f"'{id}' needs the package {package}, which {why}.", f"pip install 'rltrain[{extra}]'"
+        ) from error
+
+
+def unknown_id(id: str, known: list[str]) -> ConfigError:
+    """The error for an id that a library does not have."""
+    library = id.partition("/")[0]
+    listing = f"{library} has: {', '.join(sorted(known)[:20])}{', ...' if len(known) > 20 else ''}."
+    return ConfigError(f"There is no environment '{id}'.", did_you_mean(id, known, listing))
+
+
+def check_arguments(spec: EnvSpec, kwargs: Mapping[str, Any]) -> None:
+    """Holds constructor arguments to the parameters of an environment.
+
+    Raises:
+        ConfigError: One is unknown, or an option of Gymnasium's environments alone.
+    """
+    known = spec.parameters or {}
+    for name in kwargs:
+        if name in OPTIONS[1]:
+            raise ConfigError(
+                f"'{name}' is not for '{spec.id}', which {spec.group} steps by itself.",
+                f"Leave --env.{name.replace('_', '-')} out.",
+            )
+        if name not in known:
+            listing = f"It takes: {', '.join(known) or 'none'}."
+            raise ConfigError(f"'{spec.id}' has no constructor argument '{name}'.", did_you_mean(name, known, listing))

@@ -1,0 +1,189 @@
+"""Environments in the host's memory as a vector environment of ours: NumPy on their side, tensors on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.adapters.block import Block
+from rltrain.adapters.gymnasium_ids import named_errors
+from rltrain.adapters.leaves import Actions, Leaf, seen_space
+from rltrain.adapters.loop import FINAL, OBS, SUCCESS
+from rltrain.adapters.transfer import Transfer
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+from rltrain.rng import derive_seed
+from rltrain.specs import EnvSpec
+from rltrain.vec import VecStep
+
+
+class Crew(Protocol):
+    """Who steps the environments, for instance a :class:`~rltrain.adapters.loop.Loop`; reads and writes the arrays."""
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts every environment anew."""
+
+    def step(self) -> None:
+        """Steps every environment."""
+
+    def close(self) -> None:
+        """Closes them."""
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A crew whose environments can be drawn."""
+
+    def render(self, index: int) -> Any:
+        """A picture of one."""
+
+
+class HostVecEnv:
+    """N environments in the host's memory behind :class:`~rltrain.vec.VecEnv`.
+
+    Dict and Tuple observations become a flat dict, the names of nested entries joined by dots; floating-point numbers
+    become float32. Box actions are clipped to their space. Of ``info`` there is ``is_success``, NaN where an
+    environment says nothing. Environments cannot be saved, so a resumed run starts new episodes.
+
+    Everything a step brings is in one block of memory: one copy takes it to the device (:class:`Transfer`), another
+    brings the actions. The latter is waited for, so that nothing is written over before it has been read.
+
+    Args:
+        spec: What is registered.
+        num_envs: N.
+        leaves: What observations are made of.
+        actions: What actions are made of.
+        hire: Makes the crew for a block.
+        device: Where the tensors live.
+        max_episode_steps: Time limit in steps, which is for the crew to keep.
+        render_fps: Pictures per second.
+
+    Raises:
+        ConfigError: The crew cannot be had.
+    """
+
+    exact_resume = False
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        leaves: list[Leaf],
+        actions: Actions,
+        hire: Callable[[Block], Crew],
+        *,
+        device: torch.device | str,
+        max_episode_steps: int | None,
+        render_fps: float = 30.0,
+    ) -> None:
+        self.spec = spec
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.max_episode_steps = max_episode_steps
+        self.render_fps = render_fps
+        self.single_observation_space = seen_space(leaves)
+        self.single_action_space = actions.space
+        block = Block(block_fields(num_envs, leaves, actions))
+        arrays = self._arrays = block.arrays
+        self._action = torch.from_numpy(arrays["action"])
+        seen = {prefix + leaf.name: (num_envs, *_shape(leaf.space)) for leaf in leaves for prefix in (OBS, FINAL)}
+        self._without_obs, self._with_obs = block.offsets[OBS + leaves[0].name], block.offsets["action"]
+        self._to_patch = [(arrays[OBS + leaf.name], arrays[FINAL + leaf.name]) for leaf in leaves]
+        self._names = [leaf.name for leaf in leaves] if leaves[0].path else None
+        self._has_success = False
+        with named_errors(spec.id):
+            self._crew = hire(block)
+        self._transfer = Transfer(block, seen, self.device)  # last: workers are started before CUDA is
+
+    def reset(self, seed: int) -> Observation:
+        """Starts every environment anew, each with a seed of its own, and returns the first observations (N, *O).
+
+        Raises:
+            RunError: An environment failed.
+        """
+        self._crew.reset([derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)])
+        return self._observation(self._transfer.take(self._with_obs), OBS)
+
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step.
+
+        Raises:
+            ValueError: ``action`` has another shape.
+            RunError: An environment failed, or a worker was killed.
+        """
+        if action.shape != self._action.shape:
+            raise ValueError(f"action has shape {tuple(action.shape)}, expected {tuple(self._action.shape)}")
+        self._action.copy_(action)
+        self._crew.step()
+        done = self._arrays["terminated"] | self._arrays["truncated"]
+        ended = bool(done.any())
+        if ended:
+            goes_on = ~done
+            for obs, final_obs in self._to_patch:
+                obs[goes_on] = final_obs[goes_on]
+        new = self._transfer.take(self._with_obs if ended else self._without_obs)
+        final = self._observation(new, FINAL)
+        return VecStep(
+            self._observation(new, OBS) if ended else final,
+            new["reward"],
+            new["terminated"],
+            new["truncated"],
+            final,
+            new["episode_return"],
+            new["episode_length"],
+            self._info(new),
+        )
+
+    def _observation(self, new: dict[str, Tensor], prefix: str) -> Observation:
+        return new[prefix] if self._names is None else {name: new[prefix + name] for name in self._names}
+
+    def _info(self, new: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self._has_success:
+            self._has_success = not np.isnan(self._arrays[SUCCESS]).all()
+        return {SUCCESS: new[SUCCESS]} if self._has_success else {}
+
+    def render(self, index: int = 0) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of environment ``index``, of those made to be drawn.
+
+        Raises:
+            ConfigError: It gives no picture.
+        """
+        assert isinstance(self._crew, Drawn)
+        with named_errors(self.spec.id):
+            picture = self._crew.render(index)
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+            raise ConfigError(f"'{self.spec.id}' draws no picture.", "Its render() must return an array (H, W, 3).")
+        return picture
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: what the environments remember is their own affair."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing can be put back."""
+
+    def close(self) -> None:
+        """Closes the environments and ends the workers."""
+        self._crew.close()
+
+
+def block_fields(num_envs: int, leaves: list[Leaf], actions: Actions) -> dict[str, Any]:
+    """What goes to the device after every step, then ``obs``, which goes where an episode ended, then the actions."""
+    real, whole, flag = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
+    kinds = {"reward": real, "episode_return": real, SUCCESS: real, "episode_length": whole}
+    kinds |= {"terminated": flag, "truncated": flag}
+    return {
+        **{name: (kind, (num_envs,)) for name, kind in kinds.items()},
+        **{FINAL + leaf.name: (leaf.dtype, (num_envs, *leaf.shape)) for leaf in leaves},
+        **{OBS + leaf.name: (leaf.dtype, (num_envs, *leaf.shape)) for leaf in leaves},
+        "action": (actions.dtype, (num_envs, *_shape(actions.space))),
+    }
+
+
+def _shape(space: spaces.Space) -> tuple[int, ...]:
+    return space.shape or ()

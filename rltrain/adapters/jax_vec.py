@@ -1,0 +1,344 @@
+"""Environments written in JAX as a vector environment of ours: one compiled program a step, tensors without a copy.
+
+Tensors and JAX's arrays are the same memory, handed over by DLPack. What JAX keeps from one step to the next shares no
+memory with what it is given or gives, so torch may write into either; only what is saved, and loaded, is copied.
+Whole numbers are the exception: JAX computes with 32 bits of them unless told otherwise, and agents with 64.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.adapters.foreign import quiet
+from rltrain.adapters.gymnasium_ids import named_errors
+from rltrain.adapters.leaves import Actions, observation_leaves, seen_space
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+from rltrain.rng import derive_seed
+from rltrain.specs import EnvSpec
+from rltrain.vec import VecStep
+
+LONG = 5.0  # seconds of compilation that are worth a word
+KEPT = 16  # programs
+
+
+class Game(Protocol):
+    """A single environment as functions of JAX, which are compiled for N of them. State and observation are pytrees."""
+
+    max_episode_steps: int
+    render_fps: float
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """Of Gymnasium."""
+        ...
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """Of Gymnasium."""
+        ...
+
+    def reset(self, key: Any) -> tuple[Any, Any]:
+        """The first state and observation, from a key of JAX's."""
+
+    def step(self, key: Any, state: Any, action: Any) -> tuple[Any, Any, Any, Any]:
+        """The next state and observation, the reward, and whether the episode came to its end: not by time alone."""
+
+    def render(self, state: Any) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of a state."""
+
+
+class Program:
+    """What is compiled for N environments: ``start`` and ``step``.
+
+    Both take and give what is carried from step to step: states, keys of the random streams (one for each row, so that
+    no row depends on another), return and length of the running episodes.
+
+    Args:
+        game: One environment.
+        num_envs: N.
+        device: Of JAX.
+        autoreset: False leaves a finished environment as it is.
+    """
+
+    def __init__(self, game: Game, num_envs: int, device: Any, autoreset: bool) -> None:
+        import jax
+
+        self.game = game
+        self.num_envs = num_envs
+        self.autoreset = autoreset
+        self.leaves, _ = observation_leaves(game.observation_space)
+        self.actions = Actions.for_space(game.action_space)
+        self.device = device
+        self._compiled = False
+        with jax.default_device(device), quiet():  # traced now, so that what is wrong with the environment shows
+            seed = jax.ShapeDtypeStruct((), np.int32)
+            self.carry, _ = jax.eval_shape(self._start, seed)
+            space = self.actions.space
+            kind = np.float32 if isinstance(space, spaces.Box) else np.int32
+            action = jax.ShapeDtypeStruct((num_envs, *(space.shape or ())), kind)
+            self._traced = jax.jit(self._start).trace(seed), jax.jit(self._step).trace(self.carry, action, seed)
+
+    def compile(self, name: str) -> None:
+        """Makes :attr:`start` and :attr:`step`, the first time; says of which environment, where that took long."""
+        import jax
+
+        if self._compiled:
+            return
+        begin = time.perf_counter()
+        with jax.default_device(self.device), quiet():
+            self.start, self.step = (traced.lower().compile() for traced in self._traced)
+        self._compiled = True
+        if (seconds := time.perf_counter() - begin) > LONG:
+            warnings.warn(
+                f"'{name}' took {seconds:.0f} s to compile for {self.num_envs} environments; time/fps is without.",
+                stacklevel=3,
+            )
+
+    def _start(self, seed: Any) -> tuple[dict[str, Any], list[Any]]:
+        """What is carried at the start, and the first observations."""
+        import jax
+        import jax.numpy as jnp
+
+        keys = jax.random.split(jax.random.PRNGKey(seed), (self.num_envs, 2))
+        state, obs = jax.vmap(self.game.reset)(keys[:, 0])
+        carry = {
+            "state": jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state),
+            "keys": keys[:, 1],
+            "return": jnp.zeros(self.num_envs, jnp.float32),
+            "length": jnp.zeros(self.num_envs, jnp.int32),
+        }
+        return carry, self._seen(obs)
+
+    def _step(self, carry: dict[str, Any], action: Any, limit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is carried on, and what a step gives, with a time limit in steps."""
+        import jax
+        import jax.numpy as jnp
+
+        keys = jax.vmap(lambda key: jax.random.split(key, 3))(carry["keys"])
+        state, obs, reward, terminated = jax.vmap(self.game.step)(keys[:, 1], carry["state"], self._acted(action))
+        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, carry["state"])
+        seen = self._seen(obs)
+        reward, terminated = jnp.asarray(reward, jnp.float32), jnp.asarray(terminated, bool)
+        length, total = carry["length"] + 1, carry["return"] + reward
+        truncated = (length >= limit) & ~terminated
+        done = terminated | truncated
+
+        def anew(keys: Any) -> tuple[Any, Any]:
+            first, first_obs = jax.vmap(self.game.reset)(keys)
+            return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), first, state), self._seen(first_obs)
+
+        # Starts cost as much as a step in some environments: they are computed in steps that end an episode.
+        restart = done & self.autoreset
+        starts = jax.lax.cond(restart.any(), anew, lambda keys: (state, seen), keys[:, 2])
+        carried, obs = jax.tree.map(lambda new, old: jnp.where(_rows(restart, old), new, old), starts, (state, seen))
+        carry = {
+            "state": carried,
+            "keys": keys[:, 0],
+            "return": jnp.where(done, 0.0, total),
+            "length": jnp.where(done, 0, length),
+        }
+        outcome = {"obs": obs, "reward": reward, "terminated": terminated, "truncated": truncated, "final_obs": seen}
+        return carry, {**outcome, "episode_return": total, "episode_length": length}
+
+    def _seen(self, obs: Any) -> list[Any]:
+        """The arrays of an observation, in the types of the space."""
+        import jax.numpy as jnp
+
+        kinds = (np.int32 if leaf.dtype == np.int64 else leaf.dtype for leaf in self.leaves)
+        return [
+            jnp.asarray(leaf.of(obs), kind).reshape(self.num_envs, *leaf.shape)
+            for leaf, kind in zip(self.leaves, kinds, strict=True)
+        ]
+
+    def _acted(self, action: Any) -> Any:
+        """Actions as the environment takes them: within the bounds of a Box."""
+        import jax.numpy as jnp
+
+        space = self.actions.of_env
+        if isinstance(space, spaces.Box):
+            return jnp.clip(action, space.low, space.high).astype(space.dtype)
+        return action.reshape(self.num_envs, *(space.shape or ()))
+
+
+def _rows(mask: Any, like: Any) -> Any:
+    """A mask (N,) that selects rows of an array."""
+    return mask.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+_programs: dict[tuple[Any, ...], Program] = {}
+"""What was compiled: evaluations come again and again, and compiling may take longer than they do."""
+
+
+def program_for(key: tuple[Any, ...], game: Game, num_envs: int, device: Any, autoreset: bool) -> Program:
+    """The program of a game; ``key`` tells games apart."""
+    key = (*key, num_envs, device, autoreset)
+    if key not in _programs:
+        if len(_programs) >= KEPT:
+            del _programs[next(iter(_programs))]
+        _programs[key] = Program(game, num_envs, device, autoreset)
+    return _programs[key]
+
+
+class JaxVecEnv:
+    """N environments written in JAX behind :class:`~rltrain.vec.VecEnv`, on the device of the policy.
+
+    Compiled by the first reset, once for each number of environments. Their state is arrays, so a resumed run goes on
+    exactly. It has been run on the CPU alone so far.
+
+    Args:
+        spec: What is registered.
+        game: One environment.
+        num_envs: N.
+        arguments: What the environment was made with: those alike share a program.
+        device: Where the tensors live, and JAX computes.
+        dtype: Floating-point type of observations.
+        render: It is to be drawn: a finished environment is left as it is.
+
+    Raises:
+        ConfigError: It cannot be made, its spaces cannot be tensors, or JAX has no such device.
+    """
+
+    exact_resume = True
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        game: Game,
+        num_envs: int,
+        *,
+        arguments: Mapping[str, Any],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        render: bool = False,
+    ) -> None:
+        import jax
+
+        self.spec = spec
+        self.game = game
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.max_episode_steps = game.max_episode_steps
+        self.render_fps = game.render_fps
+        leaves, _ = observation_leaves(game.observation_space, str(dtype or torch.float32).removeprefix("torch."))
+        self.single_observation_space = seen_space(leaves)
+        self.single_action_space = Actions.for_space(game.action_space).space
+        self._names = [leaf.name for leaf in leaves] if leaves[0].path else None
+        self._types = [torch.from_numpy(np.empty(0, leaf.dtype)).dtype for leaf in leaves]
+        self._number = torch.float32 if isinstance(self.single_action_space, spaces.Box) else torch.int32
+        self._place = jax_device(self.device)
+        self._limit = jax.device_put(np.int32(game.max_episode_steps), self._place)
+        self._carry: Any = None
+        with named_errors(spec.id):
+            key = (spec.id, repr(sorted(arguments.items())))
+            self.program = program_for(key, game, num_envs, self._place, not render)
+
+    def reset(self, seed: int) -> Observation:
+        """Starts every environment anew, each with a stream of its own, and returns the first observations (N, *O)."""
+        self.program.compile(self.spec.id)
+        self._carry, seen = self.program.start(np.int32(derive_seed(seed, "env") % 2**31))
+        return self._observation(seen)
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step.
+
+        Raises:
+            ValueError: ``action`` has another shape.
+        """
+        expected = (self.num_envs, *(self.single_action_space.shape or ()))
+        if action.shape != expected:
+            raise ValueError(f"action has shape {tuple(action.shape)}, expected {expected}")
+        given = to_jax(action.to(self._number))
+        self._carry, new = self.program.step(self._carry, given, self._limit)
+        return VecStep(
+            self._observation(new["obs"]),
+            to_torch(new["reward"]),
+            to_torch(new["terminated"]),
+            to_torch(new["truncated"]),
+            self._observation(new["final_obs"]),
+            to_torch(new["episode_return"]),
+            to_torch(new["episode_length"]).to(torch.int64),
+            {},
+        )
+
+    def _observation(self, seen: list[Any]) -> Observation:
+        parts = [to_torch(array).to(kind) for array, kind in zip(seen, self._types, strict=True)]
+        return parts[0] if self._names is None else dict(zip(self._names, parts, strict=True))
+
+    def render(self, index: int = 0) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of environment ``index``.
+
+        Raises:
+            ConfigError: It gives no picture.
+        """
+        import jax
+
+        with named_errors(self.spec.id):
+            return self.game.render(jax.tree.map(lambda x: x[index], self._carry["state"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """States, random streams and episode statistics, by their number in JAX's order."""
+        import jax
+
+        return {str(i): to_torch(leaf).clone() for i, leaf in enumerate(jax.tree.leaves(self._carry))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken.
+
+        Raises:
+            ValueError: The saved state has other fields or shapes.
+        """
+        import jax
+
+        templates, structure = jax.tree.flatten(self.program.carry)
+        if len(state) != len(templates):
+            raise ValueError(f"the saved state has {len(state)} fields, expected {len(templates)}")
+        leaves = []
+        for i, template in enumerate(templates):
+            saved = state[str(i)]
+            if tuple(saved.shape) != template.shape:
+                raise ValueError(f"the saved state has shape {tuple(saved.shape)}, expected {template.shape}")
+            leaves.append(to_jax(saved.to(self.device, copy=True)))
+        self.program.compile(self.spec.id)
+        self._carry = jax.tree.unflatten(structure, leaves)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def to_jax(tensor: Tensor) -> Any:
+    """A tensor as an array in the same memory; JAX itself copies what does not begin where it needs it to."""
+    import jax
+
+    return jax.dlpack.from_dlpack(tensor.detach().contiguous())
+
+
+def to_torch(array: Any) -> Tensor:
+    """An array as a tensor in the same memory."""
+    return torch.from_dlpack(array)
+
+
+def jax_device(device: torch.device) -> Any:
+    """JAX's name for a device.
+
+    Raises:
+        ConfigError: JAX does not have it.
+    """
+    import jax
+
+    try:
+        return jax.devices(device.type)[device.index or 0]
+    except (RuntimeError, IndexError) as error:
+        raise ConfigError(
+            f"JAX has no device '{device}': {' '.join(str(error).split())}.",
+            "Choose --device cpu, or install JAX for your accelerator, such as pip install 'jax[cuda13]'.",
+        ) from error

@@ -1,0 +1,120 @@
+"""Environments made from their registered names or classes: one, or N as a vector, with their arguments checked."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from rltrain.errors import ConfigError, did_you_mean
+from rltrain.registry import env_class, env_spec, resolve, spec_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from rltrain.env import TensorEnv
+    from rltrain.vec import TensorVecEnv, VecEnv
+
+OPTIONS = (
+    ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
+    ("atari", "vectorization", "start_method"),
+)
+"""What :func:`make_vec` takes beside constructor arguments: for every environment, and for adapted ones."""
+
+
+def make_env(
+    env: str | type[TensorEnv],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    **kwargs: Any,
+) -> TensorEnv:
+    """Makes an environment from an id or a class.
+
+    Raises:
+        ConfigError: The id is unknown, or a constructor argument is unknown or out of range.
+    """
+    cls = env_class(env)
+    if isinstance(env, str):
+        kwargs = {**env_spec(env).kwargs, **kwargs}
+    if dtype is not None:
+        kwargs["dtype"] = dtype
+    parameters = env_parameters(cls)
+    for key in kwargs:
+        if key not in parameters and key != "dtype":
+            raise ConfigError(
+                f"{cls.__name__} has no constructor argument '{key}'.",
+                did_you_mean(key, parameters, f"It takes: {', '.join(parameters) or 'none'}."),
+            )
+    return cls(device=device, **kwargs)
+
+
+def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
+    """The constructor arguments of an environment with their defaults, device and dtype left out."""
+    signature = inspect.signature(env_class(env).__init__)
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in ("self", "device", "dtype") and parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
+def make_vec(
+    env: str | type,
+    num_envs: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    max_episode_steps: int | None = None,
+    render: bool = False,
+    **options: Any,
+) -> VecEnv:
+    """Makes N environments, stepped together, their data on ``device``.
+
+    Args:
+        env: An id, ours or Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env`` class.
+        num_envs: N.
+        device: Where the data lives.
+        dtype: Floating-point type of states and observations; float32 unless given.
+        max_episode_steps: Time limit in steps; the registered one unless given.
+        render: For drawing: a finished environment is left as it is, to be reset by hand.
+        **options: Those of :class:`~rltrain.config.EnvConfig`, such as ``frame_stack=4``, and constructor arguments of
+            the environment.
+
+    Raises:
+        ConfigError: As in :func:`make_env`, ``num_envs`` is below 1, or an option does not fit the environment.
+    """
+    from rltrain.vec import check_counts
+    from rltrain.wrappers import wrap
+
+    check_counts(num_envs, max_episode_steps)
+    spec = spec_of(env)
+    around, adapting = ({name: options.pop(name) for name in names if name in options} for names in OPTIONS)
+    common: dict[str, Any] = {"device": device, "dtype": dtype, "max_episode_steps": max_episode_steps}
+    if spec.vectorizer:
+        return wrap(resolve(spec.vectorizer)(spec, num_envs, render=render, **common, **adapting, **options), **around)
+    if adapting:
+        name = next(iter(adapting))
+        raise ConfigError(
+            f"'{name}' is not for '{spec.id}', whose environments are tensors.",
+            f"Leave --env.{name.replace('_', '-')} out.",
+        )
+    return wrap(make_tensor_vec(env, num_envs, autoreset=not render, **common, **options), **around)
+
+
+def make_tensor_vec(
+    env: str | type[TensorEnv],
+    num_envs: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    max_episode_steps: int | None = None,
+    autoreset: bool = True,
+    **kwargs: Any,
+) -> TensorVecEnv:
+    """As :func:`make_vec`, of an environment of tensors and with nothing around it."""
+    from rltrain.vec import TensorVecEnv
+
+    if max_episode_steps is None and isinstance(env, str):
+        max_episode_steps = env_spec(env).max_episode_steps
+    made = make_env(env, device=device, dtype=dtype, **kwargs)
+    return TensorVecEnv(made, num_envs, max_episode_steps=max_episode_steps, autoreset=autoreset)

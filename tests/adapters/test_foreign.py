@@ -1,0 +1,53 @@
+"""Ids of libraries that are not installed are refused before anything is created."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rltrain.adapters import from_gymnax
+from rltrain.adapters.foreign import check_arguments
+from rltrain.cli import main
+from rltrain.errors import ConfigError
+from rltrain.specs import EnvSpec
+
+
+@pytest.mark.parametrize(
+    ("id", "package", "extra"),
+    [
+        ("gymnax/CartPole-v1", "gymnax", "jax"),
+        ("brax/ant", "brax", "jax"),
+        ("envpool/Pong-v5", "envpool", "envpool"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "watch", "check", "envs"])
+def test_what_is_missing_is_named_with_the_command(
+    id: str,
+    package: str,
+    extra: str,
+    verb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    from_gymnax.find.cache_clear()
+    assert main([verb, *(["ppo"] if verb == "train" else []), id]) == 2
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"error: '{id}' needs the package {package}, which is not installed.",
+        f"  fix: pip install 'rltrain[{extra}]'",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_are_held_to_what_there_is() -> None:
+    spec = EnvSpec("lib/Game", "lib:Game", group="lib", parameters={"gravity": 9.8})
+    check_arguments(spec, {"gravity": 1.6})
+    with pytest.raises(ConfigError, match=r"no constructor argument 'gravty'\. Did you mean 'gravity'"):
+        check_arguments(spec, {"gravty": 1.6})
+    with pytest.raises(ConfigError, match="'vectorization' is not for 'lib/Game', which lib steps by itself"):
+        check_arguments(spec, {"vectorization": "sync"})
