@@ -59,11 +59,12 @@ class Starter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for stop in (None, subprocess.Popen.terminate, subprocess.Popen.kill):
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
             alive = [rank for rank in self._ranks if rank.poll() is None]
             deadline = time.monotonic() + GRACE
-            for rank in alive if stop is not None else ():
-                stop(rank)
+            for rank in alive:
+                if number is not None:
+                    rank.send_signal(number)
             for rank in alive:
                 with suppress(subprocess.TimeoutExpired):
                     rank.wait(max(0.0, deadline - time.monotonic()))
