@@ -45,13 +45,15 @@ class Starter:
             "TORCHELASTIC_USE_AGENT_STORE": True,  # the store is there already: no rank is to make it
             "WORLD_SIZE": self.number,
             "LOCAL_WORLD_SIZE": self.number,
+            "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no traces of lost connections
         }
+        debug = ["--debug"] if "--debug" in sys.argv else []
         safe = [] if os.getcwd() in sys.path else ["-P"]  # modules of this folder are not to hide others
         for rank in range(1, self.number):
             own = {**known, "RANK": rank, "LOCAL_RANK": rank}
             self._ranks.append(
                 subprocess.Popen(
-                    [sys.executable, *safe, "-m", "rltrain", *self.command],
+                    [sys.executable, *safe, "-m", "rltrain", *self.command, *debug],
                     env={**os.environ, **{name: str(value) for name, value in own.items()}},
                     stdin=subprocess.DEVNULL,
                 )

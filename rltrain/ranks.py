@@ -274,14 +274,10 @@ def is_first() -> bool:
 def job_name() -> tuple[str, bool] | None:
     """What ``torchrun`` calls the job that this process is a part of, and whether it is to go on with an earlier run.
 
-    That is so for a process that was started again after a failure, and for a job that was given a name of its own,
-    such as the number that Slurm knows it by.
+    That is so for a job that has a name of its own, such as the number that Slurm knows it by, and for a process that
+    was started again after a failure.
     """
-    env = os.environ
-    name = env.get("TORCHELASTIC_RUN_ID")
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
     if name is None:
         return None
-    if name == "none":  # not named: told from others by where its ranks meet
-        again = int(env.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        return f"{env.get('MASTER_ADDR')}:{env.get('MASTER_PORT')}", again
-    return name, True
+    return name, name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
