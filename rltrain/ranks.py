@@ -115,7 +115,8 @@ class Group(Ranks):
         _meetings += 1
         self.index, self.size, self.here, self.local = index, size, here, local
         self._dist, self._torch, self._starter = dist, torch, starter
-        self._store = dist.PrefixStore(f"rltrain/{_meetings}", store)
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # what an earlier try has left in the store is not ours
+        self._store = dist.PrefixStore(f"rltrain/{again}/{_meetings}", store)
         if starter is not None:
             starter.wait(lambda: self._store.add("here", 0) == size - 1)
         else:
