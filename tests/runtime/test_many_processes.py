@@ -21,7 +21,7 @@ from rltrain.rank_starter import Starter
 from rltrain.ranks import is_first, job_name
 from rltrain.runs import RunFolder
 
-TOTAL = 60_000
+TOTAL = 20_000
 OPTIONS: dict[str, Any] = {
     "total_timesteps": TOTAL,
     "num_envs": 16,
