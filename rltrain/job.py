@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,14 +15,14 @@ import torch
 
 from rltrain.agent import Agent
 from rltrain.config import AgentConfig, TrainConfig
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation import most_envs
 from rltrain.normalize import across_ranks
 from rltrain.policy import pick_device, restore_policy
 from rltrain.ranks import ALONE, Ranks
 from rltrain.registry import agent_class, agent_spec, make_vec
 from rltrain.rng import derive_seed, global_kept, seed_global
-from rltrain.runs import RunFolder
+from rltrain.runs import RunFolder, describe_machine
 from rltrain.spaces import to_json
 from rltrain.specs import AgentSpec
 from rltrain.vec import VecEnv
@@ -145,6 +146,33 @@ class Job:
                     "Start from a run with the same spaces.",
                 )
         restore_policy(self.agent, checkpoint)
+
+
+def create_folder(job: Job) -> RunFolder:
+    """Makes the run folder of a job, and locks it.
+
+    Raises:
+        ConfigError: It cannot be made.
+        RunError: It is not seen by all ranks.
+    """
+    config, ranks = job.config, job.ranks
+    record = {
+        **describe_machine(),
+        "mode": job.mode,
+        "seed": config.seed,
+        "total_timesteps": config.total_timesteps,
+        "stop_at_reward": config.stop_at_reward,
+        "exact_resume": job.exact_resume,
+        **job.spaces,
+    }
+    folder = RunFolder.create(config, record) if ranks.first else None
+    path = Path(ranks.tell(str(folder.path.absolute()) if folder is not None else None))
+    if not path.is_dir():
+        raise RunError(
+            f"Rank {ranks.index} does not see the run folder '{path}'.",
+            "Give a --run-dir on a file system that all machines share.",
+        )
+    return folder or RunFolder(path, writes=False)
 
 
 def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:

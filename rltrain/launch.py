@@ -15,12 +15,12 @@ from rltrain.config import TrainConfig, build_config
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
-from rltrain.job import Job, keep_memory, threads
+from rltrain.job import Job, create_folder, keep_memory, threads
 from rltrain.plotting import plot_runs
 from rltrain.ranks import Ranks, joined
 from rltrain.registry import agent_spec, resolve, spec_of
 from rltrain.rng import global_kept
-from rltrain.runs import RunFolder, describe_machine, find_unfinished
+from rltrain.runs import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker
@@ -121,33 +121,6 @@ def _start(
             job.init_from(config.init_from)
         ranks.spread(job.agent.state_dict().values())
         return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
-
-
-def create_folder(job: Job) -> RunFolder:
-    """Makes the run folder of a job, and locks it.
-
-    Raises:
-        ConfigError: It cannot be made.
-        RunError: It is not seen by all ranks.
-    """
-    config, ranks = job.config, job.ranks
-    record = {
-        **describe_machine(),
-        "mode": job.mode,
-        "seed": config.seed,
-        "total_timesteps": config.total_timesteps,
-        "stop_at_reward": config.stop_at_reward,
-        "exact_resume": job.exact_resume,
-        **job.spaces,
-    }
-    folder = RunFolder.create(config, record) if ranks.first else None
-    path = Path(ranks.tell(str(folder.path.absolute()) if folder is not None else None))
-    if not path.is_dir():
-        raise RunError(
-            f"Rank {ranks.index} does not see the run folder '{path}'.",
-            "Give a --run-dir on a file system that all machines share.",
-        )
-    return folder or RunFolder(path, writes=False)
 
 
 def resume(
