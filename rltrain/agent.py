@@ -38,8 +38,8 @@ class Agent(nn.Module, ABC):
     Args:
         observation_space: Space of a single observation.
         action_space: Space of a single action.
-        num_envs: N.
-        config: Hyperparameters, an instance of the agent's own config class.
+        num_envs: N, on this rank.
+        config: Hyperparameters, an instance of the agent's own config class; of sizes, this rank's share.
         device: Where everything lives.
         seed: Of everything random in the agent.
 
@@ -48,7 +48,9 @@ class Agent(nn.Module, ABC):
         log_interval: Updates between two log points, unless the run says otherwise.
         progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
             iteration; schedules are functions of it, so they survive a resume.
-        reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it.
+        reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. What the ranks
+            do between two calls is the same, so that all of them call it, with tensors of the same shape.
+        ranks: How many there are.
     """
 
     horizon: int
@@ -74,6 +76,7 @@ class Agent(nn.Module, ABC):
         self.seed = seed
         self.progress_remaining = 1.0
         self.reduce: Callable[[Tensor], Tensor] = identity
+        self.ranks = 1
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly; called once before a run."""

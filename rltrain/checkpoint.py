@@ -6,6 +6,8 @@
     training.safetensors    every other tensor: optimizer, environments, statistics, generators
     state.json              everything that is not a tensor
     manifest.json           size and SHA-256 of the files above, written last
+
+and for each further rank K what the run remembers there, in ``rank_K.safetensors`` and ``rank_K.json``.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rltrain.errors import CheckpointError
+from rltrain.ranks import ALONE, Ranks
 
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
+RANK = "rank_"
 PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded_"
 SEPARATOR = "/"
 FORMAT = 1
@@ -47,17 +51,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def save_checkpoint(folder: Path, step: int, policy: Mapping[str, Tensor], training: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, policy: Mapping[str, Tensor], training: Mapping[str, Any], ranks: Ranks = ALONE
+) -> Path:
     """Writes a checkpoint under a temporary name, then renames it: it exists whole or not at all.
 
     Args:
-        folder: The run's checkpoint folder.
+        folder: The run's checkpoint folder, on a file system that all ranks share.
         step: Environment steps so far.
-        policy: Flat mapping of tensors.
-        training: Nested mapping of tensors and JSON values.
+        policy: Flat mapping of tensors, the same on all ranks.
+        training: Nested mapping of tensors and JSON values; every rank writes its own.
+        ranks: Those that call this together.
 
     Returns:
-        The checkpoint directory.
+        The checkpoint directory, which is there on every rank.
 
     Raises:
         CheckpointError: The folder cannot be written to.
@@ -66,28 +73,40 @@ def save_checkpoint(folder: Path, step: int, policy: Mapping[str, Tensor], train
     temporary = folder / f"{TEMPORARY}{step}"
     tensors: dict[str, Tensor] = {}
     plain = _split(training, (), tensors)
+    training_file, state_file = files_of(ranks.index)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _save_tensors(temporary / POLICY, policy)
-        _save_tensors(temporary / TRAINING, tensors)
-        _write_synced(temporary / STATE, _json(plain))
-        files = {
+        if ranks.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        ranks.gather(None)
+        if ranks.first:
+            _save_tensors(temporary / POLICY, policy)
+        _save_tensors(temporary / training_file, tensors)
+        _write_synced(temporary / state_file, _json(plain))
+        written = {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
-            for name in (POLICY, TRAINING, STATE)
+            for name in (*((POLICY,) if ranks.first else ()), training_file, state_file)
         }
-        _write_synced(temporary / MANIFEST, _json({"format": FORMAT, "step": step, "files": files}))
-        _sync_directory(temporary)
-        if target.exists():
-            set_aside([target])
-        temporary.rename(target)
-        _sync_directory(folder)
+        files = {name: entry for each in ranks.gather(written) for name, entry in each.items()}
+        if ranks.first:
+            _write_synced(temporary / MANIFEST, _json({"format": FORMAT, "step": step, "files": files}))
+            _sync_directory(temporary)
+            if target.exists():
+                set_aside([target])
+            temporary.rename(target)
+            _sync_directory(folder)
+        ranks.gather(None)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
             f"The checkpoint '{target}' cannot be written: {reason}.", "Make room, or choose another --run-dir."
         ) from error
     return target
+
+
+def files_of(rank: int) -> tuple[str, str]:
+    """The files that hold what a rank remembers: tensors, and everything else."""
+    return (f"{RANK}{rank}.safetensors", f"{RANK}{rank}.json") if rank else (TRAINING, STATE)
 
 
 def load_policy(path: Path) -> dict[str, Tensor]:
@@ -99,17 +118,18 @@ def load_policy(path: Path) -> dict[str, Tensor]:
     return _load_tensors(path, POLICY)
 
 
-def load_training(path: Path) -> dict[str, Any]:
-    """The nested mapping that :func:`save_checkpoint` was given, tensors on the CPU.
+def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
+    """The nested mapping that :func:`save_checkpoint` was given on a rank, tensors on the CPU.
 
     Raises:
         CheckpointError: The checkpoint is damaged.
     """
+    training_file, state_file = files_of(rank)
     try:
-        state = json.loads((path / STATE).read_text())
+        state = json.loads((path / state_file).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"'{path / STATE}' cannot be read: {error}.", "Use another checkpoint.") from error
-    for name, tensor in _load_tensors(path, TRAINING).items():
+        raise CheckpointError(f"'{path / state_file}' cannot be read: {error}.", "Use another checkpoint.") from error
+    for name, tensor in _load_tensors(path, training_file).items():
         *parents, leaf = map(_unescaped, name.split(SEPARATOR))
         branch = state
         for parent in parents:
@@ -129,10 +149,9 @@ def find_fault(path: Path) -> str | None:
         return f"{MANIFEST} cannot be read"
     if manifest.get("format") != FORMAT:
         return f"its format is {manifest.get('format')}, this version reads {FORMAT}"
-    for name in (POLICY, TRAINING, STATE):
-        if name not in files:
-            return f"{MANIFEST} does not list {name}"
-        size, digest = files[name]
+    if lost := next((name for name in (POLICY, TRAINING, STATE) if name not in files), None):
+        return f"{MANIFEST} does not list {lost}"
+    for name, (size, digest) in files.items():
         try:
             found = (path / name).stat().st_size
             if found != size:

@@ -101,6 +101,8 @@ class TrainConfig(Model):
     """Seed of everything random in the run."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: the GPU when there is one."""
+    nproc: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Processes on this machine that train together, each in its share of the environments."""
     num_threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of torch on the CPU; none for torch's own choice. One is fastest for small networks."""
     run_dir: str = "runs"

@@ -37,6 +37,14 @@ class RunError(RLTrainError):
     exit_code = 3
 
 
+class RankFailed(RLTrainError):
+    """Another rank of this run failed and has said why; this one ends with it, and with its exit code."""
+
+    def __init__(self, cause: str, *, exit_code: int) -> None:
+        super().__init__(cause)
+        self.exit_code = exit_code
+
+
 class CheckpointError(RLTrainError):
     """A run folder or checkpoint is missing, damaged or does not fit."""
 

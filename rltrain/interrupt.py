@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM ask a run to stop after the current update; a second one stops it at once."""
+"""SIGINT and SIGTERM ask a run to stop after the current update; a second one stops it at once.
+
+But for SIGTERM under ``torchrun``, which passes on what a cluster's scheduler may have told its ranks already.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+from rltrain.ranks import job_name
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,5 +40,6 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        told_twice = {signal.SIGTERM} if job_name() is not None else set()
         for each in SIGNALS:  # the next one is not held up
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each in told_twice else signal.SIG_DFL)

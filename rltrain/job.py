@@ -7,22 +7,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
 from rltrain.agent import Agent
-from rltrain.config import TrainConfig
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.config import AgentConfig, TrainConfig
+from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation import most_envs
 from rltrain.making import make_vec
+from rltrain.normalize import across_ranks
 from rltrain.policy import pick_device, restore_policy
-from rltrain.registry import agent_class
+from rltrain.ranks import ALONE, Ranks
+from rltrain.registry import agent_class, agent_spec
 from rltrain.rng import derive_seed, global_kept, seed_global
-from rltrain.runs import RunFolder
+from rltrain.runs import RunFolder, describe_machine
 from rltrain.spaces import to_json
+from rltrain.specs import AgentSpec
 from rltrain.vec import VecEnv
+
+DIVIDED, COUNTED = ("batch_size",), ("buffer_size", "learning_starts", "target_update_interval")
+"""Hyperparameters that count over all environments, and of which each of several ranks gets a share."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -36,22 +43,26 @@ class Job:
     device: torch.device
     env: VecEnv
     agent: Agent
+    ranks: Ranks = ALONE
 
     @classmethod
-    def build(cls, config: TrainConfig, env_class: type | None) -> Job:
+    def build(cls, config: TrainConfig, env_class: type | None, ranks: Ranks = ALONE) -> Job:
         """Makes everything that a configuration names.
 
         Args:
             config: The configuration.
             env_class: The environment, where it is not a registered id.
+            ranks: Those that train together; each makes its share.
 
         Raises:
             ConfigError: Something in it cannot be had.
         """
-        seed_global(derive_seed(config.seed, "global"))
-        device = pick_device(config.device)
+        num_envs, agent_config = share_of(config, ranks)
+        seed = ranks.seed(config.seed)
+        seed_global(derive_seed(seed, "global"))
+        device = pick_device(ranks.device(config.device))
         source = env_class or config.env.id
-        env = make_vec(source, config.num_envs, device=device, **config.env.make_options())
+        env = make_vec(source, num_envs, device=device, **config.env.make_options())
         if lost := getattr(env, "left_out", ()):
             names = " and ".join(f"'{name}'" for name in lost)
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
@@ -60,14 +71,16 @@ class Job:
             agent = agent_class(config.algo)(
                 env.single_observation_space,
                 env.single_action_space,
-                config.num_envs,
-                config.agent,
+                num_envs,
+                agent_config,
                 device=device,
-                seed=config.seed,
+                seed=seed,
             )
             agent.check()
-            check_memory(agent.memory(), device)
-            job = cls(config, source, device, env, agent)
+            check_memory(agent.memory() * (1 if device.type == "cuda" else ranks.here), device)
+            if ranks.size > 1:
+                across_ranks(agent, ranks.mean, ranks.size)
+            job = cls(config, source, device, env, agent, ranks)
             if config.video_freq:
                 job.check_drawing()
             if_it_fails.pop_all()
@@ -87,7 +100,8 @@ class Job:
     @property
     def mode(self) -> dict[str, Any]:
         """What must be equal for a resume to be exact."""
-        return {"device": str(self.device), "threads": torch.get_num_threads()}
+        several = {"ranks": self.ranks.size} if self.ranks.size > 1 else {}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **several}
 
     @property
     def exact_resume(self) -> bool:
@@ -133,6 +147,60 @@ class Job:
                     "Start from a run with the same spaces.",
                 )
         restore_policy(self.agent, checkpoint)
+
+
+def create_folder(job: Job) -> RunFolder:
+    """Makes the run folder of a job, and locks it.
+
+    Raises:
+        ConfigError: It cannot be made.
+        RunError: It is not seen by all ranks.
+    """
+    config, ranks = job.config, job.ranks
+    record = {
+        **describe_machine(),
+        "mode": job.mode,
+        "seed": config.seed,
+        "total_timesteps": config.total_timesteps,
+        "stop_at_reward": config.stop_at_reward,
+        "exact_resume": job.exact_resume,
+        **job.spaces,
+    }
+    folder = RunFolder.create(config, record) if ranks.first else None
+    path = Path(ranks.tell(str(folder.path.absolute()) if folder is not None else None))
+    if not path.is_dir():
+        raise RunError(
+            f"Rank {ranks.index} does not see the run folder '{path}'.",
+            "Give a --run-dir on a file system that all machines share.",
+        )
+    return folder or RunFolder(path, writes=False)
+
+
+def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
+    """The environments and the hyperparameters of one rank, whose sizes count over all of them.
+
+    Raises:
+        ConfigError: They cannot be divided, or the agent trains in one process alone.
+    """
+    if ranks.size == 1:
+        return config.num_envs, config.agent
+    if agent_spec(config.algo).trainer != AgentSpec.trainer:  # a loop of its own
+        raise ConfigError(
+            f"'{config.algo}' trains in one process alone, and there are {ranks.size}.",
+            "Start one, or train with an agent of ours.",
+        )
+    if ranks.size > config.num_envs:
+        raise ConfigError(
+            f"There are {ranks.size} ranks for num_envs={config.num_envs}.", "Start fewer, or give more --num-envs."
+        )
+    multiple = f"Give a multiple of {ranks.size}:"
+    shares = {
+        name: ranks.share(name, getattr(config.agent, name), f"{multiple} --agent.{name.replace('_', '-')}.")
+        for name in DIVIDED
+        if hasattr(config.agent, name)
+    }
+    shares |= {name: max(1, number // ranks.size) for name in COUNTED if (number := getattr(config.agent, name, 0))}
+    return ranks.share("num_envs", config.num_envs, f"{multiple} --num-envs."), config.agent.model_copy(update=shares)
 
 
 def check_memory(needed: int, device: torch.device) -> None:

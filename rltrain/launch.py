@@ -15,11 +15,12 @@ from rltrain.config import TrainConfig, build_config
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation
 from rltrain.interrupt import Interrupt
-from rltrain.job import Job, keep_memory, threads
+from rltrain.job import Job, create_folder, keep_memory, threads
 from rltrain.plotting import plot_runs
+from rltrain.ranks import Ranks, joined
 from rltrain.registry import agent_spec, resolve, spec_of
 from rltrain.rng import global_kept
-from rltrain.runs import RunFolder, describe_machine
+from rltrain.runs import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker
@@ -91,44 +92,41 @@ def start(
     env_class: type | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Starts a new run from a configuration; see :func:`train`."""
-    with threads(config.num_threads):
-        return _start(config, env_class, progress, Callbacks(callbacks))
+    """Starts a new run from a configuration; see :func:`train`.
+
+    Under ``torchrun``, a job that was started again goes on with the run that it had begun.
+
+    Args:
+        config: The configuration.
+        env_class: The environment, where it is not a registered id.
+        progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
+        command: The arguments of ``rltrain`` that further ranks are started with.
+    """
+    with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
+        begun = ranks.tell(str(find_unfinished(config) or "") if ranks.first else None)
+        if begun:
+            folder = RunFolder(Path(begun), writes=ranks.first)
+            return _resume(folder, None, config, None, env_class, progress, Callbacks(callbacks), ranks)
+        return _start(config, env_class, progress, Callbacks(callbacks), ranks)
 
 
-def _start(config: TrainConfig, env_class: type | None, progress: bool, callbacks: Callbacks) -> RunResult:
+def _start(
+    config: TrainConfig, env_class: type | None, progress: bool, callbacks: Callbacks, ranks: Ranks
+) -> RunResult:
     trainer_class(config).check_callbacks(config.algo, callbacks)
-    with closing(Job.build(config, env_class)) as job:
+    with closing(Job.build(config, env_class, ranks)) as job:
         if config.init_from is not None:
             job.init_from(config.init_from)
+        ranks.spread(job.agent.state_dict().values())
         return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
 
 
 def trainer_class(config: TrainConfig) -> type[Trainer]:
     """What runs the agent of a configuration."""
     return resolve(agent_spec(config.algo).trainer)
-
-
-def create_folder(job: Job) -> RunFolder:
-    """Makes the run folder of a job, and locks it.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    config = job.config
-    return RunFolder.create(
-        config,
-        {
-            **describe_machine(),
-            "mode": job.mode,
-            "seed": config.seed,
-            "total_timesteps": config.total_timesteps,
-            "stop_at_reward": config.stop_at_reward,
-            "exact_resume": job.exact_resume,
-            **job.spaces,
-        },
-    )
 
 
 def resume(
@@ -140,6 +138,8 @@ def resume(
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    nproc: int | None = None,
+    command: Sequence[str] | None = None,
 ) -> RunResult:
     """Continues a run from its newest whole checkpoint, bit for bit as if it had never stopped.
 
@@ -153,6 +153,8 @@ def resume(
         classes: Networks of your own that it was trained with: the folder knows their names alone.
         progress: Whether to show progress.
         callbacks: Code of your own that looks on.
+        nproc: Processes on this machine that train together, if not as many as the run was made with.
+        command: The arguments of ``rltrain`` that further ranks are started with.
 
     Raises:
         CheckpointError: There is nothing to continue from, or it does not fit.
@@ -163,8 +165,12 @@ def resume(
     config = folder.config(classes)
     if device is not None:
         config = config.model_copy(update={"device": device})
-    with threads(config.num_threads):
-        return _resume(folder, named, config, total_timesteps, env, progress, Callbacks(callbacks))
+    with (
+        joined(config.nproc if nproc is None else nproc, command) as ranks,
+        threads(ranks.threads(config.num_threads)),
+    ):
+        folder.writes = ranks.first
+        return _resume(folder, named, config, total_timesteps, env, progress, Callbacks(callbacks), ranks)
 
 
 def _resume(
@@ -175,15 +181,24 @@ def _resume(
     env: type | None,
     progress: bool,
     callbacks: Callbacks,
+    ranks: Ranks,
 ) -> RunResult:
     trainer_class(config).check_callbacks(config.algo, callbacks)
-    metadata = folder.metadata()
+    metadata = ranks.tell(folder.metadata() if ranks.first else None)
+    if (size := metadata["mode"].get("ranks", 1)) != ranks.size:
+        raise CheckpointError(
+            f"'{folder.path}' was trained by {size} ranks, and here there are {ranks.size}.",
+            f"Give --nproc {size}, or start {size} by torchrun.",
+        )
     folder.lock()
     with ExitStack() as stack:
         stack.callback(folder.release)
-        checkpoint, faults = folder.checkpoint(named or "latest")
-        for fault in faults:
-            warnings.warn(fault, stacklevel=2)
+        checkpoint = named or Path()
+        if ranks.first:
+            checkpoint, faults = folder.checkpoint(named or "latest")
+            for fault in faults:
+                warnings.warn(fault, stacklevel=2)
+        checkpoint = folder.checkpoints / ranks.tell(checkpoint.name)
         step = step_of(checkpoint)
         if total_timesteps is None:
             total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
@@ -203,7 +218,7 @@ def _resume(
                 "with such a learning rate the policy does not change any more.",
                 stacklevel=2,
             )
-        job = stack.enter_context(closing(Job.build(config, env)))
+        job = stack.enter_context(closing(Job.build(config, env, ranks)))
         if job.mode != metadata["mode"]:
             warnings.warn(
                 f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
@@ -237,7 +252,7 @@ def _run(
 ) -> RunResult:
     """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
     keep_memory()
-    config = job.config
+    config, first = job.config, job.ranks.first
     with ExitStack() as stack, Interrupt() as interrupted:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
@@ -251,27 +266,31 @@ def _run(
                 total_timesteps=total,
                 interrupted=interrupted,
                 callbacks=callbacks,
+                ranks=job.ranks,
             )
             if checkpoint is not None:
                 trainer.load(checkpoint)
+            if checkpoint is not None and first:
                 remove_unfinished(folder.checkpoints)
                 set_aside(
                     [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
                 )
             step = None if checkpoint is None else trainer.global_step
             with global_kept():  # some libraries draw when they are imported
-                trainer.trackers += [
-                    TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
-                    CsvTracker(folder.path, resume_step=step),
-                ]
-                if progress:
+                if first:
+                    trainer.trackers += [
+                        TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
+                        CsvTracker(folder.path, resume_step=step),
+                    ]
+                if first and progress:
                     title = f"{config.algo} on {config.env.id}, seed {config.seed}"
                     trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
             for tracker in trainer.trackers:
                 stack.callback(tracker.close)
             stopped_by = trainer.run()
+            signal = max(job.ranks.gather(interrupted.signal or 0)) or None
             evaluation = None
-            if stopped_by != "interrupted" and config.n_eval_episodes:
+            if stopped_by != "interrupted" and config.n_eval_episodes and first:
                 try:
                     evaluation = trainer.evaluate_finally()
                 except RunError as error:  # what was trained and saved is whole all the same
@@ -290,10 +309,10 @@ def _run(
         summary = evaluation.summary() if evaluation else None
         folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
-    if status == "completed":
+    if status == "completed" and first:
         threshold = spec_of(job.env_source).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:
             warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
-    return RunResult(folder.path, **outcome, signal=interrupted.signal, evaluation=evaluation, picture=picture)
+    return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Metrics
+from rltrain.ranks import ALONE, Ranks
 from rltrain.vec import VecStep
 
 SUCCESS = "is_success"
@@ -63,14 +64,23 @@ class EpisodeStats:
         """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
         return self._ended.clone(), self._values.clone()
 
-    def means(self) -> dict[str, Tensor]:
-        """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet."""
-        means = self._ring[:, : self.window].nanmean(1)
+    def means(self, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+        """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet.
+
+        Of several ranks, each adds the episodes that it has.
+        """
+        ring = self._ring[:, : self.window]
+        sums, known = ring.nansum(1), (~ring.isnan()).sum(1)
+        episodes = self._count
+        if ranks.size > 1:
+            both = ranks.mean(torch.cat((sums.double(), known, episodes.unsqueeze(0))))
+            sums, known, episodes = both[:3], both[3:6], (both[6] * ranks.size).round()
+        means = sums / known
         return {
             "rollout/ep_rew_mean": means[0],
             "rollout/ep_len_mean": means[1],
             "rollout/success_rate": means[2],
-            "rollout/episodes": self._count,
+            "rollout/episodes": episodes,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,11 +112,11 @@ class MetricMeans:
             self._sum = values if self._sum is None else self._sum.to(values.device) + values
             self._updates += 1
 
-    def take(self) -> Metrics:
-        """The means and numbers, and starts over."""
+    def take(self, ranks: Ranks = ALONE) -> Metrics:
+        """The means, over all ranks, and the numbers; starts over."""
         means: Metrics = {**self._numbers}
         if self._sum is not None:
-            means |= zip(self._tags, (self._sum / self._updates).unbind(), strict=True)
+            means |= zip(self._tags, ranks.mean(self._sum / self._updates).unbind(), strict=True)
         self._sum, self._updates, self._numbers = None, 0, {}
         return means
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agent import Agent, identity
 from rltrain.env import Observation
 
 
@@ -20,6 +21,10 @@ class RunningMoments(nn.Module):
 
     Args:
         shape: Shape of one sample.
+
+    Attributes:
+        reduce: Mean of a tensor over all ranks, each of which merges a batch of its own; see :func:`across_ranks`.
+        ranks: How many there are.
     """
 
     mean: Tensor  # shape, float64
@@ -28,22 +33,33 @@ class RunningMoments(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         super().__init__()
+        self.reduce: Callable[[Tensor], Tensor] = identity
+        self.ranks = 1
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64, device=device))
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64, device=device))
         self.register_buffer("count", torch.full((), 1e-4, dtype=torch.float64, device=device))
 
     @torch.no_grad()
     def update(self, samples: Tensor) -> None:
-        """Merges ``samples`` (B, *shape)."""
+        """Merges ``samples`` (B, *shape), B being the same on all ranks."""
         samples = samples.to(torch.float64)
-        size = samples.shape[0]
-        mean, var = samples.mean(0), samples.var(0, correction=0)
+        size = samples.shape[0] * self.ranks
+        delta, var = samples.mean(0) - self.mean, samples.var(0, correction=0)
+        if self.ranks > 1:  # the mean and variance of all batches as one, around a mean that all ranks know
+            delta, square = self.reduce(torch.stack((delta, var + delta.square()))).unbind()
+            var = square - delta.square()
         total = self.count + size
-        delta = mean - self.mean
         spread = self.var * self.count + var * size + delta.square() * (self.count * size / total)
         self.mean.copy_(self.mean + delta * (size / total))
         self.var.copy_(spread / total)
         self.count.copy_(total)
+
+
+def across_ranks(agent: Agent, reduce: Callable[[Tensor], Tensor], ranks: int) -> None:
+    """Has an agent learn, and everything in it take statistics, from what several ranks experience together."""
+    for module in agent.modules():
+        if isinstance(module, Agent | RunningMoments):
+            module.reduce, module.ranks = reduce, ranks
 
 
 class ObservationNormalizer(nn.Module):

@@ -38,6 +38,7 @@ from rltrain.checkpoint import (
 from rltrain.config import TrainConfig, canonical, load_config, to_yaml, validate
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.own import with_classes
+from rltrain.ranks import job_name
 from rltrain.registry import agent_config_class
 
 CONFIG, METADATA, LOCK, BEST = "config.yaml", "metadata.json", ".lock", "best.json"
@@ -49,10 +50,12 @@ class RunFolder:
 
     Args:
         path: The folder.
+        writes: Whether this process holds it and writes in it: of several ranks the first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.checkpoints = path / "checkpoints"
         self.videos = path / "videos"
         self._lock = filelock.FileLock(str(path / LOCK))
@@ -64,12 +67,11 @@ class RunFolder:
         Raises:
             ConfigError: It cannot be made.
         """
-        parent = Path(config.run_dir) / config.env.id.replace("/", "-")
+        parent, algo = _parent(config), config.algo.replace("/", "-")
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            algo = config.algo.replace("/", "-")
-            taken = [p.name.removeprefix(f"{algo}_") for p in parent.glob(f"{algo}_*")]
-            number = max((int(name) for name in taken if name.isdigit()), default=0) + 1
+            taken = _numbered(parent, algo)
+            number = int(taken[-1].name.rpartition("_")[2]) + 1 if taken else 1
             while True:
                 path = parent / f"{algo}_{number}"
                 try:
@@ -113,6 +115,8 @@ class RunFolder:
         Raises:
             RunError: Another process has it.
         """
+        if not self.writes:
+            return
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -158,6 +162,8 @@ class RunFolder:
 
     def update_metadata(self, changes: Mapping[str, Any]) -> None:
         """Adds to what the run records of itself."""
+        if not self.writes:
+            return
         known = self.metadata() if (self.path / METADATA).exists() else {}
         write_atomically(self.path / METADATA, json.dumps({**known, **changes}, indent=1))
 
@@ -171,6 +177,8 @@ class RunFolder:
 
     def set_best(self, step: int | None, mean_reward: float) -> None:
         """Names the best checkpoint, or that there is none."""
+        if not self.writes:
+            return
         if step is None:
             (self.checkpoints / BEST).unlink(missing_ok=True)
             return
@@ -222,11 +230,46 @@ class RunFolder:
         return path, []
 
 
+def find_unfinished(config: TrainConfig) -> Path | None:
+    """The newest run folder that the job which this process is a part of has begun and not finished, if there is one.
+
+    It is one with the same configuration and a checkpoint to go on from; see :func:`~rltrain.ranks.job_name`.
+    """
+    name, goes_on = job_name() or (None, False)
+    if not goes_on:
+        return None
+    text = to_yaml(config)
+    for path in reversed(_numbered(_parent(config), config.algo)):
+        folder = RunFolder(path)
+        try:
+            metadata = folder.metadata()
+            same = metadata.get("job") == name and (path / CONFIG).read_text(encoding="utf-8") == text
+        except (CheckpointError, OSError):
+            continue
+        if same:
+            return path if metadata.get("status") != "completed" and list_checkpoints(folder.checkpoints) else None
+    return None
+
+
+def _parent(config: TrainConfig) -> Path:
+    """Where the runs of an environment are."""
+    return Path(config.run_dir) / config.env.id.replace("/", "-")
+
+
+def _numbered(parent: Path, algo: str) -> list[Path]:
+    """The folders ``<algo>_<k>``, by number."""
+    prefix = f"{algo.replace('/', '-')}_"
+    found = (path for path in parent.glob(f"{prefix}*") if path.name.removeprefix(prefix).isdigit())
+    return sorted(found, key=lambda path: int(path.name.removeprefix(prefix)))
+
+
 def describe_machine() -> dict[str, Any]:
     """What a run records of where it ran."""
     packages = ["rltrain", "torch", "gymnasium", "numpy", "tensorboard"]
     packages += [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
+    job = job_name()
     return {
+        **({} if job is None else {"job": job[0]}),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},

@@ -20,6 +20,7 @@ from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation, run_episodes
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.policy import restore_policy
+from rltrain.ranks import ALONE, Ranks
 from rltrain.record import film
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs import RunFolder
@@ -43,6 +44,8 @@ class Trainer:
         total_timesteps: Environment steps to stop at.
         interrupted: Asked after each update whether to save and stop.
         callbacks: Code of the user's own, told of what happens.
+        ranks: Those that train together. All of them take the same decisions; what is not told to them by all-reduced
+            numbers or asked of all is the same anyway.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Trainer:
         total_timesteps: int,
         interrupted: Callable[[], bool] = lambda: False,
         callbacks: Callbacks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.agent = agent
@@ -64,20 +68,23 @@ class Trainer:
         self.folder = folder
         self.trackers: list[Tracker] = []
         self.total_timesteps = total_timesteps
-        self.log_interval = config.log_interval or agent.log_interval
+        self.ranks = ranks
+        self.steps_at_once = agent.horizon * env.num_envs * ranks.size  # of all environments, in an iteration
+        self.log_interval = config.log_interval or max(1, agent.log_interval // ranks.size)
         self.interrupted = interrupted
         self.callbacks = callbacks or Callbacks()
         self.stopped = False
-        self.global_step = 0  # environment steps, over all environments
+        self.global_step = 0  # environment steps, over all environments and ranks
         self.n_iterations = 0
         self.best_mean_reward = float("-inf")
         self.best_step: int | None = None
         self.saved_step: int | None = None
         self.seconds = 0.0  # of training, over all sessions
         self.latest: dict[str, float] = {}  # the last value of every metric
-        self.episodes = EpisodeStats(config.stats_window_size, agent.horizon, env.num_envs, env.device)
+        window = -(-config.stats_window_size // ranks.size)
+        self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
-        self.obs = env.reset(config.seed)
+        self.obs = env.reset(ranks.seed(config.seed))
         self.state = agent.initial_state(env.num_envs)
 
     @staticmethod
@@ -103,7 +110,7 @@ class Trainer:
                 self.evaluate()
             if self.due(self.config.save_freq):
                 self.save()
-            if self.due(self.config.video_freq):
+            if self.due(self.config.video_freq) and self.ranks.first:
                 self.film()
         if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()  # what came after the last log point
@@ -119,14 +126,15 @@ class Trainer:
             self.episodes.note(step)
             self.obs, self.state = step.obs, out.state
         self.episodes.merge()
-        self.global_step += self.agent.horizon * self.env.num_envs
+        self.global_step += self.steps_at_once
         self.n_iterations += 1
 
     def reason_to_stop(self) -> str | None:
         """Why it ends: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
-        if self.interrupted():
+        interrupted, stopped = self.ranks.any(self.interrupted(), self.stopped)
+        if interrupted:
             return "interrupted"
-        if self.stopped:
+        if stopped:
             return "callback"
         target = self.config.stop_at_reward
         window_full = self.latest.get("rollout/episodes", 0) >= self.config.stats_window_size
@@ -140,12 +148,11 @@ class Trainer:
 
     def due(self, freq: int) -> bool:
         """Whether the last iteration passed a multiple of ``freq`` environment steps."""
-        before = self.global_step - self.agent.horizon * self.env.num_envs
-        return freq > 0 and self.global_step // freq > before // freq
+        return freq > 0 and self.global_step // freq > (self.global_step - self.steps_at_once) // freq
 
     def log(self) -> None:
         """Fetches the metrics, in one transfer, and hands them to the trackers."""
-        self.publish(fetch({**self.episodes.means(), **self.metrics.take()}))
+        self.publish(fetch({**self.episodes.means(self.ranks), **self.metrics.take(self.ranks)}))
 
     def publish(self, metrics: dict[str, float]) -> None:
         """Adds the time to the metrics of a log point, and hands them to the trackers.
@@ -176,15 +183,15 @@ class Trainer:
         for tracker in self.trackers:
             tracker.log(self.global_step, metrics)
 
-    def evaluate(self) -> Evaluation:
+    def evaluate(self) -> None:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
-        result = self.play("evaluation")
-        self.track(result.metrics())
-        if result.mean_reward > self.best_mean_reward:
-            self.best_mean_reward, self.best_step = result.mean_reward, self.global_step
+        metrics = self.ranks.tell(self.play("evaluation").metrics() if self.ranks.first else None)
+        self.track(metrics)
+        mean_reward = metrics["eval/mean_reward"]
+        if mean_reward > self.best_mean_reward:
+            self.best_mean_reward, self.best_step = mean_reward, self.global_step
             self.save()
-            self.folder.set_best(self.global_step, result.mean_reward)
-        return result
+            self.folder.set_best(self.global_step, mean_reward)
 
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
@@ -219,7 +226,8 @@ class Trainer:
         """Writes a checkpoint with everything that has memory, unless this step has one.
 
         Raises:
-            RunError: The policy is not finite: no checkpoint is worth losing an older one for it.
+            RunError: The policy is not finite: no checkpoint is worth losing an older one for it. Or ranks have
+                different ones.
         """
         if self.saved_step == self.global_step:
             return
@@ -227,9 +235,18 @@ class Trainer:
         broken = [name for name, tensor in policy.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
             raise self.diverged(f"'{broken[0]}' of the policy is")
-        path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, self.training_state())
+        if self.ranks.size > 1:
+            sums = self.ranks.gather([float(tensor.double().sum()) for tensor in policy.values()])
+            if any(other != sums[0] for other in sums):
+                raise RunError(
+                    f"Ranks have come to different policies after {self.global_step:,} steps.",
+                    "The agent must hand its gradients to self.reduce, and take the same steps on every rank.",
+                )
+        state = self.training_state()
+        path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, state, self.ranks)
         self.saved_step = self.global_step
-        prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+        if self.ranks.first:
+            prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
         self.callbacks.checkpoint(self, path)
 
     def training_state(self) -> dict[str, Any]:
@@ -252,7 +269,7 @@ class Trainer:
             CheckpointError: It is of another kind of run.
         """
         restore_policy(self.agent, checkpoint)
-        state = load_training(checkpoint)
+        state = load_training(checkpoint, self.ranks.index)
         try:
             self.load_training_state(state)
         except (KeyError, ValueError, RuntimeError) as error:
@@ -275,7 +292,8 @@ class Trainer:
             if self.state is not None:
                 self.state = from_dict(self.state, state["state"]["state"])
         else:  # other episodes than those the run began with
-            self.obs = self.env.reset(derive_seed(self.config.seed, "resume", self.global_step))
+            seed = self.ranks.seed(self.config.seed)
+            self.obs = self.env.reset(derive_seed(seed, "resume", self.global_step))
         self.episodes.load_state_dict(state["episodes"])
         self.metrics.load_state_dict(state["metrics"])
         set_global_state(state["generators"])  # last: nothing after this draws

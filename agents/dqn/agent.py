@@ -129,7 +129,8 @@ class DQN(Agent):
         self._update_target()
         if self.steps - self.first_step <= config.learning_starts:
             return metrics
-        number = self.horizon * self.num_envs if config.gradient_steps == -1 else config.gradient_steps
+        steps = self.horizon * self.num_envs * self.ranks
+        number = steps if config.gradient_steps == -1 else config.gradient_steps
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         losses, errors, shared, norms = [], [], [], []
         for batch in self._minibatches(number):

@@ -12,7 +12,7 @@ from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.networks import mask_logits
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import KL, metrics_of, ppo_loss, ppo_loss_backward
+from rltrain.agents.ppo.loss import KL, metrics_of, normalized_across, ppo_loss, ppo_loss_backward
 from rltrain.agents.ppo.policy import make_policy
 from rltrain.agents.returns import generalized_advantage
 from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
@@ -106,8 +106,12 @@ class PPO(Agent):
 
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
+        across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
+        if across:
+            config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
-            for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
+            minibatches = shuffled_minibatches(batch, config.batch_size, self.rng)
+            for minibatch in normalized_across(minibatches, self.reduce, self.ranks) if across else minibatches:
                 loss = None
                 if self.chains is None:
                     loss, means = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)

@@ -8,7 +8,8 @@ import sys
 import warnings
 from importlib import import_module
 
-from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean
+from rltrain.ranks import is_first
 
 VERBS = {
     "train": ("train:main", "Train an agent in an environment."),
@@ -55,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
+    except RankFailed as error:  # and has said why
+        if debug:
+            raise
+        return error.exit_code
     except RLTrainError as error:
         if debug:
             raise
@@ -104,5 +109,5 @@ def _print_error(cause: str, fix: str) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Our own warnings in one line; those of libraries are not the user's business."""
-    if category is UserWarning:
+    if category is UserWarning and is_first():
         print(f"warning: {message}", file=sys.stderr)

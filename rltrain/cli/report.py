@@ -11,11 +11,14 @@ from pathlib import Path
 
 from rltrain.evaluation import Evaluation
 from rltrain.launch import RunResult
+from rltrain.ranks import is_first
 
 
 def report(result: RunResult, as_json: bool) -> int:
-    """Prints the result of a run and returns the exit code."""
-    if as_json:
+    """Prints the result of a run, on the first rank, and returns the exit code."""
+    if not is_first():
+        pass
+    elif as_json:
         evaluation = result.evaluation.summary() if result.evaluation else None
         keys = ("steps", "seconds", "stopped_by")
         summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}

@@ -11,6 +11,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it; later ones are set aside")
     parser.add_argument("--total-timesteps", type=whole(1), metavar="INT", help="steps to stop at, to train for longer")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto [as the run was made with]")
+    parser.add_argument(
+        "--nproc", type=whole(1), metavar="INT", help="processes that train together [as the run was made with]"
+    )
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     add_module_option(parser)
@@ -21,6 +24,11 @@ def main(arguments: list[str]) -> int:
 
     import_module_of(parsed.env, parsed.run)
     result = resume(
-        parsed.run, total_timesteps=parsed.total_timesteps, device=parsed.device, progress=not parsed.no_progress
+        parsed.run,
+        total_timesteps=parsed.total_timesteps,
+        device=parsed.device,
+        progress=not parsed.no_progress,
+        nproc=parsed.nproc,
+        command=["resume", *arguments],
     )
     return report(result, parsed.json)

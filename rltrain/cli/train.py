@@ -7,6 +7,7 @@ import sys
 from rltrain.cli.options import describe_options, parse_overrides
 from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
 from rltrain.errors import ConfigError
+from rltrain.ranks import is_first
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, find_env, twin_of
 from rltrain.zoo import zoo_settings
 
@@ -64,14 +65,16 @@ def main(arguments: list[str]) -> int:
     if zoo is not None:
         base = zoo_settings(zoo, str(env_id), agent_config_class(str(algo)).model_fields), str(zoo)
     config, source = build_config(str(algo), str(env_id), settings, base=base)
-    print(f"settings: {source}, device: {config.device}, seed: {config.seed}", file=sys.stderr)
+    notes = [f"settings: {source}, device: {config.device}, seed: {config.seed}"]
     if twin := twin_of(env_spec(config.env.id)):
-        print(f"note: '{twin}' is the same environment on the device of the policy, and much faster.", file=sys.stderr)
+        notes.append(f"note: '{twin}' is the same environment on the device of the policy, and much faster.")
+    if is_first():
+        print("\n".join(notes), file=sys.stderr)
 
     from rltrain.cli.report import report
     from rltrain.launch import start
 
-    return report(start(config, progress=progress), as_json)
+    return report(start(config, progress=progress, command=["train", *arguments]), as_json)
 
 
 def _help(arguments: list[str]) -> str:

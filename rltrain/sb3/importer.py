@@ -46,8 +46,7 @@ def import_sb3(
         ConfigError: It does not fit the environment or the algorithm.
         CheckpointError: It cannot be read, or has networks that the algorithm does not.
     """
-    from rltrain.job import Job
-    from rltrain.launch import create_folder
+    from rltrain.job import Job, create_folder
 
     archive = Archive.read(file)
     settings = run_settings(archive, algo)

@@ -40,7 +40,7 @@ FLOORS = {
     RUNTIME: """
         rltrain.trainer  rltrain.launch  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
-        rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks
+        rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks  rltrain.ranks  rltrain.rank_starter
         rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold  rltrain.sb3  rltrain.sb3.*
     """,
     # Where people come in: the command line, and `import rltrain`.
