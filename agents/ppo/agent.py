@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -40,6 +40,8 @@ class PPO(Agent):
     """
 
     config: PPOConfig
+    pieces = ("_choose", "_loss")
+    recordings: ClassVar = {"_choose": False, "prepare": False, "_update": True}
 
     def __init__(
         self,
@@ -81,10 +83,15 @@ class PPO(Agent):
         """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
         if self.rollout.step == 0:
             self.noise = self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
-        params = self._params(self._normalized(obs))
-        raw = self.distribution.sample(params, self.noise[self.rollout.step])
+        params, raw, action = self._choose(obs, self.noise[self.rollout.step])
         self.rollout.store(obs=obs, params=params, raw=raw)
-        return ActOut(self.distribution.to_env(raw))
+        return ActOut(action)
+
+    def _choose(self, obs: Observation, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Distribution parameters (N, P), raw actions, and actions (N, *A)."""
+        params = self._params(self._normalized(obs))
+        raw = self.distribution.sample(params, noise)
+        return params, raw, self.distribution.to_env(raw)
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""
@@ -104,21 +111,14 @@ class PPO(Agent):
             None if config.clip_range_vf is None else value_at(config.clip_range_vf, self.progress_remaining)
         )
 
+        scheduled = [None if x is None else self.scalar(x) for x in (learning_rate, clip_range, clip_range_vf)]
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
         for _ in range(config.n_epochs):
             for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
-                loss = None
-                if self.chains is None:
-                    loss, means = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
-                else:
-                    means = ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
-                skip = None
-                if config.target_kl is not None:
-                    over = self.reduce(means[KL]) > 1.5 * config.target_kl
-                    skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
-                norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip))
+                means, norm, stopped = self._update(minibatch, stopped, *scheduled)
                 terms.append(means)
+                norms.append(norm)
                 stops.append(stopped)
         self.n_updates += config.n_epochs
 
@@ -140,6 +140,30 @@ class PPO(Agent):
             self.obs_normalizer.update(flat(self.rollout["obs"]))
         self.rollout.clear()
         return results
+
+    def _update(
+        self,
+        minibatch: dict[str, Any],
+        stopped: Tensor,
+        learning_rate: float | Tensor,
+        clip_range: float | Tensor,
+        clip_range_vf: float | Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A step on a minibatch: the terms of the loss, the norm of the gradient, and ``stopped`` from here on."""
+        loss, means = self._loss(minibatch, clip_range, clip_range_vf)
+        skip = None
+        if self.config.target_kl is not None:
+            over = self.reduce(means[KL]) > 1.5 * self.config.target_kl
+            skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
+        return means, self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip), stopped
+
+    def _loss(
+        self, minibatch: dict[str, Any], clip_range: float | Tensor, clip_range_vf: float | Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """The loss, None where its gradients are in place already, and its terms."""
+        if self.chains is None:
+            return ppo_loss(self.policy, minibatch, self.config, clip_range, clip_range_vf)
+        return None, ppo_loss_backward(self.policy, self.chains, minibatch, self.config, clip_range, clip_range_vf)
 
     @torch.no_grad()
     def prepare(self) -> dict[str, Any]:

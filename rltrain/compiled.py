@@ -1,0 +1,102 @@
+"""Functions made one piece: by ``torch.compile`` into fewer kernels, and on a GPU into one CUDA graph to launch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rltrain.tree import leaves, tree_map
+
+WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch.compile compiles
+
+
+def fused(function: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
+    """``function`` as one piece, compiled when it is called first; what cannot be one raises then.
+
+    A Python number among its arguments is a constant of what is compiled: give it 0-d tensors.
+
+    Args:
+        function: Of trees of tensors of fixed shapes.
+        *args: For ``torch.compile``, as are the options.
+        **options: Such as ``backend``.
+    """
+    return torch.compile(function, *args, fullgraph=True, dynamic=False, **options)
+
+
+def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
+    """``function``, and on a GPU a :class:`Recorded` one."""
+    return Recorded(function, fresh=fresh) if device.type == "cuda" else function
+
+
+class Recorded:
+    """A function whose kernels are recorded once as a CUDA graph, and then launched by one call.
+
+    The first calls run it as it is. Then there is one recording for each set of shapes it is called with. Arguments are
+    copied to where they were at the recording; whatever else it reads must stay in its place in memory, and what it
+    changes must be changed in place.
+
+    Args:
+        function: Of trees of tensors, tuples of them, and None. It draws from no generator but the default one.
+        fresh: Whether results are copies. If not, they are valid until the next call.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, fresh: bool = False) -> None:
+        self.function, self.fresh = function, fresh
+        self._calls: dict[Any, int] = defaultdict(int)
+        self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Any, Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function gives."""
+        given = list(_leaves(args))
+        key = tuple(x.shape for x in given)
+        if key not in self._graphs:
+            self._calls[key] += 1
+            if self._calls[key] <= WARM_UPS:
+                return self._run_aside(args)
+            self._graphs[key] = self._record(args)
+        graph, places, result = self._graphs[key]
+        pairs = defaultdict(list)
+        for place, new in zip(_leaves(places), given, strict=True):
+            pairs[new.dtype].append((place, new))
+        for pair in pairs.values():
+            torch._foreach_copy_(*map(list, zip(*pair, strict=True)))
+        graph.replay()
+        return _mapped(torch.clone, result) if self.fresh else result
+
+    def _run_aside(self, args: Any) -> Any:
+        """On a stream of its own, as what runs before a recording has to."""
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            result = self.function(*args)
+        torch.cuda.current_stream().wait_stream(aside)
+        return result
+
+    def _record(self, args: Any) -> tuple[torch.cuda.CUDAGraph, Any, Any]:
+        """The graph, where its arguments belong, and where its results are. Nothing is computed yet."""
+        places = _mapped(torch.clone, args)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = self.function(*places)
+        return graph, places, result
+
+
+def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Like :func:`~rltrain.tree.tree_map`, through tuples as well."""
+    if isinstance(tree, tuple):
+        parts = [_mapped(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return None if tree is None else tree_map(function, tree)
+
+
+def _leaves(tree: Any) -> Any:
+    """Like :func:`~rltrain.tree.leaves`, through tuples as well."""
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from _leaves(part)
+    elif tree is not None:
+        yield from leaves(tree)
