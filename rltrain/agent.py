@@ -101,6 +101,14 @@ class Agent(nn.Module, ABC):
             setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
         self.compiled = True
 
+    def use_bfloat16(self) -> None:
+        """Lets networks multiply in bfloat16.
+
+        Raises:
+            ConfigError: The agent does not know how to.
+        """
+        raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
+
     def scalar(self, value: float) -> float | Tensor:
         """A number that changes, as pieces may be given it: 0-d on the device once they are compiled."""
         return torch.full((), value, device=self.device) if self.compiled else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rltrain.errors import ConfigError
 from rltrain.tree import leaves, tree_map
 
 WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch.compile compiles
@@ -30,6 +32,45 @@ def fused(function: Callable[..., Any], *args: Any, **options: Any) -> Callable[
 def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
     """``function``, and on a GPU a :class:`Recorded` one."""
     return Recorded(function, fresh=fresh) if device.type == "cuda" else function
+
+
+def check_compiler(device: torch.device) -> None:
+    """Makes sure that ``torch.compile`` finds what it needs.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        raise ConfigError(
+            "torch.compile finds no C++ compiler.", "Install g++, name another in CXX, or leave --compile out."
+        ) from error
+
+
+class CompileClock:
+    """The seconds that ``torch.compile`` has taken in this process since the clock was made."""
+
+    def __init__(self) -> None:
+        from torch._dynamo.callback import callback_handler
+
+        self.seconds = 0.0
+        callback_handler.register_start_callback(self._start)
+        callback_handler.register_end_callback(self._stop)
+
+    def _start(self, _: Any) -> None:
+        self._started = time.perf_counter()
+
+    def _stop(self, _: Any) -> None:
+        self.seconds += time.perf_counter() - self._started
 
 
 class Recorded:

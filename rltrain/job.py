@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from rltrain.agent import Agent
+from rltrain.compiled import check_compiler
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation import most_envs
@@ -66,6 +67,7 @@ class Job:
             )
             agent.check()
             check_memory(agent.memory(), device)
+            speed_up(config, env, agent)
             job = cls(config, source, device, env, agent)
             if config.video_freq:
                 job.check_drawing()
@@ -86,7 +88,8 @@ class Job:
     @property
     def mode(self) -> dict[str, Any]:
         """What must be equal for a resume to be exact."""
-        return {"device": str(self.device), "threads": torch.get_num_threads()}
+        options = {name: True for name in ("compile", "bfloat16") if getattr(self.config, name)}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **options}
 
     @property
     def exact_resume(self) -> bool:
@@ -132,6 +135,28 @@ class Job:
                     "Start from a run with the same spaces.",
                 )
         restore_policy(self.agent, checkpoint)
+
+
+def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
+    """Does what the options ``bfloat16`` and ``compile`` ask for.
+
+    Raises:
+        ConfigError: It cannot be done.
+    """
+    if not (config.bfloat16 or config.compile):
+        return
+    if not isinstance(agent, Agent):
+        name = "--compile" if config.compile else "--bfloat16"
+        raise ConfigError(f"'{config.algo}' learns in a loop that is not ours.", f"Leave {name} out.")
+    if config.bfloat16:
+        agent.use_bfloat16()
+    if config.compile:
+        check_compiler(agent.device)
+        agent.compile()
+        if hasattr(env, "compile"):
+            env.compile()
+        else:
+            warnings.warn(f"Only the agent is compiled: '{config.env.id}' is not made of tensors.", stacklevel=2)
 
 
 def check_memory(needed: int, device: torch.device) -> None:

@@ -15,6 +15,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.callbacks import Callbacks
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
+from rltrain.compiled import CompileClock
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation, run_episodes
@@ -74,6 +75,7 @@ class Trainer:
         self.best_step: int | None = None
         self.saved_step: int | None = None
         self.seconds = 0.0  # of training, over all sessions
+        self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
         self.episodes = EpisodeStats(config.stats_window_size, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
@@ -150,7 +152,11 @@ class Trainer:
             RunError: The loss is not finite.
         """
         step_then, seconds_then = self.started_at
-        metrics["time/fps"] = (self.global_step - step_then) / max(self.seconds - seconds_then, 1e-9)
+        seconds = self.seconds - seconds_then
+        if self.compiling is not None:
+            metrics["time/compile_seconds"] = self.compiling.seconds
+            seconds -= self.compiling.seconds
+        metrics["time/fps"] = (self.global_step - step_then) / max(seconds, 1e-9)
         metrics["time/time_elapsed"] = self.seconds
         metrics["time/iterations"] = self.n_iterations
         self.track(metrics)

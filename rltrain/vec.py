@@ -195,10 +195,7 @@ class TensorVecEnv(Generic[S]):
             after, obs = state, final_obs
         else:
             after = tree_where(done, starts, state)
-            if start_obs is None:
-                obs = self.env.full_observe(after)
-            else:
-                obs = tree_where(done, start_obs, final_obs)
+            obs = self.env.full_observe(after) if start_obs is None else tree_where(done, start_obs, final_obs)
         outcome = VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
         return outcome, after, episode_return.masked_fill(done, 0.0), length.masked_fill(done, 0)
 
@@ -239,6 +236,7 @@ class TensorVecEnv(Generic[S]):
             ValueError: The saved state has other fields or shapes.
         """
         self.reset(seed=0)  # gives the templates that the saved tensors must fit
+        self._checked = self._compiled is not None  # the step that comes was not the first, and ran as one piece
         self._state = from_dict(self.state, state["state"])
         self._keep(from_dict(self._starts, state["starts"]), age=int(state["age"]))
         self._return = from_dict(self._return, state["return"])

@@ -90,6 +90,12 @@ class DQN(Agent):
             )
         return Replay(config.buffer_size, self.num_envs, self.device, **options)
 
+    def use_bfloat16(self) -> None:
+        """Lets the networks multiply in bfloat16; gradients come from autograd then."""
+        self.chain = None
+        for network in (self.policy, self.target):
+            network.use_bfloat16(self.device)
+
     def compile(self, *args: Any, **options: Any) -> None:
         """As of every agent.
 
@@ -173,9 +179,7 @@ class DQN(Agent):
             "train/n_updates": self.n_updates,
         }
 
-    def _update(
-        self, batch: dict[str, Any], learning_rate: float | Tensor
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
+    def _update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         """A step on a minibatch: the loss unless it is to be had from the errors, the errors, the gradient's norm."""
         with self.policy.noise(self.rng):
             loss, error = self._loss(batch)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
-from rltrain.agents.networks import mask_logits
+from rltrain.agents.networks import in_bfloat16, mask_logits
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import KL, metrics_of, ppo_loss, ppo_loss_backward
@@ -69,6 +69,12 @@ class PPO(Agent):
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
+
+    def use_bfloat16(self) -> None:
+        """Lets both networks multiply in bfloat16; their gradients come from autograd then."""
+        self.chains = None
+        for name in ("forward", "params", "value"):
+            setattr(self.policy, name, in_bfloat16(getattr(self.policy, name), self.device))
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""

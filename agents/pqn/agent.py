@@ -68,6 +68,11 @@ class PQN(Agent):
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
 
+    def use_bfloat16(self) -> None:
+        """Lets the network multiply in bfloat16; its gradients come from autograd then."""
+        self.chain = None
+        self.policy.use_bfloat16(self.device)
+
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""
         warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
