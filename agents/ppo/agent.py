@@ -109,7 +109,7 @@ class PPO(Agent):
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
-        batch = self.prepare()
+        batch = {**self.prepare()}  # a recording keeps its own
         value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         clip_range = value_at(config.clip_range, self.progress_remaining)
