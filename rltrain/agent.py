@@ -97,8 +97,9 @@ class Agent(nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} has nothing to compile.", "Leave --compile out.")
         for name in self.pieces:
             setattr(self, name, fused(getattr(self, name), *args, **options))
-        for name, fresh in self.recordings.items():
-            setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
+        if self.reduce is identity:  # what ranks tell each other is in no recording
+            for name, fresh in self.recordings.items():
+                setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
         self.compiled = True
 
     def use_bfloat16(self) -> None:

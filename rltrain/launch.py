@@ -280,7 +280,7 @@ def _run(
         outcome: dict[str, Any] = {
             "steps": trainer.global_step,
             "seconds": trainer.seconds,
-            "compile_seconds": trainer.compiling.seconds if trainer.compiling else 0.0,
+            "compile_seconds": trainer.compile_seconds,
             "stopped_by": stopped_by,
         }
         summary = evaluation.summary() if evaluation else None

@@ -19,7 +19,7 @@ from rltrain.compiled import CompileClock
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation, run_episodes
-from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.policy import restore_policy
 from rltrain.record import film
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
@@ -79,6 +79,7 @@ class Trainer:
         self.latest: dict[str, float] = {}  # the last value of every metric
         self.episodes = EpisodeStats(config.stats_window_size, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
+        self.fetching: tuple[Fetch, int] | None = None
         self.obs = env.reset(config.seed)
         self.state = agent.initial_state(env.num_envs)
 
@@ -142,27 +143,46 @@ class Trainer:
         return freq > 0 and self.global_step // freq > before // freq
 
     def log(self) -> None:
-        """Fetches the metrics, in one transfer, and hands them to the trackers."""
-        self.publish(fetch({**self.episodes.means(), **self.metrics.take()}))
+        """Fetches the metrics, in one transfer, and hands them to the trackers.
 
-    def publish(self, metrics: dict[str, float]) -> None:
-        """Adds the time to the metrics of a log point, and hands them to the trackers.
+        On a GPU nothing waits for the transfer: they are handed over at the next log point, or before a checkpoint.
+        """
+        self.deliver()
+        self.fetching = Fetch({**self.episodes.means(), **self.metrics.take(), **self.times()}), self.global_step
+        if self.env.device.type != "cuda":
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Hands over what was fetched and not handed over yet."""
+        if self.fetching is not None:
+            (fetching, step), self.fetching = self.fetching, None
+            self.publish(fetching.values(), step)
+
+    def publish(self, metrics: dict[str, float], step: int) -> None:
+        """Hands the metrics of a log point to the trackers.
 
         Raises:
             RunError: The loss is not finite.
         """
-        step_then, seconds_then = self.started_at
-        seconds = self.seconds - seconds_then
-        if self.compiling is not None:
-            metrics["time/compile_seconds"] = self.compiling.seconds
-            seconds -= self.compiling.seconds
-        metrics["time/fps"] = (self.global_step - step_then) / max(seconds, 1e-9)
-        metrics["time/time_elapsed"] = self.seconds
-        metrics["time/iterations"] = self.n_iterations
-        self.track(metrics)
+        self.track(metrics, step)
         if not math.isfinite(metrics.get("train/loss", 0.0)):
             raise self.diverged("The loss is")
         self.callbacks.log(self)
+
+    def times(self) -> dict[str, float]:
+        """Metrics of time; steps per second without the time that was compiled."""
+        step_then, seconds_then = self.started_at
+        seconds = self.seconds - seconds_then - self.compile_seconds
+        return {
+            "time/fps": (self.global_step - step_then) / max(seconds, 1e-9),
+            "time/time_elapsed": self.seconds,
+            "time/iterations": self.n_iterations,
+        }
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long this session has compiled."""
+        return self.compiling.seconds if self.compiling else 0.0
 
     def diverged(self, what: str) -> RunError:
         """The error for numbers that ran away."""
@@ -172,14 +192,15 @@ class Trainer:
         )
 
     @global_kept()
-    def track(self, metrics: dict[str, float]) -> None:
-        """Hands numbers to every tracker."""
+    def track(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Hands numbers to every tracker, of now unless a step is given."""
         self.latest.update(metrics)
         for tracker in self.trackers:
-            tracker.log(self.global_step, metrics)
+            tracker.log(self.global_step if step is None else step, metrics)
 
     def evaluate(self) -> Evaluation:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
+        self.deliver()
         result = self.play("evaluation")
         self.track(result.metrics())
         if result.mean_reward > self.best_mean_reward:
@@ -223,6 +244,7 @@ class Trainer:
         Raises:
             RunError: The policy is not finite: no checkpoint is worth losing an older one for it.
         """
+        self.deliver()
         if self.saved_step == self.global_step:
             return
         policy = self.agent.state_dict()
