@@ -147,7 +147,9 @@ def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
         return
     if not isinstance(agent, Agent):
         name = "--compile" if config.compile else "--bfloat16"
-        raise ConfigError(f"'{config.algo}' learns in a loop that is not ours.", f"Leave {name} out.")
+        raise ConfigError(
+            f"'{config.algo}' learns in a loop of its own, which {name} does not reach.", f"Leave {name} out."
+        )
     if config.bfloat16:
         agent.use_bfloat16()
     if config.compile:

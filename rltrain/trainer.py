@@ -30,6 +30,8 @@ from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
+LATE = ("cuda",)  # devices on which metrics are still on their way when the next iteration begins
+
 
 class Trainer:
     """Trains an agent in a vectorised environment.
@@ -149,7 +151,7 @@ class Trainer:
         """
         self.deliver()
         self.fetching = Fetch({**self.episodes.means(), **self.metrics.take(), **self.times()}), self.global_step
-        if self.env.device.type != "cuda":
+        if self.env.device.type not in LATE:
             self.deliver()
 
     def deliver(self) -> None:

@@ -69,7 +69,8 @@ def assert_alike(case: str, agent: Any, metrics: dict[str, Any], number: int = 3
         assert float(metrics[tag]) == pytest.approx(float(value), rel=1e-2, abs=1e-4, nan_ok=True), tag
 
 
-def test_compiled_learning_is_eager_learning() -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_learning_is_eager_learning(case: str) -> None:
     """No graph break, which raises, and nothing compiled anew once every shape was seen."""
     try:
         check_compiler(CPU)
@@ -77,21 +78,18 @@ def test_compiled_learning_is_eager_learning() -> None:
         pytest.skip(error.cause)
     from torch._dynamo.utils import counters
 
-    for case in CASES:
-        torch.compiler.reset()
-        counters.clear()
-        clock = CompileClock()
-        agent, vec = made(case)
-        vec.compile()
-        agent.compile()
-        graphs = []
-        for metrics in iterations(agent, vec):
-            graphs.append(counters["stats"]["unique_graphs"])
-        assert len(agent.pieces) < graphs[0] == graphs[-1]
-        assert not counters["graph_break"]
-        assert clock.seconds > 0
-        assert_alike(case, agent, metrics)
+    counters.clear()
+    clock = CompileClock()
+    agent, vec = made(case)
+    vec.compile()
+    agent.compile()
+    learned = [(metrics, counters["stats"]["unique_graphs"]) for metrics in iterations(agent, vec)]
     torch.compiler.reset()
+    metrics, graphs = learned[-1]
+    assert len(agent.pieces) < graphs == learned[0][1]
+    assert not counters["graph_break"]
+    assert clock.seconds > 0
+    assert_alike(case, agent, metrics)
 
 
 @pytest.fixture
