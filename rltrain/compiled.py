@@ -104,7 +104,7 @@ class Recorded:
         for place, new in zip(_leaves(places), given, strict=True):
             pairs[new.dtype].append((place, new))
         for pair in pairs.values():
-            torch._foreach_copy_(*map(list, zip(*pair, strict=True)))
+            torch._foreach_copy_([place for place, _ in pair], [new for _, new in pair])
         graph.replay()
         return _mapped(torch.clone, result) if self.fresh else result
 

@@ -117,7 +117,11 @@ class PPO(Agent):
             None if config.clip_range_vf is None else value_at(config.clip_range_vf, self.progress_remaining)
         )
 
-        scheduled = [None if x is None else self.scalar(x) for x in (learning_rate, clip_range, clip_range_vf)]
+        scheduled = (
+            self.scalar(learning_rate),
+            self.scalar(clip_range),
+            None if clip_range_vf is None else self.scalar(clip_range_vf),
+        )
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
         for _ in range(config.n_epochs):
