@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,6 +75,16 @@ class CompileClock:
         self.seconds += time.perf_counter() - self._started
 
 
+@dataclass
+class Recording:
+    """A CUDA graph, or a function on the way there."""
+
+    places: Any  # where its arguments belong
+    calls: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    result: Any = None
+
+
 class Recorded:
     """A function whose kernels are recorded once as a CUDA graph, and then launched by one call.
 
@@ -87,43 +99,44 @@ class Recorded:
 
     def __init__(self, function: Callable[..., Any], *, fresh: bool = False) -> None:
         self.function, self.fresh = function, fresh
-        self._calls: dict[Any, int] = defaultdict(int)
-        self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Any, Any]] = {}
+        self.recordings: dict[Any, Recording] = {}
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        """Where it is warmed up and recorded: libraries keep what they set up by stream."""
+        return torch.cuda.Stream()
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives."""
         given = list(_leaves(args))
-        key = tuple(x.shape for x in given)
-        if key not in self._graphs:
-            self._calls[key] += 1
-            if self._calls[key] <= WARM_UPS:
-                return self._run_aside(args)
-            self._graphs[key] = self._record(args)
-        graph, places, result = self._graphs[key]
+        key = tuple((x.shape, x.dtype) for x in given)
+        if key not in self.recordings:
+            self.recordings[key] = Recording(_mapped(torch.clone, args))
+        recording = self.recordings[key]
         pairs = defaultdict(list)
-        for place, new in zip(_leaves(places), given, strict=True):
+        for place, new in zip(_leaves(recording.places), given, strict=True):
             pairs[new.dtype].append((place, new))
         for pair in pairs.values():
             torch._foreach_copy_([place for place, _ in pair], [new for _, new in pair])
-        graph.replay()
+        if recording.calls < WARM_UPS:
+            recording.calls += 1
+            result = self._run_aside(recording.places)
+        else:
+            if recording.graph is None:
+                recording.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(recording.graph, stream=self.stream):  # nothing is computed yet
+                    recording.result = self.function(*recording.places)
+            recording.graph.replay()
+            result = recording.result
         return _mapped(torch.clone, result) if self.fresh else result
 
     def _run_aside(self, args: Any) -> Any:
-        """On a stream of its own, as what runs before a recording has to."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        """On the stream of the recording."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
             result = self.function(*args)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(self.stream)
         return result
-
-    def _record(self, args: Any) -> tuple[torch.cuda.CUDAGraph, Any, Any]:
-        """The graph, where its arguments belong, and where its results are. Nothing is computed yet."""
-        places = _mapped(torch.clone, args)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = self.function(*places)
-        return graph, places, result
 
 
 def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
