@@ -29,4 +29,6 @@ def test_work_grows_with_the_environments_and_launches_do_not(algo: str) -> None
         forwards = rows * (7 * one + 2 * 64 * (3 * 2 + 4 * 1))
         assert small["flops"] > 2 * forwards
         assert large["flops"] == 2 * small["flops"]
-    assert max(bounds(small, 4e-6), key=bounds(small, 4e-6).__getitem__) == "launches"
+    assert small["kernels"] > small["inside"] > 4 * small["calls"]
+    eager, graphs = (bounds(small, graphs=graphs) for graphs in (False, True))
+    assert graphs["launches"] < eager["launches"] == small["kernels"] * 4e-6 > eager["memory"] == graphs["memory"]
