@@ -33,12 +33,20 @@ class EpsilonGreedy:
 
     def __call__(self, values: Tensor, obs: Observation, epsilon: float) -> Tensor:
         """Actions (N,), counted from 0, for action values (N, A); a mask in ``obs`` binds random actions too."""
+        return self.choose(values, obs, epsilon, self.chance())
+
+    def chance(self) -> Tensor:
+        """(N, A + 1) for the next step."""
         if self.step == 0:
             self.noise = torch.rand(self.shape, device=self.device, generator=self.rng)
         noise = self.noise[self.step]
         self.step = (self.step + 1) % self.shape[0]
-        scores = torch.where(noise[:, :1] < epsilon, mask_logits(noise[:, 1:], obs), values)
-        return scores.argmax(-1)
+        return noise
+
+    @staticmethod
+    def choose(values: Tensor, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
+        """The actions that follow from what :meth:`chance` gave."""
+        return torch.where(chance[:, :1] < epsilon, mask_logits(chance[:, 1:], obs), values).argmax(-1)
 
 
 def epsilon_at(config: Any, progress_remaining: float) -> float:

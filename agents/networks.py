@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,17 @@ def init_orthogonal(module: nn.Module, gain: float = math.sqrt(2.0)) -> None:
             nn.init.orthogonal_(layer.weight, gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def in_bfloat16(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The same function of observations, whose layers multiply in bfloat16 and whose results are float32 again."""
+
+    def inner(obs: Observation) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            out = function(obs)
+        return tuple(x.float() for x in out) if isinstance(out, tuple) else out.float()
+
+    return inner
 
 
 class Encoder(nn.Module):

@@ -50,7 +50,7 @@ class FlatAdam:
     def step(
         self,
         loss: Tensor | None,
-        learning_rate: float,
+        learning_rate: float | Tensor,
         *,
         reduce: Callable[[Tensor], Tensor],
         skip: Tensor | None = None,
@@ -59,7 +59,7 @@ class FlatAdam:
 
         Args:
             loss: 0-d; None where the gradients are in place already.
-            learning_rate: Step size.
+            learning_rate: Step size; a 0-d tensor on the device where it changes within a CUDA graph.
             reduce: Mean of the gradient over ranks.
             skip: 0-d float32 on the device, 1 to leave parameters and moments as they are, 0 to step.
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.chain import Chain
-from rltrain.agents.networks import mask_logits, mlp
+from rltrain.agents.networks import in_bfloat16, mask_logits, mlp
 from rltrain.agents.own import encoder_for
 from rltrain.agents.settings import QNetworkKwargs
 from rltrain.env import Observation
@@ -105,6 +105,11 @@ class QNetwork(nn.Module):
         if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
             return mask_logits(self.action_head(self.body(self.encoder(obs))), obs)
         return mask_logits(self.quantiles(obs).mean(2), obs)
+
+    def use_bfloat16(self, device: torch.device) -> None:
+        """Lets layers multiply in bfloat16; what they give is float32."""
+        for name in ("forward", "quantiles"):
+            setattr(self, name, in_bfloat16(getattr(self, name), device))
 
     def chain(self) -> Chain | None:
         """The layers with their gradient written out, on features that need none; None where that is not possible."""

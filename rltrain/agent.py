@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.compiled import fused, recorded
 from rltrain.env import Observation
+from rltrain.errors import ConfigError
 from rltrain.vec import VecStep
 
 Metrics: TypeAlias = dict[str, Tensor | float]
@@ -51,8 +53,13 @@ class Agent(nn.Module, ABC):
         reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. What the ranks
             do between two calls is the same, so that all of them call it, with tensors of the same shape.
         ranks: How many there are.
+        pieces: Methods that :meth:`compile` gives to ``torch.compile``: functions of tensors that draw nothing.
+        recordings: Methods that it has a GPU record as CUDA graphs, by whether their results must outlive the next
+            call; see :class:`rltrain.compiled.Recorded`.
     """
 
+    pieces: ClassVar[tuple[str, ...]] = ()
+    recordings: ClassVar[dict[str, bool]] = {}
     horizon: int
     log_interval: int = 1
     exact_resume = True  # whether module state and training_state() hold all there is to continue bit for bit
@@ -77,6 +84,38 @@ class Agent(nn.Module, ABC):
         self.progress_remaining = 1.0
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1
+        self.compiled = False
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Has ``torch.compile`` make acting and learning of fewer kernels; on a GPU they become CUDA graphs.
+
+        Args:
+            *args: For ``torch.compile``, as are the options.
+            **options: Such as ``backend``.
+
+        Raises:
+            ConfigError: The agent has no pieces to compile.
+        """
+        if not self.pieces:
+            raise ConfigError(f"{type(self).__name__} has nothing to compile.", "Leave --compile out.")
+        for name in self.pieces:
+            setattr(self, name, fused(getattr(self, name), *args, **options))
+        if self.reduce is identity:  # what ranks tell each other is in no recording
+            for name, fresh in self.recordings.items():
+                setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
+        self.compiled = True
+
+    def use_bfloat16(self) -> None:
+        """Lets networks multiply in bfloat16.
+
+        Raises:
+            ConfigError: The agent does not know how to.
+        """
+        raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
+
+    def scalar(self, value: float) -> float | Tensor:
+        """A number that changes, as pieces may be given it: 0-d on the device once they are compiled."""
+        return torch.full((), value, device=self.device) if self.compiled else value
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly; called once before a run."""

@@ -105,6 +105,10 @@ class TrainConfig(Model):
     """Processes on this machine that train together, each in its share of the environments."""
     num_threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of torch on the CPU; none for torch's own choice. One is fastest for small networks."""
+    compile: bool = False
+    """Have torch.compile make fewer kernels of acting, stepping and learning; on a GPU they are CUDA graphs."""
+    bfloat16: bool = False
+    """Let networks multiply in bfloat16, by torch's autocast; parameters stay float32."""
     run_dir: str = "runs"
     """Folder in which the run's own folder is made."""
     stop_at_reward: float | None = None

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from rltrain.agent import Agent
+from rltrain.compiled import check_compiler
 from rltrain.config import AgentConfig, TrainConfig
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation import most_envs
@@ -80,6 +81,7 @@ class Job:
             check_memory(agent.memory() * (1 if device.type == "cuda" else ranks.here), device)
             if ranks.size > 1:
                 across_ranks(agent, ranks.mean, ranks.size)
+            speed_up(config, env, agent)
             job = cls(config, source, device, env, agent, ranks)
             if config.video_freq:
                 job.check_drawing()
@@ -101,7 +103,8 @@ class Job:
     def mode(self) -> dict[str, Any]:
         """What must be equal for a resume to be exact."""
         several = {"ranks": self.ranks.size} if self.ranks.size > 1 else {}
-        return {"device": str(self.device), "threads": torch.get_num_threads(), **several}
+        options = {name: True for name in ("compile", "bfloat16") if getattr(self.config, name)}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **options, **several}
 
     @property
     def exact_resume(self) -> bool:
@@ -201,6 +204,30 @@ def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
     }
     shares |= {name: max(1, number // ranks.size) for name in COUNTED if (number := getattr(config.agent, name, 0))}
     return ranks.share("num_envs", config.num_envs, f"{multiple} --num-envs."), config.agent.model_copy(update=shares)
+
+
+def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
+    """Does what the options ``bfloat16`` and ``compile`` ask for.
+
+    Raises:
+        ConfigError: It cannot be done.
+    """
+    if not (config.bfloat16 or config.compile):
+        return
+    if not isinstance(agent, Agent):
+        name = "--compile" if config.compile else "--bfloat16"
+        raise ConfigError(
+            f"'{config.algo}' learns in a loop of its own, which {name} does not reach.", f"Leave {name} out."
+        )
+    if config.bfloat16:
+        agent.use_bfloat16()
+    if config.compile:
+        check_compiler(agent.device)
+        agent.compile()
+        if hasattr(env, "compile"):
+            env.compile()
+        else:
+            warnings.warn(f"Only the agent is compiled: '{config.env.id}' is not made of tensors.", stacklevel=2)
 
 
 def check_memory(needed: int, device: torch.device) -> None:

@@ -38,6 +38,7 @@ class RunResult:
         run_dir: The run folder.
         steps: Environment steps, over all environments.
         seconds: Time in the training loop, over all sessions.
+        compile_seconds: Time of it that this session took to compile.
         stopped_by: ``total_timesteps``, ``stop_at_reward``, ``callback`` or ``interrupted``.
         signal: Number of the signal that interrupted it.
         evaluation: Fresh episodes of the final policy, unless interrupted or not wanted.
@@ -47,6 +48,7 @@ class RunResult:
     run_dir: Path
     steps: int
     seconds: float
+    compile_seconds: float
     stopped_by: str
     signal: int | None
     evaluation: Evaluation | None
@@ -304,6 +306,7 @@ def _run(
         outcome: dict[str, Any] = {
             "steps": trainer.global_step,
             "seconds": trainer.seconds,
+            "compile_seconds": trainer.compile_seconds,
             "stopped_by": stopped_by,
         }
         summary = evaluation.summary() if evaluation else None

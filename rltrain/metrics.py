@@ -131,9 +131,35 @@ class MetricMeans:
         self._numbers = dict(state["numbers"])
 
 
+class Fetch:
+    """Metrics on their way to the host, in one transfer. On a GPU nobody waits for it before the values are asked for.
+
+    Args:
+        metrics: By tag; 0-d tensors are fetched.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        tensors = [value.to(torch.float64) for value in metrics.values() if isinstance(value, Tensor)]
+        self._table = torch.stack(tensors) if tensors else torch.empty(0)
+        self._arrived: torch.cuda.Event | None = None
+        if self._table.is_cuda:
+            pinned = torch.empty(self._table.shape, dtype=self._table.dtype, pin_memory=True)
+            self._table = pinned.copy_(self._table, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def values(self) -> dict[str, float]:
+        """By tag; what is NaN for want of data is left out."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        fetched = iter(self._table.tolist())
+        values = {
+            tag: next(fetched) if isinstance(value, Tensor) else float(value) for tag, value in self._metrics.items()
+        }
+        return {tag: value for tag, value in values.items() if value == value or tag.startswith("train/")}
+
+
 def fetch(metrics: Metrics) -> dict[str, float]:
     """Brings 0-d tensors to the host in one transfer; those that are NaN for want of data are left out."""
-    tensors = [value.to(torch.float64) for value in metrics.values() if isinstance(value, Tensor)]
-    fetched = iter(torch.stack(tensors).tolist() if tensors else ())
-    values = {tag: next(fetched) if isinstance(value, Tensor) else float(value) for tag, value in metrics.items()}
-    return {tag: value for tag, value in values.items() if value == value or tag.startswith("train/")}
+    return Fetch(metrics).values()

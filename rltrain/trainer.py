@@ -15,10 +15,11 @@ import torch
 from rltrain.agent import Agent
 from rltrain.callbacks import Callbacks
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
+from rltrain.compiled import CompileClock
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation import Evaluation, run_episodes
-from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.policy import restore_policy
 from rltrain.ranks import ALONE, Ranks
 from rltrain.record import film
@@ -29,6 +30,8 @@ from rltrain.tree import from_dict
 from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
+
+LATE = ("cuda",)  # devices on which metrics are still on their way when the next iteration begins
 
 
 class Trainer:
@@ -80,10 +83,12 @@ class Trainer:
         self.best_step: int | None = None
         self.saved_step: int | None = None
         self.seconds = 0.0  # of training, over all sessions
+        self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
         window = -(-config.stats_window_size // ranks.size)
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
+        self.fetching: tuple[Fetch, int] | None = None
         self.obs = env.reset(ranks.seed(config.seed))
         self.state = agent.initial_state(env.num_envs)
 
@@ -151,23 +156,47 @@ class Trainer:
         return freq > 0 and self.global_step // freq > (self.global_step - self.steps_at_once) // freq
 
     def log(self) -> None:
-        """Fetches the metrics, in one transfer, and hands them to the trackers."""
-        self.publish(fetch({**self.episodes.means(self.ranks), **self.metrics.take(self.ranks)}))
+        """Fetches the metrics, in one transfer, and hands them to the trackers.
 
-    def publish(self, metrics: dict[str, float]) -> None:
-        """Adds the time to the metrics of a log point, and hands them to the trackers.
+        On a GPU nothing waits for the transfer: they are handed over at the next log point, or before a checkpoint.
+        """
+        self.deliver()
+        metrics = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.times()}
+        self.fetching = Fetch(metrics), self.global_step
+        if self.env.device.type not in LATE:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Hands over what was fetched and not handed over yet."""
+        if self.fetching is not None:
+            (fetching, step), self.fetching = self.fetching, None
+            self.publish(fetching.values(), step)
+
+    def publish(self, metrics: dict[str, float], step: int) -> None:
+        """Hands the metrics of a log point to the trackers.
 
         Raises:
             RunError: The loss is not finite.
         """
-        step_then, seconds_then = self.started_at
-        metrics["time/fps"] = (self.global_step - step_then) / max(self.seconds - seconds_then, 1e-9)
-        metrics["time/time_elapsed"] = self.seconds
-        metrics["time/iterations"] = self.n_iterations
-        self.track(metrics)
+        self.track(metrics, step)
         if not math.isfinite(metrics.get("train/loss", 0.0)):
             raise self.diverged("The loss is")
         self.callbacks.log(self)
+
+    def times(self) -> dict[str, float]:
+        """Metrics of time; steps per second without the time that was compiled."""
+        step_then, seconds_then = self.started_at
+        seconds = self.seconds - seconds_then - self.compile_seconds
+        return {
+            "time/fps": (self.global_step - step_then) / max(seconds, 1e-9),
+            "time/time_elapsed": self.seconds,
+            "time/iterations": self.n_iterations,
+        }
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long this session has compiled."""
+        return self.compiling.seconds if self.compiling else 0.0
 
     def diverged(self, what: str) -> RunError:
         """The error for numbers that ran away."""
@@ -177,14 +206,15 @@ class Trainer:
         )
 
     @global_kept()
-    def track(self, metrics: dict[str, float]) -> None:
-        """Hands numbers to every tracker."""
+    def track(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Hands numbers to every tracker, of now unless a step is given."""
         self.latest.update(metrics)
         for tracker in self.trackers:
-            tracker.log(self.global_step, metrics)
+            tracker.log(self.global_step if step is None else step, metrics)
 
     def evaluate(self) -> None:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
+        self.deliver()
         metrics = self.ranks.tell(self.play("evaluation").metrics() if self.ranks.first else None)
         self.track(metrics)
         mean_reward = metrics["eval/mean_reward"]
@@ -229,6 +259,7 @@ class Trainer:
             RunError: The policy is not finite: no checkpoint is worth losing an older one for it. Or ranks have
                 different ones.
         """
+        self.deliver()
         if self.saved_step == self.global_step:
             return
         policy = self.agent.state_dict()

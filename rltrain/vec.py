@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.compiled import fused, recorded
 from rltrain.contract import check_observation, check_outcome
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
@@ -109,6 +111,8 @@ class TensorVecEnv(Generic[S]):
         self._never = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._rng: torch.Generator | None = None
         self._state: S | None = None
+        self._start_obs: Observation | None = None
+        self._compiled: Callable[..., Any] | None = None
 
     @property
     def state(self) -> S:
@@ -125,7 +129,7 @@ class TensorVecEnv(Generic[S]):
     def reset(self, seed: int | None) -> Observation:
         """Starts every environment anew and returns the first observations (N, *O).
 
-        ``seed`` None draws from torch's default generator, see :meth:`compile`.
+        ``seed`` None draws from torch's default generator.
         """
         self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
@@ -138,34 +142,45 @@ class TensorVecEnv(Generic[S]):
         return obs
 
     def compile(self, **options: Any) -> None:
-        """Has ``torch.compile`` make one piece of a step, all but the drawing of starts.
+        """Makes one piece of a step, all but the drawing of starts; on a GPU one CUDA graph, see ``rltrain.compiled``.
 
-        It knows no generator but torch's default one: where the environment's own step draws, ``reset(None)`` first.
+        ``torch.compile`` knows no generator but torch's default one: what the environment's own step draws comes from
+        there. The first step after a reset runs as it is, for mistakes to be told.
 
         Args:
-            **options: For ``torch.compile``, such as ``backend`` or ``mode``.
+            **options: For ``torch.compile``, such as ``backend``.
         """
-        whole = torch.compile(self._advance, fullgraph=True, dynamic=False, **options)
-        self._advance = whole  # type: ignore[method-assign]
+        self._compiled = recorded(fused(self._advance, **options), self.device)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
-        outcome = self._advance(action)
+        advance = self._compiled if self._compiled and self._checked else self._advance
+        outcome, self._state, self._return, self._length = advance(
+            self.state, self._return, self._length, self._starts, self._start_obs, action
+        )
         self._age += 1
         if self._age == self.env.reset_interval:
             self._draw_starts()
         return outcome
 
-    def _advance(self, action: Tensor) -> VecStep:
-        """All of a step but new starts."""
-        state, reward, terminated = self.env.step(self.state, action, self._rng)
+    def _advance(
+        self,
+        before: S,
+        episode_return: Tensor,
+        length: Tensor,
+        starts: S,
+        start_obs: Observation | None,
+        action: Tensor,
+    ) -> tuple[VecStep, S, Tensor, Tensor]:
+        """All of a step but new starts: its outcome, and states, returns and lengths to go on with."""
+        state, reward, terminated = self.env.step(before, action, None if self._compiled else self._rng)
         if not self._checked:
-            check_outcome(self.env, self.state, state, reward, terminated)
+            check_outcome(self.env, before, state, reward, terminated)
             self._checked = True
         reward = reward.to(torch.float32)
-        length = self._length + 1
-        episode_return = self._return + reward
+        length = length + 1
+        episode_return = episode_return + reward
         if self.max_episode_steps is None:
             truncated, done = self._never, terminated
         else:
@@ -177,16 +192,12 @@ class TensorVecEnv(Generic[S]):
         # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
         # row i starts from does not depend on the other rows.
         if not self.autoreset:
-            self._state, obs = state, final_obs
+            after, obs = state, final_obs
         else:
-            self._state = tree_where(done, self._starts, state)
-            if self.env.reset_interval == 1:
-                obs = self.env.full_observe(self._state)
-            else:
-                obs = tree_where(done, self._start_obs, final_obs)
-        self._length = length.masked_fill(done, 0)
-        self._return = episode_return.masked_fill(done, 0.0)
-        return VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
+            after = tree_where(done, starts, state)
+            obs = self.env.full_observe(after) if start_obs is None else tree_where(done, start_obs, final_obs)
+        outcome = VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
+        return outcome, after, episode_return.masked_fill(done, 0.0), length.masked_fill(done, 0)
 
     def _draw_starts(self) -> None:
         """Draws what every row starts from when its episode ends; see :attr:`TensorEnv.reset_interval`."""
@@ -225,6 +236,7 @@ class TensorVecEnv(Generic[S]):
             ValueError: The saved state has other fields or shapes.
         """
         self.reset(seed=0)  # gives the templates that the saved tensors must fit
+        self._checked = self._compiled is not None  # the step that comes was not the first, and ran as one piece
         self._state = from_dict(self.state, state["state"])
         self._keep(from_dict(self._starts, state["starts"]), age=int(state["age"]))
         self._return = from_dict(self._return, state["return"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -17,9 +17,10 @@ from rltrain.agents.dqn.loss import huber_loss, td_loss, td_loss_backward, td_ta
 from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.optim import FlatAdam, lay_flat
 from rltrain.agents.q_network import QNetwork, at_action
-from rltrain.agents.replay import PrioritizedReplay, Replay
+from rltrain.agents.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.rollout import minibatches
 from rltrain.env import Observation
+from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import ramp, value_at
 from rltrain.vec import VecStep
@@ -43,6 +44,8 @@ class DQN(Agent):
     """
 
     config: DQNConfig
+    pieces = ("_choose", "_loss", "_target")
+    recordings: ClassVar = {"_choose": False, "_target": False, "_update": True}
 
     def __init__(
         self,
@@ -87,6 +90,25 @@ class DQN(Agent):
             )
         return Replay(config.buffer_size, self.num_envs, self.device, **options)
 
+    def use_bfloat16(self) -> None:
+        """Lets the networks multiply in bfloat16; gradients come from autograd then."""
+        self.chain = None
+        for network in (self.policy, self.target):
+            network.use_bfloat16(self.device)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As of every agent.
+
+        Raises:
+            ConfigError: Layers are noisy.
+        """
+        if self.config.noisy:
+            raise ConfigError(
+                "Noisy layers draw from a generator of the agent's own, which torch.compile cannot do.",
+                "Leave out --compile or --agent.noisy.",
+            )
+        super().compile(*args, **options)
+
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""
         config = self.config
@@ -113,9 +135,12 @@ class DQN(Agent):
         """Epsilon-greedy actions (N,); stores the observation."""
         self.replay.begin(obs)
         with self.policy.noise(self.rng):
-            values = self.policy.values(obs, self.chain)
-        self.action = self.explore(values, obs, self.epsilon)
+            self.action = self._choose(obs, self.scalar(self.epsilon), self.explore.chance())
         return ActOut(self.action + self.first_action if self.first_action else self.action)
+
+    def _choose(self, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
+        """Actions (N,), counted from 0."""
+        return self.explore.choose(self.policy.values(obs, self.chain), obs, epsilon, chance)
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""
@@ -132,18 +157,16 @@ class DQN(Agent):
         steps = self.horizon * self.num_envs * self.ranks
         number = steps if config.gradient_steps == -1 else config.gradient_steps
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
+        step_size = self.scalar(learning_rate)
         losses, errors, shared, norms = [], [], [], []
         for batch in self._minibatches(number):
-            if self.chain is not None:
-                error = td_loss_backward(self.policy, self.chain, batch)
-                norms.append(self.optimizer.step(None, learning_rate, reduce=self.reduce))
+            loss, error, norm = self._update(batch, step_size)
+            norms.append(norm)
+            if loss is None:
                 errors.append(error)
                 shared.append(batch["share"])
             else:
-                with self.policy.noise(self.rng):
-                    loss, error = td_loss(self.policy, batch)
-                norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
-                losses.append(loss.detach())
+                losses.append(loss)
             if isinstance(self.replay, PrioritizedReplay):
                 taken = error if self.chain is None else error.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
                 self.replay.update(batch["place"], taken)
@@ -156,6 +179,23 @@ class DQN(Agent):
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
         }
+
+    def _update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """A step on a minibatch: the loss unless it is to be had from the errors, the errors, the gradient's norm."""
+        with self.policy.noise(self.rng):
+            loss, error = self._loss(batch)
+        norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+        return None if loss is None else loss.detach(), error, norm
+
+    def _loss(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor]:
+        """The loss, None along a chain, where its gradients are in place already; and the errors."""
+        if self.chain is None:
+            return td_loss(self.policy, batch)
+        return None, td_loss_backward(self.policy, self.chain, batch)
+
+    def _target(self, batch: Batch) -> Tensor:
+        """What the network should say of transitions."""
+        return td_target(batch, self.target, self.policy if self.config.double_q else None)
 
     def _update_target(self) -> None:
         """Moves the target network, once for every ``target_update_interval`` that passed since the last update.
@@ -189,7 +229,7 @@ class DQN(Agent):
         else:
             batch = self.replay.sample(size, self.rng)
         with self.policy.noise(self.rng), self.target.noise(self.rng):
-            target = td_target(batch, self.target, self.policy if config.double_q else None)
+            target = self._target(batch)
         labelled = {"obs": batch.obs, "action": batch.action, "target": target, "place": batch.place}
         if self.chain is None:
             return {**labelled, "weight": batch.weight}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics
-from rltrain.agents.networks import mask_logits
+from rltrain.agents.networks import in_bfloat16, mask_logits
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import KL, metrics_of, normalized_across, ppo_loss, ppo_loss_backward
@@ -40,6 +41,8 @@ class PPO(Agent):
     """
 
     config: PPOConfig
+    pieces = ("_choose", "_loss")
+    recordings: ClassVar = {"_choose": False, "prepare": False, "_update": True}
 
     def __init__(
         self,
@@ -68,6 +71,12 @@ class PPO(Agent):
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
 
+    def use_bfloat16(self) -> None:
+        """Lets both networks multiply in bfloat16; their gradients come from autograd then."""
+        self.chains = None
+        for name in ("forward", "params", "value"):
+            setattr(self.policy, name, in_bfloat16(getattr(self.policy, name), self.device))
+
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""
         warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
@@ -81,10 +90,15 @@ class PPO(Agent):
         """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
         if self.rollout.step == 0:
             self.noise = self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
-        params = self._params(self._normalized(obs))
-        raw = self.distribution.sample(params, self.noise[self.rollout.step])
+        params, raw, action = self._choose(obs, self.noise[self.rollout.step])
         self.rollout.store(obs=obs, params=params, raw=raw)
-        return ActOut(self.distribution.to_env(raw))
+        return ActOut(action)
+
+    def _choose(self, obs: Observation, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Distribution parameters (N, P), raw actions, and actions (N, *A)."""
+        params = self._params(self._normalized(obs))
+        raw = self.distribution.sample(params, noise)
+        return params, raw, self.distribution.to_env(raw)
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""
@@ -96,7 +110,7 @@ class PPO(Agent):
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
-        batch = self.prepare()
+        batch = {**self.prepare()}  # a recording keeps its own
         value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         clip_range = value_at(config.clip_range, self.progress_remaining)
@@ -104,25 +118,20 @@ class PPO(Agent):
             None if config.clip_range_vf is None else value_at(config.clip_range_vf, self.progress_remaining)
         )
 
+        scheduled = (
+            self.scalar(learning_rate),
+            self.scalar(clip_range),
+            None if clip_range_vf is None else self.scalar(clip_range_vf),
+        )
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
         across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
-        if across:
-            config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
             minibatches = shuffled_minibatches(batch, config.batch_size, self.rng)
             for minibatch in normalized_across(minibatches, self.reduce, self.ranks) if across else minibatches:
-                loss = None
-                if self.chains is None:
-                    loss, means = ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
-                else:
-                    means = ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
-                skip = None
-                if config.target_kl is not None:
-                    over = self.reduce(means[KL]) > 1.5 * config.target_kl
-                    skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
-                norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip))
+                means, norm, stopped = self._update(minibatch, stopped, *scheduled)
                 terms.append(means)
+                norms.append(norm)
                 stops.append(stopped)
         self.n_updates += config.n_epochs
 
@@ -144,6 +153,36 @@ class PPO(Agent):
             self.obs_normalizer.update(flat(self.rollout["obs"]))
         self.rollout.clear()
         return results
+
+    def _update(
+        self,
+        minibatch: dict[str, Any],
+        stopped: Tensor,
+        learning_rate: float | Tensor,
+        clip_range: float | Tensor,
+        clip_range_vf: float | Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A step on a minibatch: the terms of the loss, the norm of the gradient, and ``stopped`` from here on."""
+        loss, means = self._loss(minibatch, clip_range, clip_range_vf)
+        skip = None
+        if self.config.target_kl is not None:
+            over = self.reduce(means[KL]) > 1.5 * self.config.target_kl
+            skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
+        return means, self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip), stopped
+
+    def _loss(
+        self, minibatch: dict[str, Any], clip_range: float | Tensor, clip_range_vf: float | Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """The loss, None where its gradients are in place already, and its terms."""
+        config = self._loss_config
+        if self.chains is None:
+            return ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
+        return None, ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
+
+    @cached_property
+    def _loss_config(self) -> PPOConfig:
+        """Hyperparameters of the loss: advantages of several ranks are normalised before it."""
+        return self.config if self.ranks == 1 else self.config.model_copy(update={"normalize_advantage": False})
 
     @torch.no_grad()
     def prepare(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def ppo_loss(
     policy: ActorCritic,
     batch: Mapping[str, Any],
     config: PPOConfig,
-    clip_range: float,
-    clip_range_vf: float | None,
+    clip_range: float | Tensor,
+    clip_range_vf: float | Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of Schulman et al. (2017), arXiv:1707.06347, equation 9, to be minimised.
 
@@ -60,8 +60,8 @@ def ppo_loss_backward(
     chains: tuple[Chain, Chain],
     batch: Mapping[str, Any],
     config: PPOConfig,
-    clip_range: float,
-    clip_range_vf: float | None,
+    clip_range: float | Tensor,
+    clip_range_vf: float | Tensor | None,
 ) -> Tensor:
     """The terms (5,) that :func:`ppo_loss` gives; the gradients of its networks are in place afterwards."""
     (actor, critic), distribution, raw = chains, policy.distribution, batch["raw"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -40,6 +40,8 @@ class PQN(Agent):
     """
 
     config: PQNConfig
+    pieces = ("_choose", "_loss")
+    recordings: ClassVar = {"_choose": False, "targets": False, "_update": True}
 
     def __init__(
         self,
@@ -66,6 +68,11 @@ class PQN(Agent):
         self.rollout = Rollout(self.horizon)
         self.n_updates = 0
 
+    def use_bfloat16(self) -> None:
+        """Lets the network multiply in bfloat16; its gradients come from autograd then."""
+        self.chain = None
+        self.policy.use_bfloat16(self.device)
+
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly."""
         warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
@@ -82,9 +89,14 @@ class PQN(Agent):
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Epsilon-greedy actions (N,); stores them and the observation."""
-        action = self.explore(self.policy.values(self._normalized(obs), self.chain), obs, self.epsilon)
+        action = self._choose(obs, self.scalar(self.epsilon), self.explore.chance())
         self.rollout.store(obs=obs, action=action)
         return ActOut(action + self.first_action if self.first_action else action)
+
+    def _choose(self, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
+        """Actions (N,), counted from 0."""
+        values = self.policy.values(self._normalized(obs), self.chain)
+        return self.explore.choose(values, obs, epsilon, chance)
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""
@@ -102,16 +114,13 @@ class PQN(Agent):
         if self.chain is not None:
             batch["taken"] = at_action(torch.ones_like(target), action, self.policy.n_actions)
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
+        step_size = self.scalar(learning_rate)
         losses, norms = [], []
         for _ in range(config.n_epochs):
             for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
-                if self.chain is not None:
-                    losses.append(td_loss_backward(self.policy, self.chain, minibatch))
-                    norms.append(self.optimizer.step(None, learning_rate, reduce=self.reduce))
-                else:
-                    loss = td_loss(self.policy, minibatch)
-                    norms.append(self.optimizer.step(loss, learning_rate, reduce=self.reduce))
-                    losses.append(loss.detach())
+                loss, norm = self._update(minibatch, step_size)
+                losses.append(loss)
+                norms.append(norm)
         self.n_updates += config.n_epochs
         if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
             self.obs_normalizer.update(obs)
@@ -124,6 +133,19 @@ class PQN(Agent):
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
         }
+
+    def _update(self, minibatch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor, Tensor]:
+        """A step on a minibatch: the loss, and the norm of the gradient."""
+        loss = self._loss(minibatch)
+        if self.chain is not None:
+            return loss, self.optimizer.step(None, learning_rate, reduce=self.reduce)
+        return loss.detach(), self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+
+    def _loss(self, minibatch: dict[str, Any]) -> Tensor:
+        """Along a chain its gradients are in place afterwards."""
+        if self.chain is None:
+            return td_loss(self.policy, minibatch)
+        return td_loss_backward(self.policy, self.chain, minibatch)
 
     @torch.no_grad()
     def targets(self) -> Tensor:

@@ -29,7 +29,9 @@ def report(result: RunResult, as_json: bool) -> int:
             "stop_at_reward": "stopped at the reward asked for",
             "interrupted": f"interrupted; go on with: rltrain resume {result.run_dir}",
         }
-        rows = [("training", f"{result.steps:,} steps in {result.seconds:.1f} s, {why[result.stopped_by]}")]
+        compiling = f" ({result.compile_seconds:.1f} s of them compiling)" if result.compile_seconds else ""
+        training = f"{result.steps:,} steps in {result.seconds:.1f} s{compiling}, {why[result.stopped_by]}"
+        rows = [("training", training)]
         if result.evaluation is not None:
             rows.append(("score", describe(result.evaluation)))
         rows.append(("run", str(result.run_dir)))

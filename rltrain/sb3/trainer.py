@@ -136,7 +136,7 @@ class SB3Trainer(Trainer):
         """Hands what the algorithm has recorded to the trackers."""
         self.model.dump_logs()
         metrics = {tag: value for tag, value in self.numbers.last.items() if not tag.startswith("time/")}
-        self.publish({**metrics, "rollout/episodes": self.n_episodes})
+        self.publish({**metrics, "rollout/episodes": self.n_episodes, **self.times()}, self.global_step)
 
     def training_state(self) -> dict[str, Any]:
         """Everything with memory beside the parameters, but for environments and replay buffer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ from rltrain.agents.pqn.agent import PQN
 from rltrain.dispatch import OpCounter
 from rltrain.evaluation import run_episodes
 from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.metrics import EpisodeStats, Fetch, MetricMeans, fetch
 from rltrain.tree import leaves
 from rltrain.vec import TensorVecEnv
 
@@ -126,6 +127,55 @@ def test_an_iteration_never_waits(env: str, options: dict[str, Any]) -> None:
     assert counter.total > 500  # it was seen at all, the backward pass included
     assert any("backward" in name for name in counter.counts)
     assert run.log()["rollout/episodes"] == 2 * N  # episodes of three steps, eight steps played
+
+
+def held() -> tuple[int, int]:
+    """The blocks of memory that tensors hold, and their bytes."""
+    gc.collect()
+    tensors = [x for x in gc.get_objects() if issubclass(type(x), Tensor) and x.device.type == "cpu"]
+    sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+    return len(sizes), sum(sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(PPO, EVERYTHING), (DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True})],
+    ids=["ppo", "dqn", "rainbow", "pqn"],
+)
+def test_no_memory_is_taken_that_grows_with_time(kind: type[Agent], options: dict[str, Any]) -> None:
+    run = Run(CARTPOLE, kind=kind, **options)
+    kept: list[Any] = []
+
+    def after(iterations: int, keep: bool = False) -> tuple[int, int]:
+        for _ in range(iterations):
+            run.iterate()
+            run.log()
+            if keep:
+                kept.append(run.vec.state)
+        return held()
+
+    early = after(4)  # the replay is full
+    assert after(8) == early
+    assert after(2, keep=True) > early  # the control
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("kind", [PPO, DQN, PQN])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_gpu_is_never_waited_for(kind: type[Agent], compiled: bool) -> None:
+    run = Run(CARTPOLE, device="cuda", kind=kind)
+    if compiled:
+        run.vec.compile()
+        run.agent.compile()
+    for _ in range(8):  # compiled and recorded by then
+        run.iterate()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.iterate()
+        fetching = Fetch(run.stats.means())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert fetching.values()["rollout/episodes"] > 0
 
 
 def test_an_early_stop_never_waits() -> None:

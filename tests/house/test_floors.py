@@ -22,7 +22,7 @@ FLOORS = {
     # What everything stands on: the interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
         rltrain.errors  rltrain.tree  rltrain.rng  rltrain.spaces  rltrain.env  rltrain.vec  rltrain.agent
-        rltrain.contract
+        rltrain.contract  rltrain.compiled
     """,
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """

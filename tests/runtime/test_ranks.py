@@ -26,10 +26,11 @@ from rltrain.config import build_config
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.job import share_of
+from rltrain.making import make_vec
 from rltrain.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.normalize import RunningMoments, across_ranks
 from rltrain.ranks import ALONE, Ranks, joined
-from rltrain.registry import agent_class, make_vec
+from rltrain.registry import agent_class
 from rltrain.runs import RunFolder
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep

@@ -1,0 +1,156 @@
+"""Functions made one piece: by ``torch.compile`` into fewer kernels, and on a GPU into one CUDA graph to launch."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rltrain.errors import ConfigError
+from rltrain.tree import leaves, tree_map
+
+WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch.compile compiles
+
+
+def fused(function: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
+    """``function`` as one piece, compiled when it is called first; what cannot be one raises then.
+
+    A Python number among its arguments is a constant of what is compiled: give it 0-d tensors.
+
+    Args:
+        function: Of trees of tensors of fixed shapes.
+        *args: For ``torch.compile``, as are the options.
+        **options: Such as ``backend``.
+    """
+    return torch.compile(function, *args, fullgraph=True, dynamic=False, **options)
+
+
+def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
+    """``function``, and on a GPU a :class:`Recorded` one."""
+    return Recorded(function, fresh=fresh) if device.type == "cuda" else function
+
+
+def check_compiler(device: torch.device) -> None:
+    """Makes sure that ``torch.compile`` finds what it needs.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        raise ConfigError(
+            "torch.compile finds no C++ compiler.", "Install g++, name another in CXX, or leave --compile out."
+        ) from error
+
+
+class CompileClock:
+    """The seconds that ``torch.compile`` has taken in this process since the clock was made."""
+
+    def __init__(self) -> None:
+        from torch._dynamo.callback import callback_handler
+
+        self.seconds = 0.0
+        callback_handler.register_start_callback(self._start)
+        callback_handler.register_end_callback(self._stop)
+
+    def _start(self, _: Any) -> None:
+        self._started = time.perf_counter()
+
+    def _stop(self, _: Any) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+@dataclass
+class Recording:
+    """A CUDA graph, or a function on the way there."""
+
+    places: Any  # where its arguments belong
+    calls: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    result: Any = None
+
+
+class Recorded:
+    """A function whose kernels are recorded once as a CUDA graph, and then launched by one call.
+
+    The first calls run it as it is. Then there is one recording for each set of shapes it is called with. Arguments are
+    copied to where they were at the recording; whatever else it reads must stay in its place in memory, and what it
+    changes must be changed in place.
+
+    Args:
+        function: Of trees of tensors, tuples of them, and None. It draws from no generator but the default one.
+        fresh: Whether results are copies. If not, they are valid until the next call.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, fresh: bool = False) -> None:
+        self.function, self.fresh = function, fresh
+        self.recordings: dict[Any, Recording] = {}
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        """Where it is warmed up and recorded: libraries keep what they set up by stream."""
+        return torch.cuda.Stream()
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function gives."""
+        given = list(_leaves(args))
+        key = tuple((x.shape, x.dtype) for x in given)
+        if key not in self.recordings:
+            self.recordings[key] = Recording(_mapped(torch.clone, args))
+        recording = self.recordings[key]
+        pairs = defaultdict(list)
+        for place, new in zip(_leaves(recording.places), given, strict=True):
+            pairs[new.dtype].append((place, new))
+        for pair in pairs.values():
+            torch._foreach_copy_([place for place, _ in pair], [new for _, new in pair])
+        if recording.calls < WARM_UPS:
+            recording.calls += 1
+            result = self._run_aside(recording.places)
+        else:
+            if recording.graph is None:
+                recording.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(recording.graph, stream=self.stream):  # nothing is computed yet
+                    recording.result = self.function(*recording.places)
+            recording.graph.replay()
+            result = recording.result
+        return _mapped(torch.clone, result) if self.fresh else result
+
+    def _run_aside(self, args: Any) -> Any:
+        """On the stream of the recording."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            result = self.function(*args)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return result
+
+
+def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Like :func:`~rltrain.tree.tree_map`, through tuples as well."""
+    if isinstance(tree, tuple):
+        parts = [_mapped(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return None if tree is None else tree_map(function, tree)
+
+
+def _leaves(tree: Any) -> Any:
+    """Like :func:`~rltrain.tree.leaves`, through tuples as well."""
+    if isinstance(tree, tuple):
+        for part in tree:
+            yield from _leaves(part)
+    elif tree is not None:
+        yield from leaves(tree)
