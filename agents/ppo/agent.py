@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -69,6 +68,7 @@ class PPO(Agent):
         self.chains = self.policy.chains()
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.rollout = Rollout(self.horizon)
+        self.loss_config = config
         self.n_updates = 0
 
     def use_bfloat16(self) -> None:
@@ -126,6 +126,8 @@ class PPO(Agent):
         stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
         across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
+        if across and self.loss_config is config:
+            self.loss_config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
             minibatches = shuffled_minibatches(batch, config.batch_size, self.rng)
             for minibatch in normalized_across(minibatches, self.reduce, self.ranks) if across else minibatches:
@@ -174,15 +176,10 @@ class PPO(Agent):
         self, minibatch: dict[str, Any], clip_range: float | Tensor, clip_range_vf: float | Tensor | None
     ) -> tuple[Tensor | None, Tensor]:
         """The loss, None where its gradients are in place already, and its terms."""
-        config = self._loss_config
+        config = self.loss_config
         if self.chains is None:
             return ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
         return None, ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
-
-    @cached_property
-    def _loss_config(self) -> PPOConfig:
-        """Hyperparameters of the loss: advantages of several ranks are normalised before it."""
-        return self.config if self.ranks == 1 else self.config.model_copy(update={"normalize_advantage": False})
 
     @torch.no_grad()
     def prepare(self) -> dict[str, Any]:
