@@ -34,12 +34,11 @@ def write(figures: dict[str, Any]) -> None:
 
 def with_table(text: str, figures: dict[str, Any]) -> str:
     """The README with the table between its two marks."""
-    machine = figures["machine"]
     below = (
-        f"PPO's steps per second on CartPole by environments x steps, epochs and minibatches, equal for all; seconds "
-        f"of learning until it is solved, with settings of each one's own. {machine['threads']} cores of an "
-        f"{machine['processor']}, torch {machine['torch']}, medians and ranges. More on [the page of the benchmark]"
-        f"(benchmarks/README.md), hyperparameters and versions among it."
+        "Steps per second of training PPO on CartPole, by environments x steps, epochs and minibatches, equal for all; "
+        "seconds of learning until it is solved, with settings of each one's own. Medians and ranges, "
+        f"{described(figures)}, torch {figures['machine']['torch']}. More is on [the page of the benchmark]"
+        "(benchmarks/README.md), hyperparameters and versions among it."
     )
     between = f"{summary(figures)}\n\n{textwrap.fill(below, 118, break_long_words=False, break_on_hyphens=False)}"
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{between}\n\n{END}", text, flags=re.DOTALL)
@@ -47,16 +46,19 @@ def with_table(text: str, figures: dict[str, Any]) -> str:
 
 def page(figures: dict[str, Any]) -> str:
     """The whole page."""
-    machine = figures["machine"]
-    described = f"on {machine['threads']} of {machine['cores']} cores of an {machine['processor']}"
-    if figures.get("commit"):
-        described += f", at commit {figures['commit'][:9]}"
-    parts = [INTRODUCTION.format(minutes=figures["minutes"], machine=described)]
+    parts = [INTRODUCTION.format(minutes=figures["minutes"], machine=described(figures))]
     if PLOT.exists():
         parts.append(f"![Steps per second and seconds to solve](results/{PLOT.name})\n")
     sections = {"stepping": stepping, "training": training, "growth": growth, "solving": solving}
     parts += [section(figures) for measure, section in sections.items() if figures.get(measure)]
     return "\n".join([*parts, hyperparameters(figures), versions(figures), left_out(figures)]).rstrip() + "\n"
+
+
+def described(figures: dict[str, Any]) -> str:
+    """The machine and the code."""
+    machine, commit = figures["machine"], figures["commit"]
+    cores = f"on {machine['threads']} of {machine['cores']} cores of an {machine['processor']}"
+    return f"{cores}, commit {commit[:9]}" if commit else cores
 
 
 def stepping(figures: dict[str, Any]) -> str:
@@ -210,8 +212,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         color = "black" if row["peer"] == "ours" else "tab:blue"
         right.plot(seconds, [y] * len(seconds), "o", alpha=0.6, color=color)
     right.set_yticks(range(len(rows)), [name_of(row) for row in rows], fontsize=7)
-    right.set(title=f"Seconds to a mean return of {SOLVED:g}", xlabel="s")
-    right.set_xscale("log") if rows else None
+    right.set(title=f"Seconds to a mean return of {SOLVED:g}", xlabel="s", xlim=(0, None))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

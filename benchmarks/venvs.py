@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -45,9 +46,12 @@ def install(peer: Peer, folder: Path, pip_args: str) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     constraints = folder.parent / "constraints.txt"
     constraints.write_text("\n".join(torch_pin()) + "\n")
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "-c", str(constraints)]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
+    pins = {"PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}  # builds may want torch too
     for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, *shlex.split(pip_args), *peer.requirements]):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **pins}
+        )
         if done.returncode:
             shutil.rmtree(folder, ignore_errors=True)
             return reason_in(done.stdout)
