@@ -27,7 +27,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from benchmarks import store
 from benchmarks.peers import ours, sb3
-from rltrain.job import keep_memory
 from rltrain.spaces import random_actions
 
 NUM_ENVS = 8
@@ -43,7 +42,6 @@ def main() -> None:
     parser.add_argument("--steps-only", action="store_true", help="leave training out")
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
-    keep_memory()
     figures = store.load("adapter")
     print("| environment | threads | ours, steps/s | SB3, steps/s | ratio | bare loop, us | adapter, us | cost, us |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -19,14 +19,15 @@ from rltrain.metrics import EpisodeStats
 from rltrain.registry import env_spec, make_vec
 
 ENV = "rltrain/CartPole-v1"
-keep_memory()  # as every run of rltrain does
+PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # its defaults in place of tuned settings
 
 
 class Loop:
-    """An agent in its environments, trained as ``rltrain.trainer`` does, with episode statistics and no log."""
+    """An agent with untuned settings, trained as ``rltrain.trainer`` does, with episode statistics and no log."""
 
     def __init__(self, algo: str, env_id: str, options: dict[str, Any]) -> None:
-        config, _ = build_config(algo, env_id, {"device": "cpu", **options})
+        keep_memory()  # as every run of rltrain does
+        config, _ = build_config(algo, env_id, {"device": "cpu", **options}, base=PLAIN)
         self.job = Job.build(config, None)
         self.agent, self.env = self.job.agent, self.job.env
         self.transitions = self.agent.horizon * self.env.num_envs
@@ -52,6 +53,7 @@ class Loop:
 
 def stepping(how: str, num_envs: int, seed: int) -> Callable[[], int]:
     """Eager steps with random actions."""
+    keep_memory()
     vec = make_vec(ENV, num_envs)
     vec.reset(seed)
     actions = torch.randint(2, (ACTIONS, num_envs), generator=torch.Generator().manual_seed(seed))
