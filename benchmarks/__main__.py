@@ -7,8 +7,9 @@
 
 Every peer is installed into a virtual environment of its own under ``.venv-bench``; what cannot be installed is left
 out, with the reason. The peers take turns, each turn a process of its own, so that imports and compilation are
-measured as well. Only a whole run is kept in ``benchmarks/results/peers.json`` and makes the pages anew. Leave the
-machine alone meanwhile: two threads that wait for a third program are many times slower.
+measured as well. Only a whole run is kept in ``benchmarks/results/peers.json`` and makes the pages anew; what there is
+of one that was interrupted lies in runs/benchmarks. Leave the machine alone meanwhile: two threads that have to wait
+for a third program are many times slower.
 """
 
 from __future__ import annotations
@@ -49,8 +50,6 @@ def main(arguments: list[str] | None = None) -> None:
     figures = compare(parsed)
     print(report.page(figures))
     if parsed.only or parsed.measure or parsed.quick or parsed.repeats:
-        TRIALS.mkdir(parents=True, exist_ok=True)
-        (TRIALS / "peers.json").write_text(json.dumps(figures, indent=1) + "\n")
         report.draw(figures, TRIALS / "peers.png")
         print(f"kept in {TRIALS}; a whole run makes the pages", file=sys.stderr)
     else:
@@ -60,10 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(parsed: argparse.Namespace) -> dict[str, Any]:
     """All figures: of each turn what the peer answered, as it was."""
+    TRIALS.mkdir(parents=True, exist_ok=True)
     begin, load = time.perf_counter(), os.getloadavg()[0]
     if load > 0.3 * parsed.cores:
         print(f"The machine is busy (load {load:.1f}): no figure is worth much until it is not.", file=sys.stderr)
-    names = parsed.only or [*peers.PEERS]
+    names = [name for name in peers.PEERS if not parsed.only or name in parsed.only]
     pythons = {name: venvs.python_of(name, pip_args=parsed.pip_args, renew=parsed.renew) for name in names}
     skipped = {name: reason for name, (_, reason) in pythons.items() if reason}
     for name, reason in skipped.items():
@@ -74,6 +74,7 @@ def compare(parsed: argparse.Namespace) -> dict[str, Any]:
         "commit": describe_machine()["git_commit"],
         "skipped": skipped,
         "failed": {},
+        "minutes": 0.0,
         "points": {measure: measures.points(measure, quick=parsed.quick) for measure in chosen},
         **{measure: [] for measure in chosen},
     }
@@ -89,7 +90,9 @@ def compare(parsed: argparse.Namespace) -> dict[str, Any]:
         for repeat in range(parsed.repeats or (1 if parsed.quick else SEEDS if measure == "solving" else 3)):
             for row in rows:
                 take_turn(figures, measure, row, repeat, pythons[row["peer"]][0], 0.2 if parsed.quick else 0.5)
-    return {**figures, "minutes": round((time.perf_counter() - begin) / 60, 1)}
+                figures["minutes"] = round((time.perf_counter() - begin) / 60, 1)
+                (TRIALS / "peers.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
 
 
 def take_turn(
