@@ -120,7 +120,7 @@ def ask(row: dict[str, Any], measure: str, points: Any, seed: int, python: str, 
     peer = peers.PEERS[row["peer"]]
     request = {
         "module": peer.module or f"benchmarks.peers.{row['peer']}",
-        "requirements": peer.requirements,
+        "requirements": peer.requirements or ["rltrain"],
         "measure": measure,
         "how": row["how"],
         "points": points,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[], int]
-SHARED = ("rltrain", "torch", "jax", "numpy", "gymnasium")  # versions that are of interest wherever they are
+SHARED = ("torch", "jax", "numpy", "gymnasium")  # versions that are of interest wherever they are
 
 
 def main() -> None:
