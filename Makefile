@@ -12,13 +12,14 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/rltrain
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help train test check clean
+.PHONY: help train test check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
 	@echo 'make train   train PPO on CartPole until it is solved'
 	@echo 'make test    run the tests'
 	@echo 'make check   lint, check formatting and types'
+	@echo 'make bench   measure ours beside its peers, each in an environment of its own: a quarter of an hour'
 	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) CONSTRAINTS=$(CONSTRAINTS) PIP_ARGS=$(PIP_ARGS) JOBS=$(JOBS) ARGS=$(ARGS)'
@@ -34,9 +35,12 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.has-run
+	$(BIN)/python -m benchmarks --pip-args="$(PIP_ARGS)" $(ARGS)
+
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
-	rm -rf build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-bench build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while

@@ -26,9 +26,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from benchmarks import store
-from rltrain.config import build_config
-from rltrain.job import Job, keep_memory
-from rltrain.metrics import EpisodeStats
+from benchmarks.peers import ours, sb3
 from rltrain.spaces import random_actions
 
 NUM_ENVS = 8
@@ -44,7 +42,6 @@ def main() -> None:
     parser.add_argument("--steps-only", action="store_true", help="leave training out")
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
-    keep_memory()
     figures = store.load("adapter")
     print("| environment | threads | ours, steps/s | SB3, steps/s | ratio | bare loop, us | adapter, us | cost, us |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -52,10 +49,10 @@ def main() -> None:
         result: dict[str, Any] = {"threads": parsed.threads, **steps(env_id, parsed.repeats)}
         if not parsed.steps_only:
             result |= training(env_id, parsed.repeats)
-        ours, sb3 = result.get("ours", 0), result.get("sb3", 0)
+        rate, other = result.get("ours", 0), result.get("sb3", 0)
         print(
-            f"| {env_id} | {parsed.threads} | {ours:,} ({result.get('how')}) | {sb3:,} ({result.get('sb3_how')}) "
-            f"| {ours / max(sb3, 1):.2f} | {result['bare']} | {result['adapter']} | {result['cost']} |",
+            f"| {env_id} | {parsed.threads} | {rate:,} ({result.get('how')}) | {other:,} ({result.get('sb3_how')}) "
+            f"| {rate / max(other, 1):.2f} | {result['bare']} | {result['adapter']} | {result['cost']} |",
             flush=True,
         )
         figures[f"{env_id} {parsed.threads}"] = {**result, "machine": store.machine()}
@@ -66,9 +63,9 @@ def training(env_id: str, repeats: int) -> dict[str, Any]:
     """Steps per second of training, ours and theirs in turns."""
     with ExitStack() as stack:
         sides: dict[str, Any] = {
-            "ours": stack.enter_context(closing(Ours(env_id))),
-            "DummyVecEnv": stack.enter_context(closing(Theirs(env_id, DummyVecEnv))),
-            "SubprocVecEnv": stack.enter_context(closing(Theirs(env_id, SubprocVecEnv))),
+            "ours": stack.enter_context(closing(ours.Loop("ppo", env_id, {"num_envs": NUM_ENVS}))),
+            "DummyVecEnv": stack.enter_context(closing(theirs(env_id, DummyVecEnv))),
+            "SubprocVecEnv": stack.enter_context(closing(theirs(env_id, SubprocVecEnv))),
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for side in sides.values():
@@ -81,55 +78,15 @@ def training(env_id: str, repeats: int) -> dict[str, Any]:
     medians = {name: round(statistics.median(values)) for name, values in rates.items()}
     how = max(("DummyVecEnv", "SubprocVecEnv"), key=lambda name: medians[name])
     all_rates = {name: [round(value) for value in values] for name, values in rates.items()}
-    return {"ours": medians["ours"], "how": sides["ours"].how, "sb3": medians[how], "sb3_how": how, "all": all_rates}
+    ours_how = getattr(sides["ours"].env, "vectorization", "tensors")
+    return {"ours": medians["ours"], "how": ours_how, "sb3": medians[how], "sb3_how": how, "all": all_rates}
 
 
-class Ours:
-    """PPO of ours on the adapter, as the trainer runs it."""
-
-    def __init__(self, env_id: str) -> None:
-        self.config, _ = build_config("ppo", env_id, {"num_envs": NUM_ENVS, "device": "cpu"})
-        self.job = Job.build(self.config, None)
-        self.agent, self.env = self.job.agent, self.job.env
-        self.how = getattr(self.env, "vectorization", "tensors")
-        self.episodes = EpisodeStats(100, self.agent.horizon, NUM_ENVS, self.env.device)
-        self.obs = self.env.reset(0)
-
-    def iterate(self) -> int:
-        """A rollout and an update; returns the transitions."""
-        for _ in range(self.agent.horizon):
-            out = self.agent.act(self.obs)
-            step = self.env.step(out.action)
-            self.agent.record(out, step)
-            self.episodes.note(step)
-            self.obs = step.obs
-        self.episodes.merge()
-        self.agent.learn()
-        return self.agent.horizon * NUM_ENVS
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.job.close()
-
-
-class Theirs:
+def theirs(env_id: str, vec_env_class: Any) -> sb3.Loop:
     """PPO of Stable-Baselines3."""
-
-    def __init__(self, env_id: str, vec_env_class: Any) -> None:
-        self.env = make_vec_env(env_id, NUM_ENVS, seed=0, vec_env_cls=vec_env_class)
-        self.model = PPO("MlpPolicy", self.env, device="cpu", seed=0)
-        _, self.callback = self.model._setup_learn(10**9)
-
-    def iterate(self) -> int:
-        """A rollout and an update; returns the transitions."""
-        model = self.model
-        model.collect_rollouts(self.env, self.callback, model.rollout_buffer, model.n_steps)
-        model.train()
-        return model.n_steps * NUM_ENVS
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.env.close()
+    return sb3.Loop(
+        PPO("MlpPolicy", make_vec_env(env_id, NUM_ENVS, seed=0, vec_env_cls=vec_env_class), device="cpu", seed=0)
+    )
 
 
 def steps(env_id: str, repeats: int) -> dict[str, float]:

@@ -19,13 +19,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks import store
-from rltrain.agents.dqn.agent import DQN
-from rltrain.agents.dqn.config import DQNConfig
-from rltrain.job import keep_memory
-from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats
+from benchmarks.peers import ours as our_side
+from benchmarks.peers import sb3 as their_side
 
 ENV = "CartPole-v1"
 DEFAULTS: dict[str, Any] = {}
@@ -52,7 +50,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
-    keep_memory()
     figures: dict[str, Any] = {}
     print("| hyperparameters | environments | ours, steps/s | SB3, steps/s | ratio |")
     print("| --- | --- | --- | --- | --- |")
@@ -96,57 +93,23 @@ def in_turns(sides: dict[str, Callable[[], int]]) -> dict[str, int]:
     return {name: round(median(values)) for name, values in rates.items()}
 
 
-def make_agent(n: int, settings: dict[str, Any]) -> tuple[DQN, Any]:
-    """Ours, and its environments."""
-    vec = make_vec(f"rltrain/{ENV}", n)
-    return DQN(vec.single_observation_space, vec.single_action_space, n, DQNConfig.model_validate(settings)), vec
-
-
 def ours(n: int, settings: dict[str, Any]) -> Callable[[], int]:
     """Some steps and updates of ours, as the trainer makes them."""
-    agent, vec = make_agent(n, settings)
-    episodes = EpisodeStats(100, agent.horizon, n, vec.device)
-    obs = vec.reset(0)
-
-    def work() -> int:
-        nonlocal obs
-        for _ in range(iterations):
-            for _ in range(agent.horizon):
-                out = agent.act(obs)
-                step = vec.step(out.action)
-                agent.record(out, step)
-                episodes.note(step)
-                obs = step.obs
-            episodes.merge()
-            agent.learn()
-        return iterations * agent.horizon * n
-
-    iterations = 1 + agent.config.learning_starts // (agent.horizon * n)
-    return work
+    loop = our_side.Loop("dqn", f"rltrain/{ENV}", {"num_envs": n, "agent": settings})
+    iterations = 1 + loop.job.config.agent.learning_starts // loop.transitions
+    return lambda: sum(loop.iterate() for _ in range(iterations))
 
 
 def sb3(n: int, settings: dict[str, Any]) -> Callable[[], int]:
     """Some steps and updates of the other."""
-    from stable_baselines3 import DQN as Theirs
-    from stable_baselines3.common.env_util import make_vec_env
-
-    model: Any = Theirs("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
+    model: Any = their_side.DQN("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
+    loop = their_side.Loop(model)
     steps = 2 * model.learning_starts + model.train_freq.frequency * n
-    _, callback = model._setup_learn(10**9)
 
     def work() -> int:
         done = 0
         while done < steps:
-            rollout = model.collect_rollouts(
-                model.env,
-                callback,
-                model.train_freq,
-                model.replay_buffer,
-                learning_starts=model.learning_starts,
-            )
-            if model.num_timesteps > model.learning_starts:
-                model.train(gradient_steps=model.gradient_steps, batch_size=model.batch_size)
-            done += rollout.episode_timesteps
+            done += loop.iterate()
         return done
 
     return work
@@ -160,17 +123,10 @@ def gradient_steps() -> Callable[[], int]:
         "policy_kwargs": {"net_arch": [120, 84]},
         "learning_starts": 0,
     }
-    agent, vec = make_agent(64, settings)
-    obs = vec.reset(0)
+    loop = our_side.Loop("dqn", f"rltrain/{ENV}", {"num_envs": 64, "agent": settings})
 
     def work() -> int:
-        nonlocal obs
-        for _ in range(agent.horizon):
-            out = agent.act(obs)
-            step = vec.step(out.action)
-            agent.record(out, step)
-            obs = step.obs
-        agent.learn()
+        loop.iterate()
         return 1000
 
     return work

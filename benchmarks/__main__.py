@@ -1,0 +1,158 @@
+"""Ours and its peers side by side: stepping, training, growth of costs, time to solve; into ``benchmarks/README.md``.
+
+    python -m benchmarks                                     # all of it: a quarter of an hour on two cores
+    python -m benchmarks --quick                             # a few minutes, to see that it works
+    python -m benchmarks --only ours sb3 --measure training  # a part, printed and left in runs/benchmarks
+    python -m benchmarks --page-only                         # write the pages from the figures that are there
+
+Every peer is installed into a virtual environment of its own under ``.venv-bench``; what cannot be installed is left
+out, with the reason. The peers take turns, each turn a process of its own, so that imports and compilation are
+measured as well. Only a whole run is kept in ``benchmarks/results/peers.json`` and makes the pages anew; what there is
+of one that was interrupted lies in runs/benchmarks. Leave the machine alone meanwhile: two threads that have to wait
+for a third program are many times slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks import measures, peers, report, store, venvs
+from rltrain.runs import describe_machine
+
+TURN = 300.0  # seconds that a turn may take
+SEEDS = 5  # of solving
+TRIALS = venvs.ROOT / "runs" / "benchmarks"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures, prints the page, and keeps it where it was a whole run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=[*peers.PEERS], metavar="PEER", help=f"[{' '.join(peers.PEERS)}]")
+    parser.add_argument("--measure", nargs="+", choices=measures.MEASURES, help="[all]")
+    parser.add_argument("--quick", action="store_true", help="one repeat, fewer points, shorter")
+    parser.add_argument("--repeats", type=int, help="[3; 1 if quick], of solving 5 seeds")
+    parser.add_argument("--cores", type=int, default=cores(), help="[all]")
+    parser.add_argument("--pip-args", default="", help="added to every pip install")
+    parser.add_argument("--renew", action="store_true", help="install everything anew")
+    parser.add_argument("--page-only", action="store_true", help="write the pages from the figures that are there")
+    parsed = parser.parse_args(arguments)
+    if parsed.page_only:
+        report.write(store.load("peers"))
+        return
+    figures = compare(parsed)
+    print(report.page(figures))
+    if parsed.only or parsed.measure or parsed.quick or parsed.repeats:
+        report.draw(figures, TRIALS / "peers.png")
+        print(f"kept in {TRIALS}; a whole run makes the pages", file=sys.stderr)
+    else:
+        store.save("peers", figures)
+        report.write(figures)
+
+
+def compare(parsed: argparse.Namespace) -> dict[str, Any]:
+    """All figures: of each turn what the peer answered, as it was."""
+    TRIALS.mkdir(parents=True, exist_ok=True)
+    begin, load = time.perf_counter(), os.getloadavg()[0]
+    if load > 0.3 * parsed.cores:
+        print(f"The machine is busy (load {load:.1f}): no figure is worth much until it is not.", file=sys.stderr)
+    names = [name for name in peers.PEERS if not parsed.only or name in parsed.only]
+    pythons = {name: venvs.python_of(name, pip_args=parsed.pip_args, renew=parsed.renew) for name in names}
+    skipped = {name: reason for name, (_, reason) in pythons.items() if reason}
+    for name, reason in skipped.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    chosen = parsed.measure or measures.MEASURES
+    figures: dict[str, Any] = {
+        "machine": store.machine() | {"threads": parsed.cores, "load": round(load, 2)},
+        "commit": describe_machine()["git_commit"],
+        "skipped": skipped,
+        "failed": {},
+        "minutes": 0.0,
+        "points": {measure: measures.points(measure, quick=parsed.quick) for measure in chosen},
+        **{measure: [] for measure in chosen},
+    }
+    for measure in chosen:
+        rows = [
+            {"peer": name, "how": how, "cores": number, "turns": []}
+            for name in names
+            if name not in skipped
+            for how in peers.PEERS[name].measures.get(measure, ())
+            for number in core_counts(measure, parsed.cores)
+        ]
+        figures[measure] = rows
+        for repeat in range(parsed.repeats or (1 if parsed.quick else SEEDS if measure == "solving" else 3)):
+            for row in rows:
+                take_turn(figures, measure, row, repeat, pythons[row["peer"]][0], 0.2 if parsed.quick else 0.5)
+                figures["minutes"] = round((time.perf_counter() - begin) / 60, 1)
+                (TRIALS / "peers.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def take_turn(
+    figures: dict[str, Any], measure: str, row: dict[str, Any], repeat: int, python: str, seconds: float
+) -> None:
+    """One turn of a peer, added to its row; after a failure there are no more of that row."""
+    label = f"{report.name_of(row)}, {measure}"
+    if label in figures["failed"]:
+        return
+    begin = time.perf_counter()
+    try:
+        row["turns"].append(ask(row, measure, figures["points"][measure], repeat, python, seconds))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        figures["failed"][label] = " ".join(str(error).split())[:300]
+    print(f"{label}, {repeat + 1}: {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+
+
+def ask(row: dict[str, Any], measure: str, points: Any, seed: int, python: str, seconds: float) -> dict[str, Any]:
+    """What the peer answers to one request.
+
+    Raises:
+        ValueError: It did not; the last thing it said.
+        subprocess.TimeoutExpired: Not in time.
+    """
+    peer = peers.PEERS[row["peer"]]
+    request = {
+        "module": peer.module or f"benchmarks.peers.{row['peer']}",
+        "requirements": peer.requirements or ["rltrain"],
+        "measure": measure,
+        "how": row["how"],
+        "points": points,
+        "seed": seed,
+        "seconds": seconds,
+        "cores": row["cores"],
+    }
+    threads = 1 if measure == "solving" else row["cores"]  # minibatches are too small there to share them out
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [python, "-m", "benchmarks.peers"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        cwd=venvs.ROOT,
+        env=environment,
+        timeout=TURN,
+    )
+    if done.returncode:
+        raise ValueError(venvs.reason_in(done.stderr))
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def core_counts(measure: str, most: int) -> list[int]:
+    """On how many cores something is measured: training also on one."""
+    return sorted({1, most}) if measure == "training" else [most]
+
+
+def cores() -> int:
+    """The cores that this may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What ``python -m benchmarks`` measures: the points of every measure, with all hyperparameters.
+
+A point of training is what ``training`` of a peer is given: the algorithm, the number of environments, the widths of
+the hidden layers (PPO has two such networks, with tanh), and hyperparameters under Stable-Baselines3's names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MEASURES = ("stepping", "training", "growth", "solving")
+NUM_ENVS = (1, 8, 64, 512, 4_096, 65_536)
+PPO = {
+    "learning_rate": 3e-4,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip_range": 0.2,
+    "ent_coef": 0.0,
+    "vf_coef": 0.5,
+    "max_grad_norm": 0.5,
+}
+DQN = {
+    "learning_rate": 1e-4,
+    "buffer_size": 1_000_000,
+    "learning_starts": 100,
+    "batch_size": 32,
+    "train_freq": 4,
+    "gradient_steps": 1,
+    "target_update_interval": 10_000,
+}
+ZOO_DQN = {  # RL Zoo's for CartPole: an update after every 256 steps of all environments together
+    "learning_rate": 2.3e-3,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+    "batch_size": 64,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "target_update_interval": 10,
+}
+
+
+def ppo(num_envs: int, n_epochs: int, *, width: int = 64, minibatches: int = 4) -> dict[str, Any]:
+    """PPO with rollouts of 32 steps."""
+    agent = {"n_steps": 32, "batch_size": 32 * num_envs // minibatches, "n_epochs": n_epochs, **PPO}
+    return {"algo": "ppo", "num_envs": num_envs, "net_arch": [width, width], "agent": agent}
+
+
+def dqn(num_envs: int, settings: dict[str, Any], width: int) -> dict[str, Any]:
+    """DQN; RL Zoo's frequency of training counts the steps of all environments together."""
+    train_freq = max(settings["train_freq"] // num_envs, 1) if settings is ZOO_DQN else settings["train_freq"]
+    agent = {**settings, "train_freq": train_freq}
+    return {"algo": "dqn", "num_envs": num_envs, "net_arch": [width, width], "agent": agent}
+
+
+TRAINING = {
+    "PPO, 1,024 x 32, 4 epochs of 4 minibatches": ppo(1_024, 4),
+    "PPO, 1,024 x 32, 1 epoch of 4 minibatches": ppo(1_024, 1),
+    "PPO, 8 x 32, 20 epochs of 1 minibatch": ppo(8, 20, minibatches=1),
+    "DQN, 8 environments, defaults of Stable-Baselines3": dqn(8, DQN, 64),
+    "DQN, 512 environments, defaults of Stable-Baselines3": dqn(512, DQN, 64),
+    "DQN, 8 environments, as in RL Zoo": dqn(8, ZOO_DQN, 256),
+}
+BASE = {"environments": 1_024, "width": 64, "epochs": 4}
+SERIES = {"environments": (64, 256, 1_024, 4_096), "width": (64, 128, 256), "epochs": (1, 4, 8)}  # what grows
+
+
+def points(measure: str, *, quick: bool = False) -> dict[str, Any]:
+    """The points of a measure by name; fewer where it has to be quick."""
+    if measure == "stepping":
+        return {f"{n:,}": n for n in (NUM_ENVS[::2] if quick else NUM_ENVS)}
+    if measure == "training":
+        return dict(list(TRAINING.items())[:: 3 if quick else 1])
+    if measure == "growth":
+        grown = [BASE | {what: value} for what, values in SERIES.items() for value in values[: 2 if quick else None]]
+        return {point_name(**of): ppo(of["environments"], of["epochs"], width=of["width"]) for of in grown}
+    return {}
+
+
+def point_name(environments: int, width: int, epochs: int) -> str:
+    """A point of growth."""
+    return f"{environments:,} environments, width {width}, {epochs} epochs"

@@ -1,0 +1,279 @@
+"""What ``python -m benchmarks`` found, as the page ``benchmarks/README.md``, a plot, and a table in the README."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import measures, store
+from benchmarks.peers import PEERS, SOLVED
+
+PAGE = Path(__file__).parent / "README.md"
+README = PAGE.parents[1] / "README.md"
+PLOT = store.RESULTS / "peers.png"
+BEGIN, END = "<!-- peers: written by python -m benchmarks --page-only -->", "<!-- end of peers -->"
+INTRODUCTION = """# Ours and its peers
+
+All in one run of `python -m benchmarks` (`make bench`), {minutes:g} minutes, {machine}.
+The peers took turns, each turn a process of its own; figures are medians over the turns with the range in parentheses.
+Everything runs on the CPU, in float32 but for the dynamics of Gymnasium's environments. Peers that bring no batched
+CartPole train in Gymnasium's NumPy one. Versions are at the end; all figures are in `benchmarks/results/peers.json`.
+"""
+
+
+def write(figures: dict[str, Any]) -> None:
+    """Writes the page, the plot and the table in the README."""
+    draw(figures, PLOT)
+    PAGE.write_text(page(figures))
+    README.write_text(with_table(README.read_text(), figures))
+
+
+def with_table(text: str, figures: dict[str, Any]) -> str:
+    """The README with the table between its two marks."""
+    below = (
+        "Steps per second of training PPO on CartPole, by environments x steps, epochs and minibatches, equal for all; "
+        "seconds of learning until it is solved, with settings of each one's own. Medians and ranges, "
+        f"{described(figures)}, torch {figures['machine']['torch']}. More is on [the page of the benchmark]"
+        "(benchmarks/README.md), hyperparameters and versions among it."
+    )
+    between = f"{summary(figures)}\n\n{textwrap.fill(below, 118, break_long_words=False, break_on_hyphens=False)}"
+    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{between}\n\n{END}", text, flags=re.DOTALL)
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The whole page."""
+    parts = [INTRODUCTION.format(minutes=figures["minutes"], machine=described(figures))]
+    if PLOT.exists():
+        parts.append(f"![Steps per second and seconds to solve](results/{PLOT.name})\n")
+    sections = {"stepping": stepping, "training": training, "growth": growth, "solving": solving}
+    parts += [section(figures) for measure, section in sections.items() if figures.get(measure)]
+    return "\n".join([*parts, hyperparameters(figures), versions(figures), left_out(figures)]).rstrip() + "\n"
+
+
+def described(figures: dict[str, Any]) -> str:
+    """The machine and the code."""
+    machine, commit = figures["machine"], figures["commit"]
+    cores = f"on {machine['threads']} of {machine['cores']} cores of an {machine['processor']}"
+    return f"{cores}, commit {commit[:9]}" if commit else cores
+
+
+def stepping(figures: dict[str, Any]) -> str:
+    """Environment steps per second over the number of environments."""
+    points = figures["points"]["stepping"]
+    head = ["", *points, "import, s", "start-up at most, s", "peak, MiB"]
+    rows = [
+        [
+            name_of(row),
+            *(cell(values(row, "steps_per_second", point)) for point in points),
+            cell(imports(row), "{:.1f}"),
+            cell([max(every(turn, "start_seconds")) for turn in row["turns"]], "{:.2f}"),
+            cell([max(every(turn, "peak_mib")) for turn in row["turns"]]),
+        ]
+        for row in done(figures["stepping"])
+    ]
+    return (
+        "## Raw stepping\n\nSteps per second of CartPole under random actions, by the number of environments. Start-up "
+        "is making them and the first call, less a usual one: compilation, where there is any.\n\n" + table(head, rows)
+    )
+
+
+def training(figures: dict[str, Any]) -> str:
+    """Steps per second of rollout and update together."""
+    parts = [
+        "## Training\n\nEnvironment steps per second, rollout and update together, with equal hyperparameters; PPO has "
+        "two separate networks of two layers of 64 with tanh, DQN two layers of 64 (as in RL Zoo: 256) with ReLU.\n"
+    ]
+    head = ["", "cores", "steps/s", "ours is faster by", "start-up, s", "peak so far, MiB"]
+    for point in figures["points"]["training"]:
+        found = [row for row in done(figures["training"]) if values(row, "steps_per_second", point)]
+        ours = {row["cores"]: rate(row, point) for row in found if row["peer"] == "ours"}
+        rows = [
+            [
+                name_of(row),
+                str(row["cores"]),
+                cell(values(row, "steps_per_second", point)),
+                f"{ours[row['cores']] / rate(row, point):.2f}" if ours and row["peer"] != "ours" else "",
+                cell(values(row, "start_seconds", point), "{:.2f}"),
+                cell(values(row, "peak_mib", point)),
+            ]
+            for row in found
+        ]
+        parts.append(f"### {point}\n\n{table(head, rows)}")
+    return "\n".join(parts)
+
+
+def growth(figures: dict[str, Any]) -> str:
+    """How the cost of PPO grows."""
+    parts = [
+        "## Growth\n\nSteps per second of training PPO as some quantity grows, all else as in the first table of "
+        "training (1,024 environments, width 64, 4 epochs; a rollout of 32 steps, always 4 minibatches).\n"
+    ]
+    for what, series in measures.SERIES.items():
+        found = {f"{value:,}": measures.point_name(**(measures.BASE | {what: value})) for value in series}
+        points = {value: name for value, name in found.items() if name in figures["points"]["growth"]}
+        rows = [
+            [name_of(row), *(cell(values(row, "steps_per_second", name)) for name in points.values())]
+            for row in done(figures["growth"])
+        ]
+        parts.append(table([what, *points], rows))
+    return "\n".join(parts)
+
+
+def solving(figures: dict[str, Any]) -> str:
+    """Seconds and steps until CartPole is solved."""
+    head = ["", "learning, s", "steps", "solved", "compilation, s", "import, s", "peak, MiB"]
+    rows = [
+        [
+            name_of(row),
+            cell(numbers(row, "seconds"), "{:.2f}"),
+            cell(numbers(row, "steps")),
+            f"{sum(turn['solved'] for turn in row['turns'])} of {len(row['turns'])}",
+            cell(numbers(row, "start_seconds"), "{:.2f}"),
+            "" if "prompt" in row["how"] else cell(imports(row), "{:.1f}"),
+            cell(numbers(row, "peak_mib")),
+        ]
+        for row in done(figures["solving"])
+    ]
+    return (
+        f"## Time to solve\n\nCartPole to a mean return of {SOLVED:g} over 100 training episodes, each side with "
+        "settings of its own, below; torch on one thread. Learning is from the first step on, without import and "
+        "compilation; from prompt to prompt is the whole command, evaluation and plots included.\n\n"
+        + table(head, rows)
+    )
+
+
+def hyperparameters(figures: dict[str, Any]) -> str:
+    """What everything was run with."""
+    found = {name: point for measure in ("training",) for name, point in figures["points"].get(measure, {}).items()}
+    found |= {name_of(row): row["turns"][0]["settings"] for row in done(figures.get("solving", []))}
+    lines = [f"- {name}: {', '.join(f'{key} {value}' for key, value in flat(point))}" for name, point in found.items()]
+    return "\n".join(["## Hyperparameters\n", *lines, ""]) if lines else ""
+
+
+def versions(figures: dict[str, Any]) -> str:
+    """What was installed for each peer."""
+    rows = [row for measure in measures.MEASURES for row in done(figures.get(measure, []))]
+    found = {row["peer"]: row["turns"][-1]["versions"] for row in rows}
+    lines = [
+        f"- {PEERS[name].title}: {', '.join(f'{key} {value}' for key, value in each.items())}"
+        for name, each in found.items()
+    ]
+    return "\n".join(["## Versions\n", *lines, ""])
+
+
+def left_out(figures: dict[str, Any]) -> str:
+    """What could not be installed, and what failed."""
+    lines = [f"- {PEERS[name].title} could not be installed: `{reason}`" for name, reason in figures["skipped"].items()]
+    lines += [f"- {label} failed: `{reason}`" for label, reason in figures["failed"].items()]
+    return "\n".join(["## Left out\n", *lines]) if lines else ""
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """The table of the README: PPO, each peer on as many cores as suit it."""
+    points = [name for name in figures["points"]["training"] if name.startswith("PPO")]
+    solved = done(figures.get("solving", []))
+    rows = []
+    for peer in PEERS:
+        trained = [row for row in done(figures["training"]) if row["peer"] == peer]
+        if not trained:
+            continue
+        best = [max(trained, key=lambda row: rate(row, point)) for point in points]
+        cells = [cell(values(row, "steps_per_second", point)) for row, point in zip(best, points, strict=True)]
+        seconds = [numbers(row, "seconds") for row in solved if row["peer"] == peer and "prompt" not in row["how"]]
+        rows.append([PEERS[peer].title, *cells, cell(min(seconds, key=median), "{:.1f}") if seconds else ""])
+    return table(["", *(point.removeprefix("PPO, ") for point in points), "CartPole solved, s"], rows).strip()
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Lines of stepping and of growth over environments, and every seed of solving as a dot."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    series = {measures.point_name(**(measures.BASE | {"environments": n})): n for n in measures.SERIES["environments"]}
+    for axis, measure, places in (
+        (left, "stepping", figures["points"].get("stepping", {})),
+        (middle, "growth", series),
+    ):
+        for row in done(figures.get(measure, [])):
+            line = {n: rate(row, name) for name, n in places.items() if values(row, "steps_per_second", name)}
+            style = {"linewidth": 2.5, "color": "black"} if row["peer"] == "ours" else {}
+            axis.plot(list(line), list(line.values()), "o-", label=name_of(row), markersize=3, **style)
+        axis.set(xscale="log", yscale="log", xlabel="environments", ylabel="steps/s")
+        axis.legend(fontsize=7) if axis.lines else None
+    left.set_title("Raw stepping, CartPole")
+    middle.set_title("Training PPO, 4 epochs of 4 minibatches")
+    rows = done(figures.get("solving", []))[::-1]
+    for y, row in enumerate(rows):
+        seconds = numbers(row, "seconds")
+        color = "black" if row["peer"] == "ours" else "tab:blue"
+        right.plot(seconds, [y] * len(seconds), "o", alpha=0.6, color=color)
+    right.set_yticks(range(len(rows)), [name_of(row) for row in rows], fontsize=7)
+    right.set(title=f"Seconds to a mean return of {SOLVED:g}", xlabel="s", xlim=(0, None))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """A peer, and the way it was measured."""
+    return ", ".join(filter(None, (PEERS[row["peer"]].title, row["how"])))
+
+
+def done(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that had a turn."""
+    return [row for row in rows if row["turns"]]
+
+
+def values(row: dict[str, Any], key: str, point: str) -> list[float]:
+    """A figure of a point over the turns; empty where the peer does not have that point."""
+    return [turn["points"][point][key] for turn in row["turns"] if turn["points"].get(point)]
+
+
+def rate(row: dict[str, Any], point: str) -> float:
+    """The median of steps per second."""
+    return median(values(row, "steps_per_second", point))
+
+
+def every(turn: dict[str, Any], key: str) -> list[float]:
+    """A figure of all points of a turn."""
+    return [point[key] for point in turn["points"].values() if point]
+
+
+def numbers(row: dict[str, Any], key: str) -> list[float]:
+    """A figure over the turns that gave it."""
+    return [turn[key] for turn in row["turns"] if turn.get(key) is not None]
+
+
+def imports(row: dict[str, Any]) -> list[float]:
+    """Seconds of importing over the turns."""
+    return numbers(row, "import_seconds")
+
+
+def cell(found: Sequence[float], form: str = "{:,.0f}") -> str:
+    """``median (least to greatest)``; large numbers in thousands and millions."""
+    if not found:
+        return ""
+    middle, low, high = median(found), min(found), max(found)
+    if form == "{:,.0f}" and middle >= 10_000:
+        unit, form = (1e6, "{:.1f}M") if middle >= 1e6 else (1e3, "{:.0f}k")
+        middle, low, high = middle / unit, low / unit, high / unit
+    shown = form.format(middle)
+    return shown if len(found) == 1 else f"{shown} ({form.format(low)} to {form.format(high)})"
+
+
+def flat(settings: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Settings without their nesting."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value)
+        else:
+            yield key, value
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
