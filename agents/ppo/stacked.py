@@ -54,6 +54,7 @@ class StackedPPO(PPO):
         self.chains = self.policy.chains()
         for agent in self.agents:
             agent.chains = agent.policy.chains()  # their parameters have moved
+        self.loss_config = first.loss_config
         self.obs_normalizer = None if first.obs_normalizer is None else copy.deepcopy(first.obs_normalizer)
         self._stack_moments()
         self.rollout = Rollout(self.horizon)
