@@ -47,14 +47,14 @@ class Distribution(nn.Module, ABC):
         """Log-probability of raw actions and entropy, each (...)."""
 
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
-        """From the gradients of :meth:`log_prob_entropy` to that of ``params``, (B, P).
+        """From the gradients of :meth:`log_prob_entropy` to that of ``params``, (..., B, P).
 
         The ``grad`` of parameters that the distribution itself has is written over.
 
         Args:
-            params: (B, P), without a gradient.
-            raw: The B actions.
-            log_prob_grad: (B,).
+            params: (B, P), or (K, B, P) of K policies, without a gradient.
+            raw: Actions for them.
+            log_prob_grad: (..., B).
             entropy_grad: The same for every row.
         """
         for parameter in self.parameters():
@@ -100,7 +100,7 @@ class Categorical(Distribution):
         if entropy_grad:  # dH/dz = -p (log p + H)
             entropy = -(probs * log_probs).sum(0)
             grad.addcmul_(probs, log_probs + entropy, value=-entropy_grad)
-        return grad.t()
+        return grad.movedim(0, -1)
 
     def to_env(self, raw: Tensor) -> Tensor:
         return raw + self.start if self.start else raw
@@ -166,6 +166,8 @@ class Bernoulli(Distribution):
 class Gaussian(Distribution):
     """Box actions with a learned deviation that does not depend on the state, clipped for the environment.
 
+    ``log_std`` is (P,), and (K, 1, P) where K policies are stacked.
+
     The unclipped action is what learning sees, as in Stable-Baselines3.
     """
 
@@ -196,8 +198,9 @@ class Gaussian(Distribution):
 
     def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         z = (raw - params) * (-self.log_std).exp()
-        log_prob = -0.5 * z.square().sum(-1) - self.log_std.sum() - 0.5 * LOG_2PI * self.size
-        entropy = self.log_std.sum() + 0.5 * (1.0 + LOG_2PI) * self.size
+        log_std = self.log_std.sum(-1)
+        log_prob = -0.5 * z.square().sum(-1) - log_std - 0.5 * LOG_2PI * self.size
+        entropy = log_std + 0.5 * (1.0 + LOG_2PI) * self.size
         return log_prob, entropy.expand_as(log_prob)
 
     @torch.no_grad()
@@ -205,8 +208,8 @@ class Gaussian(Distribution):
         by_log_prob, inverse = log_prob_grad.unsqueeze(-1), (-self.log_std.detach()).exp()
         z = (raw - params) * inverse
         assert self.log_std.grad is not None
-        torch.sum((z.square() - 1.0) * by_log_prob, 0, out=self.log_std.grad)
-        self.log_std.grad.add_(entropy_grad * len(raw))
+        torch.sum((z.square() - 1.0) * by_log_prob, -2, keepdim=self.log_std.dim() > 1, out=self.log_std.grad)
+        self.log_std.grad.add_(entropy_grad * raw.shape[-2])
         return z * inverse * by_log_prob
 
     def to_env(self, raw: Tensor) -> Tensor:

@@ -39,13 +39,23 @@ class FlatAdam:
         self.parameters = list(parameters)
         self.eps = eps
         self.max_grad_norm = max_grad_norm
-        self.flat = nn.Parameter(lay_flat(self.parameters))
-        self.flat.grad = torch.zeros_like(self.flat)
-        for parameter in self.parameters:
-            start = parameter.storage_offset()
-            parameter.grad = self.flat.grad[start : start + parameter.numel()].view_as(parameter)
-        self._moments = torch.zeros_like(self.flat.data), torch.zeros_like(self.flat.data)
-        self._steps = torch.zeros((), device=self.flat.device)
+        flat = lay_flat(self.parameters)
+        self.starts = [parameter.storage_offset() for parameter in self.parameters]
+        grad, exp_avg, exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
+        self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
+
+    def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:
+        """Takes these tensors for its own: (size,) each, and the 0-d number of steps; parameters become views of them.
+
+        What was made of the parameters before, such as a chain, is to be made anew.
+        """
+        self.flat = nn.Parameter(flat)
+        self.flat.grad = grad
+        self._moments = exp_avg, exp_avg_sq
+        self._steps = steps
+        for parameter, start in zip(self.parameters, self.starts, strict=True):
+            place = slice(start, start + parameter.numel())
+            parameter.data, parameter.grad = flat[place].view_as(parameter), grad[place].view_as(parameter)
 
     def step(
         self,
@@ -75,14 +85,22 @@ class FlatAdam:
         if reduced is not gradient:
             gradient.copy_(reduced)
         norm = torch.linalg.vector_norm(gradient)
-        scale = None if self.max_grad_norm is None else ((norm + 1e-6) / self.max_grad_norm).clamp_(min=1.0)
+        self.advance(learning_rate, self.scale_of(norm), skip)
+        return norm
+
+    def scale_of(self, norm: Tensor) -> Tensor | None:
+        """What a gradient is to be divided by, given its norm; None where it is not clipped."""
+        return None if self.max_grad_norm is None else ((norm + 1e-6) / self.max_grad_norm).clamp_(min=1.0)
+
+    def advance(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
+        """One step along the gradient as it is, divided by ``scale``; see :meth:`step`."""
         # The kernel behind torch.optim.Adam(fused=True), which is what can be told on the device to skip a
         # step. Calling it directly saves more Python per step than the step costs, and a start-up of seconds:
         # the class imports torch's compiler.
         self._steps.add_(1.0)
         torch._fused_adam_(
             [self.flat.data],
-            [gradient],
+            [grad_of(self.flat)],
             [self._moments[0]],
             [self._moments[1]],
             [],
@@ -99,7 +117,6 @@ class FlatAdam:
         )
         if skip is not None:
             self._steps.sub_(skip)
-        return norm
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments and the step count, by the names of torch.optim.Adam."""
@@ -109,3 +126,53 @@ class FlatAdam:
         """Puts back what :meth:`state_dict` gave."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
+
+
+class StackedAdam:
+    """K optimizers of networks of one shape, whose tensors become rows of common ones (K, size).
+
+    Each row has a norm, a clipping and a step count of its own, as if it were alone.
+
+    Args:
+        optimizers: They stay what they are, and go on by themselves where this one is left.
+    """
+
+    def __init__(self, optimizers: Sequence[FlatAdam]) -> None:
+        self.optimizers = optimizers
+        rows = [(each.flat.data, grad_of(each.flat), *each.state_dict().values()) for each in optimizers]
+        self.stacks = [torch.stack(tensors) for tensors in zip(*rows, strict=True)]
+        for each, *tensors in zip(optimizers, *self.stacks, strict=True):
+            each.settle(*tensors)
+
+    def view(self, number: int, ones: int = 0) -> nn.Parameter:
+        """The parameter of that number, of all networks, with its gradient: (K, *its shape), with ones after K."""
+        one = self.optimizers[0]
+        own, start = one.parameters[number].shape, one.starts[number]
+        shape = torch.Size((*(1,) * ones, *own))
+        values, gradient = (stack[:, start : start + shape.numel()].unflatten(1, shape) for stack in self.stacks[:2])
+        parameter = nn.Parameter(values)
+        parameter.grad = gradient
+        return parameter
+
+    def step(
+        self,
+        loss: None,
+        learning_rate: float | Tensor,
+        *,
+        reduce: Callable[[Tensor], Tensor],
+        skip: Tensor | None = None,
+    ) -> Tensor:
+        """As :meth:`FlatAdam.step` of each, with gradients that are in place; ``skip`` and the norms are (K,)."""
+        norms = torch.linalg.vector_norm(reduce(self.stacks[1]), dim=1)
+        scales, nothing = self.optimizers[0].scale_of(norms), [None] * len(norms)
+        each_scale = nothing if scales is None else scales.unbind()
+        each_skip = nothing if skip is None else skip.unbind()
+        for optimizer, scale, skipped in zip(self.optimizers, each_scale, each_skip, strict=True):
+            optimizer.advance(learning_rate, scale, skipped)
+        return norms
+
+
+def grad_of(parameter: Tensor) -> Tensor:
+    """Where the gradient of a parameter belongs."""
+    assert parameter.grad is not None
+    return parameter.grad

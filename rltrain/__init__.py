@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rltrain.policy import load as load
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
+    from rltrain.seeds import train_seeds as train_seeds
     from rltrain.vec import VecStep as VecStep
 
 __version__ = version("rltrain")
@@ -55,6 +56,7 @@ _HOMES = {
     "register_env": "rltrain.registry",
     "resume": "rltrain.launch",
     "train": "rltrain.launch",
+    "train_seeds": "rltrain.seeds",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
 from gymnasium import spaces
@@ -29,6 +29,21 @@ class ActOut(NamedTuple):
 def identity(tensor: Tensor) -> Tensor:
     """The mean over one rank."""
     return tensor
+
+
+class StackedAgent(Protocol):
+    """K agents as one. ``act`` and ``record`` are those of an :class:`Agent` with K * N environments, seed by seed."""
+
+    progress_remaining: float
+
+    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+        """Actions (K * N, *A) to explore with."""
+
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Adds the outcome of the last ``act``."""
+
+    def learn_each(self) -> list[Metrics]:
+        """Improves the policies; the metrics of each."""
 
 
 class Agent(nn.Module, ABC):
@@ -139,6 +154,19 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def learn(self) -> Metrics:
         """Improves the policy; returns metrics, always under the same tags once there are any."""
+
+    @classmethod
+    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
+        """Several agents of this class, alike but for their seeds, as one that acts and learns for all of them.
+
+        They stay whole: what it learns is theirs, at the end of each ``learn``.
+
+        Raises:
+            ConfigError: They cannot be.
+        """
+        raise ConfigError(
+            f"{cls.__name__} cannot train several seeds at once.", "Train ppo, or start a run for each seed."
+        )
 
     @abstractmethod
     def predict(

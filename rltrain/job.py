@@ -152,8 +152,12 @@ class Job:
         restore_policy(self.agent, checkpoint)
 
 
-def create_folder(job: Job) -> RunFolder:
+def create_folder(job: Job, together: int = 1) -> RunFolder:
     """Makes the run folder of a job, and locks it.
+
+    Args:
+        job: What it is for.
+        together: How many seeds are trained at once.
 
     Raises:
         ConfigError: It cannot be made.
@@ -162,7 +166,7 @@ def create_folder(job: Job) -> RunFolder:
     config, ranks = job.config, job.ranks
     record = {
         **describe_machine(),
-        "mode": job.mode,
+        "mode": {**job.mode, **({"seeds at once": together} if together > 1 else {})},
         "seed": config.seed,
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,13 +79,18 @@ def train(
         CheckpointError: ``init_from`` cannot be used.
         RunError: The run failed.
     """
-    env_options = {"kwargs": overrides.pop("env_kwargs", {}), **overrides.pop("env_options", {})}
-    if any(env_options.values()):
-        overrides["env"] = env_options
-    overrides = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
-    config, _ = build_config(algo, env, overrides)
+    config, _ = build_config(algo, env, as_typed(overrides))
     env_class = None if isinstance(env, str) else env
     return start(config, env_class=env_class, progress=progress, callbacks=callbacks)
+
+
+def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides of :func:`train` in the shape of the configuration."""
+    given = dict(overrides)
+    env_options = {"kwargs": given.pop("env_kwargs", {}), **given.pop("env_options", {})}
+    if any(env_options.values()):
+        given["env"] = env_options
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
 
 def start(
@@ -252,10 +257,32 @@ def _resume(
 def _run(
     job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool, callbacks: Callbacks
 ) -> RunResult:
-    """Trains from the start or a checkpoint, evaluates, draws; says in the metadata how it ended."""
+    """Trains from the start or a checkpoint, evaluates, draws."""
     keep_memory()
+    with (
+        Interrupt() as interrupted,
+        session(job, folder, total, checkpoint, callbacks, interrupted) as trainer,
+    ):
+        if progress and job.ranks.first:
+            title = f"{job.config.algo} on {job.config.env.id}, seed {job.config.seed}"
+            with global_kept():  # some libraries draw when they are imported
+                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+        stopped_by = trainer.run()
+        return conclude(job, trainer, stopped_by, max(job.ranks.gather(interrupted.signal or 0)) or None)
+
+
+@contextmanager
+def session(
+    job: Job,
+    folder: RunFolder,
+    total: int,
+    checkpoint: Path | None,
+    callbacks: Callbacks,
+    interrupted: Callable[[], bool],
+) -> Iterator[Trainer]:
+    """A trainer with its trackers, at the start or at a checkpoint; the metadata say that it runs, and if it fails."""
     config, first = job.config, job.ranks.first
-    with ExitStack() as stack, Interrupt() as interrupted:
+    with ExitStack() as stack:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
@@ -270,6 +297,7 @@ def _run(
                 callbacks=callbacks,
                 ranks=job.ranks,
             )
+            stack.callback(close_trackers, trainer)
             if checkpoint is not None:
                 trainer.load(checkpoint)
             if checkpoint is not None and first:
@@ -284,33 +312,39 @@ def _run(
                         TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
                         CsvTracker(folder.path, resume_step=step),
                     ]
-                if first and progress:
-                    title = f"{config.algo} on {config.env.id}, seed {config.seed}"
-                    trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
-            for tracker in trainer.trackers:
-                stack.callback(tracker.close)
-            stopped_by = trainer.run()
-            signal = max(job.ranks.gather(interrupted.signal or 0)) or None
-            evaluation = None
-            if stopped_by != "interrupted" and config.n_eval_episodes and first:
-                try:
-                    evaluation = trainer.evaluate_finally()
-                except RunError as error:  # what was trained and saved is whole all the same
-                    warnings.warn(f"There is no score. {error}", stacklevel=2)
+            yield trainer
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
-        status = "interrupted" if stopped_by == "interrupted" else "completed"
-        for tracker in trainer.trackers:  # a run that goes on later has no final metrics yet
-            tracker.finish(trainer.latest if status == "completed" else {})
-        outcome: dict[str, Any] = {
-            "steps": trainer.global_step,
-            "seconds": trainer.seconds,
-            "compile_seconds": trainer.compile_seconds,
-            "stopped_by": stopped_by,
-        }
-        summary = evaluation.summary() if evaluation else None
-        folder.update_metadata({"status": status, **outcome, "evaluation": summary})
+
+
+def close_trackers(trainer: Trainer) -> None:
+    """Closes all of a trainer's trackers."""
+    for tracker in trainer.trackers:
+        tracker.close()
+
+
+def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
+    """Evaluates what was trained, draws its curve, and says in the metadata how it ended."""
+    folder, first = trainer.folder, job.ranks.first
+    evaluation = None
+    if stopped_by != "interrupted" and job.config.n_eval_episodes and first:
+        try:
+            evaluation = trainer.evaluate_finally()
+        except RunError as error:  # what was trained and saved is whole all the same
+            warnings.warn(f"There is no score. {error}", stacklevel=2)
+    status = "interrupted" if stopped_by == "interrupted" else "completed"
+    for tracker in trainer.trackers:  # a run that goes on later has no final metrics yet
+        tracker.finish(trainer.latest if status == "completed" else {})
+    close_trackers(trainer)
+    outcome: dict[str, Any] = {
+        "steps": trainer.global_step,
+        "seconds": trainer.seconds,
+        "compile_seconds": trainer.compile_seconds,
+        "stopped_by": stopped_by,
+    }
+    summary = evaluation.summary() if evaluation else None
+    folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
     if status == "completed" and first:
         threshold = spec_of(job.env_source).reward_threshold

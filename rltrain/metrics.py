@@ -60,6 +60,15 @@ class EpisodeStats:
         self._count += total
         self._step = 0
 
+    def merge_from(self, other: EpisodeStats, rows: slice) -> None:
+        """Moves into the ring what ``other``, with more environments, has noted of some of its own."""
+        self._ended, self._values, self._step = other._ended[:, rows], other._values[:, :, rows], other._step
+        self.merge()
+
+    def forget(self) -> None:
+        """Drops what was noted since the last merge."""
+        self._step = 0
+
     def last_rollout(self) -> tuple[Tensor, Tensor]:
         """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
         return self._ended.clone(), self._values.clone()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rltrain.agent import Agent
+from rltrain.agent import Agent, Metrics
 from rltrain.callbacks import Callbacks
 from rltrain.checkpoint import load_training, prune, save_checkpoint, step_name
 from rltrain.compiled import CompileClock
@@ -98,29 +98,44 @@ class Trainer:
 
     def run(self) -> str:
         """Trains until there is a reason to stop, which is returned."""
-        started = time.perf_counter() - self.seconds
-        self.started_at = self.global_step, self.seconds
+        self.begin()
         while (reason := self.reason_to_stop()) is None:
-            # Schedules run over the horizon the run was made with; a longer run holds their final value.
-            self.agent.progress_remaining = max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
+            self.agent.progress_remaining = self.progress_remaining
             self.collect()
             self.callbacks.rollout(self)
-            metrics = self.agent.learn()
-            self.metrics.add(metrics)
-            self.callbacks.update(self, metrics)
-            self.seconds = time.perf_counter() - started
-            if self.n_iterations % self.log_interval == 0:
-                self.log()
-            if self.due(self.config.eval_freq):
-                self.evaluate()
-            if self.due(self.config.save_freq):
-                self.save()
-            if self.due(self.config.video_freq) and self.ranks.first:
-                self.film()
-        if reason != "interrupted" and self.n_iterations % self.log_interval:
-            self.log()  # what came after the last log point
-        self.save()
+            self.learned(self.agent.learn())
+        self.end(reason)
         return reason
+
+    def begin(self) -> None:
+        """Starts the clock."""
+        self.clock = time.perf_counter() - self.seconds
+        self.started_at = self.global_step, self.seconds
+
+    @property
+    def progress_remaining(self) -> float:
+        """1 to 0 over the horizon that the run was made with; a longer run holds the final value of schedules."""
+        return max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
+
+    def learned(self, metrics: Metrics) -> None:
+        """All that comes after the agent has learned."""
+        self.metrics.add(metrics)
+        self.callbacks.update(self, metrics)
+        self.seconds = time.perf_counter() - self.clock
+        if self.n_iterations % self.log_interval == 0:
+            self.log()
+        if self.due(self.config.eval_freq):
+            self.evaluate()
+        if self.due(self.config.save_freq):
+            self.save()
+        if self.due(self.config.video_freq) and self.ranks.first:
+            self.film()
+
+    def end(self, reason: str) -> None:
+        """Logs what came after the last log point, and saves."""
+        if reason != "interrupted" and self.n_iterations % self.log_interval:
+            self.log()
+        self.save()
 
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
@@ -131,6 +146,10 @@ class Trainer:
             self.episodes.note(step)
             self.obs, self.state = step.obs, out.state
         self.episodes.merge()
+        self.collected()
+
+    def collected(self) -> None:
+        """Counts what was collected."""
         self.global_step += self.steps_at_once
         self.n_iterations += 1
 

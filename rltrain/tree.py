@@ -40,6 +40,11 @@ def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
     return branches if isinstance(tree, Mapping) else type(tree)(**branches)  # type: ignore[return-value]
 
 
+def tree_cat(trees: Sequence[T]) -> T:
+    """Trees of (N, ...) one after another, along the first dimension."""
+    return tree_map(lambda *parts: torch.cat(parts), trees[0], *trees[1:])
+
+
 def leaves(tree: Any) -> Iterator[Tensor]:
     """The tensors of a tree, in the order of its fields."""
     if isinstance(tree, Tensor):

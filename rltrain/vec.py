@@ -174,7 +174,7 @@ class TensorVecEnv(Generic[S]):
         action: Tensor,
     ) -> tuple[VecStep, S, Tensor, Tensor]:
         """All of a step but new starts: its outcome, and states, returns and lengths to go on with."""
-        state, reward, terminated = self.env.step(before, action, None if self._compiled else self._rng)
+        state, reward, terminated = self._next(before, action)
         if not self._checked:
             check_outcome(self.env, before, state, reward, terminated)
             self._checked = True
@@ -198,6 +198,10 @@ class TensorVecEnv(Generic[S]):
             obs = self.env.full_observe(after) if start_obs is None else tree_where(done, start_obs, final_obs)
         outcome = VecStep(obs, reward, terminated, truncated, final_obs, episode_return, length, info)
         return outcome, after, episode_return.masked_fill(done, 0.0), length.masked_fill(done, 0)
+
+    def _next(self, before: S, action: Tensor) -> tuple[S, Tensor, Tensor]:
+        """The next state, the reward and whether it is the end: what the author's step gives."""
+        return self.env.step(before, action, None if self._compiled else self._rng)
 
     def _draw_starts(self) -> None:
         """Draws what every row starts from when its episode ends; see :attr:`TensorEnv.reset_interval`."""

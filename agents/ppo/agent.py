@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agent import ActOut, Agent, Metrics, StackedAgent
 from rltrain.agents.networks import in_bfloat16, mask_logits
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
@@ -89,7 +90,7 @@ class PPO(Agent):
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
         if self.rollout.step == 0:
-            self.noise = self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
+            self.noise = self._noise()
         params, raw, action = self._choose(obs, self.noise[self.rollout.step])
         self.rollout.store(obs=obs, params=params, raw=raw)
         return ActOut(action)
@@ -123,13 +124,13 @@ class PPO(Agent):
             self.scalar(clip_range),
             None if clip_range_vf is None else self.scalar(clip_range_vf),
         )
-        stopped = torch.zeros((), device=self.device)  # 1 once target_kl was passed: no step is taken any more
+        stopped = torch.zeros(self.stack, device=self.device)  # 1 once target_kl was passed: no step is taken any more
         terms, norms, stops = [], [], []
         across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
         if across and self.loss_config is config:
             self.loss_config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
-            minibatches = shuffled_minibatches(batch, config.batch_size, self.rng)
+            minibatches = self._minibatches(batch)
             for minibatch in normalized_across(minibatches, self.reduce, self.ranks) if across else minibatches:
                 means, norm, stopped = self._update(minibatch, stopped, *scheduled)
                 terms.append(means)
@@ -139,7 +140,7 @@ class PPO(Agent):
 
         skipped = torch.stack(stops).unsqueeze(1) > 0
         table = torch.cat([torch.stack(terms), torch.stack(norms).unsqueeze(1)], 1)
-        means = table.masked_fill(skipped, 0.0).sum(0) / (~skipped).sum().clamp(min=1)
+        means = table.masked_fill(skipped, 0.0).sum(0) / (~skipped).sum(0).clamp(min=1)
         results: Metrics = {**metrics_of(means[:-1], config), "train/grad_norm": means[-1]}
         results["train/explained_variance"] = explained_variance(value, batch["returns"])
         results["train/learning_rate"] = learning_rate
@@ -149,10 +150,9 @@ class PPO(Agent):
             results["train/clip_range_vf"] = clip_range_vf
         log_std = getattr(self.distribution, "log_std", None)
         if log_std is not None:
-            results["train/std"] = log_std.detach().exp().mean()
+            results["train/std"] = log_std.detach().exp().mean(-1)
 
-        if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
-            self.obs_normalizer.update(flat(self.rollout["obs"]))
+        self._update_obs_normalizer()  # only now: acting and learning saw the same statistics
         self.rollout.clear()
         return results
 
@@ -189,23 +189,22 @@ class PPO(Agent):
         """
         rollout, config = self.rollout, self.config
         rows = max(config.batch_size, 16_384)
-        obs = flat(self._normalized(rollout["obs"]))
+        obs = self._flat(self._normalized(rollout["obs"]))
         value = in_chunks(self._value, obs, rows)
-        next_value = in_chunks(self._value, flat(self._normalized(rollout["final_obs"])), rows)
-        raw = flat(rollout["raw"])
-        log_prob, _ = self.distribution.log_prob_entropy(flat(rollout["params"]), raw)
+        next_value = in_chunks(self._value, self._flat(self._normalized(rollout["final_obs"])), rows)
+        raw = self._flat(rollout["raw"])
+        log_prob, _ = self.distribution.log_prob_entropy(self._flat(rollout["params"]), raw)
         reward, terminated, truncated = rollout["reward"], rollout["terminated"], rollout["truncated"]
-        if self.reward_normalizer is not None:
-            reward = self.reward_normalizer(reward, terminated | truncated)
         advantage = generalized_advantage(
-            reward,
-            value.view_as(reward),
-            next_value.view_as(reward),
+            self._scaled(reward, terminated, truncated),
+            self._by_step(value),
+            self._by_step(next_value),
             terminated,
             truncated,
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
-        ).flatten()
+        )
+        advantage = self._flat(advantage)
         return {
             "obs": obs,
             "raw": raw,
@@ -214,6 +213,13 @@ class PPO(Agent):
             "advantage": advantage,
             "returns": advantage + value,
         }
+
+    @classmethod
+    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
+        """Several of them as one, see :class:`~rltrain.agents.ppo.stacked.StackedPPO`."""
+        from rltrain.agents.ppo.stacked import StackedPPO
+
+        return StackedPPO(agents)
 
     @torch.no_grad()
     def predict(
@@ -230,6 +236,34 @@ class PPO(Agent):
             return ActOut(self.distribution.to_env(self.distribution.mode(params)))
         noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
         return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)))
+
+    # What differs where several agents learn as one, see stacked.py.
+
+    stack: tuple[int, ...] = ()  # the leading dimensions of everything that is one number of an agent
+
+    def _noise(self) -> Tensor:
+        """For the actions of a rollout."""
+        return self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
+
+    def _flat(self, tree: Any) -> Any:
+        """What is stored of a rollout (T, N, ...) as a batch (T * N, ...)."""
+        return flat(tree)
+
+    def _by_step(self, batch: Tensor) -> Tensor:
+        """Numbers (T * N,) as (T, N)."""
+        return batch.view(self.horizon, self.num_envs)
+
+    def _minibatches(self, batch: Any) -> Iterator[Any]:
+        """The minibatches of an epoch."""
+        return shuffled_minibatches(batch, self.config.batch_size, self.rng)
+
+    def _scaled(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
+        """Rewards (T, N) of a rollout as they are learned from."""
+        return reward if self.reward_normalizer is None else self.reward_normalizer(reward, terminated | truncated)
+
+    def _update_obs_normalizer(self) -> None:
+        if self.obs_normalizer is not None:
+            self.obs_normalizer.update(flat(self.rollout["obs"]))
 
     def _params(self, obs: Observation) -> Tensor:
         """Distribution parameters (B, P), in the shortest way."""
@@ -267,6 +301,9 @@ class PPO(Agent):
 
 
 def explained_variance(predicted: Tensor, target: Tensor) -> Tensor:
-    """1 - Var(target - predicted) / Var(target); 1 is perfect, 0 no better than the mean. NaN for no variance."""
-    variance = target.var(correction=0)
-    return (1.0 - (target - predicted).var(correction=0) / variance).masked_fill(variance == 0, torch.nan)
+    """1 - Var(target - predicted) / Var(target), of (..., B).
+
+    1 is perfect, 0 no better than the mean. NaN for no variance.
+    """
+    variance = target.var(-1, correction=0)
+    return (1.0 - (target - predicted).var(-1, correction=0) / variance).masked_fill(variance == 0, torch.nan)

@@ -63,14 +63,17 @@ def ppo_loss_backward(
     clip_range: float | Tensor,
     clip_range_vf: float | Tensor | None,
 ) -> Tensor:
-    """The terms (5,) that :func:`ppo_loss` gives; the gradients of its networks are in place afterwards."""
+    """The terms (5,) that :func:`ppo_loss` gives; the gradients of its networks are in place afterwards.
+
+    Of K policies whose parameters are stacked, with (K, B, ...) in the batch, (5, K).
+    """
     (actor, critic), distribution, raw = chains, policy.distribution, batch["raw"]
     features = policy.encoder(batch["obs"])
     params, value = mask_logits(actor.forward(features), batch["obs"]), critic.forward(features).squeeze(-1)
     with torch.no_grad():
         log_prob, entropy = distribution.log_prob_entropy(params, raw)
     advantage = normalized(batch["advantage"]) if config.normalize_advantage else batch["advantage"]
-    rows = len(advantage)
+    rows = advantage.shape[-1]
 
     log_ratio = log_prob - batch["log_prob"]
     ratio = log_ratio.exp()
@@ -93,12 +96,12 @@ def ppo_loss_backward(
 
 
 def normalized(advantage: Tensor) -> Tensor:
-    """Advantages (B,) of mean 0 and deviation 1; a single one is left as it is."""
-    if len(advantage) == 1:
+    """Advantages (..., B) of mean 0 and deviation 1 along the last dimension; a single one is left as it is."""
+    if advantage.shape[-1] == 1:
         return advantage
-    centred = advantage - advantage.mean()
-    std = torch.linalg.vector_norm(centred) / math.sqrt(len(advantage) - 1)  # ten times as fast as torch.std
-    return centred / (std + 1e-8)
+    centred = advantage - advantage.mean(-1, keepdim=True)
+    size = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)  # ten times as fast as torch.std
+    return centred / (size / math.sqrt(advantage.shape[-1] - 1) + 1e-8)
 
 
 def normalized_across(
@@ -122,21 +125,21 @@ def normalized_across(
 def terms_of(
     surrogate: Tensor, error: Tensor, entropy: Tensor, log_ratio: Tensor, ratio: Tensor, clipped: Tensor
 ) -> Tensor:
-    """What is to be known of a minibatch, each given (B,).
+    """What is to be known of a minibatch, each given (..., B).
 
     Returns:
-        (5,) means of the surrogate objective, of the squared error of the value, of the entropy, of the estimator k3
-        of the KL divergence (Schulman 2020, "Approximating KL Divergence"), and of whether the ratio was clipped.
+        (5, ...) means of the surrogate objective, of the squared error of the value, of the entropy, of the estimator
+        k3 of the KL divergence (Schulman 2020, "Approximating KL Divergence"), and of whether the ratio was clipped.
     """
     kl = ratio - 1.0 - log_ratio
-    return torch.stack([surrogate, error.square(), entropy, kl, (ratio != clipped).to(kl.dtype)]).mean(1)
+    return torch.stack([surrogate, error.square(), entropy, kl, (ratio != clipped).to(kl.dtype)]).mean(-1)
 
 
 KL = 3  # its place among the terms
 
 
 def metrics_of(terms: Tensor, config: PPOConfig) -> dict[str, Tensor]:
-    """The terms (5,) by TensorBoard tag, and the loss that is made of them."""
+    """The terms (5, ...) by TensorBoard tag, and the loss that is made of them."""
     surrogate, square, entropy, kl, clip_fraction = terms.unbind()
     return {
         "train/policy_gradient_loss": -surrogate,

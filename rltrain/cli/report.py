@@ -7,8 +7,12 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+from rltrain.errors import RLTrainError
 from rltrain.evaluation import Evaluation
 from rltrain.launch import RunResult
 from rltrain.ranks import is_first
@@ -19,10 +23,7 @@ def report(result: RunResult, as_json: bool) -> int:
     if not is_first():
         pass
     elif as_json:
-        evaluation = result.evaluation.summary() if result.evaluation else None
-        keys = ("steps", "seconds", "stopped_by")
-        summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}
-        print(json.dumps({**summary, "evaluation": evaluation, "picture": str(result.picture or "") or None}))
+        print(json.dumps(summary_of(result)))
     else:
         why = {
             "total_timesteps": "trained to the end",
@@ -39,6 +40,47 @@ def report(result: RunResult, as_json: bool) -> int:
             rows.append(("picture", str(result.picture)))
         rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
         print("\n".join(f"{name:<10}{text}" for name, text in rows))
+    return exit_code(result)
+
+
+def report_seeds(results: Mapping[int, RunResult | RLTrainError], as_json: bool) -> int:
+    """Prints the results of runs by seed and returns the exit code."""
+    failed = [result for result in results.values() if isinstance(result, RLTrainError)]
+    ended = {seed: result for seed, result in results.items() if isinstance(result, RunResult)}
+    if as_json:
+        runs = [
+            {"seed": seed, **({"error": result.cause} if isinstance(result, RLTrainError) else summary_of(result))}
+            for seed, result in results.items()
+        ]
+        print(json.dumps({"runs": runs}))
+    else:
+        for seed, result in results.items():
+            if isinstance(result, RLTrainError):
+                print(f"seed {seed:<5}failed: {result.cause}")
+                continue
+            score = f"score {result.evaluation.mean_reward:,.1f}, " if result.evaluation else ""
+            why = result.stopped_by.replace("_", " ")
+            print(f"seed {seed:<5}{score}{result.steps:,} steps in {result.seconds:.1f} s ({why}), {result.run_dir}")
+        scores = [result.evaluation.mean_reward for result in ended.values() if result.evaluation]
+        if scores:
+            spread = f"{fmean(scores):,.1f} ({min(scores):,.1f} to {max(scores):,.1f})"
+            print(f"{'scores':<10}mean {spread} over {len(scores)} seeds")
+        if ended:
+            folder = next(iter(ended.values())).run_dir.parent
+            print(f"{'curves':<10}{tensorboard_command()} --logdir {folder.parent}")
+    return failed[0].exit_code if failed else max(map(exit_code, ended.values()))
+
+
+def summary_of(result: RunResult) -> dict[str, Any]:
+    """What ``--json`` prints of a run."""
+    evaluation = result.evaluation.summary() if result.evaluation else None
+    keys = ("steps", "seconds", "stopped_by")
+    summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}
+    return {**summary, "evaluation": evaluation, "picture": str(result.picture or "") or None}
+
+
+def exit_code(result: RunResult) -> int:
+    """0, or that of the signal that interrupted the run."""
     return 128 + result.signal if result.signal in (signal.SIGINT, signal.SIGTERM) else 0
 
 

@@ -21,6 +21,7 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
   ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
 
   --config TEXT                               YAML file with any of the options below.
+  --num-seeds INT                             Train so many runs at once, as one batch, with seeds from --seed on.
   --zoo TEXT                                  YAML file of RL Zoo, whose entry for ENV takes the place of ours.
   --no-progress                               Show no progress.
   --json                                      Print the result as one JSON object.
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"'{name}' and '{given}' are both given.", "Give one of them.")
     if file is not None:
         settings = merge(canonical(load_config(file)), settings)
+    num_seeds = settings.pop("num_seeds", 1)
     algo = positional.pop(0) if positional else settings.get("algo")
     env_id = positional.pop(0) if positional else settings.get("env", {}).get("id")
     if positional:
@@ -65,11 +67,18 @@ def main(arguments: list[str]) -> int:
     if zoo is not None:
         base = zoo_settings(zoo, str(env_id), agent_config_class(str(algo)).model_fields), str(zoo)
     config, source = build_config(str(algo), str(env_id), settings, base=base)
-    notes = [f"settings: {source}, device: {config.device}, seed: {config.seed}"]
+    seeds = f"seed: {config.seed}" if num_seeds == 1 else f"seeds: {num_seeds} from {config.seed} on"
+    notes = [f"settings: {source}, device: {config.device}, {seeds}"]
     if twin := twin_of(env_spec(config.env.id)):
         notes.append(f"note: '{twin}' is the same environment on the device of the policy, and much faster.")
     if is_first():
         print("\n".join(notes), file=sys.stderr)
+
+    if num_seeds is True or num_seeds != 1:  # an option without its value is True
+        from rltrain.cli.report import report_seeds
+        from rltrain.seeds import start_seeds
+
+        return report_seeds(start_seeds(config, num_seeds, progress=progress), as_json)
 
     from rltrain.cli.report import report
     from rltrain.launch import start

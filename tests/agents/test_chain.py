@@ -106,13 +106,13 @@ def test_autograd_has_no_part_in_it() -> None:
 )  # fmt: skip
 def test_other_networks_have_no_chain(space: spaces.Space, options: dict[str, Any]) -> None:
     assert QNetwork(space, CHOICE, QNetworkKwargs(), **options).chain() is None
-    assert QNetwork(VECTOR, CHOICE, QNetworkKwargs(activation_fn="silu")).chain() is None
+    assert QNetwork(VECTOR, CHOICE, QNetworkKwargs(activation_fn="gelu")).chain() is None
 
 
 @pytest.mark.parametrize(
     "layers",
     [
-        [nn.Linear(4, 3), nn.Sequential(Tanh(), nn.Linear(3, 2)), nn.ReLU()],
+        [nn.Linear(4, 3), nn.Sequential(Tanh(), nn.Linear(3, 2)), nn.SiLU(), nn.Linear(2, 3)],
         [nn.Linear(2, 40), Tanh(), nn.Linear(40, 3)],  # few inputs beside many outputs
         [nn.Linear(4, 5), nn.LayerNorm(5), Tanh(), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 2), nn.Linear(2, 2)],
     ],

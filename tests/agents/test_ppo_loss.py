@@ -277,4 +277,4 @@ def test_written_out_gradients_are_autograds(
 def test_networks_that_autograd_has_to_differentiate() -> None:
     image = spaces.Box(0, 1, (5, 5, 2))
     assert make_agent(image, spaces.Discrete(2)).chains is None
-    assert make_agent(VECTOR, spaces.Discrete(2), policy_kwargs={"activation_fn": "silu"}).chains is None
+    assert make_agent(VECTOR, spaces.Discrete(2), policy_kwargs={"activation_fn": "gelu"}).chains is None

@@ -22,7 +22,7 @@ FLOORS = {
     # What everything stands on: the interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
         rltrain.errors  rltrain.tree  rltrain.rng  rltrain.spaces  rltrain.env  rltrain.vec  rltrain.agent
-        rltrain.contract  rltrain.compiled
+        rltrain.contract  rltrain.compiled  rltrain.joined
     """,
     # What environments and agents are put together from, and the names and settings they go by.
     PARTS: """
@@ -38,7 +38,7 @@ FLOORS = {
     """,
     # What a run is made of. Knows peers by their registered names alone.
     RUNTIME: """
-        rltrain.trainer  rltrain.launch  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
+        rltrain.trainer  rltrain.launch  rltrain.seeds  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
         rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks  rltrain.ranks  rltrain.rank_starter
         rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold  rltrain.sb3  rltrain.sb3.*

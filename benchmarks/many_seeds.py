@@ -1,0 +1,83 @@
+"""PPO on CartPole with many seeds at once beside one run after another, in turns.
+
+    python -m benchmarks.many_seeds                      # 8 seeds, one thread
+    python -m benchmarks.many_seeds "RL Zoo" --num-seeds 16 --threads 2
+
+Two networks of 2 x 64. A repeat is a whole run, with logging and the checkpoint at its end, without the evaluation and
+the picture after it; runs one after another take as long as one of them K times. The sides take turns, and the median
+counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from typing import Any
+
+import torch
+
+from benchmarks import store
+from rltrain.config import TrainConfig, build_config
+from rltrain.launch import RunResult, start
+from rltrain.seeds import start_seeds
+
+SETTINGS: dict[str, dict[str, Any]] = {  # and the iterations in a repeat
+    "RL Zoo": {"num_envs": 8, "n_steps": 32, "batch_size": 256, "n_epochs": 20, "iterations": 12},
+    "small minibatches": {"num_envs": 8, "n_steps": 32, "batch_size": 64, "n_epochs": 4, "iterations": 40},
+    "SB3, shorter rollouts": {"num_envs": 8, "n_steps": 128, "batch_size": 64, "n_epochs": 10, "iterations": 5},
+    "tuned": {"num_envs": 128, "n_steps": 30, "batch_size": 320, "n_epochs": 2, "iterations": 12},
+    "large": {"num_envs": 1024, "n_steps": 32, "batch_size": 8192, "n_epochs": 4, "iterations": 2},
+}
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="SETTINGS", default=list(SETTINGS), help=", ".join(SETTINGS))
+    parser.add_argument("--num-seeds", type=int, default=8, help="[8]")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, on both sides [1]")
+    parser.add_argument("--repeats", type=int, default=3, help="[3]")
+    parsed = parser.parse_args()
+    torch.set_num_threads(parsed.threads)
+    figures = store.load("many_seeds")
+    print("| settings | environments x steps | minibatch | epochs | one after another | at once | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in parsed.settings:
+        alone, together = measure(SETTINGS[name], parsed.num_seeds, parsed.threads, parsed.repeats)
+        s, ratio = SETTINGS[name], statistics.median(together) / statistics.median(alone)
+        print(
+            f"| {name} | {s['num_envs']:,} x {s['n_steps']} | {s['batch_size']:,} | {s['n_epochs']} "
+            f"| {statistics.median(alone):,.0f} | {statistics.median(together):,.0f} | {ratio:.1f} |",
+            flush=True,
+        )
+        figures[f"{name}, {parsed.num_seeds} seeds, {parsed.threads} threads"] = {
+            "alone": [round(rate) for rate in alone],
+            "together": [round(rate) for rate in together],
+            "ratio": round(ratio, 2),
+            "machine": store.machine(),
+        }
+        store.save("many_seeds", figures)
+
+
+def measure(settings: dict[str, Any], num_seeds: int, threads: int, repeats: int) -> tuple[list[float], list[float]]:
+    """Steps per second of one run, and of all seeds at once, for each repeat."""
+    agent = {name: settings[name] for name in ("n_steps", "batch_size", "n_epochs")}
+    steps = settings["num_envs"] * settings["n_steps"] * settings["iterations"]
+    alone, together = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"num_envs": settings["num_envs"], "total_timesteps": steps, "num_threads": threads, "agent": agent}
+        rest = {"run_dir": folder, "n_eval_episodes": 0, "save_freq": 0}
+        config: TrainConfig = build_config("ppo", "rltrain/CartPole-v1", {**options, **rest})[0]
+        for repeat in range(repeats + 1):
+            one = start(config, progress=False).seconds
+            results = start_seeds(config, num_seeds, progress=False).values()
+            many = max(result.seconds for result in results if isinstance(result, RunResult))
+            if repeat:  # the first is to warm up
+                alone.append(steps / one)
+                together.append(num_seeds * steps / many)
+    return alone, together
+
+
+if __name__ == "__main__":
+    main()

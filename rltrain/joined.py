@@ -1,0 +1,62 @@
+"""Vector environments of one kind stepped as one, each with its own generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from rltrain.rng import generator_state
+from rltrain.tree import tree_cat, tree_map
+from rltrain.vec import TensorVecEnv
+
+S = TypeVar("S")
+
+
+class JoinedVecEnv(TensorVecEnv[S], Generic[S]):
+    """K vector environments of N rows as one of K * N, which goes on where they stand.
+
+    Each draws from its generator what it would draw alone: where the environment's step is one of chance, as the first
+    step shows, it is taken by one after the other.
+
+    Args:
+        parts: Alike and reset, in the same step since.
+    """
+
+    def __init__(self, parts: Sequence[TensorVecEnv[S]]) -> None:
+        first, n = parts[0], parts[0].num_envs
+        super().__init__(first.env, len(parts) * n, max_episode_steps=first.max_episode_steps)
+        self.parts = parts
+        self.rows = [slice(k * n, (k + 1) * n) for k in range(len(parts))]  # of each part
+        self._state = tree_cat([part.state for part in parts])
+        self._return = torch.cat([part._return for part in parts])
+        self._length = torch.cat([part._length for part in parts])
+        self._checked = True
+        self._by_chance: bool | None = None  # whether a step draws
+        self._keep(tree_cat([part._starts for part in parts]), first._age)
+
+    def split(self) -> None:
+        """Puts the parts where they would be if each had been stepped alone."""
+        for part, rows in zip(self.parts, self.rows, strict=True):
+            part._state = tree_map(lambda x, rows=rows: x[rows], self.state)
+            part._return, part._length = self._return[rows], self._length[rows]
+            part._keep(tree_map(lambda x, rows=rows: x[rows], self._starts), self._age)
+
+    def _next(self, before: S, action: Tensor) -> tuple[S, Tensor, Tensor]:
+        if self._by_chance is False:
+            return super()._next(before, action)
+        generators = [generator_state(part._rng) for part in self.parts]
+        outcomes = [
+            part.env.step(tree_map(lambda x, rows=rows: x[rows], before), action[rows], part._rng)
+            for part, rows in zip(self.parts, self.rows, strict=True)
+        ]
+        if self._by_chance is None:
+            pairs = zip(generators, self.parts, strict=True)
+            self._by_chance = any(not torch.equal(state, generator_state(part._rng)) for state, part in pairs)
+        state, reward, terminated = zip(*outcomes, strict=True)
+        return tree_cat(state), torch.cat(reward), torch.cat(terminated)
+
+    def _draw_starts(self) -> None:
+        self._keep(tree_cat([part.env.reset(part.num_envs, part._rng) for part in self.parts]), age=0)
