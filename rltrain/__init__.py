@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rltrain.config import AgentConfig as AgentConfig
     from rltrain.env import TensorEnv as TensorEnv
     from rltrain.evaluation import Evaluation as Evaluation
-    from rltrain.launch import RunResult as RunResult
     from rltrain.launch import resume as resume
     from rltrain.launch import train as train
     from rltrain.making import make_env as make_env
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
     from rltrain.seeds import train_seeds as train_seeds
+    from rltrain.session import RunResult as RunResult
     from rltrain.vec import VecStep as VecStep
 
 __version__ = version("rltrain")
@@ -43,7 +43,7 @@ _HOMES = {
     "Callback": "rltrain.callbacks",
     "Evaluation": "rltrain.evaluation",
     "Policy": "rltrain.policy",
-    "RunResult": "rltrain.launch",
+    "RunResult": "rltrain.session",
     "TensorEnv": "rltrain.env",
     "VecStep": "rltrain.vec",
     "check_env": "rltrain.check",

@@ -17,11 +17,12 @@ from rltrain.errors import ConfigError, RLTrainError
 from rltrain.interrupt import Interrupt
 from rltrain.job import Job, check_memory, create_folder, keep_memory, threads
 from rltrain.joined import JoinedVecEnv
-from rltrain.launch import RunResult, as_typed, conclude, session
+from rltrain.launch import as_typed
 from rltrain.metrics import EpisodeStats
 from rltrain.registry import agent_spec
 from rltrain.rng import global_kept
 from rltrain.runs import RunFolder
+from rltrain.session import RunResult, conclude, session
 from rltrain.specs import AgentSpec
 from rltrain.trackers.console import SHOWN, ConsoleTracker
 from rltrain.trainer import Trainer

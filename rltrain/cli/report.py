@@ -14,8 +14,8 @@ from typing import Any
 
 from rltrain.errors import RLTrainError
 from rltrain.evaluation import Evaluation
-from rltrain.launch import RunResult
 from rltrain.ranks import is_first
+from rltrain.session import RunResult
 
 
 def report(result: RunResult, as_json: bool) -> int:

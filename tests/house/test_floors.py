@@ -38,7 +38,8 @@ FLOORS = {
     """,
     # What a run is made of. Knows peers by their registered names alone.
     RUNTIME: """
-        rltrain.trainer  rltrain.launch  rltrain.seeds  rltrain.job  rltrain.interrupt  rltrain.runs  rltrain.evaluation
+        rltrain.trainer  rltrain.launch  rltrain.session  rltrain.seeds  rltrain.job  rltrain.interrupt  rltrain.runs
+        rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
         rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks  rltrain.ranks  rltrain.rank_starter
         rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold  rltrain.sb3  rltrain.sb3.*
