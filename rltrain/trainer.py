@@ -120,6 +120,10 @@ class Trainer:
     def learned(self, metrics: Metrics) -> None:
         """All that comes after the agent has learned."""
         self.metrics.add(metrics)
+        self.updated(metrics)
+
+    def updated(self, metrics: Metrics) -> None:
+        """What there is to do between two updates."""
         self.callbacks.update(self, metrics)
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:

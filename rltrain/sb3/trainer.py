@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import deque
 from contextlib import suppress
@@ -88,8 +87,7 @@ class SB3Trainer(Trainer):
 
     def run(self) -> str:
         """Trains until there is a reason to stop, which is returned."""
-        self.clock = time.perf_counter() - self.seconds
-        self.started_at = self.global_step, self.seconds
+        self.begin()
         reason = self.reason_to_stop()
         if reason is None:
             with suppress(Stop):
@@ -100,9 +98,7 @@ class SB3Trainer(Trainer):
                     reset_num_timesteps=False,
                 )
             reason = self.reason_to_stop() or "total_timesteps"
-        if reason != "interrupted" and self.n_iterations % self.log_interval:
-            self.log()  # what came after the last log point
-        self.save()
+        self.end(reason)
         return reason
 
     def after_update(self) -> None:
@@ -115,16 +111,7 @@ class SB3Trainer(Trainer):
             return
         self.step_before, self.global_step = self.global_step, self.model.num_timesteps
         self.n_iterations += 1
-        self.callbacks.update(self, dict(self.numbers.last))
-        self.seconds = time.perf_counter() - self.clock
-        if self.n_iterations % self.log_interval == 0:
-            self.log()
-        if self.due(self.config.eval_freq):
-            self.evaluate()
-        if self.due(self.config.save_freq):
-            self.save()
-        if self.due(self.config.video_freq):
-            self.film()
+        self.updated(dict(self.numbers.last))
         if self.reason_to_stop() is not None:
             raise Stop
 
