@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from types import ModuleType
@@ -46,6 +47,15 @@ def unknown_id(id: str, known: list[str]) -> ConfigError:
     library = id.partition("/")[0]
     listing = f"{library} has: {', '.join(sorted(known)[:20])}{', ...' if len(known) > 20 else ''}."
     return ConfigError(f"There is no environment '{id}'.", did_you_mean(id, known, listing))
+
+
+def constructor_arguments(creator: Callable[..., Any]) -> dict[str, Any]:
+    """What an environment is made with, and the defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(creator).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
 
 
 def check_arguments(spec: EnvSpec, kwargs: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.adapters.foreign import check_arguments, import_for, quiet, unknown_id
+from rltrain.adapters.foreign import check_arguments, constructor_arguments, import_for, quiet, unknown_id
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.errors import ConfigError
 from rltrain.specs import EnvSpec
@@ -48,7 +48,7 @@ def find(id: str) -> EnvSpec | None:
         max_episode_steps=EPISODE_LENGTH,
         vectorizer="rltrain.adapters.from_brax:vectorize",
         parameters={
-            **{key: one.default for key, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD},
+            **constructor_arguments(known[name]),
             **({"n_frames": None} if any(one.kind is one.VAR_KEYWORD for one in parameters.values()) else {}),
         },
     )
@@ -91,7 +91,7 @@ def vectorize(
 
 
 class Brax:
-    """One of brax's environments as a :class:`~rltrain.adapters.jax_vec.Game`.
+    """One of brax's environments as a :class:`~rltrain.adapters.jax_program.Game`.
 
     Args:
         id: With the namespace.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.adapters.foreign import check_arguments, import_for, quiet, unknown_id
+from rltrain.adapters.foreign import check_arguments, constructor_arguments, import_for, quiet, unknown_id
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.errors import ConfigError
 from rltrain.specs import EnvSpec
@@ -59,16 +58,8 @@ def find(id: str) -> EnvSpec | None:
         group="gymnax",
         max_episode_steps=int(getattr(params, LIMIT)),
         vectorizer="rltrain.adapters.from_gymnax:vectorize",
-        parameters={**_constructor_arguments(creator), **fields},
+        parameters={**constructor_arguments(creator), **fields},
     )
-
-
-def _constructor_arguments(creator: type) -> dict[str, Any]:
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(creator).parameters.items()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    }
 
 
 def vectorize(
@@ -107,7 +98,7 @@ def vectorize(
 
 
 class Gymnax:
-    """One of gymnax's environments as a :class:`~rltrain.adapters.jax_vec.Game`.
+    """One of gymnax's environments as a :class:`~rltrain.adapters.jax_program.Game`.
 
     Its ``done`` is true at the end of an episode and at its time limit alike. The step is computed once with the limit
     that there is, for observations that show the time, and once with one that is never reached, for the end; the

@@ -7,185 +7,22 @@ Whole numbers are the exception: JAX computes with 32 bits of them unless told o
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.adapters.foreign import quiet
 from rltrain.adapters.gymnasium_ids import named_errors
+from rltrain.adapters.jax_program import Game, program_for
 from rltrain.adapters.leaves import Actions, observation_leaves, seen_space
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed
 from rltrain.specs import EnvSpec
 from rltrain.vec import VecStep
-
-LONG = 5.0  # seconds of compilation that are worth a word
-KEPT = 16  # programs
-
-
-class Game(Protocol):
-    """A single environment as functions of JAX, which are compiled for N of them. State and observation are pytrees."""
-
-    max_episode_steps: int
-    render_fps: float
-
-    @property
-    def observation_space(self) -> spaces.Space:
-        """Of Gymnasium."""
-        ...
-
-    @property
-    def action_space(self) -> spaces.Space:
-        """Of Gymnasium."""
-        ...
-
-    def reset(self, key: Any) -> tuple[Any, Any]:
-        """The first state and observation, from a key of JAX's."""
-
-    def step(self, key: Any, state: Any, action: Any) -> tuple[Any, Any, Any, Any]:
-        """The next state and observation, the reward, and whether the episode came to its end: not by time alone."""
-
-    def render(self, state: Any) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of a state."""
-
-
-class Program:
-    """What is compiled for N environments: ``start`` and ``step``.
-
-    Both take and give what is carried from step to step: states, keys of the random streams (one for each row, so that
-    no row depends on another), return and length of the running episodes.
-
-    Args:
-        game: One environment.
-        num_envs: N.
-        device: Of JAX.
-        autoreset: False leaves a finished environment as it is.
-    """
-
-    def __init__(self, game: Game, num_envs: int, device: Any, autoreset: bool) -> None:
-        import jax
-
-        self.game = game
-        self.num_envs = num_envs
-        self.autoreset = autoreset
-        self.leaves, _ = observation_leaves(game.observation_space)
-        self.actions = Actions.for_space(game.action_space)
-        self.device = device
-        self._compiled = False
-        with jax.default_device(device), quiet():  # traced now, so that what is wrong with the environment shows
-            seed = jax.ShapeDtypeStruct((), np.int32)
-            self.carry, _ = jax.eval_shape(self._start, seed)
-            space = self.actions.space
-            kind = np.float32 if isinstance(space, spaces.Box) else np.int32
-            action = jax.ShapeDtypeStruct((num_envs, *(space.shape or ())), kind)
-            self._traced = jax.jit(self._start).trace(seed), jax.jit(self._step).trace(self.carry, action, seed)
-
-    def compile(self, name: str) -> None:
-        """Makes :attr:`start` and :attr:`step`, the first time; says of which environment, where that took long."""
-        import jax
-
-        if self._compiled:
-            return
-        begin = time.perf_counter()
-        with jax.default_device(self.device), quiet():
-            self.start, self.step = (traced.lower().compile() for traced in self._traced)
-        self._compiled = True
-        if (seconds := time.perf_counter() - begin) > LONG:
-            warnings.warn(
-                f"'{name}' took {seconds:.0f} s to compile for {self.num_envs} environments; time/fps is without.",
-                stacklevel=3,
-            )
-
-    def _start(self, seed: Any) -> tuple[dict[str, Any], list[Any]]:
-        """What is carried at the start, and the first observations."""
-        import jax
-        import jax.numpy as jnp
-
-        keys = jax.random.split(jax.random.PRNGKey(seed), (self.num_envs, 2))
-        state, obs = jax.vmap(self.game.reset)(keys[:, 0])
-        carry = {
-            "state": jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), state),
-            "keys": keys[:, 1],
-            "return": jnp.zeros(self.num_envs, jnp.float32),
-            "length": jnp.zeros(self.num_envs, jnp.int32),
-        }
-        return carry, self._seen(obs)
-
-    def _step(self, carry: dict[str, Any], action: Any, limit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is carried on, and what a step gives, with a time limit in steps."""
-        import jax
-        import jax.numpy as jnp
-
-        keys = jax.vmap(lambda key: jax.random.split(key, 3))(carry["keys"])
-        state, obs, reward, terminated = jax.vmap(self.game.step)(keys[:, 1], carry["state"], self._acted(action))
-        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), state, carry["state"])
-        seen = self._seen(obs)
-        reward, terminated = jnp.asarray(reward, jnp.float32), jnp.asarray(terminated, bool)
-        length, total = carry["length"] + 1, carry["return"] + reward
-        truncated = (length >= limit) & ~terminated
-        done = terminated | truncated
-
-        def anew(keys: Any) -> tuple[Any, Any]:
-            first, first_obs = jax.vmap(self.game.reset)(keys)
-            return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), first, state), self._seen(first_obs)
-
-        # Starts cost as much as a step in some environments: they are computed in steps that end an episode.
-        restart = done & self.autoreset
-        starts = jax.lax.cond(restart.any(), anew, lambda keys: (state, seen), keys[:, 2])
-        carried, obs = jax.tree.map(lambda new, old: jnp.where(_rows(restart, old), new, old), starts, (state, seen))
-        carry = {
-            "state": carried,
-            "keys": keys[:, 0],
-            "return": jnp.where(done, 0.0, total),
-            "length": jnp.where(done, 0, length),
-        }
-        outcome = {"obs": obs, "reward": reward, "terminated": terminated, "truncated": truncated, "final_obs": seen}
-        return carry, {**outcome, "episode_return": total, "episode_length": length}
-
-    def _seen(self, obs: Any) -> list[Any]:
-        """The arrays of an observation, in the types of the space."""
-        import jax.numpy as jnp
-
-        kinds = (np.int32 if leaf.dtype == np.int64 else leaf.dtype for leaf in self.leaves)
-        return [
-            jnp.asarray(leaf.of(obs), kind).reshape(self.num_envs, *leaf.shape)
-            for leaf, kind in zip(self.leaves, kinds, strict=True)
-        ]
-
-    def _acted(self, action: Any) -> Any:
-        """Actions as the environment takes them: within the bounds of a Box."""
-        import jax.numpy as jnp
-
-        space = self.actions.of_env
-        if isinstance(space, spaces.Box):
-            return jnp.clip(action, space.low, space.high).astype(space.dtype)
-        return action.reshape(self.num_envs, *(space.shape or ()))
-
-
-def _rows(mask: Any, like: Any) -> Any:
-    """A mask (N,) that selects rows of an array."""
-    return mask.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-_programs: dict[tuple[Any, ...], Program] = {}
-"""What was compiled: evaluations come again and again, and compiling may take longer than they do."""
-
-
-def program_for(key: tuple[Any, ...], game: Game, num_envs: int, device: Any, autoreset: bool) -> Program:
-    """The program of a game; ``key`` tells games apart."""
-    key = (*key, num_envs, device, autoreset)
-    if key not in _programs:
-        if len(_programs) >= KEPT:
-            del _programs[next(iter(_programs))]
-        _programs[key] = Program(game, num_envs, device, autoreset)
-    return _programs[key]
 
 
 class JaxVecEnv:
