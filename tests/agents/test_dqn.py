@@ -365,20 +365,6 @@ def test_metrics_are_0d_and_named_as_in_stable_baselines3() -> None:
     assert all(value.shape == () and not value.requires_grad for value in tensors)
 
 
-def test_schedules_follow_the_progress() -> None:
-    agent = make(learning_rate="lin_0.02", learning_starts=0, exploration_fraction=1.0, exploration_final_eps=0.0)
-    vec = make_echo(agent)
-    obs = vec.reset(0)
-    for progress in (1.0, 0.25, 0.0):
-        agent.progress_remaining = progress
-        before = agent.optimizer.flat.detach().clone()
-        obs = collect(agent, vec, obs)
-        metrics = agent.learn()
-        assert metrics["train/learning_rate"] == pytest.approx(0.02 * progress)
-        assert metrics["rollout/exploration_rate"] == pytest.approx(progress)
-        assert torch.equal(agent.optimizer.flat, before) == (progress == 0)
-
-
 def test_a_target_network_that_follows_at_every_update_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="target_update_interval=31 is less than the 4 steps x 8") as record:
         make(target_update_interval=31).check()

@@ -147,6 +147,24 @@ def test_the_step_size_follows_the_progress(name: str) -> None:
     assert all(value.shape == () and not value.requires_grad for value in tensors)
 
 
+@pytest.mark.parametrize(("kind", "settings"), [(DQN, {"learning_starts": 0}), (PQN, {})], ids=["dqn", "pqn"])
+def test_exploration_follows_the_progress(kind: type[Agent], settings: dict[str, Any]) -> None:
+    schedules = {"learning_rate": "lin_0.02", "exploration_fraction": 1.0, "exploration_final_eps": 0.0}
+    agent = make_agent(kind=kind, **schedules, **settings)
+    vec = make_echo(agent)
+    obs = vec.reset(0)
+    for progress in (1.0, 0.25, 0.0):
+        agent.progress_remaining = progress
+        before = agent.optimizer.flat.detach().clone()
+        obs = collect(agent, vec, obs)
+        metrics = agent.learn()
+        assert metrics["train/learning_rate"] == pytest.approx(0.02 * progress)
+        assert metrics["rollout/exploration_rate"] == pytest.approx(progress)
+        assert torch.equal(agent.optimizer.flat, before) == (progress == 0)
+    tensors = [value for value in metrics.values() if isinstance(value, Tensor)]
+    assert all(value.shape == () and not value.requires_grad for value in tensors)
+
+
 @pytest.mark.parametrize("kind", [DQN, PQN])
 @pytest.mark.parametrize("action_space", [BOX, spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)], ids=str)
 def test_who_values_actions_can_only_choose_one(kind: type[Agent], action_space: spaces.Space) -> None:

@@ -12,7 +12,7 @@ import torch
 from countdown import Countdown
 from echo import VECTOR, collect, make_agent, make_echo, train
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import nn
 
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
@@ -136,22 +136,6 @@ def test_epsilon_is_a_function_of_the_progress() -> None:
     agent.rollout.clear()
     agent.progress_remaining = 0.0
     assert torch.equal(agent.act(obs).action, best)
-
-
-def test_schedules_follow_the_progress() -> None:
-    agent = make(learning_rate="lin_0.02", exploration_fraction=1.0, exploration_final_eps=0.0)
-    vec = make_echo(agent)
-    obs = vec.reset(0)
-    for progress in (1.0, 0.25, 0.0):
-        agent.progress_remaining = progress
-        before = agent.optimizer.flat.detach().clone()
-        obs = collect(agent, vec, obs)
-        metrics = agent.learn()
-        assert metrics["train/learning_rate"] == pytest.approx(0.02 * progress)
-        assert metrics["rollout/exploration_rate"] == pytest.approx(progress)
-        assert torch.equal(agent.optimizer.flat, before) == (progress == 0)
-    tensors = [value for value in metrics.values() if isinstance(value, Tensor)]
-    assert all(value.shape == () and not value.requires_grad for value in tensors)
 
 
 def test_statistics_change_only_when_learning() -> None:
