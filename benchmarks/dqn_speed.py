@@ -22,19 +22,14 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks import store
+from benchmarks.measures import ZOO_DQN
 from benchmarks.peers import ours as our_side
 from benchmarks.peers import sb3 as their_side
 
 ENV = "CartPole-v1"
 DEFAULTS: dict[str, Any] = {}
 ZOO: dict[str, Any] = {
-    "learning_rate": 2.3e-3,
-    "buffer_size": 100_000,
-    "learning_starts": 1_000,
-    "batch_size": 64,
-    "train_freq": 256,
-    "gradient_steps": 128,
-    "target_update_interval": 10,
+    **ZOO_DQN,
     "exploration_fraction": 0.16,
     "exploration_final_eps": 0.04,
     "policy_kwargs": {"net_arch": [256, 256]},
