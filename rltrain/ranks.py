@@ -1,8 +1,9 @@
 """Ranks: processes that train one agent together, each in its share of the environments.
 
 They come from ``torchrun``, on any number of machines, or from ``--nproc`` on this one. Rank 0 alone writes, prints and
-evaluates. What they tell each other goes through ``torch.distributed``, by gloo on the CPU and NCCL on GPUs; a process
-on its own is :data:`ALONE`, which costs nothing. torch is imported when there is somebody to talk to.
+evaluates. What they tell each other goes through ``torch.distributed``, by gloo on the CPU and NCCL on GPUs, and on the
+CPU of a single machine through shared memory; a process on its own is :data:`ALONE`, which costs nothing. torch is
+imported when there is somebody to talk to.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import ConfigError, RankFailed, RLTrainError, RunError
@@ -19,6 +21,8 @@ from rltrain.rank_starter import Starter
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from rltrain.shared_memory import SharedMemory
 
 PATIENCE = timedelta(days=7)
 """How long a rank waits for another, which may be evaluating or filming. One that died is noticed at once."""
@@ -124,9 +128,12 @@ class Group(Ranks):
         on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         if on_gpus and local < torch.cuda.device_count():
             torch.cuda.set_device(local)
+        self._memory: SharedMemory | None = None
         with self._talking():
             backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
             dist.init_process_group(backend, store=self._store, rank=index, world_size=size, timeout=PATIENCE)
+        if here == size:
+            self._memory = self._share_memory()
 
     def device(self, name: str) -> str:
         """A GPU of its own, or the CPU.
@@ -142,18 +149,37 @@ class Group(Ranks):
         """One, unless something else is asked for: ranks on the same cores would be in each other's way."""
         return number or (None if "OMP_NUM_THREADS" in os.environ else 1)
 
+    def _share_memory(self) -> SharedMemory | None:
+        """Memory that all ranks have, where all are on this machine; None if one of them cannot have it."""
+        from rltrain.shared_memory import SharedMemory
+
+        path = self.tell(str(SharedMemory.make(self.size) or "") if self.first else None)
+        memory = None
+        if path:
+            with suppress(OSError):
+                memory = SharedMemory(Path(path), self.index, self.size)
+        (refused,) = self.any(memory is None)  # all have opened it, or tried to
+        if path and self.first:
+            Path(path).unlink()
+        return None if refused else memory
+
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean of a tensor over the ranks, to the last bit the same on all."""
-        total = (tensor / self.size).contiguous()
+        share = (tensor / self.size).contiguous()
         with self._talking():
-            self._dist.all_reduce(total)
-        return total
+            if self._memory is not None and self._memory.fits(share):
+                return self._memory.gather(share).sum(0)
+            self._dist.all_reduce(share)
+        return share
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Which of these are true on any rank."""
         votes = self._torch.tensor(flags, dtype=self._torch.int32)
         with self._talking():
-            self._dist.all_reduce(votes, op=self._dist.ReduceOp.MAX)
+            if self._memory is not None:
+                votes = self._memory.gather(votes).amax(0)
+            else:
+                self._dist.all_reduce(votes, op=self._dist.ReduceOp.MAX)
         return tuple(map(bool, votes.tolist()))
 
     def gather(self, value: Any) -> list[Any]:
@@ -217,6 +243,8 @@ class Group(Ranks):
 
     def leave(self) -> None:
         """Closes the connections, so that nobody waits for this rank any more."""
+        if self._memory is not None:
+            self._memory.leave()
         if self._dist.is_initialized():
             self._dist.destroy_process_group()
 

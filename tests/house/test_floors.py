@@ -30,7 +30,7 @@ FLOORS = {
         rltrain.making  rltrain.canvas  rltrain.facts  rltrain.dispatch  rltrain.wrappers  rltrain.own  rltrain.zoo
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
-        rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own
+        rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own  rltrain.agents.products
     """,
     # Environments, agents, and adapters to other libraries. Each is a room: peers never import each other.
     PEERS: """
@@ -42,6 +42,7 @@ FLOORS = {
         rltrain.evaluation
         rltrain.policy  rltrain.checkpoint  rltrain.metrics  rltrain.trackers  rltrain.trackers.*
         rltrain.record  rltrain.plotting  rltrain.yardsticks  rltrain.callbacks  rltrain.ranks  rltrain.rank_starter
+        rltrain.shared_memory
         rltrain.check  rltrain.check.*  rltrain.testing  rltrain.scaffold  rltrain.sb3  rltrain.sb3.*
     """,
     # Where people come in: the command line, and `import rltrain`.
