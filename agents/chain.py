@@ -6,6 +6,7 @@ node, as in the arithmetic. What is written out here gives the same gradients, t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from rltrain.agents.networks import Tanh
 from rltrain.agents.optim import grad_of
+from rltrain.agents.products import TURNED_WORTH, Linear, enough_rows, product
 
 
 class Chain:
@@ -32,11 +34,12 @@ class Chain:
         self.links: list[Link] = []
         for i, module in enumerate(modules):
             if isinstance(module, nn.Linear):
-                before_tanh = isinstance(modules[i + 1] if i + 1 < len(modules) else None, Tanh)
                 kind = LinearLink if module.weight.dim() == 2 else StackedLinearLink
-                self.links.append(kind(module, scale=2 if before_tanh else 1, first=i == 0))
+                before_tanh = isinstance(modules[i + 1] if i + 1 < len(modules) else None, Tanh)
+                self.links.append(kind(module, TanhLink(doubled=True) if before_tanh else None, first=i == 0))
             elif isinstance(module, Tanh):
-                self.links.append(TanhLink(doubled=i > 0 and isinstance(modules[i - 1], nn.Linear)))
+                if i == 0 or not isinstance(modules[i - 1], nn.Linear):
+                    self.links.append(TanhLink(doubled=False))
             elif isinstance(module, nn.LayerNorm):
                 self.links.append(LayerNormLink(module))
             else:
@@ -46,7 +49,8 @@ class Chain:
     def fits(layers: Iterable[nn.Module]) -> bool:
         """Whether these layers can be a chain: a ``Linear`` first, all of kinds that are known here."""
         kinds = [type(layer) for layer in _unpacked(layers)]
-        return kinds[:1] == [nn.Linear] and set(kinds) <= {nn.Linear, nn.LayerNorm, nn.ReLU, nn.SiLU, Tanh}
+        linear = {nn.Linear, Linear}
+        return bool(kinds) and kinds[0] in linear and set(kinds) <= linear | {nn.LayerNorm, nn.ReLU, nn.SiLU, Tanh}
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) to (B, outputs), which have no gradient."""
@@ -81,50 +85,90 @@ class Link(ABC):
 
 
 class LinearLink(Link):
-    """y = scale (W x + b)."""
+    """y = W x + b, or the tanh of it.
 
-    def __init__(self, layer: nn.Linear, *, scale: int, first: bool) -> None:
+    Args:
+        layer: W and b.
+        tanh: What comes next, if it is that. Often it can be had in the same operation.
+        first: Whether nobody asks for the gradient of x, as it is what was observed.
+    """
+
+    def __init__(self, layer: nn.Linear, tanh: TanhLink | None, *, first: bool) -> None:
         self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
         self.weight_grad, self.bias_grad = grad_of(layer.weight), grad_of(layer.bias)
         self.transposed = self.weight.mT
-        self.scale, self.first = scale, first
-        # A product with few columns takes the time of one with many; with few rows it does not.
+        self.tanh, self.first = tanh, first
+        self.scale = 1 if tanh is None else 2
+        # A product with few columns takes MKL the time of one with many; with few rows it does not.
         self.few_inputs = 4 * layer.in_features <= layer.out_features
         self.few_outputs = 4 * layer.out_features <= layer.in_features
         self.column = self.bias.unsqueeze(-1)
+        self.many = enough_rows(self.weight)
+        self.many_turned = math.inf if self.few_inputs or self.few_outputs else enough_rows(self.weight, TURNED_WORTH)
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
+        if x.shape[-2] >= self.many and not torch.compiler.is_compiling():
+            y = self._product(x, self.weight, self.bias, "none" if self.tanh is None else "tanh")
+            if self.tanh is not None:
+                self.tanh.y = y
+            return y
+        y = self._scaled(x)
+        return y if self.tanh is None else self.tanh.forward(y)
+
+    def backward(self, grad: Tensor) -> Tensor:
+        if self.tanh is not None:
+            grad = self.tanh.backward(grad)
+        rows = 0 if torch.compiler.is_compiling() else grad.shape[-2]
+        self._fill(grad, fast=rows >= self.many_turned)
+        if self.first:
+            return grad
+        return self._product(grad, self.transposed) if rows >= self.many else grad @ self.weight
+
+    def _product(self, x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+        return product(x, y, bias, then)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """What comes before tanh is doubled: scale (W x + b)."""
         if self.few_outputs:
             return torch.addmm(self.column, self.weight, x.t(), beta=self.scale, alpha=self.scale).t()
         return torch.addmm(self.bias, x, self.transposed, beta=self.scale, alpha=self.scale)
 
-    def backward(self, grad: Tensor) -> Tensor:
-        if self.few_inputs:
+    def _fill(self, grad: Tensor, *, fast: bool) -> None:
+        """The gradients of W and b."""
+        if fast:
+            self.weight_grad.copy_(product(grad.t(), self.x.t()))
+        elif self.few_inputs:
             self.weight_grad.copy_(torch.mm(self.x.t(), grad).t())
         else:
             torch.mm(grad.t(), self.x, out=self.weight_grad)
         torch.sum(grad, 0, out=self.bias_grad)
-        return grad if self.first else grad @ self.weight  # nobody asks for the gradient of what is observed
 
 
 class StackedLinearLink(LinearLink):
     """The same of K networks at once."""
 
-    def __init__(self, layer: nn.Linear, *, scale: int, first: bool) -> None:
-        super().__init__(layer, scale=scale, first=first)
+    def __init__(self, layer: nn.Linear, tanh: TanhLink | None, *, first: bool) -> None:
+        super().__init__(layer, tanh, first=first)
         self.row = self.bias.unsqueeze(-2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x
+    def _product(self, x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+        each = [None] * len(y) if bias is None else bias
+        return torch.stack([product(*one, then) for one in zip(x, y, each, strict=True)])
+
+    def _scaled(self, x: Tensor) -> Tensor:
         if self.few_outputs:
             return torch.baddbmm(self.column, self.weight, x.mT, beta=self.scale, alpha=self.scale).mT
         return torch.baddbmm(self.row, x, self.transposed, beta=self.scale, alpha=self.scale)
 
-    def backward(self, grad: Tensor) -> Tensor:
-        self.weight_grad.copy_(torch.bmm(self.x.mT, grad).mT if self.few_inputs else torch.bmm(grad.mT, self.x))
+    def _fill(self, grad: Tensor, *, fast: bool) -> None:
+        if fast:
+            for place, one, x in zip(self.weight_grad, grad, self.x, strict=True):
+                place.copy_(product(one.t(), x.t()))
+        else:
+            product_ = torch.bmm(self.x.mT, grad).mT if self.few_inputs else torch.bmm(grad.mT, self.x)
+            self.weight_grad.copy_(product_)
         torch.sum(grad, 1, out=self.bias_grad)
-        return grad if self.first else torch.bmm(grad, self.weight)
 
 
 class LayerNormLink(Link):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rltrain.agents.chain import Chain
 from rltrain.agents.networks import in_bfloat16, mask_logits, mlp
 from rltrain.agents.own import encoder_for
+from rltrain.agents.products import Linear
 from rltrain.agents.settings import QNetworkKwargs
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
@@ -83,7 +84,7 @@ class QNetwork(nn.Module):
                 "Use an environment with a Discrete action space, or train with ppo.",
             )
         self.n_actions, self.n_quantiles = int(action_space.n), n_quantiles
-        linear = NoisyLinear if noisy else nn.Linear
+        linear = NoisyLinear if noisy else Linear
         self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
         size = self.encoder.size
         self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)

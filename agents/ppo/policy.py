@@ -12,6 +12,7 @@ from rltrain.agents.distributions import make_distribution
 from rltrain.agents.networks import init_orthogonal, mask_logits, mlp
 from rltrain.agents.own import OwnEncoder, blank, encoder_for, expect, make_own
 from rltrain.agents.ppo.config import PolicyKwargs
+from rltrain.agents.products import Linear
 from rltrain.env import Observation
 
 
@@ -35,8 +36,8 @@ class ActorCritic(nn.Module):
         )
         self.pi = mlp(self.encoder.size, config.net_arch.pi, config.activation_fn)
         self.vf = mlp(self.encoder.size, config.net_arch.vf, config.activation_fn)
-        self.action_head = nn.Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
-        self.value_head = nn.Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
+        self.action_head = Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
+        self.value_head = Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
         if config.ortho_init:
             if not isinstance(self.encoder, OwnEncoder):  # which has the weights that its author gave it
                 init_orthogonal(self.encoder)
