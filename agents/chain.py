@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rltrain.agents.networks import Tanh
 from rltrain.agents.optim import grad_of
-from rltrain.agents.products import TURNED_WORTH, Linear, enough_rows, product
+from rltrain.agents.products import Linear, enough_rows, product
 
 
 class Chain:
@@ -104,11 +104,11 @@ class LinearLink(Link):
         self.few_outputs = 4 * layer.out_features <= layer.in_features
         self.column = self.bias.unsqueeze(-1)
         self.many = enough_rows(self.weight)
-        self.many_turned = math.inf if self.few_inputs or self.few_outputs else enough_rows(self.weight, TURNED_WORTH)
+        self.many_turned = math.inf if self.few_inputs or self.few_outputs else enough_rows(self.weight, turned=True)
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
-        if x.shape[-2] >= self.many and not torch.compiler.is_compiling():
+        if x.shape[-2] >= self.many:
             y = self._product(x, self.weight, self.bias, "none" if self.tanh is None else "tanh")
             if self.tanh is not None:
                 self.tanh.y = y
@@ -119,11 +119,10 @@ class LinearLink(Link):
     def backward(self, grad: Tensor) -> Tensor:
         if self.tanh is not None:
             grad = self.tanh.backward(grad)
-        rows = 0 if torch.compiler.is_compiling() else grad.shape[-2]
-        self._fill(grad, fast=rows >= self.many_turned)
+        self._fill(grad, fast=grad.shape[-2] >= self.many_turned)
         if self.first:
             return grad
-        return self._product(grad, self.transposed) if rows >= self.many else grad @ self.weight
+        return self._product(grad, self.transposed) if grad.shape[-2] >= self.many else grad @ self.weight
 
     def _product(self, x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
         return product(x, y, bias, then)

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 WORTH = 1_250_000
 """Multiplications of a product from which on oneDNN is the faster one."""
-TURNED_WORTH = 2 * WORTH
-"""The same, where both factors have to be transposed first."""
 AVAILABLE = (
     platform.machine() in ("x86_64", "AMD64")
     and torch.backends.mkldnn.is_available()
@@ -24,15 +22,27 @@ AVAILABLE = (
 )
 
 
-def enough_rows(weight: Tensor, worth: int = WORTH) -> float:
-    """From how many rows on x (B, inputs) and ``weight`` (outputs, inputs) are to be multiplied by :func:`product`."""
+def enough_rows(weight: Tensor, *, turned: bool = False) -> float:
+    """From how many rows on x (B, inputs) and ``weight`` (outputs, inputs) are to be multiplied by :func:`product`.
+
+    Twice as many where both factors have to be turned first, as for the gradient of the weight.
+    """
     fits = AVAILABLE and weight.device.type == "cpu" and weight.dtype == torch.float32
-    return worth / weight.shape[-1] / weight.shape[-2] if fits else math.inf
+    return (1 + turned) * WORTH / weight.shape[-1] / weight.shape[-2] if fits else math.inf
 
 
 def product(x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
     """By oneDNN x y^T + bias, of (M, K), (N, K) and (N,) float32 on the CPU; ``then`` may be ``tanh``."""
+    if torch.compiler.is_compiling():
+        return torch.ops.rltrain.product.default(x, y, bias, then)
     return torch.ops.mkldnn._linear_pointwise.default(x, y, bias, then, [], "")
+
+
+# For torch.compile, which takes oneDNN's own operation for one of a constant y: the same under a name of ours.
+_library = torch.library.Library("rltrain", "FRAGMENT")
+_library.define("product(Tensor x, Tensor y, Tensor? bias, str then) -> Tensor")
+_library.impl("product", product, "CPU")
+_library.impl("product", lambda x, y, bias, then: x.new_empty(x.shape[0], y.shape[0]), "Meta")
 
 
 class _Product(torch.autograd.Function):
@@ -60,6 +70,6 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) to (B, outputs)."""
         much = x.dim() == 2 and x.dtype == torch.float32 and x.shape[0] >= enough_rows(self.weight)
-        if much and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(x.device.type):
+        if much and not torch.is_autocast_enabled(x.device.type):
             return _Product.apply(x, self.weight, self.bias)
         return super().forward(x)

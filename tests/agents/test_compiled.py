@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rltrain import compiled
 from rltrain.agent import Agent
+from rltrain.agents import products
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
@@ -69,9 +70,12 @@ def assert_alike(case: str, agent: Any, metrics: dict[str, Any], number: int = 3
         assert float(metrics[tag]) == pytest.approx(float(value), rel=1e-2, abs=1e-4, nan_ok=True), tag
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_compiled_learning_is_eager_learning(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "worth"), [*((case, products.WORTH) for case in CASES), ("ppo", 1), ("ppo by autograd", 1)]
+)
+def test_compiled_learning_is_eager_learning(case: str, worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No graph break, which raises, and nothing compiled anew once every shape was seen."""
+    monkeypatch.setattr(products, "WORTH", worth)  # 1: every product by oneDNN
     try:
         check_compiler(CPU)
     except ConfigError as error:
