@@ -41,7 +41,7 @@ class Chain:
                 if i == 0 or not isinstance(modules[i - 1], nn.Linear):
                     self.links.append(TanhLink(doubled=False))
             elif isinstance(module, nn.LayerNorm):
-                self.links.append(LayerNormLink(module))
+                self.links.append((LayerNormLink if module.weight.dim() == 1 else StackedLayerNormLink)(module))
             else:
                 self.links.append(ReLULink() if isinstance(module, nn.ReLU) else SiLULink())
 
@@ -190,6 +190,27 @@ class LayerNormLink(Link):
         for place, new in zip(self.grads, grads, strict=True):
             place.copy_(new)
         return result
+
+
+class StackedLayerNormLink(LayerNormLink):
+    """The same of K networks at once, each with a weight and a bias of its own."""
+
+    def __init__(self, layer: nn.LayerNorm) -> None:
+        super().__init__(layer)
+        self.weight, self.bias = self.weight.unsqueeze(-2), self.bias.unsqueeze(-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.y, *self.moments = torch.native_layer_norm(x, self.shape, None, None, self.eps)
+        self.x = x
+        return torch.addcmul(self.bias, self.y, self.weight)
+
+    def backward(self, grad: Tensor) -> Tensor:
+        weight_grad, bias_grad = self.grads
+        torch.sum(grad * self.y, 1, out=weight_grad)
+        torch.sum(grad, 1, out=bias_grad)
+        return torch.ops.aten.native_layer_norm_backward(
+            grad * self.weight, self.x, self.shape, *self.moments, None, None, [True, False, False]
+        )[0]
 
 
 class ReLULink(Link):

@@ -46,7 +46,7 @@ class EpsilonGreedy:
     @staticmethod
     def choose(values: Tensor, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
         """The actions that follow from what :meth:`chance` gave."""
-        return torch.where(chance[:, :1] < epsilon, mask_logits(chance[:, 1:], obs), values).argmax(-1)
+        return torch.where(chance[..., :1] < epsilon, mask_logits(chance[..., 1:], obs), values).argmax(-1)
 
 
 def epsilon_at(config: Any, progress_remaining: float) -> float:

@@ -135,5 +135,5 @@ class QNetwork(nn.Module):
 
 
 def at_action(value: Tensor, action: Tensor, n_actions: int) -> Tensor:
-    """(B, A): ``value`` (B,) at the ``action`` (B,) that was taken, 0 at the others."""
-    return value.new_zeros(len(value), n_actions).scatter_(1, action.unsqueeze(1), value.unsqueeze(1))
+    """(..., A): ``value`` (...) at the ``action`` (...) that was taken, 0 at the others."""
+    return value.new_zeros(*value.shape, n_actions).scatter_(-1, action.unsqueeze(-1), value.unsqueeze(-1))

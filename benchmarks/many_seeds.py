@@ -1,11 +1,11 @@
-"""PPO on CartPole with many seeds at once beside one run after another, in turns.
+"""PPO and PQN on CartPole with many seeds at once beside one run after another, in turns.
 
     python -m benchmarks.many_seeds                      # 8 seeds, one thread
     python -m benchmarks.many_seeds "RL Zoo" --num-seeds 16 --threads 2
 
-Two networks of 2 x 64. A repeat is a whole run, with logging and the checkpoint at its end, without the evaluation and
-the picture after it; runs one after another take as long as one of them K times. The sides take turns, and the median
-counts.
+Networks of 2 x 64, of which PPO has two. A repeat is a whole run, with logging and the checkpoint at its end, without
+the evaluation and the picture after it; runs one after another take as long as one of them K times. The sides take
+turns, and the median counts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # and the iterations in a repeat
     "SB3, shorter rollouts": {"num_envs": 8, "n_steps": 128, "batch_size": 64, "n_epochs": 10, "iterations": 5},
     "tuned": {"num_envs": 128, "n_steps": 30, "batch_size": 320, "n_epochs": 2, "iterations": 12},
     "large": {"num_envs": 1024, "n_steps": 32, "batch_size": 8192, "n_epochs": 4, "iterations": 2},
+    "PQN": {"algo": "pqn", "num_envs": 32, "n_steps": 32, "batch_size": 128, "n_epochs": 4, "iterations": 12},
 }
 
 
@@ -63,13 +64,15 @@ def main() -> None:
 
 def measure(settings: dict[str, Any], num_seeds: int, threads: int, repeats: int) -> tuple[list[float], list[float]]:
     """Steps per second of one run, and of all seeds at once, for each repeat."""
-    agent = {name: settings[name] for name in ("n_steps", "batch_size", "n_epochs")}
+    algo = settings.get("algo", "ppo")
+    agent: dict[str, Any] = {name: settings[name] for name in ("n_steps", "batch_size", "n_epochs")}
     steps = settings["num_envs"] * settings["n_steps"] * settings["iterations"]
     alone, together = [], []
     with tempfile.TemporaryDirectory() as folder:
+        agent["policy_kwargs"] = {"net_arch": [64, 64]}
         options = {"num_envs": settings["num_envs"], "total_timesteps": steps, "num_threads": threads, "agent": agent}
         rest = {"run_dir": folder, "n_eval_episodes": 0, "save_freq": 0}
-        config: TrainConfig = build_config("ppo", "rltrain/CartPole-v1", {**options, **rest})[0]
+        config: TrainConfig = build_config(algo, "rltrain/CartPole-v1", {**options, **rest})[0]
         for repeat in range(repeats + 1):
             one = start(config, progress=False).seconds
             results = start_seeds(config, num_seeds, progress=False).values()

@@ -165,7 +165,7 @@ class Agent(nn.Module, ABC):
             ConfigError: They cannot be.
         """
         raise ConfigError(
-            f"{cls.__name__} cannot train several seeds at once.", "Train ppo, or start a run for each seed."
+            f"{cls.__name__} cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
         )
 
     @abstractmethod

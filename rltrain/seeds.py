@@ -114,7 +114,7 @@ def check_seeds(config: TrainConfig, num_seeds: int) -> range:
         raise ConfigError("What trains several seeds is not compiled.", "Leave --compile out, or --num-seeds.")
     if agent_spec(config.algo).trainer != AgentSpec.trainer:
         raise ConfigError(
-            f"'{config.algo}' cannot train several seeds at once.", "Train ppo, or start a run for each seed."
+            f"'{config.algo}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
         )
     return range(config.seed, config.seed + num_seeds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from rltrain.agent import ActOut, Agent, Metrics, StackedAgent
 from rltrain.agents.networks import in_bfloat16, mask_logits
+from rltrain.agents.on_policy import OnPolicyAgent
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import KL, metrics_of, normalized_across, ppo_loss, ppo_loss_backward
 from rltrain.agents.ppo.policy import make_policy
 from rltrain.agents.returns import generalized_advantage
-from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
+from rltrain.agents.rollout import in_chunks
 from rltrain.env import Observation
-from rltrain.normalize import ObservationNormalizer, RewardNormalizer
-from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
+from rltrain.normalize import RewardNormalizer
+from rltrain.rng import derive_seed, seeded
 from rltrain.schedules import value_at
 from rltrain.spaces import bytes_of
-from rltrain.vec import VecStep
 
 
-class PPO(Agent):
+class PPO(OnPolicyAgent):
     """PPO with clipping. Rollouts, statistics and updates stay on the device.
 
     Args:
@@ -55,32 +55,21 @@ class PPO(Agent):
         seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
-        self.horizon = config.n_steps
         with seeded(derive_seed(seed, "weights")):
             self.policy = make_policy(observation_space, action_space, config.policy_kwargs).to(self.device)
         self.distribution = self.policy.distribution
-        self.obs_normalizer = (
-            ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
-        )
         self.reward_normalizer = (
             RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
         )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-5, max_grad_norm=config.max_grad_norm)
         self.chains = self.policy.chains()
-        self.rng = make_generator(self.device, derive_seed(seed, "agent"))
-        self.rollout = Rollout(self.horizon)
         self.loss_config = config
-        self.n_updates = 0
 
     def use_bfloat16(self) -> None:
         """Lets both networks multiply in bfloat16; their gradients come from autograd then."""
         self.chains = None
         for name in ("forward", "params", "value"):
             setattr(self.policy, name, in_bfloat16(getattr(self.policy, name), self.device))
-
-    def check(self) -> None:
-        """Warns of hyperparameters that fit together badly."""
-        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
 
     def memory(self) -> int:
         """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
@@ -100,13 +89,6 @@ class PPO(Agent):
         params = self._params(self._normalized(obs))
         raw = self.distribution.sample(params, noise)
         return params, raw, self.distribution.to_env(raw)
-
-    def record(self, out: ActOut, step: VecStep) -> None:
-        """Stores the outcome of the last ``act``."""
-        self.rollout.store(
-            reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
-        )
-        self.rollout.advance()
 
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
@@ -152,7 +134,7 @@ class PPO(Agent):
         if log_std is not None:
             results["train/std"] = log_std.detach().exp().mean(-1)
 
-        self._update_obs_normalizer()  # only now: acting and learning saw the same statistics
+        self._update_obs_normalizer()
         self.rollout.clear()
         return results
 
@@ -239,31 +221,13 @@ class PPO(Agent):
 
     # What differs where several agents learn as one, see stacked.py.
 
-    stack: tuple[int, ...] = ()  # the leading dimensions of everything that is one number of an agent
-
     def _noise(self) -> Tensor:
         """For the actions of a rollout."""
         return self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
 
-    def _flat(self, tree: Any) -> Any:
-        """What is stored of a rollout (T, N, ...) as a batch (T * N, ...)."""
-        return flat(tree)
-
-    def _by_step(self, batch: Tensor) -> Tensor:
-        """Numbers (T * N,) as (T, N)."""
-        return batch.view(self.horizon, self.num_envs)
-
-    def _minibatches(self, batch: Any) -> Iterator[Any]:
-        """The minibatches of an epoch."""
-        return shuffled_minibatches(batch, self.config.batch_size, self.rng)
-
     def _scaled(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
         """Rewards (T, N) of a rollout as they are learned from."""
         return reward if self.reward_normalizer is None else self.reward_normalizer(reward, terminated | truncated)
-
-    def _update_obs_normalizer(self) -> None:
-        if self.obs_normalizer is not None:
-            self.obs_normalizer.update(flat(self.rollout["obs"]))
 
     def _params(self, obs: Observation) -> Tensor:
         """Distribution parameters (B, P), in the shortest way."""
@@ -277,25 +241,16 @@ class PPO(Agent):
             return self.policy.value(obs)
         return self.chains[1].forward(self.policy.encoder(obs)).squeeze(-1)
 
-    def _normalized(self, obs: Observation) -> Observation:
-        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
-
     def training_state(self) -> dict[str, Any]:
-        """Optimizer, generator, counters and the running returns of the reward statistics."""
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "rng": generator_state(self.rng),
-            "n_updates": self.n_updates,
-        }
-        if self.reward_normalizer is not None:
-            state["discounted_returns"] = self.reward_normalizer.returns
-        return state
+        """Optimizer, generator, counter and the running returns of the reward statistics."""
+        state = super().training_state()
+        return (
+            state if self.reward_normalizer is None else {**state, "discounted_returns": self.reward_normalizer.returns}
+        )
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_generator_state(self.rng, state["rng"])
-        self.n_updates = state["n_updates"]
+        super().load_training_state(state)
         if self.reward_normalizer is not None:
             self.reward_normalizer.returns.copy_(state["discounted_returns"])
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agent import ActOut, Agent, Metrics, StackedAgent
 from rltrain.agents.chain import Chain
 from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
+from rltrain.agents.on_policy import OnPolicyAgent
 from rltrain.agents.optim import FlatAdam
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.agents.q_network import QNetwork, at_action
 from rltrain.agents.returns import lambda_returns
-from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches, warn_of_remainder
+from rltrain.agents.rollout import in_chunks
 from rltrain.env import Observation
-from rltrain.normalize import ObservationNormalizer
-from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
+from rltrain.rng import derive_seed, seeded
 from rltrain.schedules import value_at
 from rltrain.spaces import bytes_of
-from rltrain.vec import VecStep
 
 
-class PQN(Agent):
+class PQN(OnPolicyAgent):
     """Parallelised Q-learning, Gallici et al. (2024), arXiv:2407.04811, algorithm 1.
 
     Args:
@@ -54,28 +54,17 @@ class PQN(Agent):
         seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
-        self.horizon = config.n_steps
         with seeded(derive_seed(seed, "weights")):
             self.policy = QNetwork(observation_space, action_space, config.policy_kwargs).to(self.device)
-        self.obs_normalizer = (
-            ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
-        )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
         self.chain = self.policy.chain()
-        self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
-        self.rollout = Rollout(self.horizon)
-        self.n_updates = 0
 
     def use_bfloat16(self) -> None:
         """Lets the network multiply in bfloat16; its gradients come from autograd then."""
         self.chain = None
         self.policy.use_bfloat16(self.device)
-
-    def check(self) -> None:
-        """Warns of hyperparameters that fit together badly."""
-        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
 
     def memory(self) -> int:
         """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
@@ -89,7 +78,7 @@ class PQN(Agent):
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
         """Epsilon-greedy actions (N,); stores them and the observation."""
-        action = self._choose(obs, self.scalar(self.epsilon), self.explore.chance())
+        action = self._choose(obs, self.scalar(self.epsilon), self._chance())
         self.rollout.store(obs=obs, action=action)
         return ActOut(action + self.first_action if self.first_action else action)
 
@@ -98,38 +87,30 @@ class PQN(Agent):
         values = self.policy.values(self._normalized(obs), self.chain)
         return self.explore.choose(values, obs, epsilon, chance)
 
-    def record(self, out: ActOut, step: VecStep) -> None:
-        """Stores the outcome of the last ``act``."""
-        self.rollout.store(
-            reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
-        )
-        self.rollout.advance()
-
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
         config = self.config
-        obs = flat(self.rollout["obs"])
-        action, target = flat(self.rollout["action"]), self.targets()
-        batch = {"obs": self._normalized(obs), "action": action, "target": target}
+        obs = self._flat(self._normalized(self.rollout["obs"]))
+        action, target = self._flat(self.rollout["action"]), self.targets()
+        batch = {"obs": obs, "action": action, "target": target}
         if self.chain is not None:
             batch["taken"] = at_action(torch.ones_like(target), action, self.policy.n_actions)
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         step_size = self.scalar(learning_rate)
         losses, norms = [], []
         for _ in range(config.n_epochs):
-            for minibatch in shuffled_minibatches(batch, config.batch_size, self.rng):
+            for minibatch in self._minibatches(batch):
                 loss, norm = self._update(minibatch, step_size)
                 losses.append(loss)
                 norms.append(norm)
         self.n_updates += config.n_epochs
-        if self.obs_normalizer is not None:  # only now: acting and learning saw the same statistics
-            self.obs_normalizer.update(obs)
+        self._update_obs_normalizer()
         self.rollout.clear()
         return {
             "rollout/exploration_rate": self.epsilon,
-            "train/loss": torch.stack(losses).mean(),
-            "train/grad_norm": torch.stack(norms).mean(),
-            "train/q_target": target.mean(),
+            "train/loss": torch.stack(losses).mean(0),
+            "train/grad_norm": torch.stack(norms).mean(0),
+            "train/q_target": target.mean(-1),
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
         }
@@ -151,16 +132,24 @@ class PQN(Agent):
     def targets(self) -> Tensor:
         """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
         rollout, config = self.rollout, self.config
-        final_obs = flat(self._normalized(rollout["final_obs"]))
-        following = in_chunks(lambda obs: self.policy.values(obs, self.chain).amax(1), final_obs, 16_384)
-        return lambda_returns(
+        final_obs = self._flat(self._normalized(rollout["final_obs"]))
+        following = in_chunks(lambda obs: self.policy.values(obs, self.chain).amax(-1), final_obs, 16_384)
+        returns = lambda_returns(
             rollout["reward"],
-            following.view_as(rollout["reward"]),
+            self._by_step(following),
             rollout["terminated"],
             rollout["truncated"],
             gamma=config.gamma,
             q_lambda=config.q_lambda,
-        ).flatten()
+        )
+        return self._flat(returns)
+
+    @classmethod
+    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
+        """Several of them as one, see :class:`~rltrain.agents.pqn.stacked.StackedPQN`."""
+        from rltrain.agents.pqn.stacked import StackedPQN
+
+        return StackedPQN(agents)
 
     @torch.no_grad()
     def predict(
@@ -178,22 +167,9 @@ class PQN(Agent):
         explore = EpsilonGreedy(1, len(values), self.policy.n_actions, self.device, rng)
         return ActOut(explore(values, obs, self.config.exploration_final_eps) + self.first_action)
 
-    def _normalized(self, obs: Observation) -> Observation:
-        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
-
-    def training_state(self) -> dict[str, Any]:
-        """Optimizer, generator and counter."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "rng": generator_state(self.rng),
-            "n_updates": self.n_updates,
-        }
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Puts back what :meth:`training_state` gave."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        set_generator_state(self.rng, state["rng"])
-        self.n_updates = state["n_updates"]
+    def _chance(self) -> Tensor:
+        """For the actions of a step."""
+        return self.explore.chance()
 
 
 def td_loss(policy: QNetwork, batch: Any) -> Tensor:
@@ -205,8 +181,10 @@ def td_loss(policy: QNetwork, batch: Any) -> Tensor:
 def td_loss_backward(policy: QNetwork, chain: Chain, batch: Any) -> Tensor:
     """What :func:`td_loss` gives; the gradients of its network are in place afterwards.
 
-    ``taken`` in the batch is (B, A): 1 for the action, 0 for the others.
+    ``taken`` in the batch is (B, A): 1 for the action, 0 for the others. Of K networks whose parameters are stacked,
+    with (K, B, ...) in the batch, (K,).
     """
-    error = (chain.forward(policy.encoder(batch["obs"])) - batch["target"].unsqueeze(1)).mul_(batch["taken"])
-    chain.backward(error / len(error))
-    return error.square().sum() / (2 * len(error))
+    rows = batch["target"].shape[-1]
+    error = (chain.forward(policy.encoder(batch["obs"])) - batch["target"].unsqueeze(-1)).mul_(batch["taken"])
+    chain.backward(error / rows)
+    return error.square().sum((-2, -1)) / (2 * rows)

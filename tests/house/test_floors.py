@@ -31,6 +31,7 @@ FLOORS = {
         rltrain.agents.networks  rltrain.agents.distributions  rltrain.agents.returns  rltrain.agents.replay
         rltrain.agents.rollout  rltrain.agents.optim  rltrain.agents.settings  rltrain.agents.exploration
         rltrain.agents.q_network  rltrain.agents.chain  rltrain.agents.own  rltrain.agents.products
+        rltrain.agents.on_policy  rltrain.agents.stacked
     """,
     # Environments, agents, and adapters to other libraries. Each is a room: peers never import each other.
     PEERS: """

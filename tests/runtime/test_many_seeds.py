@@ -74,6 +74,7 @@ class Drifting(TensorEnv[Drift]):
         return state.x
 
 
+PQN = {"policy_kwargs": {"net_arch": [16, 8]}}
 CASES = {
     "categories": ("rltrain/CartPole-v1", {}),
     "squashed": (
@@ -83,6 +84,9 @@ CASES = {
     "normalised, by chance": (Drifting, {"normalize_obs": True, "normalize_reward": True, "clip_range_vf": 0.2}),
     "masks and one-hot": ("rltrain/Taxi-v4", {"ent_coef": 0.01, "policy_kwargs": {"activation_fn": "relu"}}),
     "target_kl": ("rltrain/CartPole-v1", {"target_kl": 1e-3, "learning_rate": "lin_0.003"}),
+    "pqn": ("rltrain/CartPole-v1", PQN),
+    "pqn, normalised": ("rltrain/CartPole-v1", {**PQN, "normalize_obs": True, "learning_rate": "lin_0.003"}),
+    "pqn, masks and one-hot": ("rltrain/TaxiMasked-v4", {"policy_kwargs": {"layer_norm": False}}),
 }
 
 
@@ -91,10 +95,11 @@ CASES = {
 @pytest.mark.filterwarnings("ignore:batch_size")
 def test_each_run_is_what_it_would_be_alone(case: str) -> None:
     env, agent = CASES[case]
-    together = rltrain.train_seeds("ppo", env, 3, seed=5, progress=False, **options(agent))
+    algo = "pqn" if case.startswith("pqn") else "ppo"
+    together = rltrain.train_seeds(algo, env, 3, seed=5, progress=False, **options(agent))
     assert list(together) == [5, 6, 7]
     for seed, result in together.items():
-        alone = rltrain.train("ppo", env, seed=seed, progress=False, run_dir="alone", **options(agent))
+        alone = rltrain.train(algo, env, seed=seed, progress=False, run_dir="alone", **options(agent))
         paths = [RunFolder.open(each.run_dir)[0].checkpoint()[0] for each in (ended(result), alone)]
         assert_close(*map(load_policy, paths))
         states = [load_training(path) for path in paths]
@@ -207,8 +212,8 @@ def test_a_seed_that_fails_fails_alone() -> None:
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --seed 9223372036854775807", "no 2 seeds"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --nproc 2", "One process trains several seeds"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --compile true", "What trains several seeds is not compiled"),
-        ("dqn rltrain/CartPole-v1 --num-seeds 2", "DQN cannot train several seeds at once.\n  fix: Train ppo"),
-        ("pqn rltrain/CartPole-v1 --num-seeds 2", "PQN cannot train several seeds at once.\n  fix: Train ppo"),
+        ("dqn rltrain/CartPole-v1 --num-seeds 2", "DQN cannot train several seeds at once.\n  fix: Train ppo or pqn"),
+        ("pqn rltrain/MinAtar-Breakout-v1 --num-seeds 2", "These networks cannot be trained for several seeds"),
         ("ppo CartPole-v1 --num-seeds 2", "which is no environment of tensors"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --env.frame-stack 2", "with such options around it"),
         (

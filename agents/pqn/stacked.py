@@ -1,0 +1,35 @@
+"""K runs of PQN as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from rltrain.agent import Agent
+from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.stacked import Stacked
+
+
+class StackedPQN(Stacked, PQN):
+    """PQN on K agents at once, see :class:`~rltrain.agents.stacked.Stacked`.
+
+    Raises:
+        ConfigError: Their networks are not such as can be stacked.
+    """
+
+    def __init__(self, agents: Sequence[Agent]) -> None:
+        first = cast(PQN, agents[0])
+        if first.chain is None:
+            raise self.refusal()
+        super().__init__(agents)
+        self.policy = self.stack_network(first.policy)
+        self.chain = self.policy.chain()
+        for agent in self.agents:
+            agent.chain = agent.policy.chain()  # their parameters have moved
+        self.explore, self.first_action = first.explore, first.first_action
+
+    def _chance(self) -> Tensor:
+        return torch.stack([agent._chance() for agent in self.agents])
