@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rltrain.canvas import GREEN, ORANGE, RED, SKY, YELLOW
-from rltrain.envs.minatar.game import FIRE, LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame
+from rltrain.envs.minatar.game import FIRE, LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame, words
 
 WAVE = 0b0011111100  # a row of aliens as it appears: columns 2 to 7
 WAVE_ROWS, WAVE_SIZE = 4, 24
@@ -111,11 +111,12 @@ class SpaceInvaders(MinAtarGame[SpaceInvadersState, SpaceInvadersChance]):
             rows = torch.zeros(ROWS, SIZE, len(self.channels), dtype=torch.bool)
             for channel in channels:
                 rows[:, :, list(self.channels).index(channel)] = bits.bool()
-            return rows.view(ROWS, -1)
+            return words(rows.view(ROWS, -1))
 
         marching = (draw_rows("alien", "alien_left"), draw_rows("alien", "alien_right"))
-        self._alien_rows = torch.cat(marching).to(self.device)  # (2 * 1024, 60)
-        self._bullet_rows = draw_rows("friendly_bullet").to(self.device)
+        self._alien_rows = torch.cat(marching).to(self.device)  # (2 * 1024, 15)
+        cannons = draw_rows("cannon")[1 << torch.arange(SIZE)]
+        self._bullet_rows = torch.cat((draw_rows("friendly_bullet"), cannons)).to(self.device)
         self._enemy_bullet_rows = draw_rows("enemy_bullet").to(self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> SpaceInvadersState:
@@ -203,10 +204,8 @@ class SpaceInvaders(MinAtarGame[SpaceInvadersState, SpaceInvadersChance]):
     def observe(self, state: SpaceInvadersState) -> Tensor:
         """(N, 10, 10, 6) bool."""
         aliens = state.aliens.int() + ROWS * state.rightward.unsqueeze(1)
+        cannon = (ROWS + state.cannon.int()).unsqueeze(1)  # in the row that the cannon's bullets have always left
         board = self._alien_rows.index_select(0, aliens.view(-1))
-        board |= self._bullet_rows.index_select(0, state.bullets.int().view(-1))
+        board |= self._bullet_rows.index_select(0, torch.cat((state.bullets[:, :-1].int(), cannon), 1).view(-1))
         board |= self._enemy_bullet_rows.index_select(0, state.enemy_bullets.int().view(-1))
-        board = board.view(len(aliens), -1)
-        cannon = self.place(SIZE - 1, state.cannon, "cannon").unsqueeze(1)
-        on = torch.ones((), dtype=torch.bool, device=self.device).expand(cannon.shape)
-        return board.scatter_(1, cannon, on).view(-1, SIZE, SIZE, len(self.channels))
+        return self.board(board)
