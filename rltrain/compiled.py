@@ -19,7 +19,9 @@ from rltrain.tree import leaves, tree_map
 WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch.compile compiles
 
 
-def fused(function: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
+def fused(
+    function: Callable[..., Any], *args: Any, device: torch.device | None = None, **options: Any
+) -> Callable[..., Any]:
     """``function`` as one piece, compiled when it is called first; what cannot be one raises then.
 
     A Python number among its arguments is a constant of what is compiled: give it 0-d tensors.
@@ -27,10 +29,13 @@ def fused(function: Callable[..., Any], *args: Any, **options: Any) -> Callable[
     Args:
         function: Of trees of tensors of fixed shapes.
         *args: For ``torch.compile``, as are the options.
+        device: Where it runs, if it draws anything.
         **options: Such as ``backend``.
     """
     if options.get("backend", "inductor") == "inductor" and "mode" not in options:
-        options["options"] = _vectorizing() | (options.get("options") or {})
+        # On a CPU, torch's own generator is several times as fast as what Inductor computes number by number.
+        draws = {"fallback_random": device is not None and device.type == "cpu"}
+        options["options"] = draws | _vectorizing() | (options.get("options") or {})
     return torch.compile(function, *args, fullgraph=True, dynamic=False, **options)
 
 

@@ -150,7 +150,7 @@ class TensorVecEnv(Generic[S]):
         Args:
             **options: For ``torch.compile``, such as ``backend``.
         """
-        self._compiled = recorded(fused(self._advance, **options), self.device)
+        self._compiled = recorded(fused(self._advance, device=self.device, **options), self.device)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
