@@ -94,12 +94,11 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
 def _word(a: Tensor, b: Tensor) -> torch.dtype | None:
     """The type of words that both of these tensors of bytes (N, ...) can be seen as, if there is one."""
     size = a.shape[1:].numel()
-    if not torch.compiler.is_compiling():
-        return torch.int64 if size % 8 == a.storage_offset() % 8 == b.storage_offset() % 8 == 0 else None
-    # torch.compile cannot ask for the offset, but what is contiguous begins with a whole row, if there are more.
-    if len(a) > 1 and a.is_contiguous() and b.is_contiguous():
-        return {0: torch.int64, 4: torch.int32}.get(size % 8)
-    return None
+    if not (a.is_contiguous() and b.is_contiguous()):
+        return None
+    if torch.compiler.is_compiling():  # cannot ask for the offset, but of several rows one after another it is whole
+        return {0: torch.int64, 4: torch.int32}.get(size % 8) if len(a) > 1 else None
+    return torch.int64 if size % 8 == a.storage_offset() % 8 == b.storage_offset() % 8 == 0 else None
 
 
 def to_dict(tree: Any) -> Any:
