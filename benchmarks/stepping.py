@@ -2,20 +2,25 @@
 
     python -m benchmarks.stepping                                # every environment, into benchmarks/results
     python -m benchmarks.stepping minatar taxi                   # those with one of the words in their id
-    python -m benchmarks.stepping CartPole-v1 --num-envs 1 64 4096 65536 --threads 2 --compile
+    python -m benchmarks.stepping CartPole-v1 --num-envs 1 64 4096 65536 --threads 1 2 --compile
 
 Random actions that were drawn before; resets, time limits, episode statistics and final observations are
 included, and as in every run of rltrain memory that was freed is kept. Every figure is the median of the repeats.
 With one thread the time is the process's own, so that others on the machine count for less; else that of the clock.
-``--compile`` measures ``TensorVecEnv.compile`` beside eager torch, and gives the seconds of compiling apart.
+``--compile`` measures ``TensorVecEnv.compile`` beside eager torch, and gives the seconds of compiling apart; all
+environments take about twenty minutes so. Every row of the table is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import torch
 
@@ -27,6 +32,7 @@ from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
 from rltrain.vec import TensorVecEnv
 
+R = TypeVar("R")
 ACTIONS = 8  # batches of actions drawn before, used in turn
 
 
@@ -35,31 +41,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="WORD", help="[all]")
     parser.add_argument("--num-envs", type=int, nargs="+", default=[4096], metavar="N", help="[4096]")
-    parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], metavar="T", help="of torch [1]")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each repeat, at least [1]")
     parser.add_argument("--repeats", type=int, default=3, help="[3]")
     parser.add_argument("--compile", action="store_true", help="compiled beside eager")
     parsed = parser.parse_args()
-    torch.set_num_threads(parsed.threads)
-    keep_memory()
 
     figures = store.load("stepping")
     modes = ("eager", "compiled") if parsed.compile else ("eager",)
     print("| environment | N | threads | steps/s | compiled | operations: env.step | vector step |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for env_id in chosen(parsed.words):
-        for n in parsed.num_envs:
-            result: dict[str, Any] = {"num_envs": n, "threads": parsed.threads, **operations(env_id)}
-            for mode in modes:
-                result[mode] = steps_per_second(env_id, n, mode == "compiled", parsed.seconds, parsed.repeats)
-            compiled = f"{result['compiled']['steps_per_second']:,.0f}" if parsed.compile else ""
-            print(
-                f"| {env_id} | {n:,} | {parsed.threads} | {result['eager']['steps_per_second']:,.0f} | {compiled} "
-                f"| {result['env_operations']} | {result['vector_operations']} |",
-                flush=True,
-            )
-            figures[f"{env_id} {n} {parsed.threads}"] = {**result, "machine": store.machine()}
-            store.save("stepping", dict(sorted(figures.items())))
+    for env_id, threads, n in itertools.product(chosen(parsed.words), parsed.threads, parsed.num_envs):
+        result = in_own_process(measure, env_id, n, threads, modes, parsed.seconds, parsed.repeats)
+        rates = [f"{result[mode]['steps_per_second']:,}" for mode in modes]
+        print(
+            f"| {env_id} | {n:,} | {threads} | {rates[0]} | {rates[1] if parsed.compile else ''} "
+            f"| {result['env_operations']} | {result['vector_operations']} |",
+            flush=True,
+        )
+        figures[f"{env_id} {n} {threads}"] = result
+        store.save("stepping", dict(sorted(figures.items())))
+
+
+def in_own_process(function: Callable[..., R], *args: Any) -> R:
+    """``function`` in a new process: what it compiles, keeps and sets is gone afterwards."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def measure(env_id: str, n: int, threads: int, modes: Sequence[str], seconds: float, repeats: int) -> dict[str, Any]:
+    """A row of the table."""
+    torch.set_num_threads(threads)
+    keep_memory()
+    rates = {mode: steps_per_second(env_id, n, mode == "compiled", seconds, repeats) for mode in modes}
+    return {"num_envs": n, "threads": threads, **operations(env_id), **rates, "machine": store.machine()}
 
 
 def chosen(words: list[str]) -> list[str]:
@@ -95,7 +110,6 @@ def steps_per_second(env_id: str, n: int, compiled: bool, seconds: float, repeat
                 vec.step(action)
             count += ACTIONS
         rates.append(n * count / passed)
-    torch.compiler.reset()
     return {
         "steps_per_second": round(statistics.median(rates)),
         **({"compile_seconds": round(warm_up, 1)} if compiled else {}),

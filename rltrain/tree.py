@@ -79,8 +79,8 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
             return b
         rows = mask.view(-1, *(1,) * (a.dim() - 1)) if a.dim() > 1 else mask
         if a.dim() > 1 and a.element_size() == 1 and a.device.type == "cpu":
-            if a.shape[1:].numel() % 8 == 0 and a.storage_offset() % 8 == 0 and b.storage_offset() % 8 == 0:
-                x, y = a.flatten(1).view(torch.int64), b.flatten(1).view(torch.int64)  # eight bytes at once
+            if word := _word(a, b):  # as many bytes at once
+                x, y = a.flatten(1).view(word), b.flatten(1).view(word)
                 return torch.where(mask.unsqueeze(1), x, y).view(a.dtype).view(a.shape)
             # torch.where does not vectorise over a mask with fewer columns; arithmetic on bytes does, and is 8 times
             # as fast. The mask is 0 or 255, which lets either nothing or all of the difference through.
@@ -89,6 +89,16 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
         return torch.where(rows, a, b)
 
     return tree_map(select, chosen, otherwise)
+
+
+def _word(a: Tensor, b: Tensor) -> torch.dtype | None:
+    """The type of words that both of these tensors of bytes (N, ...) can be seen as, if there is one."""
+    size = a.shape[1:].numel()
+    if not (a.is_contiguous() and b.is_contiguous()):
+        return None
+    if torch.compiler.is_compiling():  # cannot ask for the offset, but of several rows one after another it is whole
+        return {0: torch.int64, 4: torch.int32}.get(size % 8) if len(a) > 1 else None
+    return torch.int64 if size % 8 == a.storage_offset() % 8 == b.storage_offset() % 8 == 0 else None
 
 
 def to_dict(tree: Any) -> Any:

@@ -150,7 +150,7 @@ class TensorVecEnv(Generic[S]):
         Args:
             **options: For ``torch.compile``, such as ``backend``.
         """
-        self._compiled = recorded(fused(self._advance, **options), self.device)
+        self._compiled = recorded(fused(self._advance, device=self.device, **options), self.device)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
@@ -184,8 +184,8 @@ class TensorVecEnv(Generic[S]):
         if self.max_episode_steps is None:
             truncated, done = self._never, terminated
         else:
-            truncated = (length >= self.max_episode_steps) > terminated  # over time, and not terminated
-            done = terminated | truncated
+            done = terminated | (length >= self.max_episode_steps)
+            truncated = done ^ terminated
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
 

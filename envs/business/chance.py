@@ -22,7 +22,8 @@ def count_cdf(mean: Tensor, size: int, dispersion: Tensor | None = None) -> Tens
     k = torch.arange(size, device=mean.device, dtype=mean.dtype)
     mean = mean.unsqueeze(-1)
     if dispersion is None:
-        log_p = torch.addcmul(-mean - torch.lgamma(k + 1), mean.clamp(min=1e-30).log(), k)
+        log_factorial = k.clamp(min=1).log().cumsum(0)  # torch.compile would compute lgamma for every mean anew
+        log_p = torch.addcmul(-mean - log_factorial, mean.clamp(min=1e-30).log(), k)
     else:
         excess = (dispersion - 1).clamp(min=1e-6)
         log_none = -mean * torch.log1p(excess) / excess

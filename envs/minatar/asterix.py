@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rltrain.canvas import RED, SKY, YELLOW
 from rltrain.envs.minatar.game import DOWN, LEFT, NOOP, RIGHT, SIZE, UP, Look, MinAtarGame
-from rltrain.envs.minatar.lanes import LANES, draw_lanes, light_lanes
+from rltrain.envs.minatar.lanes import LANES, Lanes
 
 ENEMY, TREASURE = 1, 2
 
@@ -94,7 +94,8 @@ class Asterix(MinAtarGame[AsterixState, AsterixChance]):
         ramping = self.choice("difficulty_ramping", difficulty_ramping, (True, False))
         self.top_level = max(spawn_interval - 1, 2 * (move_interval - 1)) if ramping else 0  # both are down to 1 there
         kinds = {ENEMY: ("enemy", "trail"), TREASURE: ("gold", "trail")}
-        self._pictures = draw_lanes(list(self.channels), kinds, wraps=False).to(self.device)
+        columns = range(SIZE)
+        self._lanes = Lanes(list(self.channels), kinds, player=columns, wraps=False, device=self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> AsterixState:
         """The player in the middle of an empty board."""
@@ -170,5 +171,4 @@ class Asterix(MinAtarGame[AsterixState, AsterixChance]):
 
     def observe(self, state: AsterixState) -> Tensor:
         """(N, 10, 10, 4) bool."""
-        player = self.place(state.player_y, state.player_x, "player")
-        return light_lanes(self._pictures, state.kind, state.x, player)
+        return self.board(self._lanes.light(state.kind, state.x, state.player_y, state.player_x))

@@ -11,6 +11,8 @@ from torch import Tensor
 from rltrain.canvas import ORANGE, SKY
 from rltrain.envs.minatar.game import LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame
 
+PADDLE_ROW = (SIZE - 1) * SIZE
+THINGS, BRICK = (1, 1 << 8, 1 << 16), 24  # paddle, ball and trail, and the bit of a brick, in the word of a cell
 FULL = (1 << 30) - 1  # all bricks of rows 1, 2 and 3, one bit each, row by row
 
 
@@ -69,9 +71,10 @@ class Breakout(MinAtarGame[BreakoutState, BreakoutChance]):
 
     def __init__(self, *, sticky_action_prob: float = 0.1, minimal_actions: bool = True, **base: Any) -> None:
         super().__init__(sticky_action_prob=sticky_action_prob, minimal_actions=minimal_actions, **base)
-        self._bits = torch.tensor([1 << k for k in range(30)], dtype=torch.int32, device=self.device)
+        self._shifts = torch.arange(30, dtype=torch.int32, device=self.device)
+        self._things = torch.tensor(THINGS, dtype=torch.int32, device=self.device)
         none = torch.zeros(3 * SIZE, dtype=torch.int32, device=self.device)
-        self._bit_at = torch.cat((none[:SIZE], self._bits, none, none))  # (100,) by 10 row + column
+        self._bit_at = torch.cat((none[:SIZE], 1 << self._shifts, none, none))  # (100,) by 10 row + column
 
     def reset(self, n: int, rng: torch.Generator | None) -> BreakoutState:
         """The ball in row 3 at the left or the right wall, on its way down and in."""
@@ -130,10 +133,8 @@ class Breakout(MinAtarGame[BreakoutState, BreakoutChance]):
 
     def observe(self, state: BreakoutState) -> Tensor:
         """(N, 10, 10, 4) bool."""
-        board = self.light(
-            self.place(SIZE - 1, state.paddle, "paddle"),
-            self.place(state.y, state.x, "ball"),
-            self.place(state.last_y, state.last_x, "trail"),
-        )
-        board[:, 1:4, :, 3] = (state.bricks.unsqueeze(1) & self._bits).bool().view(-1, 3, SIZE)
-        return board
+        wall = (state.bricks.unsqueeze(1) >> self._shifts & 1) << BRICK  # (N, 30), a cell in a word
+        things = torch.zeros(len(wall), SIZE * SIZE, dtype=torch.int32, device=self.device)
+        things[:, SIZE : 4 * SIZE] = wall
+        cells = (PADDLE_ROW + state.paddle, SIZE * state.y + state.x, SIZE * state.last_y + state.last_x)
+        return self.board(things.scatter_add_(1, torch.stack(cells, 1), self._things.expand(len(wall), 3)))

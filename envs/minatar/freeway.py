@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rltrain.canvas import RED, SKY
 from rltrain.envs.minatar.game import DOWN, NOOP, SIZE, UP, Look, MinAtarGame
-from rltrain.envs.minatar.lanes import LANES, draw_lanes, light_lanes
+from rltrain.envs.minatar.lanes import LANES, Lanes
 
 COLUMN = 4  # of the chicken
 START = SIZE - 1  # the chicken's row
@@ -80,7 +80,7 @@ class Freeway(MinAtarGame[FreewayState, FreewayChance]):
         super().__init__(sticky_action_prob=sticky_action_prob, minimal_actions=minimal_actions, **base)
         self.move_interval = self.whole("move_interval", move_interval, at_least=1)
         kinds = {pause: ("car", f"speed{pause}") for pause in range(1, SLOWEST + 1)}
-        self._pictures = draw_lanes(list(self.channels), kinds, wraps=True).to(self.device)
+        self._lanes = Lanes(list(self.channels), kinds, player=[COLUMN], wraps=True, device=self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> FreewayState:
         """The chicken at the bottom, the cars at the left."""
@@ -136,5 +136,4 @@ class Freeway(MinAtarGame[FreewayState, FreewayChance]):
 
     def observe(self, state: FreewayState) -> Tensor:
         """(N, 10, 10, 7) bool."""
-        column = torch.full_like(state.y, COLUMN)
-        return light_lanes(self._pictures, state.pause, state.x, self.place(state.y, column, "chicken"))
+        return self.board(self._lanes.light(state.pause, state.x, state.y, torch.zeros_like(state.y)))

@@ -28,6 +28,14 @@ BOARD = "#1f2430"
 GRID = "#2b3240"
 
 
+def words(cells: Tensor) -> Tensor:
+    """Cells (K, 4 W) bool as (K, W) int32, four in a word.
+
+    Boards are put together of words: what ``torch.compile`` makes for the CPU handles bytes and bools one by one.
+    """
+    return cells.view(torch.int32)
+
+
 class Look(NamedTuple):
     """How the active cells of a channel are drawn: a tile of one colour, rounded, and smaller than its cell."""
 
@@ -110,12 +118,9 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
         """Where a cell of a channel is in a board laid out flat; the shape is ``column``'s."""
         return (row * SIZE + column) * len(self.channels) + list(self.channels).index(channel)
 
-    def light(self, *places: Tensor) -> Tensor:
-        """Boards (N, 10, 10, C) bool, dark but for the given :meth:`place` s (N,)."""
-        where = torch.stack(places, 1)
-        board = torch.zeros(len(where), SIZE * SIZE * len(self.channels), dtype=torch.bool, device=self.device)
-        on = torch.ones((), dtype=torch.bool, device=self.device).expand(where.shape)  # faster than a plain True
-        return board.scatter_(1, where, on).view(-1, SIZE, SIZE, len(self.channels))
+    def board(self, words: Tensor) -> Tensor:
+        """Boards (N, 10, 10, C) bool from their :func:`words`, (N, 25 C) in any shape."""
+        return words.view(torch.bool).view(-1, SIZE, SIZE, len(self.channels))
 
     def render(self, state: S, index: int = 0) -> Tensor:
         """The board, and what its colours mean, (400, 560, 3) uint8."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rltrain.canvas import GREEN, ORANGE, RED, SKY, YELLOW
-from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, SIZE, UP, Look, MinAtarGame
+from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, SIZE, UP, Look, MinAtarGame, words
 from rltrain.tree import columns
 
 ROWS = 9  # that the player gets to, the surface among them; the tenth shows the gauges
@@ -26,6 +26,7 @@ COOL_DOWN = 5  # frames between the player's shots
 RELOAD = 10  # frames that an enemy submarine waits between its shots
 CREW = 6  # divers on board at most
 TO_RIGHT = 100  # what a slot holds more for what goes to the right
+NOWHERE = -1  # the place of what there is not
 SLOTS = TO_RIGHT + 1 + SIZE * ROWS  # that many different ones
 
 
@@ -140,10 +141,10 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         self._ahead = ((slot + dx) * (on & (x + dx >= 0) & (x + dx < SIZE))).to(self.device)
         self._rows_of_slots = row.to(self.device)
         self._cells = (torch.cat((FIRST << SIZE - 1 - x, FIRST << x)) * on.repeat(2)).to(self.device)
-        self._bullet_places = (self.place(row, x, "friendly_bullet") * on).to(self.device)
-        self._diver_places = (self.place(row, x, "diver") * on).to(self.device)
+        self._bullet_places = torch.where(on, self.place(row, x, "friendly_bullet"), NOWHERE).to(self.device)
+        self._diver_places = torch.where(on, self.place(row, x, "diver"), NOWHERE).to(self.device)
         trailed = on & (x - dx >= 0) & (x - dx < SIZE)
-        self._trail_places = (self.place(row, x - dx, "trail") * trailed).to(self.device)
+        self._trail_places = torch.where(trailed, self.place(row, x - dx, "trail"), NOWHERE).to(self.device)
         self._fish_rows = torch.cat((self._draw_swimmers("enemy_fish"), self._draw_gauges())).to(self.device)
         self._sub_rows = self._draw_swimmers("enemy_sub").to(self.device)
         self._fire_rows = self._draw_cells("enemy_bullet", torch.arange(1 << SIZE)).to(self.device)
@@ -370,38 +371,46 @@ class Seaquest(MinAtarGame[SeaquestState, SeaquestChance]):
         crew, oxygen = state.crew.clamp(min=0), state.oxygen.clamp(min=0) * SIZE // self.max_oxygen
         gauges = 2 * (1 << SIZE) + oxygen * (CREW + 1) + crew
         fish = torch.cat((self._flatten(state.fish) | side, gauges.int().unsqueeze(1)), 1)
-        subs = self._flatten(state.subs) | side
-        fire = (state.fire | state.fire >> 16) & COLUMNS
-        board = self._fish_rows.index_select(0, fish.view(-1)).view(len(fish), -1)
-        under = board[:, : ROWS * SIZE * len(self.channels)]
-        under |= self._sub_rows.index_select(0, subs.view(-1)).view(under.shape)
-        under |= self._fire_rows.index_select(0, fire.view(-1)).view(under.shape)
+        subs = nn.functional.pad(self._flatten(state.subs) | side, (0, 1))  # nothing beside the gauges
+        fire = nn.functional.pad((state.fire | state.fire >> 16) & COLUMNS, (0, 1))
+        board = self._fish_rows.index_select(0, fish.view(-1))
+        board |= self._sub_rows.index_select(0, subs.view(-1))
+        board |= self._fire_rows.index_select(0, fire.view(-1))
 
         front = self.place(state.y, state.x, "sub_front")
         back = self.place(state.y, state.x - state.facing, "sub_back")
-        bullets, divers = state.bullets.T.reshape(-1), state.divers.T.reshape(-1)
-        bullet = self._bullet_places.index_select(0, bullets)
-        diver, trail = self._diver_places.index_select(0, divers), self._trail_places.index_select(0, divers)
-        places = torch.cat((bullet, diver, trail, front, back)).view(8, -1)
-        where = torch.where(places == 0, front, places).T  # lit once more for what there is not
-        on = torch.ones((), dtype=torch.bool, device=self.device).expand(where.shape)
-        return board.scatter_(1, where, on).view(-1, SIZE, SIZE, len(self.channels))
+        parts = [front, back]
+        for table, slots in (
+            (self._bullet_places, state.bullets),
+            (self._diver_places, state.divers),
+            (self._trail_places, state.divers),
+        ):
+            first, second = table.index_select(0, slots.T.reshape(-1)).view(2, -1)
+            parts += [first, second.masked_fill(first == second, NOWHERE)]
+        return self.board(self._light(board.view(len(front), -1), torch.stack(parts, 1)))
+
+    @staticmethod
+    def _light(board: Tensor, places: Tensor) -> Tensor:
+        """Words (N, W) int32 of boards with different places (N, P), some of them ``NOWHERE``, lit, in place."""
+        word = places.clamp(min=0) >> 2
+        bits = (places != NOWHERE).int() << 8 * (places & 3).int()
+        return board.scatter_add_(1, word, bits & ~board.gather(1, word))
 
     def _draw_cells(self, channel: str, columns: Tensor) -> Tensor:
-        """Rows (K, 100) bool with the cells of a channel lit that ``columns`` (K,), as bits, say."""
+        """Rows (K, 25) of words with the cells of a channel lit that ``columns`` (K,), as bits, say."""
         rows = torch.zeros(len(columns), SIZE, len(self.channels), dtype=torch.bool)
         rows[:, :, list(self.channels).index(channel)] = (columns.unsqueeze(1) >> torch.arange(SIZE) & 1).bool()
-        return rows.view(len(columns), -1)
+        return words(rows.view(len(columns), -1))
 
     def _draw_swimmers(self, channel: str) -> Tensor:
-        """Rows (2048, 100) bool by the columns on the way, as bits, to the left, and then to the right."""
+        """Rows (2048, 25) by the columns on the way, as bits, to the left, and then to the right."""
         right = torch.arange(1 << SIZE)
         left = ((right.unsqueeze(1) >> torch.arange(SIZE) & 1) << torch.arange(SIZE - 1, -1, -1)).sum(1)
         swimmers, trail = torch.cat((left, right)), torch.cat((left << 1, right >> 1))
         return self._draw_cells(channel, swimmers) | self._draw_cells("trail", trail)
 
     def _draw_gauges(self) -> Tensor:
-        """Rows (77, 100) bool by 7 times the cells of oxygen and the divers on board."""
+        """Rows (77, 25) by 7 times the cells of oxygen and the divers on board."""
         oxygen, crew = torch.arange(SIZE + 1).repeat_interleave(CREW + 1), torch.arange(CREW + 1).repeat(SIZE + 1)
         divers = (1 << 9) - (1 << 9 - crew)  # to the left of the last column
         return self._draw_cells("oxygen_guage", (1 << oxygen) - 1) | self._draw_cells("diver_guage", divers)

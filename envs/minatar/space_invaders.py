@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rltrain.canvas import GREEN, ORANGE, RED, SKY, YELLOW
-from rltrain.envs.minatar.game import FIRE, LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame
+from rltrain.envs.minatar.game import FIRE, LEFT, NOOP, RIGHT, SIZE, Look, MinAtarGame, words
 
 WAVE = 0b0011111100  # a row of aliens as it appears: columns 2 to 7
 WAVE_ROWS, WAVE_SIZE = 4, 24
@@ -22,9 +22,9 @@ class SpaceInvadersState:
     """Cannon, aliens and bullets. Row 0 is at the top; bit k of a row is set where there is something in column k."""
 
     cannon: Tensor  # (N,) int64, the cannon's column, in row 9
-    aliens: Tensor  # (N, 10) int16, by row
-    bullets: Tensor  # (N, 10) int16, those of the cannon, on their way up
-    enemy_bullets: Tensor  # (N, 10) int16, those of the aliens, on their way down
+    aliens: Tensor  # (N, 10) int32, by row: torch.compile does not vectorize shorter ones
+    bullets: Tensor  # (N, 10) int32, those of the cannon, on their way up
+    enemy_bullets: Tensor  # (N, 10) int32, those of the aliens, on their way down
     rightward: Tensor  # (N,) bool, the aliens march to the right
     alive: Tensor  # (N,) int64, aliens
     reload_timer: Tensor  # (N,) int64, frames until the cannon can fire
@@ -102,25 +102,26 @@ class SpaceInvaders(MinAtarGame[SpaceInvadersState, SpaceInvadersChance]):
         nearest = (distance.unsqueeze(1) + SIZE**3 * (1 - bits)).argmin(2)  # the left one of two
         self._nearest = nearest.flatten().to(self.device)  # (10 * 1024,) column, by the cannon's and the columns in use
         self._count = bits.sum(1).to(torch.int8).to(self.device)  # (1024,)
-        self._bit = (1 << torch.arange(SIZE)).to(torch.int16).to(self.device)
+        self._bit = (1 << torch.arange(SIZE)).to(torch.int32).to(self.device)
         self._row = torch.arange(SIZE, device=self.device)
         wave = [WAVE] * WAVE_ROWS + [0] * (SIZE - WAVE_ROWS)
-        self._wave = torch.tensor(wave, dtype=torch.int16, device=self.device)
+        self._wave = torch.tensor(wave, dtype=torch.int32, device=self.device)
 
         def draw_rows(*channels: str) -> Tensor:
             rows = torch.zeros(ROWS, SIZE, len(self.channels), dtype=torch.bool)
             for channel in channels:
                 rows[:, :, list(self.channels).index(channel)] = bits.bool()
-            return rows.view(ROWS, -1)
+            return words(rows.view(ROWS, -1))
 
         marching = (draw_rows("alien", "alien_left"), draw_rows("alien", "alien_right"))
-        self._alien_rows = torch.cat(marching).to(self.device)  # (2 * 1024, 60)
-        self._bullet_rows = draw_rows("friendly_bullet").to(self.device)
+        self._alien_rows = torch.cat(marching).to(self.device)  # (2 * 1024, 15)
+        cannons = draw_rows("cannon")[1 << torch.arange(SIZE)]
+        self._bullet_rows = torch.cat((draw_rows("friendly_bullet"), cannons)).to(self.device)
         self._enemy_bullet_rows = draw_rows("enemy_bullet").to(self.device)
 
     def reset(self, n: int, rng: torch.Generator | None) -> SpaceInvadersState:
         """A whole wave on its way to the left, and no bullets."""
-        empty = torch.zeros(n, SIZE, dtype=torch.int16, device=self.device)
+        empty = torch.zeros(n, SIZE, dtype=torch.int32, device=self.device)
         return SpaceInvadersState(
             cannon=self.full(n, 5),
             aliens=self._wave.expand(n, SIZE),
@@ -168,7 +169,7 @@ class SpaceInvaders(MinAtarGame[SpaceInvadersState, SpaceInvadersChance]):
         )
 
         killed = aliens & bullets
-        count = self._count.index_select(0, killed.int().view(-1)).view(-1, SIZE).sum(1)
+        count = self._count.index_select(0, killed.view(-1)).view(-1, SIZE).sum(1)
         alive = state.alive - count
         cleared = alive == 0
         faster = cleared & (state.move_interval > self.least_move_interval)
@@ -198,15 +199,13 @@ class SpaceInvaders(MinAtarGame[SpaceInvadersState, SpaceInvadersChance]):
     @staticmethod
     def _columns_in_use(aliens: Tensor) -> Tensor:
         """The bits of all rows (N, 10) together: (N,) int32."""
-        return reduce(torch.bitwise_or, (aliens[:, :5] | aliens[:, 5:]).int().unbind(1))
+        return reduce(torch.bitwise_or, (aliens[:, :5] | aliens[:, 5:]).unbind(1))
 
     def observe(self, state: SpaceInvadersState) -> Tensor:
         """(N, 10, 10, 6) bool."""
-        aliens = state.aliens.int() + ROWS * state.rightward.unsqueeze(1)
+        aliens = state.aliens + ROWS * state.rightward.unsqueeze(1)
+        cannon = (ROWS + state.cannon.int()).unsqueeze(1)  # in the row that the cannon's bullets have always left
         board = self._alien_rows.index_select(0, aliens.view(-1))
-        board |= self._bullet_rows.index_select(0, state.bullets.int().view(-1))
-        board |= self._enemy_bullet_rows.index_select(0, state.enemy_bullets.int().view(-1))
-        board = board.view(len(aliens), -1)
-        cannon = self.place(SIZE - 1, state.cannon, "cannon").unsqueeze(1)
-        on = torch.ones((), dtype=torch.bool, device=self.device).expand(cannon.shape)
-        return board.scatter_(1, cannon, on).view(-1, SIZE, SIZE, len(self.channels))
+        board |= self._bullet_rows.index_select(0, torch.cat((state.bullets[:, :-1], cannon), 1).view(-1))
+        board |= self._enemy_bullet_rows.index_select(0, state.enemy_bullets.view(-1))
+        return self.board(board)

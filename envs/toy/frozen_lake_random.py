@@ -136,9 +136,10 @@ class FrozenLakeRandom(TensorEnv[FrozenLakeRandomState]):
 
     def observe(self, state: FrozenLakeRandomState) -> Tensor:
         """Walker, holes and goal as planes: (N, 3, size, size)."""
-        walker = torch.zeros_like(state.holes).scatter_(1, state.cell.unsqueeze(1), True)
-        planes = torch.cat((walker, state.holes, self._at_goal.expand_as(walker)), dim=1)
-        return planes.view(-1, 3, self.size, self.size)
+        holes, goal = state.holes.view(torch.uint8), self._at_goal.view(torch.uint8)  # compiled, bytes beat bools
+        walker = torch.zeros_like(holes).scatter_(1, state.cell.unsqueeze(1), 1)
+        planes = torch.cat((walker, holes, goal.expand_as(walker)), dim=1)
+        return planes.view(torch.bool).view(-1, 3, self.size, self.size)
 
     def info(self, state: FrozenLakeRandomState) -> dict[str, Tensor]:
         """Success is to be on the goal."""

@@ -106,13 +106,16 @@ def test_other_things_are_no_trees(bad: object) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.float64])
-@pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 5, 7), (300, 0)])
-def test_where_gives_what_torch_does_for_every_type(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(300,), (300, 1), (300, 5, 7), (300, 0), (300, 2, 6), (300, 16)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_where_gives_what_torch_does_for_every_type(dtype: torch.dtype, shape: tuple[int, ...], compiled: bool) -> None:
+    select = torch.compile(tree_where, backend="eager", fullgraph=True) if compiled else tree_where
     rng = torch.Generator().manual_seed(0)
     a, b = (torch.randint(-128, 256, shape, generator=rng).to(dtype) for _ in range(2))
     mask = torch.rand(300, generator=rng) < 0.3
     for chosen, otherwise in ((a, b), (a.t().contiguous().t() if a.dim() == 2 else a, b)):
-        result = tree_where(mask, chosen, otherwise)
+        result = select(mask, chosen, otherwise)
         assert result.dtype == dtype
         assert torch.equal(result[mask], a[mask])
         assert torch.equal(result[~mask], b[~mask])
+    torch.compiler.reset()

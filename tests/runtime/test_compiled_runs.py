@@ -37,7 +37,7 @@ def train(folder: Path, env: str = "rltrain/CartPole-v1", algo: str = "ppo", **o
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch captures, run as it is: no compiler is needed, and little time."""
     for place in ("rltrain.agent", "rltrain.vec"):
-        monkeypatch.setattr(f"{place}.fused", lambda function: compiled.fused(function, backend="eager"))
+        monkeypatch.setattr(f"{place}.fused", lambda function, **_: compiled.fused(function, backend="eager"))
     monkeypatch.setattr("rltrain.job.check_compiler", lambda _: None)
 
 
