@@ -116,7 +116,10 @@ class Snake(TensorEnv[SnakeState]):
 
         won = length == self.cells
         chance = torch.rand(state.head.shape, generator=rng, device=self.device, dtype=self.dtype)
-        free = (1 - body.clamp(max=1)).view(torch.bool)  # body == 0, in a fraction of the time
+        if torch.compiler.is_compiling():  # which writes wrong C++ for the other
+            free = body == 0
+        else:
+            free = (1 - body.clamp(max=1)).view(torch.bool)  # the same in a fraction of the time
         fresh = choose(free, chance)
         apple = torch.where(eats > won, fresh, state.apple)
 
