@@ -99,7 +99,7 @@ class DynamicObstacles(MiniGrid[DynamicObstaclesState]):
         blocked = (ahead != EMPTY) & (ahead != GOAL)
         luck = torch.randint(LUCK, state.obstacles.shape, generator=rng, device=self.device)
         after, reward, terminated = super().step(self.move(state, luck), action, rng)
-        crashed = blocked & (action == Action.FORWARD)
+        crashed = blocked & (action == Action.FORWARD.value)  # Dynamo finds no tensor equal to a member
         return after, reward - crashed.to(reward.dtype), terminated | crashed
 
     def move(self, state: DynamicObstaclesState, luck: Tensor) -> DynamicObstaclesState:

@@ -14,6 +14,7 @@ from rltrain.envs.grid.things import EMPTY, WALL, Colour, Kind
 
 KEY = 8 * Kind.KEY + Colour.GREEN
 BALL = 8 * Kind.BALL + Colour.GREEN
+PICKUP, TOGGLE = Action.PICKUP.value, Action.TOGGLE.value  # as numbers: Dynamo finds no tensor equal to a member
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Memory(MiniGrid[MemoryState]):
         self, state: MemoryState, action: Tensor, rng: torch.Generator | None
     ) -> tuple[MemoryState, Tensor, Tensor]:
         """MiniGrid's rules, but nothing can be taken."""
-        after, _, _ = super().step(state, action.masked_fill(action == Action.PICKUP, Action.TOGGLE), rng)
+        after, _, _ = super().step(state, action.masked_fill(action == PICKUP, TOGGLE), rng)
         is_success = after.position == state.right_end
         reward = self._reward(after.step_count, is_success)
         return replace(after, is_success=is_success), reward, is_success | (after.position == state.wrong_end)

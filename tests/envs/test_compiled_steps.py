@@ -1,0 +1,41 @@
+"""What ``torch.compile`` captures of an environment's step is that step.
+
+Not every step is: to Dynamo a tensor is never equal to a member of an enumeration, for one, and it says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rltrain.making import make_vec
+from rltrain.registry import env_specs
+from rltrain.spaces import random_actions
+from rltrain.tree import leaves
+
+IDS = [env_id for env_id in env_specs() if env_id.startswith("rltrain/")]
+N, STEPS = 16, 40
+
+
+def played(env_id: str, compiled: bool) -> list[list[Any]]:
+    """All that is seen of some steps with random actions."""
+    torch.manual_seed(0)
+    vec: Any = make_vec(env_id, N)
+    vec.reset(None)  # what is drawn comes from torch's generator, as it does in what is compiled
+    if compiled:
+        vec.compile(backend="eager")
+    rng, seen = torch.Generator().manual_seed(1), []
+    for _ in range(STEPS):
+        step = vec.step(random_actions(vec.single_action_space, N, vec.device, rng))
+        seen.append([x.clone() for x in (*leaves(step.obs), *leaves(step.final_obs), step.reward, step.terminated)])
+    torch.compiler.reset()
+    return seen
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_compiled_is_eager(env_id: str) -> None:
+    for t, (ours, eager) in enumerate(zip(played(env_id, True), played(env_id, False), strict=True)):
+        for mine, wanted in zip(ours, eager, strict=True):
+            assert torch.equal(mine, wanted), t
