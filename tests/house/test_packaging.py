@@ -21,7 +21,7 @@ import rltrain
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SOURCES = {"rltrain": "rltrain", "envs": "rltrain.envs", "agents": "rltrain.agents", "configs": "rltrain.configs"}
-LINKS = ("rltrain/envs", "rltrain/agents")
+LINKS = ("rltrain/envs", "rltrain/agents", "rltrain/configs")
 
 # The builds are shared by the tests below, so they stay in one process.
 pytestmark = pytest.mark.xdist_group("packaging")

@@ -88,7 +88,7 @@ def test_nothing_is_left_for_later_in_comments() -> None:
     assert not found, places(found)
 
 
-def test_symlinks_are_the_two_that_type_checkers_need() -> None:
+def test_symlinks_are_those_that_make_a_checkout_complete() -> None:
     # From the index: a checkout may be on a system without symlinks.
     entries = [entry.split(maxsplit=3) for entry in git("ls-files", "--stage")]
     links = {name: blob for mode, blob, _, name in entries if mode == "120000"}
@@ -96,7 +96,7 @@ def test_symlinks_are_the_two_that_type_checkers_need() -> None:
         name: subprocess.run(["git", "-C", str(ROOT), "cat-file", "blob", blob], capture_output=True, text=True).stdout
         for name, blob in links.items()
     }
-    assert targets == {"rltrain/envs": "../envs", "rltrain/agents": "../agents"}
+    assert targets == {f"rltrain/{name}": f"../{name}" for name in ("agents", "configs", "envs")}
 
 
 PICKLING = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
