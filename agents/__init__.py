@@ -13,6 +13,7 @@ def register() -> None:
         "rltrain.agents.ppo.agent:PPO",
         "rltrain.agents.ppo.config:PPOConfig",
         description="Proximal Policy Optimization: on-policy, clipped; discrete and continuous actions.",
+        stacked="rltrain.agents.ppo.stacked:StackedPPO",
     )
     register_agent(
         "dqn",
@@ -25,4 +26,5 @@ def register() -> None:
         "rltrain.agents.pqn.agent:PQN",
         "rltrain.agents.pqn.config:PQNConfig",
         description="Parallelised Q-learning: on rollouts of many environments, no replay; discrete actions.",
+        stacked="rltrain.agents.pqn.stacked:StackedPQN",
     )

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from rltrain.compiled import CompileClock
-from rltrain.config import build_config
-from rltrain.job import keep_memory
-from rltrain.making import make_vec
+from rltrain.compile import CompileClock
+from rltrain.make import make_vec
 from rltrain.registry import agent_class
+from rltrain.settings import build_config
+from rltrain.training.setup import keep_memory
 
 ENV, STEPS = "rltrain/CartPole-v1", 32
 SETTINGS: dict[str, tuple[int, dict[str, int]]] = {

@@ -20,13 +20,13 @@ from PIL import Image
 
 from benchmarks import store
 from benchmarks.seeds import spread
+from rltrain.describe import describe_env
 from rltrain.env import TensorEnv
-from rltrain.evaluation import MAX_ENVS
-from rltrain.facts import env_facts
-from rltrain.making import make_vec
-from rltrain.record import record_episode
+from rltrain.evaluation.baselines import baseline_policy, evaluate_baseline
+from rltrain.evaluation.episodes import MAX_ENVS
+from rltrain.evaluation.video import record_episode
+from rltrain.make import make_vec
 from rltrain.registry import env_class, env_specs
-from rltrain.yardsticks import evaluate_yardstick, yardstick
 
 EPISODES = 1_000
 PAGE = Path(__file__).parents[1] / "envs" / "README.md"
@@ -76,7 +76,7 @@ def main() -> None:
 def draw(env_id: str) -> None:
     """A picture from the middle of an episode, of the baseline policy where there is one."""
     vec = make_vec(env_id, 1, render=True)
-    frames = record_episode(vec, yardstick(vec, "baseline" if has_baseline(env_id) else "random"), seed=1)
+    frames = record_episode(vec, baseline_policy(vec, "baseline" if has_baseline(env_id) else "random"), seed=1)
     picture = Image.fromarray(frames[len(frames) // 2].numpy())
     picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ def measure(env_id: str) -> dict[str, dict[str, float]]:
     """Mean return and episode length of the policies that nobody trained."""
     names = ("random", "baseline") if has_baseline(env_id) else ("random",)
     vec = make_vec(env_id, min(EPISODES, MAX_ENVS))
-    results = {name: evaluate_yardstick(vec, name, EPISODES, seed=0) for name in names}
+    results = {name: evaluate_baseline(vec, name, EPISODES, seed=0) for name in names}
     return {
         name: {"mean": float(f"{result.mean_reward:.4g}"), "std": float(f"{result.std_reward:.4g}")}
         for name, result in results.items()
@@ -123,7 +123,7 @@ def page(scores: dict[str, Any]) -> str:
         for spec in members:
             speed = stepping.get(f"{spec.id} 4096 1", {}).get("eager", {}).get("steps_per_second")
             learned = {agent: store.load(f"{agent}/{store.bare(spec.id)}") for agent in AGENTS}
-            parts.append(entry(env_facts(spec.id), scores[spec.id], learned, speed))
+            parts.append(entry(describe_env(spec.id), scores[spec.id], learned, speed))
     return "\n".join(parts)
 
 

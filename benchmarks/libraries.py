@@ -17,9 +17,9 @@ from contextlib import ExitStack, closing
 import torch
 
 from benchmarks import store
-from rltrain.job import keep_memory
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.spaces import random_actions
+from rltrain.training.setup import keep_memory
 from rltrain.vec import VecEnv
 
 CARTPOLES = ["CartPole-v1", "rltrain/CartPole-v1", "envpool/CartPole-v1", "gymnax/CartPole-v1"]

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 
 from benchmarks import store
-from rltrain.config import TrainConfig, build_config
-from rltrain.launch import start
-from rltrain.seeds import start_seeds
-from rltrain.session import RunResult
+from rltrain.config import TrainConfig
+from rltrain.settings import build_config
+from rltrain.training.launch import start
+from rltrain.training.multi_seed import start_seeds
+from rltrain.training.session import RunResult
 
 SETTINGS: dict[str, dict[str, Any]] = {  # and the iterations in a repeat
     "RL Zoo": {"num_envs": 8, "n_steps": 32, "batch_size": 256, "n_epochs": 20, "iterations": 12},

@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from rltrain.config import build_config
-from rltrain.dispatch import OpCounter
-from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats, MetricMeans
+from rltrain.check.op_counter import OpCounter
+from rltrain.make import make_vec
 from rltrain.registry import agent_class
+from rltrain.settings import build_config
+from rltrain.training.metrics import EpisodeStats, MetricMeans
 
 ENVS = ("rltrain/CartPole-v1", "rltrain/MinAtar-Breakout-v1")
 FROM_PYTHON, IN_GRAPH = 4e-6, 1e-6  # s a kernel
@@ -122,7 +122,7 @@ def counted(algo: str, env: str, num_envs: int, n_steps: int) -> dict[str, int]:
     obs = vec.reset(0)
     for _ in range(2):  # the first one takes memory
         traffic = Traffic()
-        for owner, names in ((vec, ("_advance",)), (agent, agent.recordings)):
+        for owner, names in ((vec, ("_advance",)), (agent, agent.graph_methods)):
             for name in names:
                 setattr(owner, name, traffic.graph(getattr(type(owner), name).__get__(owner)))
         with traffic, FlopCounterMode(display=False) as flops:

@@ -24,8 +24,8 @@ import tempfile
 from typing import Any
 
 from benchmarks import store
-from rltrain.config import tuned_defaults
 from rltrain.registry import env_spec
+from rltrain.settings import tuned_defaults
 
 
 def main() -> None:

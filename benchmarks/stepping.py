@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 import torch
 
 from benchmarks import store
-from rltrain.dispatch import OpCounter
-from rltrain.job import keep_memory
-from rltrain.making import make_vec
+from rltrain.check.op_counter import OpCounter
+from rltrain.make import make_vec
 from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
+from rltrain.training.setup import keep_memory
 from rltrain.vec import TensorVecEnv
 
 R = TypeVar("R")

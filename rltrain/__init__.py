@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from rltrain.moved import install as _keep_old_paths_importable
 from rltrain.registry import discover
 
 if TYPE_CHECKING:
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
     from rltrain.check import check_vec_env as check_vec_env
     from rltrain.config import AgentConfig as AgentConfig
     from rltrain.env import TensorEnv as TensorEnv
-    from rltrain.evaluation import Evaluation as Evaluation
-    from rltrain.launch import resume as resume
-    from rltrain.launch import train as train
-    from rltrain.making import make_env as make_env
-    from rltrain.making import make_vec as make_vec
-    from rltrain.policy import Policy as Policy
-    from rltrain.policy import evaluate as evaluate
-    from rltrain.policy import load as load
+    from rltrain.evaluation.episodes import Evaluation as Evaluation
+    from rltrain.make import make_env as make_env
+    from rltrain.make import make_vec as make_vec
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
-    from rltrain.seeds import train_seeds as train_seeds
-    from rltrain.session import RunResult as RunResult
+    from rltrain.runs.policy import Policy as Policy
+    from rltrain.runs.policy import evaluate as evaluate
+    from rltrain.runs.policy import load as load
+    from rltrain.training.launch import resume as resume
+    from rltrain.training.launch import train as train
+    from rltrain.training.multi_seed import train_seeds as train_seeds
+    from rltrain.training.session import RunResult as RunResult
     from rltrain.vec import VecStep as VecStep
 
 __version__ = version("rltrain")
@@ -41,22 +42,22 @@ _HOMES = {
     "Agent": "rltrain.agent",
     "AgentConfig": "rltrain.config",
     "Callback": "rltrain.callbacks",
-    "Evaluation": "rltrain.evaluation",
-    "Policy": "rltrain.policy",
-    "RunResult": "rltrain.session",
+    "Evaluation": "rltrain.evaluation.episodes",
+    "Policy": "rltrain.runs.policy",
+    "RunResult": "rltrain.training.session",
     "TensorEnv": "rltrain.env",
     "VecStep": "rltrain.vec",
     "check_env": "rltrain.check",
     "check_vec_env": "rltrain.check",
-    "evaluate": "rltrain.policy",
-    "load": "rltrain.policy",
-    "make_env": "rltrain.making",
-    "make_vec": "rltrain.making",
+    "evaluate": "rltrain.runs.policy",
+    "load": "rltrain.runs.policy",
+    "make_env": "rltrain.make",
+    "make_vec": "rltrain.make",
     "register_agent": "rltrain.registry",
     "register_env": "rltrain.registry",
-    "resume": "rltrain.launch",
-    "train": "rltrain.launch",
-    "train_seeds": "rltrain.seeds",
+    "resume": "rltrain.training.launch",
+    "train": "rltrain.training.launch",
+    "train_seeds": "rltrain.training.multi_seed",
 }
 __all__ = ["__version__", *_HOMES]
 
@@ -71,4 +72,5 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_keep_old_paths_importable()
 discover()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.compiled import fused, recorded
+from rltrain.compile import fused, recorded
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.vec import VecStep
@@ -68,13 +68,14 @@ class Agent(nn.Module, ABC):
         reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. What the ranks
             do between two calls is the same, so that all of them call it, with tensors of the same shape.
         ranks: How many there are.
-        pieces: Methods that :meth:`compile` gives to ``torch.compile``: functions of tensors that draw nothing.
-        recordings: Methods that it has a GPU record as CUDA graphs, by whether their results must outlive the next
-            call; see :class:`rltrain.compiled.Recorded`.
+        compiled_methods: Methods that :meth:`compile` passes to ``torch.compile``: functions of tensors that draw no
+            random numbers.
+        graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
+            see :class:`rltrain.compile.Recorded`.
     """
 
-    pieces: ClassVar[tuple[str, ...]] = ()
-    recordings: ClassVar[dict[str, bool]] = {}
+    compiled_methods: ClassVar[tuple[str, ...]] = ()
+    graph_methods: ClassVar[dict[str, bool]] = {}
     horizon: int
     log_interval: int = 1
     exact_resume = True  # whether module state and training_state() hold all there is to continue bit for bit
@@ -109,14 +110,14 @@ class Agent(nn.Module, ABC):
             **options: Such as ``backend``.
 
         Raises:
-            ConfigError: The agent has no pieces to compile.
+            ConfigError: The agent has no methods to compile.
         """
-        if not self.pieces:
+        if not self.compiled_methods:
             raise ConfigError(f"{type(self).__name__} has nothing to compile.", "Leave --compile out.")
-        for name in self.pieces:
+        for name in self.compiled_methods:
             setattr(self, name, fused(getattr(self, name), *args, **options))
         if self.reduce is identity:  # what ranks tell each other is in no recording
-            for name, fresh in self.recordings.items():
+            for name, fresh in self.graph_methods.items():
                 setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
         self.compiled = True
 
@@ -129,7 +130,7 @@ class Agent(nn.Module, ABC):
         raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
 
     def scalar(self, value: float) -> float | Tensor:
-        """A number that changes, as pieces may be given it: 0-d on the device once they are compiled."""
+        """A number that changes, as compiled methods may be given it: 0-d on the device once they are compiled."""
         return torch.full((), value, device=self.device) if self.compiled else value
 
     def check(self) -> None:
@@ -154,19 +155,6 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def learn(self) -> Metrics:
         """Improves the policy; returns metrics, always under the same tags once there are any."""
-
-    @classmethod
-    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
-        """Several agents of this class, alike but for their seeds, as one that acts and learns for all of them.
-
-        They stay whole: what it learns is theirs, at the end of each ``learn``.
-
-        Raises:
-            ConfigError: They cannot be.
-        """
-        raise ConfigError(
-            f"{cls.__name__} cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
-        )
 
     @abstractmethod
     def predict(

@@ -1,20 +1,16 @@
-"""Looking on while an agent trains: code of the user's own, called at fixed moments."""
+"""User callbacks, called at fixed points of training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from rltrain.errors import ConfigError
-from rltrain.rng import global_kept
-
-if TYPE_CHECKING:
-    from rltrain.trainer import Trainer
+from rltrain.agent import Agent
+from rltrain.config import TrainConfig
+from rltrain.vec import VecEnv
 
 
 @dataclass(frozen=True)
@@ -34,67 +30,64 @@ class Episodes:
     rows: Tensor
 
 
-class Callback:
-    """Called while an agent trains; a subclass writes the methods that it wants.
+class Folder(Protocol):
+    """A run's folder on disk."""
 
-    Each gets the trainer, which knows ``global_step``, ``agent``, ``env``, ``config``, ``folder`` and ``latest``, the
-    last value of every metric; ``trainer.stop()`` ends the run after this update. Whatever a callback draws from the
-    generators of the process is not missed by training. What it changes in agent or environment is, and is meant to be.
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        ...
+
+    @property
+    def videos(self) -> Path:
+        """Where its films are."""
+        ...
+
+
+class Training(Protocol):
+    """A training run, as callbacks see it.
+
+    Attributes:
+        config: Its configuration.
+        agent: Who learns.
+        env: The environments it trains in.
+        folder: Its folder; ``folder.path`` is the directory.
+        global_step: Environment steps so far, over all environments and ranks.
+        latest: The last value of every metric, by TensorBoard tag.
     """
 
-    def on_rollout(self, trainer: Trainer) -> None:
+    config: TrainConfig
+    agent: Agent
+    env: VecEnv
+    global_step: int
+    latest: dict[str, float]
+
+    @property
+    def folder(self) -> Folder:
+        """Its folder."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the run after the current update."""
+
+
+class Callback:
+    """Base class of callbacks: override the methods you need.
+
+    Each is given the run as a :class:`Training`. Random numbers that a callback draws from the process's global
+    generators do not change training; what it changes in the agent or the environments does.
+    """
+
+    def on_rollout(self, trainer: Training) -> None:
         """After ``agent.horizon`` steps of every environment, before the agent learns from them."""
 
-    def on_update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
+    def on_update(self, trainer: Training, metrics: dict[str, Tensor | float]) -> None:
         """After the agent has learned; tensors among ``metrics`` are 0-d, and reading one waits for the device."""
 
-    def on_episodes(self, trainer: Trainer, episodes: Episodes) -> None:
+    def on_episodes(self, trainer: Training, episodes: Episodes) -> None:
         """At a log point, with the episodes that finished since the last; on the device, and there may be none."""
 
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+    def on_checkpoint(self, trainer: Training, path: Path) -> None:
         """After a checkpoint was written to ``path``, a directory."""
-
-
-class Callbacks:
-    """All callbacks of a run as one, which does nothing where there are none.
-
-    Raises:
-        ConfigError: One of them is no :class:`Callback`.
-    """
-
-    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                fix = "Subclass rltrain.Callback, and give an instance."
-                raise ConfigError(f"{callback!r} is no callback.", fix)
-        self._all = list(callbacks)
-        self.want_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
-        self._noted: list[tuple[Tensor, Tensor]] = []  # since the last log point: (T, N) bool, and (3, T, N)
-
-    def rollout(self, trainer: Trainer) -> None:
-        """Tells them of a rollout."""
-        if self.want_episodes:
-            self._noted.append(trainer.episodes.last_rollout())
-        self._tell("on_rollout", trainer)
-
-    def update(self, trainer: Trainer, metrics: dict[str, Tensor | float]) -> None:
-        """Tells them of an update."""
-        self._tell("on_update", trainer, metrics)
-
-    def log(self, trainer: Trainer) -> None:
-        """Tells them of the episodes since the last log point: here alone the device is waited for."""
-        if self.want_episodes and self._noted:
-            ended = torch.cat([ended for ended, _ in self._noted])
-            returns, lengths, successes = torch.cat([values for _, values in self._noted], 1)[:, ended]
-            self._noted.clear()
-            self._tell("on_episodes", trainer, Episodes(returns, lengths.long(), successes, ended.nonzero()[:, 1]))
-
-    def checkpoint(self, trainer: Trainer, path: Path) -> None:
-        """Tells them of a checkpoint."""
-        self._tell("on_checkpoint", trainer, path)
-
-    def _tell(self, event: str, trainer: Trainer, *what: Any) -> None:
-        if self._all:
-            with global_kept():
-                for callback in self._all:
-                    getattr(callback, event)(trainer, *what)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.specs import AgentSpec, EnvSpec
 
 if TYPE_CHECKING:
     from rltrain.agent import Agent
     from rltrain.config import AgentConfig
     from rltrain.env import TensorEnv
 
+CONFIGS = "rltrain.configs"
+"""The package with our own settings."""
 GYMNASIUM_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_single"
 GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_vector"
 FINDERS = (
@@ -31,6 +34,65 @@ FINDERS = (
 """Functions that know environments of other libraries: from an id to an :class:`EnvSpec`, or None."""
 CLASS_FINDER = "rltrain.adapters.gymnasium_ids:of_class"
 """The same for a class of Gymnasium's."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """A registered environment.
+
+    Attributes:
+        id: ``namespace/Name-vN``.
+        entry_point: ``module:Class`` of a :class:`~rltrain.env.TensorEnv`, or the class itself.
+        description: One line for ``rltrain envs``.
+        group: What ``rltrain envs`` lists it under; its namespace unless given.
+        max_episode_steps: Time limit in steps.
+        reward_threshold: Mean episode return at which the task counts as solved.
+        kwargs: Constructor arguments of this id.
+        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
+        vectorizer: ``module:name`` of what makes a :class:`~rltrain.vec.VecEnv` of N of them from this spec, N and
+            keywords; empty for a :class:`~rltrain.env.TensorEnv`.
+        batched: Whether N of them are stepped as arrays, so that hundreds cost little more than one.
+        parameters: What may be given to its constructor, with defaults; None where that is for ``entry_point`` to say.
+    """
+
+    id: str
+    entry_point: str | type
+    description: str = ""
+    group: str = ""
+    max_episode_steps: int | None = None
+    reward_threshold: float | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    configs: str = CONFIGS
+    vectorizer: str = ""
+    batched: bool = True
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """A registered agent.
+
+    Attributes:
+        name: What is typed after ``rltrain train``.
+        entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
+        config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
+        description: One line for ``rltrain agents``.
+        configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
+        stacked: ``module:Class`` of a :class:`~rltrain.agent.StackedAgent` made of several such agents; empty for none.
+        trainer: ``module:Class`` of what runs it, where that is not :class:`rltrain.training.trainer.Trainer`.
+    """
+
+    name: str
+    entry_point: str | type
+    config: str | type
+    description: str = ""
+    configs: str = CONFIGS
+    trainer: str = "rltrain.training.trainer:Trainer"
+    stacked: str = ""
+
+
+IMPORTERS = {".zip": "rltrain.sb3.importer:load_policy"}
+"""By the ending of a file's name, functions that start an agent from what another library saved."""
 
 _envs: dict[str, EnvSpec] = {}
 _agents: dict[str, AgentSpec] = {}
@@ -210,6 +272,11 @@ def resolve(entry_point: str | type) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"'{entry_point}' cannot be imported: {error}.", "Reinstall the package it is in.") from error
+
+
+def importer_of(file: str) -> Callable[..., None] | None:
+    """What starts an agent from a file of another library, by the ending of its name; None for a run of ours."""
+    return next((resolve(entry) for ending, entry in IMPORTERS.items() if file.endswith(ending)), None)
 
 
 def env_class(env: str | type[TensorEnv]) -> type[TensorEnv]:

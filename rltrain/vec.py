@@ -10,14 +10,16 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.compiled import fused, recorded
-from rltrain.contract import check_observation, check_outcome
-from rltrain.env import Observation, TensorEnv
+from rltrain.compile import fused, recorded
+from rltrain.env import Observation, TensorEnv, check_observation, check_outcome
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.tree import from_dict, to_dict, tree_where
 
 S = TypeVar("S")
+
+SUCCESS = "is_success"
+"""The key of ``info`` that says whether an episode was a success."""
 
 
 class VecStep(NamedTuple):
@@ -142,7 +144,7 @@ class TensorVecEnv(Generic[S]):
         return obs
 
     def compile(self, **options: Any) -> None:
-        """Makes one piece of a step, all but the drawing of starts; on a GPU one CUDA graph, see ``rltrain.compiled``.
+        """Makes one piece of a step, all but the drawing of starts; on a GPU one CUDA graph, see ``rltrain.compile``.
 
         ``torch.compile`` knows no generator but torch's default one: what the environment's own step draws comes from
         there. The first step after a reset runs as it is, for mistakes to be told.

@@ -17,7 +17,7 @@ import torch
 from minatar import Environment
 
 from rltrain.envs.minatar.game import MinAtarGame
-from rltrain.making import make_env
+from rltrain.make import make_env
 from rltrain.tree import children
 
 Draws = list[Any]  # what the numpy generator returned in a frame, in order, after the coin for sticky actions

@@ -14,11 +14,11 @@ from torch import Tensor
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.dqn.loss import huber_loss, td_loss, td_loss_backward, td_target
-from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
-from rltrain.agents.optim import FlatAdam, lay_flat
-from rltrain.agents.q_network import QNetwork, at_action
-from rltrain.agents.replay import Batch, PrioritizedReplay, Replay
-from rltrain.agents.rollout import minibatches
+from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
+from rltrain.agents.parts.optim import FlatAdam, lay_flat
+from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
+from rltrain.agents.parts.rollout import minibatches
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
@@ -44,8 +44,8 @@ class DQN(Agent):
     """
 
     config: DQNConfig
-    pieces = ("_choose", "_loss", "_target")
-    recordings: ClassVar = {"_choose": False, "_target": False, "_update": True}
+    compiled_methods = ("_choose", "_loss", "_target")
+    graph_methods: ClassVar = {"_choose": False, "_target": False, "_update": True}
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from rltrain.agents.settings import QNetworkKwargs, Share
+from rltrain.agents.parts.settings import QNetworkKwargs, Share
 from rltrain.config import AgentConfig
 from rltrain.schedules import Schedule
 

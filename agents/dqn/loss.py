@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rltrain.agents.chain import Chain
-from rltrain.agents.q_network import QNetwork
-from rltrain.agents.replay import Batch
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.q_network import QNetwork
+from rltrain.agents.parts.replay import Batch
 
 
 @torch.no_grad()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, Metrics, StackedAgent
-from rltrain.agents.networks import in_bfloat16, mask_logits
-from rltrain.agents.on_policy import OnPolicyAgent
-from rltrain.agents.optim import FlatAdam
+from rltrain.agent import ActOut, Metrics
+from rltrain.agents.parts.networks import in_bfloat16, mask_logits
+from rltrain.agents.parts.on_policy import OnPolicyAgent
+from rltrain.agents.parts.optim import FlatAdam
+from rltrain.agents.parts.returns import generalized_advantage
+from rltrain.agents.parts.rollout import in_chunks
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import KL, metrics_of, normalized_across, ppo_loss, ppo_loss_backward
 from rltrain.agents.ppo.policy import make_policy
-from rltrain.agents.returns import generalized_advantage
-from rltrain.agents.rollout import in_chunks
 from rltrain.env import Observation
 from rltrain.normalize import RewardNormalizer
 from rltrain.rng import derive_seed, seeded
@@ -41,8 +40,8 @@ class PPO(OnPolicyAgent):
     """
 
     config: PPOConfig
-    pieces = ("_choose", "_loss")
-    recordings: ClassVar = {"_choose": False, "prepare": False, "_update": True}
+    compiled_methods = ("_choose", "_loss")
+    graph_methods: ClassVar = {"_choose": False, "prepare": False, "_update": True}
 
     def __init__(
         self,
@@ -195,13 +194,6 @@ class PPO(OnPolicyAgent):
             "advantage": advantage,
             "returns": advantage + value,
         }
-
-    @classmethod
-    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
-        """Several of them as one, see :class:`~rltrain.agents.ppo.stacked.StackedPPO`."""
-        from rltrain.agents.ppo.stacked import StackedPPO
-
-        return StackedPPO(agents)
 
     @torch.no_grad()
     def predict(

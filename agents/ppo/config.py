@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from rltrain.agents.settings import NetworkKwargs, Widths
-from rltrain.config import Activation, AgentConfig, Model
-from rltrain.own import OwnClass
+from rltrain.agents.parts.settings import NetworkKwargs, Widths
+from rltrain.config import Activation, AgentConfig, CustomClass, Model
 from rltrain.schedules import Schedule
 
 
@@ -26,7 +25,7 @@ class PolicyKwargs(NetworkKwargs):
 
     net_arch: NetArch = NetArch(pi=[64, 64], vf=[64, 64])
     """Hidden layer widths: [64, 64] for both networks, or {pi: [64, 64], vf: [64, 64]}."""
-    network_class: OwnClass | None = None
+    network_class: CustomClass | None = None
     """From Python: a network of your own, in place of encoder, layers and heads."""
     network_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a network of your own."""

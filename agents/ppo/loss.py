@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rltrain.agents.chain import Chain
-from rltrain.agents.networks import mask_logits
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.networks import mask_logits
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.policy import ActorCritic
 

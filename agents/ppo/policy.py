@@ -7,12 +7,12 @@ import math
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.chain import Chain
-from rltrain.agents.distributions import make_distribution
-from rltrain.agents.networks import init_orthogonal, mask_logits, mlp
-from rltrain.agents.own import OwnEncoder, blank, encoder_for, expect, make_own
+from rltrain.agents.parts.custom_networks import CustomEncoder, blank, encoder_for, expect, make_custom
+from rltrain.agents.parts.distributions import make_distribution
+from rltrain.agents.parts.linear import Linear
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.networks import init_orthogonal, mask_logits, mlp
 from rltrain.agents.ppo.config import PolicyKwargs
-from rltrain.agents.products import Linear
 from rltrain.env import Observation
 
 
@@ -39,7 +39,7 @@ class ActorCritic(nn.Module):
         self.action_head = Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
         self.value_head = Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
         if config.ortho_init:
-            if not isinstance(self.encoder, OwnEncoder):  # which has the weights that its author gave it
+            if not isinstance(self.encoder, CustomEncoder):  # which has the weights that its author gave it
                 init_orthogonal(self.encoder)
             for module, gain in (
                 (self.pi, math.sqrt(2.0)),
@@ -70,7 +70,7 @@ class ActorCritic(nn.Module):
         return (Chain(actor), Chain(critic)) if fit else None
 
 
-class OwnActorCritic(ActorCritic):
+class CustomActorCritic(ActorCritic):
     """A network of the user's own in place of encoder, layers and heads.
 
     The class ``config.network_class`` is made by ``own(observation_space, outputs, **network_kwargs)``; its ``forward``
@@ -87,7 +87,7 @@ class OwnActorCritic(ActorCritic):
         )
         outputs = self.distribution.size
         assert config.network_class is not None
-        self.network = make_own(config.network_class, observation_space, outputs, **config.network_kwargs)
+        self.network = make_custom(config.network_class, observation_space, outputs, **config.network_kwargs)
         expect(self.network, blank(observation_space, 2), type(self.network).__name__, ((2, outputs), (2,)))
 
     def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
@@ -109,5 +109,5 @@ class OwnActorCritic(ActorCritic):
 
 def make_policy(observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> ActorCritic:
     """The networks that a configuration asks for."""
-    kind = ActorCritic if config.network_class is None else OwnActorCritic
+    kind = ActorCritic if config.network_class is None else CustomActorCritic
     return kind(observation_space, action_space, config)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Agent
+from rltrain.agents.parts.stacked import Stacked
 from rltrain.agents.ppo.agent import PPO
-from rltrain.agents.stacked import Stacked
 
 
 class StackedPPO(Stacked, PPO):
-    """PPO on K agents at once, see :class:`~rltrain.agents.stacked.Stacked`.
+    """PPO on K agents at once, see :class:`~rltrain.agents.parts.stacked.Stacked`.
 
     Raises:
         ConfigError: Their networks are not such as can be stacked.

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, Metrics, StackedAgent
-from rltrain.agents.chain import Chain
-from rltrain.agents.exploration import EpsilonGreedy, epsilon_at
-from rltrain.agents.on_policy import OnPolicyAgent
-from rltrain.agents.optim import FlatAdam
+from rltrain.agent import ActOut, Metrics
+from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.on_policy import OnPolicyAgent
+from rltrain.agents.parts.optim import FlatAdam
+from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.returns import lambda_returns
+from rltrain.agents.parts.rollout import in_chunks
 from rltrain.agents.pqn.config import PQNConfig
-from rltrain.agents.q_network import QNetwork, at_action
-from rltrain.agents.returns import lambda_returns
-from rltrain.agents.rollout import in_chunks
 from rltrain.env import Observation
 from rltrain.rng import derive_seed, seeded
 from rltrain.schedules import value_at
@@ -40,8 +39,8 @@ class PQN(OnPolicyAgent):
     """
 
     config: PQNConfig
-    pieces = ("_choose", "_loss")
-    recordings: ClassVar = {"_choose": False, "targets": False, "_update": True}
+    compiled_methods = ("_choose", "_loss")
+    graph_methods: ClassVar = {"_choose": False, "targets": False, "_update": True}
 
     def __init__(
         self,
@@ -143,13 +142,6 @@ class PQN(OnPolicyAgent):
             q_lambda=config.q_lambda,
         )
         return self._flat(returns)
-
-    @classmethod
-    def stacked(cls, agents: Sequence[Agent]) -> StackedAgent:
-        """Several of them as one, see :class:`~rltrain.agents.pqn.stacked.StackedPQN`."""
-        from rltrain.agents.pqn.stacked import StackedPQN
-
-        return StackedPQN(agents)
 
     @torch.no_grad()
     def predict(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Agent
+from rltrain.agents.parts.stacked import Stacked
 from rltrain.agents.pqn.agent import PQN
-from rltrain.agents.stacked import Stacked
 
 
 class StackedPQN(Stacked, PQN):
-    """PQN on K agents at once, see :class:`~rltrain.agents.stacked.Stacked`.
+    """PQN on K agents at once, see :class:`~rltrain.agents.parts.stacked.Stacked`.
 
     Raises:
         ConfigError: Their networks are not such as can be stacked.

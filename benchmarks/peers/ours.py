@@ -13,18 +13,18 @@ import torch
 
 import rltrain
 from benchmarks.peers import ACTIONS, SOLVED
-from rltrain.config import build_config, tuned_defaults
-from rltrain.job import Job, keep_memory
-from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats
+from rltrain.make import make_vec
 from rltrain.registry import env_spec
+from rltrain.settings import build_config, tuned_defaults
+from rltrain.training.metrics import EpisodeStats
+from rltrain.training.setup import Job, keep_memory
 
 ENV = "rltrain/CartPole-v1"
 PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # its defaults in place of tuned settings
 
 
 class Loop:
-    """An agent with untuned settings, trained as ``rltrain.trainer`` does, with episode statistics and no log."""
+    """An agent with untuned settings, trained as ``Trainer`` does, with episode statistics and no log."""
 
     def __init__(self, algo: str, env_id: str, options: dict[str, Any]) -> None:
         keep_memory()  # as every run of rltrain does

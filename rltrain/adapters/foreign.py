@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.making import OPTIONS
-from rltrain.specs import EnvSpec
+from rltrain.make import OPTIONS
+from rltrain.registry import EnvSpec
 
 
 @contextmanager

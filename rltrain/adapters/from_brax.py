@@ -15,7 +15,7 @@ from gymnasium import spaces
 from rltrain.adapters.foreign import check_arguments, constructor_arguments, import_for, quiet, unknown_id
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.errors import ConfigError
-from rltrain.specs import EnvSpec
+from rltrain.registry import EnvSpec
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def vectorize(
 
 
 class Brax:
-    """One of brax's environments as a :class:`~rltrain.adapters.jax_program.Game`.
+    """One of brax's environments as a :class:`~rltrain.adapters.jax_program.JaxGame`.
 
     Args:
         id: With the namespace.

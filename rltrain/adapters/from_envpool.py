@@ -17,10 +17,10 @@ from gymnasium import spaces
 
 from rltrain.adapters.foreign import check_arguments, import_for, quiet, unknown_id
 from rltrain.adapters.gymnasium_ids import named_errors
-from rltrain.adapters.leaves import Actions, Leaf, observation_leaves
 from rltrain.adapters.loop import FINAL, OBS, SUCCESS
+from rltrain.adapters.spaces import Actions, Leaf, observation_leaves
 from rltrain.errors import ConfigError
-from rltrain.specs import EnvSpec
+from rltrain.registry import EnvSpec
 
 if TYPE_CHECKING:
     import torch

@@ -15,14 +15,14 @@ from gymnasium import spaces
 
 from rltrain.adapters.block import Block
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
-from rltrain.adapters.host_vec import Crew, HostVecEnv, block_fields
-from rltrain.adapters.leaves import Actions, observation_leaves
+from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
 from rltrain.adapters.native import NativeLoop, find_native
+from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
 from rltrain.errors import ConfigError
+from rltrain.registry import EnvSpec
 from rltrain.rng import global_kept
-from rltrain.specs import EnvSpec
 
 TRIAL_SECONDS, TRIAL_STEPS = 0.2, 200
 WORKER_COST = 60e-6
@@ -80,7 +80,7 @@ class GymVecEnv(HostVecEnv):
             native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
             self.vectorization, processes = choose(recipe, first, num_envs, vectorization, native is not None)
 
-        def hire(block: Block) -> Crew:
+        def hire(block: Block) -> HostEnvs:
             arrays = block.arrays
             if native is not None and self.vectorization == "vector":
                 return NativeLoop(native, leaves, actions, arrays)

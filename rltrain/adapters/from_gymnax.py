@@ -13,7 +13,7 @@ from gymnasium import spaces
 from rltrain.adapters.foreign import check_arguments, constructor_arguments, import_for, quiet, unknown_id
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.errors import ConfigError
-from rltrain.specs import EnvSpec
+from rltrain.registry import EnvSpec
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def vectorize(
 
 
 class Gymnax:
-    """One of gymnax's environments as a :class:`~rltrain.adapters.jax_program.Game`.
+    """One of gymnax's environments as a :class:`~rltrain.adapters.jax_program.JaxGame`.
 
     Its ``done`` is true at the end of an episode and at its time limit alike. The step is computed once with the limit
     that there is, for observations that show the time, and once with one that is never reached, for the end; the

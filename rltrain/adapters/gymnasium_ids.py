@@ -16,7 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.specs import EnvSpec
+from rltrain.registry import EnvSpec
 
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"
 HOMES = {

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from rltrain.adapters.block import Block
 from rltrain.adapters.gymnasium_ids import named_errors
-from rltrain.adapters.leaves import Actions, Leaf, seen_space
 from rltrain.adapters.loop import FINAL, OBS, SUCCESS
+from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
-from rltrain.specs import EnvSpec
 from rltrain.vec import VecStep
 
 
-class Crew(Protocol):
+class HostEnvs(Protocol):
     """Who steps the environments, for instance a :class:`~rltrain.adapters.loop.Loop`; reads and writes the arrays."""
 
     def reset(self, seeds: Sequence[int]) -> None:
@@ -75,7 +75,7 @@ class HostVecEnv:
         num_envs: int,
         leaves: list[Leaf],
         actions: Actions,
-        hire: Callable[[Block], Crew],
+        hire: Callable[[Block], HostEnvs],
         *,
         device: torch.device | str,
         max_episode_steps: int | None,

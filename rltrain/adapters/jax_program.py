@@ -10,13 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 from rltrain.adapters.foreign import quiet
-from rltrain.adapters.leaves import Actions, observation_leaves
+from rltrain.adapters.spaces import Actions, observation_leaves
 
 LONG = 5.0  # seconds of compilation that are worth a word
 KEPT = 16  # programs
 
 
-class Game(Protocol):
+class JaxGame(Protocol):
     """A single environment as functions of JAX, which are compiled for N of them. State and observation are pytrees."""
 
     max_episode_steps: int
@@ -55,7 +55,7 @@ class Program:
         autoreset: False leaves a finished environment as it is.
     """
 
-    def __init__(self, game: Game, num_envs: int, device: Any, autoreset: bool) -> None:
+    def __init__(self, game: JaxGame, num_envs: int, device: Any, autoreset: bool) -> None:
         import jax
 
         self.game = game
@@ -164,7 +164,7 @@ _programs: dict[tuple[Any, ...], Program] = {}
 """What was compiled: evaluations come again and again, and compiling may take longer than they do."""
 
 
-def program_for(key: tuple[Any, ...], game: Game, num_envs: int, device: Any, autoreset: bool) -> Program:
+def program_for(key: tuple[Any, ...], game: JaxGame, num_envs: int, device: Any, autoreset: bool) -> Program:
     """The program of a game; ``key`` tells games apart."""
     key = (*key, num_envs, device, autoreset)
     if key not in _programs:

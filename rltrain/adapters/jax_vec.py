@@ -16,12 +16,12 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.adapters.gymnasium_ids import named_errors
-from rltrain.adapters.jax_program import Game, program_for
-from rltrain.adapters.leaves import Actions, observation_leaves, seen_space
+from rltrain.adapters.jax_program import JaxGame, program_for
+from rltrain.adapters.spaces import Actions, observation_leaves, seen_space
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
-from rltrain.specs import EnvSpec
 from rltrain.vec import VecStep
 
 
@@ -49,7 +49,7 @@ class JaxVecEnv:
     def __init__(
         self,
         spec: EnvSpec,
-        game: Game,
+        game: JaxGame,
         num_envs: int,
         *,
         arguments: Mapping[str, Any],

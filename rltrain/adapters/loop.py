@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rltrain.adapters.leaves import Actions, Leaf
+from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
 OBS, FINAL = "obs:", "final_obs:"  # before the names of leaves

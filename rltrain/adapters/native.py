@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 
-from rltrain.adapters.leaves import Actions, Leaf
 from rltrain.adapters.loop import FINAL, OBS, SUCCESS, Recipe
+from rltrain.adapters.spaces import Actions, Leaf
 
 MODE = "autoreset_mode"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.making import make_env, make_tensor_vec
+from rltrain.make import make_env, make_tensor_vec
 from rltrain.rng import derive_seed, make_generator
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from rltrain.adapters.block import Block
-from rltrain.adapters.leaves import Actions, Leaf
 from rltrain.adapters.loop import Loop, Recipe
+from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

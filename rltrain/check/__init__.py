@@ -11,13 +11,17 @@ from typing import Any, TypeAlias
 import gymnasium
 import torch
 
-from rltrain.check import faces, plain, tensor, vector, vectors
-from rltrain.check.plain import Plain
+from rltrain.check import gymnasium_env as plain
+from rltrain.check import gymnasium_vec as vectors
+from rltrain.check import gymnasium_view as faces
+from rltrain.check import tensor_env as tensor
+from rltrain.check import vec_env as vector
+from rltrain.check.gymnasium_env import Plain
+from rltrain.check.op_counter import OpCounter
 from rltrain.check.play import Player
 from rltrain.check.report import Finding, Report
-from rltrain.check.tensor import Tensors, place_of
-from rltrain.check.vector import Adapted, Vec
-from rltrain.dispatch import OpCounter
+from rltrain.check.tensor_env import Tensors, place_of
+from rltrain.check.vec_env import Adapted, Vec
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
 from rltrain.registry import env_spec, env_specs, find_env

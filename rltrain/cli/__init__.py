@@ -8,8 +8,8 @@ import sys
 import warnings
 from importlib import import_module
 
+from rltrain.distributed.ranks import is_first
 from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean
-from rltrain.ranks import is_first
 
 VERBS = {
     "train": ("train:main", "Train an agent in an environment."),

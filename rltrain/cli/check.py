@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parsed, env_kwargs = parser.parse_both(arguments)
 
     from rltrain.check import check_env
-    from rltrain.policy import pick_device
+    from rltrain.runs.policy import pick_device
 
     report = check_env(parsed.env, device=pick_device(parsed.device), **env_kwargs)
     print(json.dumps(report.summary()) if parsed.json else report)

@@ -29,11 +29,11 @@ def main(arguments: list[str]) -> int:
     if not is_run(parsed.what):
         from contextlib import closing
 
-        from rltrain.evaluation import most_envs
-        from rltrain.making import make_vec
-        from rltrain.policy import pick_device
+        from rltrain.evaluation.baselines import evaluate_baseline
+        from rltrain.evaluation.episodes import most_envs
+        from rltrain.make import make_vec
         from rltrain.rng import derive_seed
-        from rltrain.yardsticks import evaluate_yardstick
+        from rltrain.runs.policy import pick_device
 
         env_id = env_spec(parsed.what).id
         if parsed.checkpoint is not None:
@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> int:
         who = parsed.policy or "random"
         num_envs = min(parsed.episodes, most_envs(env_id))
         with closing(make_vec(env_id, num_envs, device=pick_device(parsed.device), **env_options)) as vec:
-            result = evaluate_yardstick(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
+            result = evaluate_baseline(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
         source, title = {"policy": who}, f"{who} policy on {parsed.what}"
     else:
-        from rltrain.policy import load
+        from rltrain.runs.policy import load
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")

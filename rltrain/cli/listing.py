@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from rltrain.cli.options import Parser, describe_options
+from rltrain.describe import LABELS, describe_env
 from rltrain.errors import ConfigError
-from rltrain.facts import LABELS, env_facts
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs, find_env
 
 WIDTH = 110  # columns
@@ -20,7 +20,7 @@ def envs(arguments: list[str]) -> int:
     parsed = _parse("envs", "environments", arguments)
     specs = env_specs()
     if parsed.query and (":" in parsed.query or find_env(parsed.query) is not None):
-        facts = env_facts(parsed.query)
+        facts = describe_env(parsed.query)
         print(json.dumps(facts, default=str) if parsed.json else _describe_env(facts))
         return 0
     word = (parsed.query or "").lower()

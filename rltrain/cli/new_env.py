@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rltrain.check.scaffold import names_of, new_env
 from rltrain.cli.options import Parser
-from rltrain.scaffold import names_of, new_env
 
 
 def main(arguments: list[str]) -> int:

@@ -13,9 +13,10 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from rltrain.config import EnvConfig, validate
+from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.registry import env_spec, find_env
+from rltrain.settings import validate
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +57,7 @@ class EnvParser(Parser):
         )
 
     def parse_both(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-        """What :meth:`parse` gives, and what :func:`~rltrain.making.make_vec` is to be given beside the id."""
+        """What :meth:`parse` gives, and what :func:`~rltrain.make.make_vec` is to be given beside the id."""
         others: list[str] = []
         ours: list[str] = []
         rest = list(arguments)
@@ -92,7 +93,7 @@ def import_module_of(named: str | None, run: str) -> None:
     """
     if named is None:
         return
-    from rltrain.runs import RunFolder
+    from rltrain.runs.folder import RunFolder
 
     trained_in, spec = RunFolder.open(run)[0].config().env.id, env_spec(named)
     if spec.id != trained_in:

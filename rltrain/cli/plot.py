@@ -16,9 +16,9 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse(arguments)
 
     from rltrain.errors import ConfigError
-    from rltrain.plotting import plot_runs
+    from rltrain.evaluation.plotting import plot_runs
     from rltrain.registry import find_env
-    from rltrain.runs import RunFolder
+    from rltrain.runs.folder import RunFolder
 
     folders = [RunFolder.open(run)[0] for run in parsed.runs]
     ids = {folder.config().env.id for folder in folders}

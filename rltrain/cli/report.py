@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rltrain.distributed.ranks import is_first
 from rltrain.errors import RLTrainError
-from rltrain.evaluation import Evaluation
-from rltrain.ranks import is_first
-from rltrain.session import RunResult
+from rltrain.evaluation.episodes import Evaluation
+from rltrain.training.session import RunResult
 
 
 def report(result: RunResult, as_json: bool) -> int:

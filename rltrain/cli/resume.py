@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse(arguments)
 
     from rltrain.cli.report import report
-    from rltrain.launch import resume
+    from rltrain.training.launch import resume
 
     import_module_of(parsed.env, parsed.run)
     result = resume(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 from rltrain.cli.options import describe_options, parse_overrides
-from rltrain.config import EnvConfig, TrainConfig, build_config, canonical, load_config, merge
+from rltrain.config import EnvConfig, TrainConfig
+from rltrain.distributed.ranks import is_first
 from rltrain.errors import ConfigError
-from rltrain.ranks import is_first
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, find_env, twin_of
-from rltrain.zoo import zoo_settings
+from rltrain.sb3.rl_zoo import zoo_settings
+from rltrain.settings import build_config, canonical, load_config, merge
 
 USAGE = """usage: rltrain train ALGO ENV [options]
        rltrain train --config FILE [options]
@@ -76,12 +77,12 @@ def main(arguments: list[str]) -> int:
 
     if num_seeds is True or num_seeds != 1:  # an option without its value is True
         from rltrain.cli.report import report_seeds
-        from rltrain.seeds import start_seeds
+        from rltrain.training.multi_seed import start_seeds
 
         return report_seeds(start_seeds(config, num_seeds, progress=progress), as_json)
 
     from rltrain.cli.report import report
-    from rltrain.launch import start
+    from rltrain.training.launch import start
 
     return report(start(config, progress=progress, command=["train", *arguments]), as_json)
 

@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> int:
     parsed, env_options = parser.parse_both(arguments)
 
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
-        from rltrain.checkpoint import step_name
-        from rltrain.policy import load
-        from rltrain.runs import RunFolder
+        from rltrain.runs.checkpoint import step_name
+        from rltrain.runs.folder import RunFolder
+        from rltrain.runs.policy import load
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
@@ -46,17 +46,17 @@ def main(arguments: list[str]) -> int:
     else:
         from contextlib import closing
 
-        from rltrain.making import make_vec
-        from rltrain.policy import pick_device
-        from rltrain.record import film
+        from rltrain.evaluation.baselines import baseline_policy
+        from rltrain.evaluation.video import film
+        from rltrain.make import make_vec
         from rltrain.registry import env_spec
-        from rltrain.yardsticks import yardstick
+        from rltrain.runs.policy import pick_device
 
         spec = env_spec(parsed.what)
         if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         out = Path(f"{spec.id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
         with closing(make_vec(spec.id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
-            length = film(vec, out, yardstick(vec, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
+            length = film(vec, out, baseline_policy(vec, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
     print(f"{out}: {length} steps")
     return 0

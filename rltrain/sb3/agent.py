@@ -17,7 +17,6 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from rltrain.adapters.sb3 import MASK
 from rltrain.adapters.to_gymnasium import to_numpy
 from rltrain.agent import ActOut
 from rltrain.config import AgentConfig
@@ -29,6 +28,7 @@ from rltrain.sb3.arguments import constructor_arguments, policy_name
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
 from rltrain.sb3.translate import OBS, RETURN
+from rltrain.sb3.vec_env import MASK
 from rltrain.spaces import bytes_of
 
 COUNTERS = ("_n_updates", "_episode_num", "_n_calls")

@@ -8,15 +8,15 @@ from typing import Any
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 
-from rltrain.adapters.sb3 import MASK
-from rltrain.checkpoint import step_name
 from rltrain.errors import ConfigError
-from rltrain.policy import Policy, load
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import step_name
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.policy import Policy, load
 from rltrain.sb3.agent import SB3Agent, agent_class
 from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
 from rltrain.sb3.translate import moments_to_sb3, to_sb3
+from rltrain.sb3.vec_env import MASK
 
 
 def export(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import warnings
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from rltrain.config import build_config
+from rltrain.agent import Agent
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, resolve
 from rltrain.sb3.archive import Archive
 from rltrain.sb3.translate import NOT_POLICY, OBS, from_sb3, net_arch_of
-
-if TYPE_CHECKING:
-    from rltrain.job import Job
+from rltrain.settings import build_config
+from rltrain.training.setup import Job, create_folder
 
 OWN = {"PPO": "ppo", "DQN": "dqn"}
 """Algorithms that we have ourselves; every other goes on as its own ``sb3/...``."""
@@ -46,15 +45,12 @@ def import_sb3(
         ConfigError: It does not fit the environment or the algorithm.
         CheckpointError: It cannot be read, or has networks that the algorithm does not.
     """
-    from rltrain.job import Job, create_folder
-
     archive = Archive.read(file)
     settings = run_settings(archive, algo)
     overrides = {**settings, "run_dir": str(run_dir), "env": {"kwargs": env_kwargs or {}}}
     config, _ = build_config(settings.pop("algo"), env, overrides, base=({}, "the file"))
     with closing(Job.build(config, None)) as job:
-        check_spaces(archive, job)
-        take_over(archive, job)
+        load_into(job.agent, archive, algo=config.algo, env_id=config.env.id)
         if config.algo.startswith("sb3/"):
             optimizers = {name: module for name, module in archive.modules.items() if name != "policy"}
             job.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
@@ -129,15 +125,37 @@ def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
     }
 
 
-def check_spaces(archive: Archive, job: Job) -> None:
+def load_policy(agent: Agent, path: str, *, algo: str, env_id: str) -> None:
+    """Starts an agent from the policy in a zip; see :func:`load_into`."""
+    load_into(agent, Archive.read(path), algo=algo, env_id=env_id)
+
+
+def load_into(agent: Agent, archive: Archive, *, algo: str, env_id: str) -> None:
+    """Puts the policy of a zip into an agent.
+
+    Args:
+        agent: The agent.
+        archive: The zip.
+        algo: The name that the agent is registered under.
+        env_id: The environment it acts in, for the error.
+
+    Raises:
+        ConfigError: It was trained with other spaces.
+        CheckpointError: It is the policy of another algorithm, or its networks differ.
+    """
+    check_spaces(archive, agent, env_id)
+    take_over(archive, agent, algo)
+
+
+def check_spaces(archive: Archive, agent: Agent, env_id: str) -> None:
     """Compares what the file says of its spaces, in words, with those of the environment.
 
     Raises:
         ConfigError: They are others.
     """
     for name, space in (
-        ("observation_space", job.env.single_observation_space),
-        ("action_space", job.env.single_action_space),
+        ("observation_space", agent.observation_space),
+        ("action_space", agent.action_space),
     ):
         said = archive.data.get(name)
         if not isinstance(said, dict):
@@ -148,18 +166,17 @@ def check_spaces(archive: Archive, job: Job) -> None:
         same = str(size) == str(mine) or (isinstance(size, list) and len(size) == 3 and sorted(size) == sorted(mine))
         if (kind and kind != type(space).__name__) or not same:
             raise ConfigError(
-                f"The file's {name} is a {kind} of {size}, that of '{job.config.env.id}' is {space}.",
+                f"The file's {name} is a {kind} of {size}, that of '{env_id}' is {space}.",
                 "Name the environment that it was trained in.",
             )
 
 
-def take_over(archive: Archive, job: Job) -> None:
+def take_over(archive: Archive, agent: Agent, algo: str) -> None:
     """Puts the policy of a zip into an agent.
 
     Raises:
         CheckpointError: It does not fit.
     """
-    algo, agent = job.config.algo, job.agent
     if algo not in (OWN.get(archive.algorithm), f"sb3/{archive.algorithm.lower()}"):
         raise CheckpointError(
             f"'{archive.path}' is a policy of {archive.algorithm}, which '{algo}' cannot start from.",

@@ -12,12 +12,12 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from rltrain.adapters.sb3 import SB3VecEnv
-from rltrain.callbacks import Callbacks
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.sb3.agent import SB3Agent
-from rltrain.trainer import PROGRESS, Trainer
+from rltrain.sb3.vec_env import SB3VecEnv
+from rltrain.training.callback_list import CallbackList
+from rltrain.training.trainer import PROGRESS, Trainer
 
 
 class Stop(Exception):
@@ -25,7 +25,7 @@ class Stop(Exception):
 
 
 class SB3Trainer(Trainer):
-    """Trains an algorithm of Stable-Baselines3; see :class:`~rltrain.trainer.Trainer` for the arguments.
+    """Trains an algorithm of Stable-Baselines3; see :class:`~rltrain.training.trainer.Trainer` for the arguments.
 
     Logging, evaluation, checkpoints and videos come after an update, as they do for our agents. It does not resume bit
     for bit: parameters, optimizers, statistics and counters go on, while episodes start anew, and a replay buffer is
@@ -45,7 +45,7 @@ class SB3Trainer(Trainer):
         self.connect()
 
     @staticmethod
-    def check_callbacks(algo: str, callbacks: Callbacks) -> None:
+    def check_callbacks(algo: str, callbacks: CallbackList) -> None:
         """Refuses callbacks that want the episodes as tensors, which there are none of here.
 
         Raises:
@@ -176,7 +176,7 @@ class Hooks(BaseCallback):
         self.trainer.after_update()
 
     def _on_rollout_end(self) -> None:
-        self.trainer.callbacks.rollout(self.trainer)
+        self.trainer.callbacks.rollout(self.trainer)  # type: ignore[arg-type]  # its agent is not an Agent
 
     def _on_step(self) -> bool:
         self.trainer.n_episodes += int(self.locals["dones"].sum())

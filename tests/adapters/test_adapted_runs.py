@@ -19,11 +19,11 @@ from counting import Counting
 from gymnasium.error import DependencyNotInstalled
 
 import rltrain
-from rltrain.checkpoint import load_policy
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.registry import env_spec
+from rltrain.runs.checkpoint import load_policy
 from rltrain.wrappers import FrameStack
 
 QUICK: dict[str, Any] = {

@@ -14,7 +14,7 @@ from gymnasium import spaces
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 
 pytest.importorskip("envpool", reason="EnvPool is an extra: pip install -c constraints.txt -e '.[test,envpool]'")
 

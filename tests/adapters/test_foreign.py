@@ -11,7 +11,7 @@ from rltrain.adapters import from_gymnax
 from rltrain.adapters.foreign import check_arguments
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.specs import EnvSpec
+from rltrain.registry import EnvSpec
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_what_is_missing_is_named_with_the_command(
 
 
 def test_arguments_are_held_to_what_there_is() -> None:
-    spec = EnvSpec("lib/Game", "lib:Game", group="lib", parameters={"gravity": 9.8})
+    spec = EnvSpec("lib/JaxGame", "lib:JaxGame", group="lib", parameters={"gravity": 9.8})
     check_arguments(spec, {"gravity": 1.6})
     with pytest.raises(ConfigError, match=r"no constructor argument 'gravty'\. Did you mean 'gravity'"):
         check_arguments(spec, {"gravty": 1.6})
-    with pytest.raises(ConfigError, match="'vectorization' is not for 'lib/Game', which lib steps by itself"):
+    with pytest.raises(ConfigError, match="'vectorization' is not for 'lib/JaxGame', which lib steps by itself"):
         check_arguments(spec, {"vectorization": "sync"})

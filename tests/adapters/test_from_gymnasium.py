@@ -18,7 +18,7 @@ from rltrain.adapters.from_gymnasium import GymVecEnv, choose
 from rltrain.adapters.gymnasium_ids import make_recipe
 from rltrain.env import Observation
 from rltrain.errors import ConfigError, RunError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.registry import env_spec
 from rltrain.spaces import random_actions
 from rltrain.tree import leaves

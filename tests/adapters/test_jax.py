@@ -13,10 +13,10 @@ from cartpole_steps import judged
 from gymnasium import spaces
 
 import rltrain
-from rltrain.checkpoint import load_policy
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
+from rltrain.runs.checkpoint import load_policy
 from rltrain.tree import leaves
 
 jax = pytest.importorskip("jax", reason="JAX is an extra: pip install -c constraints.txt -e '.[test,jax]'")

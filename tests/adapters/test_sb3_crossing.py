@@ -26,14 +26,14 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from torch import Tensor
 
 import rltrain
-from rltrain.adapters.sb3 import make_sb3_vec
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.sb3.archive import Archive, readable
 from rltrain.sb3.exporter import export
 from rltrain.sb3.importer import import_sb3
+from rltrain.sb3.vec_env import make_sb3_vec
 
 CARTPOLE, PENDULUM, BREAKOUT = "rltrain/CartPole-v1", "rltrain/Pendulum-v1", "rltrain/MinAtar-Breakout-v1"
 AGENT: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 2}
@@ -265,7 +265,7 @@ def test_evaluate_policy_agrees_with_our_evaluation(tmp_path: Path) -> None:
     env.vec.reset = lambda seed: (starts.append(seed), reset(seed))[1]  # type: ignore[method-assign]
     theirs, lengths = evaluate_policy(model, env, 12, return_episode_rewards=True)
 
-    from rltrain.evaluation import run_episodes
+    from rltrain.evaluation.episodes import run_episodes
 
     ours = run_episodes(policy.agent, make_vec(CARTPOLE, 6), 12, seed=starts[0])
     assert sorted(theirs) == sorted(ours.returns.tolist())  # type: ignore[arg-type]

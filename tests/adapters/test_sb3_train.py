@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 
 import rltrain
 from rltrain import sb3
-from rltrain.checkpoint import POLICY, TRAINING
 from rltrain.cli import main
-from rltrain.config import build_config, to_yaml, validate
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import POLICY, TRAINING
+from rltrain.runs.folder import RunFolder
 from rltrain.sb3.trainer import SB3Trainer
+from rltrain.settings import build_config, to_yaml, validate
 from rltrain.trackers.csv import read_progress
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"

@@ -22,7 +22,7 @@ from rltrain.adapters.from_gymnasium import GymVecEnv
 from rltrain.adapters.workers import Workers
 from rltrain.cli import main
 from rltrain.errors import RunError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 
 START_METHODS = ("fork", "spawn", "forkserver")
 SHORT = shlex.split(
@@ -151,7 +151,7 @@ SCRIPT = """
 import sys, time
 import torch
 from counting import Counting
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 
 if __name__ == "__main__":
     vec = make_vec(Counting, 6, vectorization="async", start_method=sys.argv[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rltrain.agents.replay import Batch, Replay
+from rltrain.agents.parts.replay import Batch, Replay
 from rltrain.vec import VecStep
 
 GAMMA = 0.9

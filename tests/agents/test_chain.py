@@ -9,13 +9,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.chain import Chain
 from rltrain.agents.dqn import loss as dqn
-from rltrain.agents.networks import Tanh
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.networks import Tanh
+from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.settings import QNetworkKwargs
 from rltrain.agents.pqn import agent as pqn
-from rltrain.agents.q_network import QNetwork, at_action
-from rltrain.agents.settings import QNetworkKwargs
-from rltrain.dispatch import OpCounter
+from rltrain.check.op_counter import OpCounter
 
 VECTOR, CHOICE, TABLE = spaces.Box(-1.0, 1.0, (4,)), spaces.Discrete(3), spaces.MultiDiscrete([3, 2])
 B = 16

@@ -11,15 +11,15 @@ from echo import collect, make_agent
 from player_piano import PlayerPiano
 from torch import Tensor
 
-from rltrain import compiled
+from rltrain import compile as compiled
 from rltrain.agent import Agent
-from rltrain.agents import products
 from rltrain.agents.dqn.agent import DQN
+from rltrain.agents.parts import linear as products
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
-from rltrain.compiled import CompileClock, Recorded, check_compiler
+from rltrain.compile import CompileClock, Recorded, check_compiler
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 
 N = 8
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def test_compiled_learning_is_eager_learning(case: str, worth: int, monkeypatch:
     learned = [(metrics, counters["stats"]["unique_graphs"]) for metrics in iterations(agent, vec)]
     torch.compiler.reset()
     metrics, graphs = learned[-1]
-    assert len(agent.pieces) < graphs == learned[0][1]
+    assert len(agent.compiled_methods) < graphs == learned[0][1]
     assert not counters["graph_break"]
     assert clock.seconds > 0
     assert_alike(case, agent, metrics)
@@ -117,7 +117,7 @@ def test_what_is_recorded_can_be_replayed(case: str) -> None:
     agent.compile()
     number = 3 + compiled.WARM_UPS
     *_, metrics = iterations(agent, vec, number)
-    for name in agent.recordings:
+    for name in agent.graph_methods:
         assert any(recording.graph for recording in getattr(agent, name).recordings.values()), name
     assert all(recording.graph for recording in vec._compiled.recordings.values())
     assert_alike(case, agent, metrics, number)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, TanhTransform, TransformedDistribution
 
-from rltrain.agents.distributions import _gumbel, make_distribution
+from rltrain.agents.parts.distributions import _gumbel, make_distribution
 from rltrain.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from rltrain.agents.dqn import agent as dqn_module
 from rltrain.agents.dqn.agent import DQN
-from rltrain.agents.replay import PrioritizedReplay
-from rltrain.making import make_vec
+from rltrain.agents.parts.replay import PrioritizedReplay
+from rltrain.make import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.loss import td_loss, td_target
-from rltrain.agents.replay import Batch
+from rltrain.agents.parts.replay import Batch
 from rltrain.vec import VecStep
 
 ROWS, ACTIONS = 12, 3

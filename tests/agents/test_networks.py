@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from rltrain.agents.networks import ImageEncoder, Tanh, _Tanh, make_encoder, mask_logits
+from rltrain.agents.parts.networks import ImageEncoder, Tanh, _Tanh, make_encoder, mask_logits
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.agents.ppo.policy import ActorCritic
 from rltrain.errors import ConfigError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rltrain.agents.optim import FlatAdam
+from rltrain.agents.parts.optim import FlatAdam
 
 LEARNING_RATE = 1e-2
 

@@ -14,10 +14,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 import rltrain
-from rltrain.agents.own import blank
-from rltrain.checkpoint import list_checkpoints
+from rltrain.agents.parts.custom_networks import blank
 from rltrain.cli import main
 from rltrain.errors import ConfigError
+from rltrain.runs.checkpoint import list_checkpoints
 
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 512,

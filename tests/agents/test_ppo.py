@@ -14,12 +14,12 @@ from echo import VECTOR, Echo, collect, make_agent, make_echo, same, train
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.agents.parts.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.agents.ppo import agent as ppo_module
 from rltrain.agents.ppo.agent import PPO, explained_variance
 from rltrain.agents.ppo.loss import KL
-from rltrain.agents.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
-from rltrain.agents.distributions import make_distribution
+from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import metrics_of, ppo_loss, ppo_loss_backward
 

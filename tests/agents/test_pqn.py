@@ -14,10 +14,10 @@ from echo import VECTOR, collect, make_agent, make_echo, train
 from gymnasium import spaces
 from torch import nn
 
+from rltrain.agents.parts.rollout import flat
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
-from rltrain.agents.rollout import flat
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 
 NORMALIZED = {"normalize_obs": True}
 options = pytest.mark.parametrize("options", [{}, NORMALIZED], ids=["plain", "normalized"])

@@ -9,7 +9,7 @@ import torch
 from histories import GAMMA, Histories, chi_square
 from torch import Tensor
 
-from rltrain.agents.replay import BLOCK, PrioritizedReplay, _first_above
+from rltrain.agents.parts.replay import BLOCK, PrioritizedReplay, _first_above
 
 CPU = torch.device("cpu")
 DRAWS = 20_000
@@ -45,7 +45,7 @@ def counted(replay: PrioritizedReplay, draws: int = DRAWS, at_once: int = 40) ->
 @pytest.mark.parametrize("block", [8, BLOCK])
 def test_frequencies_are_powers_of_the_errors(alpha: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equation 1, and section 3.3: p is the size of the error, and a little more. At block 8 over several blocks."""
-    monkeypatch.setattr("rltrain.agents.replay.BLOCK", block)
+    monkeypatch.setattr("rltrain.agents.parts.replay.BLOCK", block)
     replay, _ = filled(40, 2, alpha)
     places = steps_of(replay)
     errors = torch.linspace(-5.0, 3.0, len(places))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rltrain.agents import products
-from rltrain.agents.products import AVAILABLE, Linear
-from rltrain.dispatch import OpCounter
+from rltrain.agents.parts import linear as products
+from rltrain.agents.parts.linear import AVAILABLE, Linear
+from rltrain.check.op_counter import OpCounter
 
 ROWS = 4096  # of 16 x 24: enough both ways
 

@@ -15,10 +15,10 @@ from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
-from rltrain.dispatch import OpCounter
-from rltrain.evaluation import run_episodes
-from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats, Fetch, MetricMeans, fetch
+from rltrain.check.op_counter import OpCounter
+from rltrain.evaluation.episodes import run_episodes
+from rltrain.make import make_vec
+from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans, fetch
 from rltrain.tree import leaves
 from rltrain.vec import TensorVecEnv
 

@@ -10,9 +10,9 @@ from echo import VECTOR
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.exploration import EpsilonGreedy
-from rltrain.agents.q_network import NoisyLinear, QNetwork
-from rltrain.agents.settings import QNetworkKwargs
+from rltrain.agents.parts.exploration import EpsilonGreedy
+from rltrain.agents.parts.q_network import NoisyLinear, QNetwork
+from rltrain.agents.parts.settings import QNetworkKwargs
 from rltrain.errors import ConfigError
 
 CPU = torch.device("cpu")

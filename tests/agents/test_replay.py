@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from histories import GAMMA, Histories, chi_square, show
 
-from rltrain.agents.replay import PrioritizedReplay, Replay
+from rltrain.agents.parts.replay import PrioritizedReplay, Replay
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
 
@@ -23,7 +23,7 @@ OFTEN, SELDOM, NEVER = (0.15, 0.35), (0.05, 0.05), (0.0, 0.0)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a small ring has several."""
-    monkeypatch.setattr("rltrain.agents.replay.BLOCK", 8)
+    monkeypatch.setattr("rltrain.agents.parts.replay.BLOCK", 8)
 
 
 def make(capacity: int, num_envs: int, n_steps: int = 1, kind: type[Replay] = Replay) -> Replay:

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from rltrain.agents.returns import generalized_advantage, lambda_returns
+from rltrain.agents.parts.returns import generalized_advantage, lambda_returns
 
 
 def plain_loop(rollout: dict[str, Tensor], gamma: float, gae_lambda: float) -> np.ndarray:

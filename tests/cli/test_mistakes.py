@@ -12,7 +12,7 @@ import pytest
 
 import rltrain
 from rltrain.cli import main
-from rltrain.runs import RunFolder
+from rltrain.runs.folder import RunFolder
 
 CARTPOLE = "rltrain/CartPole-v1"
 TRAIN = f"train ppo {CARTPOLE} --run-dir out"

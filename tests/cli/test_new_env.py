@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from rltrain.check.scaffold import names_of
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.scaffold import names_of
 
 FILES = {
     ".gitignore",

@@ -13,7 +13,7 @@ import pytest
 
 from rltrain import __version__
 from rltrain.cli import VERBS, main
-from rltrain.runs import RunFolder
+from rltrain.runs.folder import RunFolder
 
 CARTPOLE = "rltrain/CartPole-v1"
 SHORT = shlex.split(

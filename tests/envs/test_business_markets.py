@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rltrain.making import make_env, make_vec
+from rltrain.evaluation.baselines import evaluate_baseline
+from rltrain.make import make_env, make_vec
 from rltrain.spaces import random_actions
-from rltrain.yardsticks import evaluate_yardstick
 
 N = 256
 
@@ -177,7 +177,7 @@ def test_a_job_that_is_done_changes_nothing() -> None:
 @pytest.mark.parametrize("name", ["BatteryArbitrage", "Portfolio", "JobShop"])
 def test_baselines_beat_random_actions(name: str) -> None:
     vec = make_vec(f"rltrain/{name}-v0", 200)
-    baseline, random = (evaluate_yardstick(vec, who, 200).returns for who in ("baseline", "random"))
+    baseline, random = (evaluate_baseline(vec, who, 200).returns for who in ("baseline", "random"))
     error = math.sqrt((baseline.var() + random.var()) / 200)
     assert baseline.mean() - random.mean() > 5 * error
 

@@ -12,9 +12,9 @@ import torch
 from scipy import stats
 
 from rltrain.envs.business.chance import count_cdf
-from rltrain.making import make_env, make_vec
+from rltrain.evaluation.baselines import evaluate_baseline
+from rltrain.make import make_env, make_vec
 from rltrain.spaces import random_actions
-from rltrain.yardsticks import evaluate_yardstick
 
 N = 256
 
@@ -144,5 +144,5 @@ def test_customers_buy_as_often_as_the_demand_curve_says() -> None:
 @pytest.mark.parametrize("name", ["Autoscaling", "DynamicPricing", "Inventory"])
 def test_textbooks_beat_random_actions(name: str) -> None:
     vec = make_vec(f"rltrain/{name}-v0", 200)
-    baseline, random = (evaluate_yardstick(vec, who, 200).returns for who in ("baseline", "random"))
+    baseline, random = (evaluate_baseline(vec, who, 200).returns for who in ("baseline", "random"))
     assert baseline.mean() - random.mean() > 5 * math.sqrt((baseline.var() + random.var()) / 200)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rltrain.canvas import Canvas
-from rltrain.making import make_env
+from rltrain.make import make_env
 from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
 

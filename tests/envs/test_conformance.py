@@ -14,10 +14,10 @@ import torch
 from countdown import Countdown
 
 from rltrain.check import TENSOR_CHECKS, run_check
-from rltrain.check.plain import gymnasium_says
+from rltrain.check.gymnasium_env import gymnasium_says
 from rltrain.check.play import Player, difference, roll
 from rltrain.check.report import Finding
-from rltrain.check.tensor import Tensors
+from rltrain.check.tensor_env import Tensors
 from rltrain.registry import env_specs
 from rltrain.testing import conformance_tests
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rltrain.errors import ConfigError
-from rltrain.making import env_parameters, make_env
+from rltrain.make import env_parameters, make_env
 from rltrain.registry import env_spec, env_specs
 from rltrain.spaces import random_actions
 from rltrain.tree import tree_map

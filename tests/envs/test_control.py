@@ -14,9 +14,9 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from rltrain.env import TensorEnv
-from rltrain.making import make_env, make_vec
+from rltrain.evaluation.baselines import evaluate_baseline
+from rltrain.make import make_env, make_vec
 from rltrain.tree import leaves
-from rltrain.yardsticks import evaluate_yardstick
 
 N = 64
 
@@ -249,7 +249,7 @@ def test_touching_is_that_of_polygons_sampled_finely() -> None:
 )  # fmt: skip
 def test_baselines_do_their_job_and_random_actions_do_not(name: str, at_least: float) -> None:
     vec = make_vec(f"rltrain/{name}-v0", 50)
-    baseline, random = (evaluate_yardstick(vec, who, 50).mean_reward for who in ("baseline", "random"))
+    baseline, random = (evaluate_baseline(vec, who, 50).mean_reward for who in ("baseline", "random"))
     assert baseline > at_least
     assert random < at_least - 50
 

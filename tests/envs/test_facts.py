@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
+from rltrain.describe import arguments_of, describe_env, labelled
 from rltrain.env import TensorEnv
-from rltrain.facts import arguments_of, env_facts, labelled
-from rltrain.making import env_parameters
+from rltrain.make import env_parameters
 from rltrain.registry import env_class, env_specs
 
 DOCUMENTATION = """One line.
@@ -39,7 +39,7 @@ def test_labelled_lines_and_arguments_are_read() -> None:
 
 @pytest.mark.parametrize("env_id", env_specs())
 def test_the_docstring_says_all_there_is_to_know(env_id: str) -> None:
-    cls, facts = env_class(env_id), env_facts(env_id)
+    cls, facts = env_class(env_id), describe_env(env_id)
     for label in ("observation", "action", "reward", "episode_end", "source", "description"):
         assert facts.get(label), f"{cls.__name__} does not say its {label}"
     assert (type.__getattribute__(cls, "baseline") is not TensorEnv.baseline) == ("baseline" in facts)

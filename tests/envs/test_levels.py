@@ -14,7 +14,7 @@ from rltrain.envs.grid.levels import HELD_OUT, SPLITS, fingerprint, level_bank, 
 from rltrain.envs.grid.maze import maze_levels
 from rltrain.envs.grid.sokoban_levels import sokoban_levels
 from rltrain.errors import ConfigError
-from rltrain.making import make_env, make_vec
+from rltrain.make import make_env, make_vec
 
 
 def mazes(split: str, num_levels: int = 1000, level_seed: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from minatar_reference import Draws, Fields, Frames, Twin, batch, differences, p
 from rltrain.env import TensorEnv
 from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, UP, MinAtarGame
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 from rltrain.tree import leaves
 
 STEPS = 5_000  # frames of a game that is played well, and again of one that is played at random

@@ -12,7 +12,7 @@ from minatar_reference import Draws, Fields, Frames, Twin, differences, patched,
 
 from rltrain.envs.minatar.game import DOWN, FIRE, LEFT, NOOP, RIGHT, UP
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 
 
 def seaquest_state(env: Any) -> Fields:

@@ -17,7 +17,7 @@ from rltrain.envs.grid.dynamic_obstacles import BALL, DynamicObstacles
 from rltrain.envs.grid.minigrid import MiniGrid
 from rltrain.envs.grid.things import EMPTY, MINIGRID_TYPE_AND_STATE
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 from rltrain.registry import env_specs
 
 IDS = [id.removeprefix("rltrain/") for id in env_specs() if id.startswith("rltrain/MiniGrid-")]

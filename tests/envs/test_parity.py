@@ -12,7 +12,7 @@ import torch
 from gymnasium.envs.classic_control import continuous_mountain_car
 
 from rltrain.env import TensorEnv
-from rltrain.making import make_env
+from rltrain.make import make_env
 
 STEPS = 5_000
 HILL = {"min_position": -1.0, "max_position": 0.9, "max_speed": 0.05, "goal_position": 0.7, "goal_velocity": 0.01}

@@ -13,7 +13,7 @@ from torch import Tensor
 from rltrain.envs.grid.maze import Maze
 from rltrain.envs.grid.sokoban import Sokoban
 from rltrain.errors import ConfigError
-from rltrain.making import make_env, make_vec
+from rltrain.make import make_env, make_vec
 
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left
 

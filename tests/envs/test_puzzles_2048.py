@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rltrain.envs.grid.game2048 import Game2048, Game2048State
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.spaces import random_actions
 
 Board = list[int]  # 16 tiles, their values

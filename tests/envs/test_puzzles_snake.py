@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rltrain.envs.grid.snake import Snake, SnakeState
 from rltrain.errors import ConfigError
-from rltrain.making import make_env, make_vec
+from rltrain.make import make_env, make_vec
 from rltrain.tree import tree_map
 
 STEPS = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.making import env_parameters, make_env
+from rltrain.make import env_parameters, make_env
 from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
 from rltrain.tree import leaves

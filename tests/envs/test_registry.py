@@ -14,7 +14,7 @@ from countdown import Countdown
 
 from rltrain import registry
 from rltrain.errors import ConfigError
-from rltrain.making import make_env, make_vec
+from rltrain.make import make_env, make_vec
 from rltrain.registry import env_spec, env_specs, register_env, twin_of
 
 

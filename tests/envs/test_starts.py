@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rltrain.making import make_env, make_vec
+from rltrain.make import make_env, make_vec
 from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
 from rltrain.tree import leaves, tree_map

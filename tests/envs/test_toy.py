@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 from rltrain.vec import TensorVecEnv
 
 LAKE = ["SFHFS", "FFFFH", "HFFGF"]

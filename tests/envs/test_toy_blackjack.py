@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rltrain.envs.toy.blackjack import ENDS, BlackjackState, dealer_chances
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 
 RULES: list[dict[str, bool]] = [{"sab": True}, {"sab": False, "natural": True}, {"sab": False, "natural": False}]
 every_rule = pytest.mark.parametrize("rules", RULES)

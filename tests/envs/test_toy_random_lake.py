@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rltrain.envs.toy.frozen_lake_random import FrozenLakeRandom, FrozenLakeRandomState
 from rltrain.errors import ConfigError
-from rltrain.making import make_env
+from rltrain.make import make_env
 
 
 def lakes(env: FrozenLakeRandom, n: int, seed: int = 0) -> Tensor:

@@ -11,11 +11,11 @@ from countdown import Countdown
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.check.op_counter import OpCounter, waits_of
 from rltrain.check.play import Player, difference, roll
-from rltrain.dispatch import OpCounter, waits_of
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.rng import seeded
 from rltrain.vec import TensorVecEnv, VecStep
 

@@ -10,7 +10,7 @@ import yaml
 from torch.distributed.run import parse_args
 
 from rltrain.cli.options import parse_overrides
-from rltrain.config import build_config
+from rltrain.settings import build_config
 
 CLUSTER = Path(__file__).parents[2] / "rltrain" / "cluster"
 

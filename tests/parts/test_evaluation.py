@@ -11,11 +11,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain import evaluation
 from rltrain.agent import ActOut
 from rltrain.env import TensorEnv
 from rltrain.errors import RunError
-from rltrain.evaluation import Evaluation, run_episodes
+from rltrain.evaluation import episodes as evaluation
+from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.vec import TensorVecEnv
 
 

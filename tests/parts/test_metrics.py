@@ -9,9 +9,9 @@ from statistics import fmean
 import pytest
 import torch
 
-from rltrain.dispatch import waits_of
-from rltrain.metrics import SUCCESS, EpisodeStats, MetricMeans, fetch
-from rltrain.vec import VecStep
+from rltrain.check.op_counter import waits_of
+from rltrain.training.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.vec import SUCCESS, VecStep
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.errors import ConfigError
-from rltrain.making import make_vec
+from rltrain.make import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import TensorVecEnv
 from rltrain.wrappers import VecWrapper, wrap

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rltrain.cli import main
-from rltrain.config import build_config
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class
-from rltrain.runs import RunFolder
-from rltrain.zoo import read_value, zoo_settings
+from rltrain.runs.folder import RunFolder
+from rltrain.sb3.rl_zoo import read_value, zoo_settings
+from rltrain.settings import build_config
 
 FILE = """
 shared: &shared

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 from rltrain.cli import main
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["rltrain.launch", "torch._dynamo", "matplotlib.backends.backend_agg"])
+PROCESSES.set_forkserver_preload(["rltrain.training.launch", "torch._dynamo", "matplotlib.backends.backend_agg"])
 PATIENCE = 60  # seconds
 
 

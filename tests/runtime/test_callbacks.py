@@ -1,4 +1,4 @@
-"""Callbacks are told what happens, when it happens, and training does not notice them."""
+"""CallbackList are told what happens, when it happens, and training does not notice them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from countdown import Countdown
 from torch import Tensor
 
 import rltrain
-from rltrain.callbacks import Callbacks, Episodes
-from rltrain.checkpoint import find_fault, list_checkpoints
+from rltrain.callbacks import Episodes
 from rltrain.errors import ConfigError
-from rltrain.trainer import Trainer
+from rltrain.runs.checkpoint import find_fault, list_checkpoints
+from rltrain.training.callback_list import CallbackList
+from rltrain.training.trainer import Trainer
 
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 1_024,
@@ -139,7 +140,7 @@ def test_none_cost_nothing() -> None:
         def __getattr__(self, name: str) -> Any:
             raise AssertionError(name)
 
-    for callbacks in (Callbacks(), Callbacks([rltrain.Callback()])):
+    for callbacks in (CallbackList(), CallbackList([rltrain.Callback()])):
         callbacks.rollout(Untouchable())  # type: ignore[arg-type]
         callbacks.update(Untouchable(), {})  # type: ignore[arg-type]
         callbacks.log(Untouchable())  # type: ignore[arg-type]

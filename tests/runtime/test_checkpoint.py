@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rltrain import checkpoint as module
-from rltrain.checkpoint import (
+from rltrain.errors import CheckpointError
+from rltrain.runs import checkpoint as module
+from rltrain.runs.checkpoint import (
     MANIFEST,
     POLICY,
     STATE,
@@ -29,7 +30,6 @@ from rltrain.checkpoint import (
     set_aside,
     step_of,
 )
-from rltrain.errors import CheckpointError
 
 POLICY_STATE = {"layer.weight": torch.arange(6.0).view(2, 3), "layer.bias": torch.zeros(3, dtype=torch.bfloat16)}
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import rltrain
-from rltrain import compiled
-from rltrain.checkpoint import list_checkpoints, load_policy
+from rltrain import compile as compiled
 from rltrain.cli import main
-from rltrain.compiled import check_compiler
+from rltrain.compile import check_compiler
 from rltrain.errors import ConfigError
-from rltrain.metrics import Fetch
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import list_checkpoints, load_policy
+from rltrain.runs.folder import RunFolder
+from rltrain.training.metrics import Fetch
 
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 192,
@@ -38,7 +38,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch captures, run as it is: no compiler is needed, and little time."""
     for place in ("rltrain.agent", "rltrain.vec"):
         monkeypatch.setattr(f"{place}.fused", lambda function, **_: compiled.fused(function, backend="eager"))
-    monkeypatch.setattr("rltrain.job.check_compiler", lambda _: None)
+    monkeypatch.setattr("rltrain.training.setup.check_compiler", lambda _: None)
 
 
 def test_a_compiled_run_resumes_bit_for_bit(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_run_in_bfloat16_says_so(tmp_path: Path) -> None:
 
 def test_metrics_that_come_late_are_told_under_their_own_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: what was fetched at a log point is handed over at the next one."""
-    monkeypatch.setattr("rltrain.trainer.LATE", ("cpu",))
+    monkeypatch.setattr("rltrain.training.trainer.LATE", ("cpu",))
     at_once = (train(tmp_path / "late") / "progress.csv").read_text().splitlines()
     monkeypatch.undo()
     late = (train(tmp_path / "now") / "progress.csv").read_text().splitlines()

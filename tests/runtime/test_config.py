@@ -11,18 +11,10 @@ import pytest
 import yaml
 
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.config import (
-    TrainConfig,
-    build_config,
-    canonical,
-    load_config,
-    merge,
-    to_yaml,
-    tuned_defaults,
-    validate,
-)
+from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
 from rltrain.registry import EnvSpec, agent_config_class, agent_specs, env_specs
+from rltrain.settings import build_config, canonical, load_config, merge, to_yaml, tuned_defaults, validate
 
 ENV = "rltrain/CartPole-v1"
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from test_resume import CARTPOLE, flags, scalars
 
-from rltrain.checkpoint import list_checkpoints, step_of
+from rltrain.distributed.ranks import is_first, job_name
+from rltrain.distributed.spawn import Starter
 from rltrain.errors import RankFailed
-from rltrain.rank_starter import Starter
-from rltrain.ranks import is_first, job_name
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import list_checkpoints, step_of
+from rltrain.runs.folder import RunFolder
 
 TOTAL = 20_000
 OPTIONS: dict[str, Any] = {

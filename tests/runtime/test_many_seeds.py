@@ -13,14 +13,14 @@ from gymnasium import spaces
 from torch import Tensor
 
 import rltrain
-from rltrain.checkpoint import load_policy, load_training
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError, RLTrainError, RunError
-from rltrain.joined import JoinedVecEnv
-from rltrain.making import make_vec
-from rltrain.runs import RunFolder
-from rltrain.session import RunResult
+from rltrain.joined_vec import JoinedVecEnv
+from rltrain.make import make_vec
+from rltrain.runs.checkpoint import load_policy, load_training
+from rltrain.runs.folder import RunFolder
+from rltrain.training.session import RunResult
 
 SMALL = {"num_envs": 4, "num_threads": 1, "n_eval_episodes": 0, "save_freq": 0}
 AGENT = {"n_steps": 8, "batch_size": 12, "n_epochs": 2, "learning_rate": 3e-3}
@@ -33,7 +33,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rltrain.session.plot_runs", lambda *_, **__: None)  # they take longest
+    monkeypatch.setattr("rltrain.training.session.plot_runs", lambda *_, **__: None)  # they take longest
 
 
 def options(agent: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from countdown import Countdown, CountdownState
 from torch import Tensor
 
 import rltrain
-from rltrain.checkpoint import find_fault, list_checkpoints, load_policy, load_training
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, load_training
+from rltrain.runs.folder import RunFolder
 
 PLAIN: dict[str, Any] = {
     "total_timesteps": 1_500,
@@ -133,14 +133,14 @@ def test_a_film_that_fails_does_not_stop_training(tmp_path: Path, monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise OSError("ffmpeg is broken")
 
-    monkeypatch.setattr("rltrain.trainer.film", broken)
+    monkeypatch.setattr("rltrain.training.trainer.film", broken)
     with pytest.warns(UserWarning, match=r"no film of step 768\. ffmpeg is broken"):
         result = rltrain.train("ppo", Careless, **{**PLAIN, "video_freq": 700, "run_dir": tmp_path})
     assert result.stopped_by == "total_timesteps"
 
 
 def test_an_evaluation_that_fails_does_not_lose_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rltrain.evaluation.PATIENCE", 1)
+    monkeypatch.setattr("rltrain.evaluation.episodes.PATIENCE", 1)
     with pytest.warns(UserWarning, match=r"There is no score\. An episode had not ended after 1 steps"):
         result = rltrain.train("ppo", Careless, **{**PLAIN, "n_eval_episodes": 3, "run_dir": tmp_path})
     assert result.evaluation is None

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.plotting import COLOURS, Curve, on_one_axis, plot_runs, short
+from rltrain.evaluation.plotting import COLOURS, Curve, on_one_axis, plot_runs, short
 from rltrain.trackers.csv import CsvTracker
 
 

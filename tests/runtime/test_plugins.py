@@ -13,9 +13,9 @@ from countdown import Countdown
 
 import rltrain
 from rltrain import registry
-from rltrain.config import build_config, tuned_defaults
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_spec, env_spec, env_specs, register_agent, register_env
+from rltrain.settings import build_config, tuned_defaults
 
 
 @pytest.fixture(autouse=True)

@@ -19,11 +19,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 import rltrain
-from rltrain.checkpoint import POLICY, list_checkpoints, load_policy
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import POLICY, list_checkpoints, load_policy
+from rltrain.runs.folder import RunFolder
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 AGENT: dict[str, Any] = {

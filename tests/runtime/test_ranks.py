@@ -19,19 +19,19 @@ from test_resume import CARTPOLE, OPTIONS, OTHERS, PENDULUM, TIMING, assert_same
 from torch import Tensor
 
 import rltrain
-import rltrain.job
+import rltrain.training.setup
 import rltrain.vec
-from rltrain.checkpoint import find_fault, list_checkpoints, load_training, step_of
-from rltrain.config import build_config
+from rltrain.distributed.ranks import ALONE, Ranks, joined
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.job import share_of
-from rltrain.making import make_vec
-from rltrain.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.make import make_vec
 from rltrain.normalize import RunningMoments, across_ranks
-from rltrain.ranks import ALONE, Ranks, joined
 from rltrain.registry import agent_class
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training, step_of
+from rltrain.runs.folder import RunFolder
+from rltrain.settings import build_config
+from rltrain.training.metrics import EpisodeStats, MetricMeans, fetch
+from rltrain.training.setup import share_of
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep
 
@@ -64,7 +64,7 @@ TOGETHER = {"ppo": PPO, "pqn": PQN}
 
 def own_rows(ranks: Ranks, whole: Tensor, dim: int = 0) -> Tensor:
     """A rank's share of what is drawn for all environments."""
-    return whole.chunk(ranks.size, dim)[ranks.index]
+    return whole.chunk(ranks.world_size, dim)[ranks.rank]
 
 
 def inject(ranks: Ranks, agent: Any, env: VecEnv, patch: pytest.MonkeyPatch) -> None:
@@ -74,11 +74,11 @@ def inject(ranks: Ranks, agent: Any, env: VecEnv, patch: pytest.MonkeyPatch) -> 
     reset, randperm = tensor_env.reset, torch.randperm
 
     def same_starts(n: int, rng: object) -> Any:
-        return tree_map(lambda x: own_rows(ranks, x).clone(), reset(n * ranks.size, starts))
+        return tree_map(lambda x: own_rows(ranks, x).clone(), reset(n * ranks.world_size, starts))
 
     def same_minibatches(rows: int, **options: Any) -> Tensor:
         drawn = randperm(T * N // 2, generator=order)  # of each half of the environments
-        if ranks.size == 2:
+        if ranks.world_size == 2:
             return drawn
         t, n = drawn // (N // 2), drawn % (N // 2)
         halves = (t * N + half * (N // 2) + n for half in range(2))
@@ -96,7 +96,7 @@ def inject(ranks: Ranks, agent: Any, env: VecEnv, patch: pytest.MonkeyPatch) -> 
         )
     else:
         actions = agent.policy.n_actions
-        agent.explore.shape = (T, N // ranks.size, actions + 1)
+        agent.explore.shape = (T, N // ranks.world_size, actions + 1)
         rand = torch.rand
         patch.setattr(torch, "rand", lambda shape, **_: own_rows(ranks, rand((T, N, actions + 1), generator=noise), 1))
 
@@ -111,9 +111,9 @@ def learn_together(algo: str, file: Path) -> None:
         num_envs, settings = share_of(config, ranks)
         env = make_vec(config.env.id, num_envs, max_episode_steps=10)
         spaces = env.single_observation_space, env.single_action_space
-        agent: Any = agent_class(algo)(*spaces, num_envs, settings, seed=ranks.index)
-        across_ranks(agent, ranks.mean, ranks.size)
-        ranks.spread(agent.state_dict().values())
+        agent: Any = agent_class(algo)(*spaces, num_envs, settings, seed=ranks.rank)
+        across_ranks(agent, ranks.mean, ranks.world_size)
+        ranks.broadcast(agent.state_dict().values())
         inject(ranks, agent, env, patch)
         obs, seen = env.reset(0), {}
         for iteration in range(ITERATIONS):
@@ -126,7 +126,7 @@ def learn_together(algo: str, file: Path) -> None:
             seen |= {f"{tag} {iteration}": ranks.mean(value) for tag, value in metrics.items()}
             seen |= {f"steps {iteration}": agent.optimizer.state_dict()["step"].clone()}
             seen |= {f"{name} {iteration}": value.clone() for name, value in agent.state_dict().items()}
-        save_file(seen, f"{file}{ranks.index}")
+        save_file(seen, f"{file}{ranks.rank}")
 
 
 @pytest.mark.parametrize("algo", TOGETHER)
@@ -246,7 +246,7 @@ def fails_on_one(words: list[str], output: Path) -> None:
 
 def does_not_reduce(words: list[str], output: Path) -> None:
     """A command line whose agent keeps its gradients to itself."""
-    rltrain.job.across_ranks = lambda *_: None  # type: ignore[assignment]
+    rltrain.training.setup.across_ranks = lambda *_: None  # type: ignore[assignment]
     command(words, output)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.record import film, record_episode, write_gif, write_mp4, write_video
+from rltrain.evaluation.baselines import baseline_policy
+from rltrain.evaluation.video import film, record_episode, write_gif, write_mp4, write_video
 from rltrain.vec import TensorVecEnv
-from rltrain.yardsticks import yardstick
 
 COLOURS = ((255, 0, 0), (0, 160, 0), (0, 0, 255), (250, 250, 250), (20, 20, 20))
 
@@ -101,7 +101,7 @@ def test_a_film_shows_the_first_and_the_last_state(
 def test_random_actions_heed_the_mask_and_are_seeded(tmp_path: Path) -> None:
     def length(env: Ladder, seed: int) -> int:
         vec = TensorVecEnv(env, 1, autoreset=False)
-        return film(vec, tmp_path / "a.gif", yardstick(vec, "random", seed=seed), seed=seed)
+        return film(vec, tmp_path / "a.gif", baseline_policy(vec, "random", seed=seed), seed=seed)
 
     assert length(MaskedLadder(top=20), 0) == 10
     lengths = [length(Ladder(top=30), seed) for seed in (1, 1, 2, 3, 4)]

@@ -25,10 +25,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 import rltrain
-from rltrain.checkpoint import POLICY, STATE, find_fault, list_checkpoints, load_policy, load_training, step_of
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs import RunFolder
+from rltrain.runs.checkpoint import POLICY, STATE, find_fault, list_checkpoints, load_policy, load_training, step_of
+from rltrain.runs.folder import RunFolder
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 STEPS = 8_000
@@ -85,7 +85,7 @@ def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
 
 # Processes of their own, forked from one that has torch loaded: starting it takes longer than the training here.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["rltrain.launch", "torch._dynamo", "matplotlib.backends.backend_agg"])
+PROCESSES.set_forkserver_preload(["rltrain.training.launch", "torch._dynamo", "matplotlib.backends.backend_agg"])
 
 
 def command(words: list[str], output: Path) -> NoReturn:
@@ -424,7 +424,7 @@ def test_interrupted_again_and_again(
             self.asked += 1
             return self.asked > 7
 
-    monkeypatch.setattr("rltrain.launch.Interrupt", Nervous)
+    monkeypatch.setattr("rltrain.training.launch.Interrupt", Nervous)
     result = rltrain.train("ppo", env, progress=False, run_dir=tmp_path / "often", **options)
     sessions = 1
     while result.stopped_by == "interrupted":

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from rltrain.checkpoint import STATE, list_checkpoints, save_checkpoint
-from rltrain.config import TrainConfig, build_config, load_config
+from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs import RunFolder, describe_machine
+from rltrain.runs.checkpoint import STATE, list_checkpoints, save_checkpoint
+from rltrain.runs.folder import RunFolder, describe_machine
+from rltrain.settings import build_config, load_config
 
 RECORD: dict[str, Any] = {"mode": {}, "total_timesteps": 9, "observation_space": {}, "action_space": {}}
 
@@ -71,7 +72,8 @@ def test_one_process_at_a_time(folder: RunFolder) -> None:
 def test_a_killed_process_leaves_no_lock(folder: RunFolder) -> None:
     folder.release()
     code = (
-        f"import pathlib, os; from rltrain.runs import RunFolder; RunFolder(pathlib.Path({str(folder.path)!r})).lock()"
+        "import pathlib, os; from rltrain.runs.folder import RunFolder; "
+        f"RunFolder(pathlib.Path({str(folder.path)!r})).lock()"
     )
     done = subprocess.run([sys.executable, "-c", f"{code}; os.kill(os.getpid(), 9)"])
     assert done.returncode == -9

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rltrain import shared_memory
-from rltrain.shared_memory import CAPACITY, SharedMemory
+from rltrain.distributed import shared_memory
+from rltrain.distributed.shared_memory import CAPACITY, SharedMemory
 
 SIZE = 3
 

@@ -1,0 +1,88 @@
+"""What agents that learn from rollouts have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agent import ActOut, Agent
+from rltrain.agents.parts.optim import FlatAdam
+from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
+from rltrain.env import Observation
+from rltrain.normalize import ObservationNormalizer
+from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
+from rltrain.vec import VecStep
+
+
+class OnPolicyAgent(Agent):
+    """An agent that learns from ``n_steps`` of every environment, and from none of them again.
+
+    A subclass makes its networks and ``optimizer``, acts, and clears ``rollout`` when it has learned from it. Its
+    config has ``n_steps``, ``batch_size`` and ``normalize_obs``. See :class:`~rltrain.agent.Agent` for the arguments.
+    """
+
+    config: Any
+    optimizer: FlatAdam
+    stack: tuple[int, ...] = ()  # the leading dimensions of everything that is one number of an agent
+
+    def __init__(
+        self, observation_space: spaces.Space, action_space: spaces.Space, num_envs: int, config: Any, **options: Any
+    ) -> None:
+        super().__init__(observation_space, action_space, num_envs, config, **options)
+        self.horizon = config.n_steps
+        self.obs_normalizer = (
+            ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
+        )
+        self.rng = make_generator(self.device, derive_seed(options.get("seed", 0), "agent"))
+        self.rollout = Rollout(self.horizon)
+        self.n_updates = 0
+
+    def check(self) -> None:
+        """Warns of hyperparameters that fit together badly."""
+        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
+
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Stores the outcome of the last ``act``."""
+        self.rollout.store(
+            reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
+        )
+        self.rollout.advance()
+
+    def _normalized(self, obs: Observation) -> Observation:
+        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimizer, generator and counter."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "rng": generator_state(self.rng),
+            "n_updates": self.n_updates,
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_generator_state(self.rng, state["rng"])
+        self.n_updates = state["n_updates"]
+
+    # What differs where several agents learn as one, see stacked.py.
+
+    def _flat(self, tree: Any) -> Any:
+        """What is stored of a rollout (T, N, ...) as a batch (T * N, ...)."""
+        return flat(tree)
+
+    def _by_step(self, batch: Tensor) -> Tensor:
+        """Numbers (T * N,) as (T, N)."""
+        return batch.view(self.horizon, self.num_envs)
+
+    def _minibatches(self, batch: Any) -> Iterator[Any]:
+        """The minibatches of an epoch."""
+        return shuffled_minibatches(batch, self.config.batch_size, self.rng)
+
+    def _update_obs_normalizer(self) -> None:
+        """Takes in the rollout; only after the update, so that acting and learning saw the same statistics."""
+        if self.obs_normalizer is not None:
+            self.obs_normalizer.update(flat(self.rollout["obs"]))

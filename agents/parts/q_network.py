@@ -1,0 +1,139 @@
+"""The network of action values, as DQN and PQN use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.agents.parts.custom_networks import encoder_for
+from rltrain.agents.parts.linear import Linear
+from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.networks import in_bfloat16, mask_logits, mlp
+from rltrain.agents.parts.settings import QNetworkKwargs
+from rltrain.env import Observation
+from rltrain.errors import ConfigError
+
+SIGMA_0 = 0.5
+
+
+class NoisyLinear(nn.Linear):
+    """A linear layer with learned noise on its weights, factorised, and drawn for every row of a batch anew.
+
+    Fortunato et al. (2018), arXiv:1706.10295, equations 9 to 11. Their noise on weight (o, i) is e_o * e_i, so that a
+    row needs no weights of its own: y_o = m_o x + b_o + e_o (s_o (e * x) + c_o), with m, b the means and s, c the
+    deviations. Without ``drawing`` the layer is its mean.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        bound, sigma = inputs**-0.5, SIGMA_0 * inputs**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+        self.weight_sigma = nn.Parameter(torch.full((outputs, inputs), sigma))
+        self.bias_sigma = nn.Parameter(torch.full((outputs,), sigma))
+        self.drawing = False
+        self.rng: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) to (B, outputs)."""
+        mean = super().forward(x)
+        if not self.drawing:
+            return mean
+        inputs, outputs = (self._noise(x, size) for size in (self.in_features, self.out_features))
+        return mean + outputs * F.linear(x * inputs, self.weight_sigma, self.bias_sigma)
+
+    def _noise(self, x: Tensor, size: int) -> Tensor:
+        normal = torch.randn(x.shape[0], size, device=x.device, generator=self.rng)
+        return normal.sign() * normal.abs().sqrt()
+
+
+class QNetwork(nn.Module):
+    """Values of discrete actions.
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Discrete.
+        config: Widths and activation.
+        dueling: Whether a value and advantages are added up (Wang et al. 2016, arXiv:1511.06581, equation 9).
+        n_quantiles: K, how many quantiles of the return stand for its distribution; 1 for its mean alone.
+        noisy: Whether layers behind the encoder are :class:`NoisyLinear`.
+
+    Raises:
+        ConfigError: The action space is not Discrete, or no network fits the observation space.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        config: QNetworkKwargs,
+        *,
+        dueling: bool = False,
+        n_quantiles: int = 1,
+        noisy: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(action_space, spaces.Discrete):
+            raise ConfigError(
+                f"There are no action values for the action space {action_space}.",
+                "Use an environment with a Discrete action space, or train with ppo.",
+            )
+        self.n_actions, self.n_quantiles = int(action_space.n), n_quantiles
+        linear = NoisyLinear if noisy else Linear
+        self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
+        size = self.encoder.size
+        self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
+        size = (config.net_arch or [size])[-1]
+        self.action_head = linear(size, self.n_actions * n_quantiles)
+        self.value_head = linear(size, n_quantiles) if dueling else None
+        self.noisy_layers = [layer for layer in self.modules() if isinstance(layer, NoisyLinear)]
+
+    def quantiles(self, obs: Observation) -> Tensor:
+        """(B, A, K): quantiles of the return of every action; for K = 1 its mean."""
+        features = self.body(self.encoder(obs))
+        values = self.action_head(features).view(-1, self.n_actions, self.n_quantiles)
+        if self.value_head is not None:
+            values = values - values.mean(1, keepdim=True) + self.value_head(features).unsqueeze(1)
+        return values
+
+    def forward(self, obs: Observation) -> Tensor:
+        """(B, A) expected returns, those of forbidden actions so low that they are never the highest."""
+        if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
+            return mask_logits(self.action_head(self.body(self.encoder(obs))), obs)
+        return mask_logits(self.quantiles(obs).mean(2), obs)
+
+    def use_bfloat16(self, device: torch.device) -> None:
+        """Lets layers multiply in bfloat16; what they give is float32."""
+        for name in ("forward", "quantiles"):
+            setattr(self, name, in_bfloat16(getattr(self, name), device))
+
+    def chain(self) -> Chain | None:
+        """The layers with their gradient written out, on features that need none; None where that is not possible."""
+        layers = (self.body, self.action_head)
+        plain = self.n_quantiles == 1 and self.value_head is None and not list(self.encoder.parameters())
+        return Chain(layers) if plain and Chain.fits(layers) else None
+
+    def values(self, obs: Observation, chain: Chain | None) -> Tensor:
+        """What :meth:`forward` gives, without a gradient; along a chain of its own in the shortest way."""
+        return self(obs) if chain is None else mask_logits(chain.forward(self.encoder(obs)), obs)
+
+    @contextmanager
+    def noise(self, rng: torch.Generator | None) -> Iterator[None]:
+        """Lets noisy layers draw from ``rng`` within a block."""
+        for layer in self.noisy_layers:
+            layer.drawing, layer.rng = True, rng
+        try:
+            yield
+        finally:
+            for layer in self.noisy_layers:
+                layer.drawing, layer.rng = False, None
+
+
+def at_action(value: Tensor, action: Tensor, n_actions: int) -> Tensor:
+    """(..., A): ``value`` (...) at the ``action`` (...) that was taken, 0 at the others."""
+    return value.new_zeros(*value.shape, n_actions).scatter_(-1, action.unsqueeze(-1), value.unsqueeze(-1))

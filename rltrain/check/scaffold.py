@@ -1,0 +1,105 @@
+"""Writes a package with an environment in it, from ``rltrain/check/template``."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import Path
+
+from rltrain.errors import ConfigError
+from rltrain.registry import env_specs
+
+NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+IN_THE_TEMPLATE = {"Any", "Canvas", "State", "Tensor", "TensorEnv"}  # what a class must not be called
+FOLDERS = {"build", "configs", "dist", "docs", "runs", "src", "tests"}  # what a package beside them must not be called
+
+
+def new_env(name: str, folder: Path = Path()) -> list[Path]:
+    """Writes the package ``folder/name``.
+
+    Args:
+        name: Lower-case words, joined by ``-`` or ``_``.
+        folder: Where the package's own folder is made.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: The name cannot be used, or there is something in its place; nothing was written.
+    """
+    package, title = names_of(name)
+    root = folder / name
+    if root.exists() or root.is_symlink():
+        raise ConfigError(f"'{root}' is there already.", "Choose another name, or move it away.")
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder '{folder}'.", "Make it first.")
+    texts = dict(_template(files("rltrain.check") / "template", Path()))
+    written = []
+    try:
+        for path, text in texts.items():
+            for old, new in (("my-env", package.replace("_", "-")), ("my_env", package), ("MyEnv", title)):
+                path, text = Path(str(path).replace(old, new)), text.replace(old, new)
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, encoding="utf-8")
+            written.append(root / path)
+    except OSError as error:
+        raise ConfigError(f"'{root}' cannot be written: {error.strerror}.", "Go to a folder of your own.") from error
+    return written
+
+
+def names_of(name: str) -> tuple[str, str]:
+    """The package and the class that go with a name.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    package = name.replace("-", "_")
+    title = "".join(word.capitalize() for word in package.split("_"))
+    if not NAME.fullmatch(name) or len(name) > 50:
+        suggestion = "-".join(re.findall(r"[a-z][a-z0-9]*", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()))[:50]
+        example = suggestion.rstrip("-") or "walk-home"
+        raise ConfigError(
+            f"'{name}' is no name for a package.", f"Use lower-case words joined by '-' or '_', such as {example}."
+        )
+    taken = {
+        "a word of Python's": keyword.iskeyword(package) or keyword.issoftkeyword(package),
+        "a module of Python's": package in sys.stdlib_module_names or hasattr(builtins, package),
+        "a folder beside the package": package in FOLDERS,
+        "the namespace of other environments": any(id.startswith((f"{package}/", f"{name}/")) for id in env_specs()),
+        "an installed package": _is_module(package) or _is_installed(name),
+        f"the class {title}, which the code needs": title in IN_THE_TEMPLATE,
+        f"the class {title}, which Python has": keyword.iskeyword(title) or hasattr(builtins, title),
+    }
+    for what, is_so in taken.items():
+        if is_so:
+            raise ConfigError(f"'{name}' is taken: it is {what}.", "Choose another name.")
+    return package, title
+
+
+def _is_module(package: str) -> bool:
+    """Whether it can be imported; a folder without an ``__init__.py`` that happens to lie here does not count."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _template(folder: Traversable, path: Path) -> list[tuple[Path, str]]:
+    """The files of the template by path; ``.txt`` hides those from tools that are not meant for them."""
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        here = path / entry.name.removesuffix(".txt")
+        found += _template(entry, here) if entry.is_dir() else [(here, entry.read_text(encoding="utf-8"))]
+    return found

@@ -1,0 +1,321 @@
+"""Ranks: processes that train one agent together, each in its share of the environments.
+
+They come from ``torchrun``, on any number of machines, or from ``--nproc`` on this one. Rank 0 alone writes, prints and
+evaluates. What they tell each other goes through ``torch.distributed``, by gloo on the CPU and NCCL on GPUs, and on the
+CPU of a single machine through shared memory; a process on its own is :data:`ALONE`, which costs nothing. torch is
+imported when there is somebody to talk to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rltrain.distributed.spawn import Starter
+from rltrain.errors import ConfigError, RankFailed, RLTrainError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rltrain.distributed.shared_memory import SharedMemory
+
+PATIENCE = timedelta(days=7)
+"""How long a rank waits for another, which may be evaluating or filming. One that died is noticed at once."""
+MEETING = timedelta(minutes=10)
+"""How long ranks wait for each other at the start."""
+
+_meetings = 0  # of this process, so that the keys of one are not those of the next
+
+
+class Ranks:
+    """A process on its own, and what every rank can do.
+
+    Attributes:
+        rank: Which one this is, from 0.
+        world_size: How many there are.
+        local_world_size: How many of them are on this machine.
+    """
+
+    rank = 0
+    world_size = 1
+    local_world_size = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def seed(self, seed: int) -> int:
+        """What a seed of the run becomes on this rank: the same on the first, another on each of the others."""
+        if self.first:
+            return seed
+        from rltrain.rng import derive_seed
+
+        return derive_seed(seed, "rank", self.rank)
+
+    def device(self, name: str) -> str:
+        """What a device of the run becomes on this rank."""
+        return name
+
+    def threads(self, number: int | None) -> int | None:
+        """Threads of torch on the CPU, where ``number`` are asked for."""
+        return number
+
+    def share(self, what: str, number: int, fix: str) -> int:
+        """An equal share of a number.
+
+        Raises:
+            ConfigError: It cannot be divided.
+        """
+        if number % self.world_size:
+            raise ConfigError(f"{what}={number} cannot be divided equally among {self.world_size} ranks.", fix)
+        return number // self.world_size
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean of a tensor over the ranks."""
+        return tensor
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Which of these are true on any rank."""
+        return flags
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, of what JSON can say, in their order. All have got here when it returns."""
+        return [value]
+
+    def broadcast_object(self, value: Any) -> Any:
+        """The first rank's value, of what JSON can say."""
+        return self.gather(value if self.first else None)[0]
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Writes the first rank's tensors over those of the others."""
+
+
+ALONE = Ranks()
+
+
+class Group(Ranks):
+    """One of several ranks.
+
+    Args:
+        rank: Which one, from 0.
+        world_size: How many there are.
+        local_world_size: How many are on this machine.
+        local_rank: Which of those this is, from 0.
+        store: Where they meet, a ``torch.distributed.Store``.
+        starter: Of the other ranks, where this process started them.
+    """
+
+    def __init__(
+        self, rank: int, world_size: int, local_world_size: int, local_rank: int, store: Any, starter: Starter | None
+    ) -> None:
+        import torch
+        import torch.distributed as dist
+
+        global _meetings
+        _meetings += 1
+        self.rank, self.world_size, self.local_world_size, self.local_rank = (
+            rank,
+            world_size,
+            local_world_size,
+            local_rank,
+        )
+        self._dist, self._torch, self._starter = dist, torch, starter
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # what an earlier try has left in the store is not ours
+        self._store = dist.PrefixStore(f"rltrain/{again}/{_meetings}", store)
+        if starter is not None:
+            starter.wait(lambda: self._store.add("here", 0) == world_size - 1)
+        else:
+            self._store.add("here", 1)
+        on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        if on_gpus and local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(local_rank)
+        self._memory: SharedMemory | None = None
+        with self._talking():
+            backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+            dist.init_process_group(backend, store=self._store, rank=rank, world_size=world_size, timeout=PATIENCE)
+        if local_world_size == world_size:
+            self._memory = self._share_memory()
+
+    def device(self, name: str) -> str:
+        """A GPU of its own, or the CPU.
+
+        Raises:
+            ConfigError: All of them are asked to use the same GPU.
+        """
+        if name.startswith("cuda:") and self.local_world_size > 1:
+            raise ConfigError(
+                f"{self.local_world_size} ranks on this machine would share '{name}'.", "Use --device cuda."
+            )
+        return f"cuda:{self.local_rank}" if name in ("auto", "cuda") and self._torch.cuda.is_available() else name
+
+    def threads(self, number: int | None) -> int | None:
+        """One, unless something else is asked for: ranks on the same cores would be in each other's way."""
+        return number or (None if "OMP_NUM_THREADS" in os.environ else 1)
+
+    def _share_memory(self) -> SharedMemory | None:
+        """Memory that all ranks have, where all are on this machine; None if one of them cannot have it."""
+        from rltrain.distributed.shared_memory import SharedMemory
+
+        path = self.broadcast_object(str(SharedMemory.make(self.world_size) or "") if self.first else None)
+        memory = None
+        if path:
+            with suppress(OSError):
+                memory = SharedMemory(Path(path), self.rank, self.world_size)
+        (refused,) = self.any(memory is None)  # all have opened it, or tried to
+        if path and self.first:
+            Path(path).unlink()
+        return None if refused else memory
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean of a tensor over the ranks, to the last bit the same on all."""
+        share = (tensor / self.world_size).contiguous()
+        with self._talking():
+            if self._memory is not None and self._memory.fits(share):
+                return self._memory.gather(share).sum(0)
+            self._dist.all_reduce(share)
+        return share
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Which of these are true on any rank."""
+        votes = self._torch.tensor(flags, dtype=self._torch.int32)
+        with self._talking():
+            if self._memory is not None:
+                votes = self._memory.gather(votes).amax(0)
+            else:
+                self._dist.all_reduce(votes, op=self._dist.ReduceOp.MAX)
+        return tuple(map(bool, votes.tolist()))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, of what JSON can say, in their order. All have got here when it returns."""
+        torch = self._torch
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        with self._talking():
+            self._dist.all_gather(sizes, torch.tensor([len(text)]))
+            most = max(int(size) for size in sizes)
+            texts = [torch.zeros(most, dtype=torch.uint8) for _ in range(self.world_size)]
+            self._dist.all_gather(texts, torch.cat((text, text.new_zeros(most - len(text)))))
+        return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(texts, sizes, strict=True)]
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Writes the first rank's tensors over those of the others."""
+        with self._torch.no_grad(), self._talking():
+            for tensor in tensors:
+                packed = tensor.contiguous()
+                self._dist.broadcast(packed, 0)
+                tensor.copy_(packed)
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Makes a broken connection the failure of the rank at its other end."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise self._who_failed() or self._lost() from error
+
+    def _who_failed(self) -> RankFailed | None:
+        """The rank that failed of its own accord, and has said why, if there is one."""
+        try:
+            said = json.loads(self._store.get("failed")) if self._store.check(["failed"]) else None
+        except RuntimeError:  # the first rank, and the store with it, is gone
+            said = {"rank": 0, "why": "is gone", "exit_code": RunError.exit_code}
+        return said and RankFailed(f"Rank {said['rank']} failed: {said['why']}", exit_code=said["exit_code"])
+
+    def _lost(self) -> RunError:
+        """The error for a rank that died without a word."""
+        who = self._starter.who_died() if self._starter is not None else None
+        return RunError(
+            f"{who or 'Another rank died'}, and the others cannot train without it.",
+            "'rltrain resume' goes on from the last checkpoint; torchrun --max-restarts does so by itself.",
+        )
+
+    def blame(self, error: BaseException) -> RankFailed | None:
+        """Says why this rank fails, for the others to know; what another one failed of, if that was first."""
+        if isinstance(error, RankFailed):
+            return None
+        code = error.exit_code if isinstance(error, RLTrainError) else RunError.exit_code
+        said = {"rank": self.rank, "why": f"{type(error).__name__}: {error}", "exit_code": code}
+        if isinstance(error, KeyboardInterrupt):
+            said["exit_code"] = 130
+        try:
+            mine = json.dumps(said)
+            first = self._store.compare_set("failed", "", mine).decode() == mine
+        except RuntimeError:
+            return self._who_failed()
+        return None if first else self._who_failed()
+
+    def leave(self) -> None:
+        """Closes the connections, so that nobody waits for this rank any more."""
+        if self._memory is not None:
+            self._memory.leave()
+        if self._dist.is_initialized():
+            self._dist.destroy_process_group()
+
+
+@contextmanager
+def joined(nproc: int, command: Sequence[str] | None = None) -> Iterator[Ranks]:
+    """The ranks that this process is one of.
+
+    Args:
+        nproc: How many are asked for on this machine; more than 1 are started, unless ``torchrun`` has done so.
+        command: The arguments of ``rltrain`` that further ranks are started with.
+
+    Raises:
+        ConfigError: There are not as many as are asked for.
+        RankFailed: Another one failed, and has said why.
+        RunError: Another one was killed.
+    """
+    env = os.environ
+    size = int(env.get("WORLD_SIZE", 1))
+    if nproc > 1 and size > 1 and nproc != size:
+        raise ConfigError(f"nproc={nproc} does not fit the {size} ranks that there are.", "Leave it out.")
+    if size == 1 and nproc > 1 and command is None:
+        raise ConfigError(
+            f"nproc={nproc} needs {nproc} processes, and this is one.",
+            f"Start the script by 'torchrun --nproc-per-node {nproc}', or use the command line.",
+        )
+    if max(size, nproc) == 1:
+        yield ALONE
+        return
+    with ExitStack() as stack:
+        group: Group
+        if size > 1:
+            from torch.distributed import rendezvous
+
+            store, index, size = next(rendezvous("env://", timeout=MEETING))
+            local = int(env.get("LOCAL_RANK", 0))
+            group = Group(index, size, int(env.get("LOCAL_WORLD_SIZE", 1)), local, store, None)
+        else:
+            assert command is not None
+            starter = stack.enter_context(Starter(nproc, command))
+            group = Group(0, nproc, nproc, 0, starter.store, starter)
+        stack.callback(group.leave)
+        try:
+            yield group
+        except BaseException as error:
+            if (other := group.blame(error)) is not None:
+                raise other from error
+            raise
+
+
+def is_first() -> bool:
+    """Whether this is the first rank, or the only one; known before they have met."""
+    return os.environ.get("RANK", "0") == "0" or int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
+def job_name() -> tuple[str, bool] | None:
+    """What ``torchrun`` calls the job that this process is a part of, and whether it is to go on with an earlier run.
+
+    That is so for a job that has a name of its own, such as the number that Slurm knows it by, and for a process that
+    was started again after a failure.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name is None:
+        return None
+    return name, name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0

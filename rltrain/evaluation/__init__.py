@@ -1,0 +1,1 @@
+"""Playing episodes with a policy: scores, baselines to compare with, films and learning curves."""

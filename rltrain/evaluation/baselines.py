@@ -1,0 +1,55 @@
+"""Policies that nobody trained, to measure trained ones by: random actions, and an environment's own baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+from rltrain.env import Observation, TensorEnv
+from rltrain.errors import ConfigError
+from rltrain.evaluation.episodes import Evaluation, play_episodes
+from rltrain.rng import derive_seed, make_generator
+from rltrain.spaces import random_actions
+from rltrain.vec import VecEnv
+
+Choose: TypeAlias = Callable[[Observation], Tensor]
+"""The actions (N, *A) for observations (N, *O)."""
+
+BASELINES = ("random", "baseline")
+
+
+def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
+    """How a policy that nobody trained chooses.
+
+    Args:
+        vec: Where it acts.
+        name: ``random``: uniform over the actions that the mask allows; ``baseline``: the environment's own
+            :meth:`~rltrain.env.TensorEnv.baseline`, which may know more of the state than is observed.
+        seed: Of the random actions.
+
+    Raises:
+        ConfigError: There is no such policy, or the environment has no baseline.
+    """
+    if name == "random":
+        rng = make_generator(vec.device, derive_seed(seed, "actions"))
+
+        def choose(obs: Observation) -> Tensor:
+            mask = obs.get("action_mask") if isinstance(obs, dict) else None
+            return random_actions(vec.single_action_space, vec.num_envs, vec.device, rng, mask)
+
+        return choose
+    if name != "baseline":
+        raise ConfigError(f"There is no policy '{name}'.", f"It is one of: {', '.join(BASELINES)}.")
+    env = getattr(vec, "env", None)
+    if not isinstance(env, TensorEnv) or type(env).baseline is TensorEnv.baseline:
+        what = type(env or vec).__name__
+        raise ConfigError(f"{what} has no baseline policy.", "Use --policy random.")
+    return lambda _: env.baseline(vec.state)  # type: ignore[attr-defined]
+
+
+def evaluate_baseline(vec: VecEnv, name: str, episodes: int, *, seed: int = 0) -> Evaluation:
+    """Plays episodes with a policy that nobody trained; see :func:`baseline_policy`."""
+    choose = baseline_policy(vec, name, seed=seed)
+    return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)

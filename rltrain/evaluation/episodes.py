@@ -1,0 +1,152 @@
+"""How good is a policy: whole episodes, the same number in every environment, far from training's randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rltrain.agent import Agent
+from rltrain.env import Observation
+from rltrain.errors import RunError
+from rltrain.registry import spec_of
+from rltrain.rng import derive_seed, make_generator
+from rltrain.vec import SUCCESS, VecEnv
+
+MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
+CHECK_EVERY = 16  # steps between two questions to the device whether all episodes are over
+PATIENCE = 100_000  # steps after which an episode without an end is given up
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of an evaluation.
+
+    Attributes:
+        returns: Return of each episode.
+        lengths: Steps of each episode.
+        successes: Whether each episode was a success; empty where the environment does not say.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def mean_reward(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std_reward(self) -> float:
+        """Standard deviation of the returns."""
+        return float(self.returns.std())
+
+    @property
+    def iqm(self) -> float:
+        """Interquartile mean: of the middle half. Agarwal et al. (2021), arXiv:2108.13264."""
+        cut = len(self.returns) // 4
+        return float(np.sort(self.returns)[cut : len(self.returns) - cut].mean())
+
+    def ci95(self, resamples: int = 10_000) -> tuple[float, float]:
+        """Bootstrap 95% interval of the mean return, by percentiles."""
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(len(self.returns), size=(resamples, len(self.returns)))
+        low, high = np.percentile(self.returns[drawn].mean(1), [2.5, 97.5])
+        return float(low), float(high)
+
+    def metrics(self) -> dict[str, float]:
+        """The means by TensorBoard tag."""
+        metrics = {"eval/mean_reward": self.mean_reward, "eval/mean_ep_length": float(self.lengths.mean())}
+        if self.successes.size:
+            metrics["eval/success_rate"] = float(self.successes.mean())
+        return metrics
+
+    def summary(self) -> dict[str, Any]:
+        """Everything ``rltrain eval --json`` prints of the episodes."""
+        summary: dict[str, Any] = {
+            "mean_reward": self.mean_reward,
+            "std_reward": self.std_reward,
+            "min": float(self.returns.min()),
+            "max": float(self.returns.max()),
+            "iqm": self.iqm,
+            "ci95": list(self.ci95()),
+            "episodes": len(self.returns),
+            "mean_ep_length": float(self.lengths.mean()),
+        }
+        if self.successes.size:
+            summary["success_rate"] = float(self.successes.mean())
+        return summary
+
+
+def most_envs(env: str | type) -> int:
+    """How many environments an evaluation runs side by side at most: fewer where each is an object of its own."""
+    return MAX_ENVS if spec_of(env).batched else MAX_ADAPTED
+
+
+def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
+    """Plays episodes with an agent, which is not changed.
+
+    Args:
+        agent: Who acts.
+        env: Used for nothing else: it is reset here.
+        episodes: How many, over all environments.
+        deterministic: The most likely action rather than a sample.
+        seed: Of the environments and of the samples.
+
+    Raises:
+        RunError: Episodes do not end.
+    """
+    rng = make_generator(env.device, derive_seed(seed, "actions"))
+
+    def act(obs: Observation, state: Any) -> tuple[Tensor, Any]:
+        out = agent.predict(obs, state, deterministic=deterministic, rng=rng)
+        return out.action, out.state
+
+    return play_episodes(act, agent.initial_state(env.num_envs), env, episodes, seed=seed)
+
+
+@torch.no_grad()
+def play_episodes(
+    act: Callable[[Observation, Any], tuple[Tensor, Any]], state: Any, env: VecEnv, episodes: int, *, seed: int = 0
+) -> Evaluation:
+    """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
+
+    Args:
+        act: The actions for observations, and the memory that goes with the next; given both.
+        state: The memory at the start.
+        env: Used for nothing else: it is reset here.
+        episodes: How many, over all environments.
+        seed: Of the environments.
+
+    Raises:
+        RunError: Episodes do not end.
+    """
+    n, device = env.num_envs, env.device
+    quota = (episodes + n - 1 - torch.arange(n, device=device)) // n  # sums to `episodes`
+    most = -(-episodes // n)
+    # One column more than the quota: what is not to be kept is written there.
+    results = torch.full((3, n, most + 1), torch.nan, dtype=torch.float64, device=device)
+    played = torch.zeros(n, dtype=torch.int64, device=device)
+    obs = env.reset(seed)
+    for count in range(1, PATIENCE * most + 1):
+        action, state = act(obs, state)
+        step = env.step(action)
+        obs = step.obs
+        done = step.terminated | step.truncated
+        column = torch.where(done & (played < quota), played, most).unsqueeze(1)
+        success = step.info.get(SUCCESS, torch.full_like(step.reward, torch.nan))
+        for result, value in zip(results, (step.episode_return, step.episode_length, success), strict=True):
+            result.scatter_(1, column, value.to(torch.float64).unsqueeze(1))
+        played += done
+        if count % CHECK_EVERY == 0 and bool((played >= quota).all()):
+            break
+    else:
+        raise RunError(f"An episode had not ended after {PATIENCE:,} steps.", "Give the environment max_episode_steps.")
+    kept = torch.arange(most + 1, device=device) < quota.unsqueeze(1)
+    returns, lengths, successes = results[:, kept].cpu().numpy()
+    return Evaluation(returns, lengths.astype(np.int64), successes[~np.isnan(successes)])

@@ -1,0 +1,311 @@
+"""A trained policy, ready to act: loaded from a run folder, no environment needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.agent import Agent
+from rltrain.runs.checkpoint import load_policy, step_of
+from rltrain.config import EnvConfig, TrainConfig
+from rltrain.env import Observation
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.evaluation.episodes import Evaluation, most_envs, play_episodes, run_episodes
+from rltrain.make import make_vec
+from rltrain.evaluation.video import film
+from rltrain.registry import agent_class, spec_of
+from rltrain.rng import derive_seed, make_generator
+from rltrain.runs.folder import RunFolder
+from rltrain.spaces import from_json
+from rltrain.tree import leaves, tree_where
+from rltrain.vec import VecEnv
+from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
+
+
+class Policy:
+    """Acts as a trained agent does.
+
+    Attributes:
+        agent: The agent.
+        config: The configuration of its run.
+        step: Environment steps it was trained for.
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        warnings: What was passed over to load it.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: TrainConfig,
+        step: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device,
+        env: str | type,
+        warnings: list[str],
+    ) -> None:
+        self.agent = agent
+        self.config = config
+        self.step = step
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.device = device
+        self.warnings = warnings
+        self._env = env
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        """The action for an observation, with the signature of Stable-Baselines3.
+
+        Args:
+            obs: One observation or a batch of them, numpy or torch, or a dict of such.
+            state: Recurrent state from the call before; None at the start.
+            episode_start: (N,) bool, true where an episode begins: its recurrent state starts anew.
+            deterministic: The most likely action rather than a sample.
+
+        Returns:
+            The action, numpy for numpy and a tensor for a tensor, without the batch dimension if ``obs`` had
+            none; and the recurrent state (None for agents without memory).
+
+        Raises:
+            ValueError: The shape of ``obs`` is not that of the observation space, or a part of it is missing.
+        """
+        if isinstance(self.observation_space, spaces.Dict):
+            lost = [name for name in self.observation_space.spaces if not isinstance(obs, dict) or name not in obs]
+            if lost:
+                raise ValueError(f"obs must be a dict with '{lost[0]}'")
+        as_tensor = any(isinstance(x, Tensor) for x in (obs.values() if isinstance(obs, dict) else (obs,)))
+        batch = (
+            {name: self._batch(obs[name], space, name) for name, space in self.observation_space.spaces.items()}
+            if isinstance(self.observation_space, spaces.Dict)
+            else self._batch(obs, self.observation_space, "obs")
+        )
+        single = not self._has_batch(obs)
+        rows = next(leaves(batch)).shape[0]
+        if state is None:
+            state = self.agent.initial_state(rows)
+        elif episode_start is not None:
+            fresh = self.agent.initial_state(rows)
+            start = torch.as_tensor(episode_start, device=self.device)
+            state = tree_where(start, fresh, state)
+        out = self.agent.predict(batch, state, deterministic=deterministic)
+        action = out.action[0] if single else out.action
+        if as_tensor:
+            return action, out.state
+        return action.cpu().numpy().astype(self.action_space.dtype, copy=False), out.state
+
+    def _has_batch(self, obs: Any) -> bool:
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            name, space = next(iter(space.spaces.items()))
+            obs = obs[name]
+        return np.ndim(obs) > len(space.shape or ())
+
+    def _batch(self, obs: Any, space: spaces.Space, name: str) -> Tensor:
+        shape = tuple(space.shape or ())
+        tensor = torch.as_tensor(np.asarray(obs) if not isinstance(obs, Tensor) else obs).to(self.device)
+        if space.dtype is not None and np.dtype(space.dtype).kind == "f":
+            tensor = tensor.to(torch.float32)
+        if tuple(tensor.shape) == shape:
+            tensor = tensor.unsqueeze(0)
+        if tuple(tensor.shape[1:]) != shape:
+            raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
+        return tensor
+
+    def in_env(self, env: str | type) -> Policy:
+        """The same policy, to be evaluated and filmed in another environment with the same spaces."""
+        config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
+        spaces = self.observation_space, self.action_space
+        return Policy(self.agent, config, self.step, *spaces, self.device, env, self.warnings)
+
+    def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
+        """Environments of the kind it was trained in.
+
+        Args:
+            num_envs: How many.
+            **kwargs: Constructor arguments and options other than those of training, such as ``split="test"``.
+
+        Raises:
+            ConfigError: They are not registered here, or have other spaces.
+        """
+        vec = make_vec(self._known_env, num_envs, device=self.device, **{**self.config.env.make_options(), **kwargs})
+        for name, mine, other in (
+            ("observations", self.observation_space, vec.single_observation_space),
+            ("actions", self.action_space, vec.single_action_space),
+        ):
+            if mine != other:
+                vec.close()
+                raise ConfigError(
+                    f"The environment's {name} are {other}, those of the policy {mine}.",
+                    "Give constructor arguments that leave the spaces as they were in training.",
+                )
+        return vec
+
+    @property
+    def _known_env(self) -> str | type:
+        """Where it was trained, if that is to be had."""
+        try:
+            spec_of(self._env)
+        except ConfigError as error:
+            raise ConfigError(
+                f"The environment '{self._env}' that this policy was trained in is not registered here.",
+                "Install the package it comes from, or name the module: --env module:Id; "
+                "for a class of your own, use rltrain.load(run, env=TheClass).",
+            ) from error
+        return self._env
+
+    def evaluate(
+        self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any
+    ) -> Evaluation:
+        """Plays fresh episodes; ``env_kwargs`` as in :meth:`make_vec`.
+
+        Raises:
+            ConfigError: ``episodes`` is below 1.
+        """
+        if episodes < 1:
+            raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+        seed = derive_seed(seed, "fresh")
+        with closing(self.make_vec(min(episodes, most_envs(self._known_env)), **env_kwargs)) as env:
+            return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
+
+    def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any) -> int:
+        """Writes a GIF or MP4 of one episode and returns its number of steps; ``env_kwargs`` as in :meth:`make_vec`.
+
+        Raises:
+            ConfigError: The path ends otherwise, or cannot be written.
+        """
+        rng = make_generator(self.device, derive_seed(seed, "actions"))
+
+        def choose(obs: Observation) -> Tensor:
+            return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
+
+        with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
+            return film(env, Path(out), choose, seed=derive_seed(seed, "film"))
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: str | int = "latest",
+    device: str = "cpu",
+    env: type | None = None,
+    classes: Sequence[type] = (),
+) -> Policy:
+    """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
+
+    Args:
+        run: A run folder, or a checkpoint directory in it.
+        checkpoint: ``latest``, ``best``, or a step.
+        device: Where it acts: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
+        env: The class it was trained in, where that was not a registered id.
+        classes: Networks of your own that it was trained with: the folder knows their names alone.
+
+    Raises:
+        CheckpointError: There is no such run or checkpoint, or it is damaged.
+        ConfigError: Its configuration does not fit this version, or there is no such device.
+    """
+    where = pick_device(device)
+    folder, named = RunFolder.open(run)
+    config = folder.config(classes)
+    path, warnings = folder.checkpoint(named or checkpoint)
+    metadata = folder.metadata()
+    observation_space = from_json(metadata["observation_space"])
+    action_space = from_json(metadata["action_space"])
+    agent = agent_class(config.algo)(
+        observation_space, action_space, config.num_envs, config.agent, device=where, seed=config.seed
+    )
+    restore_policy(agent, path)
+    return Policy(agent, config, step_of(path), observation_space, action_space, where, env or config.env.id, warnings)
+
+
+def evaluate(
+    policy: str | Path | Policy | Callable[[Observation], Tensor],
+    env: str | type | None = None,
+    episodes: int = 100,
+    *,
+    deterministic: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    **env_kwargs: Any,
+) -> Evaluation:
+    """Plays fresh episodes, the same number in each environment, and far from any training.
+
+    Args:
+        policy: A run folder, or what :func:`load` gave; ``random`` or ``baseline``; or a function of your own that
+            gives actions (N, *A) for observations (N, *O), tensors both.
+        env: Where it plays: an id or a class. Left out, where the run was trained.
+        episodes: How many.
+        deterministic: The most likely action rather than a sample, where the policy knows the difference.
+        seed: Of the episodes.
+        device: Where to.
+        **env_kwargs: Constructor arguments of the environment.
+
+    Raises:
+        ConfigError: There is no such environment, or none is given for a policy that comes without.
+        CheckpointError: There is no such run.
+    """
+    if isinstance(policy, Path) or (isinstance(policy, str) and policy not in BASELINES):
+        policy = load(policy, device=device)
+    if isinstance(policy, Policy):
+        policy = policy if env is None else policy.in_env(env)
+        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **env_kwargs)
+    if env is None:
+        raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
+    if episodes < 1:
+        raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+    seed = derive_seed(seed, "fresh")
+    with closing(make_vec(env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)) as vec:
+        if isinstance(policy, str):
+            return evaluate_baseline(vec, policy, episodes, seed=seed)
+        choose = policy
+        return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
+
+
+def restore_policy(agent: Agent, checkpoint: Path) -> None:
+    """Puts the policy of a checkpoint into an agent.
+
+    Raises:
+        CheckpointError: The agent's networks have other shapes.
+    """
+    try:
+        agent.load_state_dict(load_policy(checkpoint))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
+        ) from error
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise ConfigError(f"The device '{name}' is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"The device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices.",
+            "Use --device auto or cpu, or install a torch build for your GPU.",
+        )
+    return device

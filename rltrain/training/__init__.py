@@ -1,0 +1,1 @@
+"""From a configuration to a finished run: setting up, the training loop, and its metrics."""

@@ -1,0 +1,66 @@
+"""All callbacks of a run as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rltrain.callbacks import Callback, Episodes, Training
+from rltrain.errors import ConfigError
+from rltrain.rng import global_kept
+from rltrain.training.metrics import EpisodeStats
+
+
+class Counting(Training, Protocol):
+    """A training run that keeps statistics of its episodes."""
+
+    episodes: EpisodeStats
+
+
+class CallbackList:
+    """Calls every callback of a run; does nothing where there are none.
+
+    Raises:
+        ConfigError: One of them is no :class:`Callback`.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                fix = "Subclass rltrain.Callback, and give an instance."
+                raise ConfigError(f"{callback!r} is no callback.", fix)
+        self._all = list(callbacks)
+        self.want_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
+        self._noted: list[tuple[Tensor, Tensor]] = []  # since the last log point: (T, N) bool, and (3, T, N)
+
+    def rollout(self, trainer: Counting) -> None:
+        """Tells them of a rollout."""
+        if self.want_episodes:
+            self._noted.append(trainer.episodes.last_rollout())
+        self._tell("on_rollout", trainer)
+
+    def update(self, trainer: Training, metrics: dict[str, Tensor | float]) -> None:
+        """Tells them of an update."""
+        self._tell("on_update", trainer, metrics)
+
+    def log(self, trainer: Training) -> None:
+        """Tells them of the episodes since the last log point: here alone the device is waited for."""
+        if self.want_episodes and self._noted:
+            ended = torch.cat([ended for ended, _ in self._noted])
+            returns, lengths, successes = torch.cat([values for _, values in self._noted], 1)[:, ended]
+            self._noted.clear()
+            self._tell("on_episodes", trainer, Episodes(returns, lengths.long(), successes, ended.nonzero()[:, 1]))
+
+    def checkpoint(self, trainer: Training, path: Path) -> None:
+        """Tells them of a checkpoint."""
+        self._tell("on_checkpoint", trainer, path)
+
+    def _tell(self, event: str, trainer: Training, *what: Any) -> None:
+        if self._all:
+            with global_kept():
+                for callback in self._all:
+                    getattr(callback, event)(trainer, *what)

@@ -1,0 +1,235 @@
+"""From a configuration to a finished run: what ``rltrain train`` and ``rltrain resume`` do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from rltrain.callbacks import Callback
+from rltrain.config import TrainConfig
+from rltrain.distributed.ranks import Ranks, joined
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.rng import global_kept
+from rltrain.runs.checkpoint import step_of
+from rltrain.runs.folder import RunFolder, find_unfinished
+from rltrain.schedules import LINEAR
+from rltrain.settings import build_config
+from rltrain.trackers.console import ConsoleTracker
+from rltrain.training.callback_list import CallbackList
+from rltrain.training.session import RunResult, conclude, session, trainer_class
+from rltrain.training.setup import Job, create_folder, keep_memory, threads
+from rltrain.training.signals import Interrupt
+
+
+def train(
+    algo: str,
+    env: str | type,
+    *,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    **overrides: Any,
+) -> RunResult:
+    """Trains an agent and evaluates it.
+
+    Args:
+        algo: Name of a registered agent, such as ``ppo``.
+        env: An id, ours or Gymnasium's, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
+        progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
+        **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
+            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; those that begin with
+            ``--env.`` as ``env_options={"frame_stack": 4}``.
+
+    Raises:
+        ConfigError: Something in the arguments is wrong; nothing was created.
+        CheckpointError: ``init_from`` cannot be used.
+        RunError: The run failed.
+    """
+    config, _ = build_config(algo, env, as_typed(overrides))
+    env_class = None if isinstance(env, str) else env
+    return start(config, env_class=env_class, progress=progress, callbacks=callbacks)
+
+
+def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides of :func:`train` in the shape of the configuration."""
+    given = dict(overrides)
+    env_options = {"kwargs": given.pop("env_kwargs", {}), **given.pop("env_options", {})}
+    if any(env_options.values()):
+        given["env"] = env_options
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def start(
+    config: TrainConfig,
+    *,
+    env_class: type | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    command: Sequence[str] | None = None,
+) -> RunResult:
+    """Starts a new run from a configuration; see :func:`train`.
+
+    Under ``torchrun``, a job that was started again goes on with the run that it had begun.
+
+    Args:
+        config: The configuration.
+        env_class: The environment, where it is not a registered id.
+        progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
+        command: The arguments of ``rltrain`` that further ranks are started with.
+    """
+    with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
+        begun = ranks.broadcast_object(str(find_unfinished(config) or "") if ranks.first else None)
+        if begun:
+            folder = RunFolder(Path(begun), writes=ranks.first)
+            return _resume(folder, None, config, None, env_class, progress, CallbackList(callbacks), ranks)
+        return _start(config, env_class, progress, CallbackList(callbacks), ranks)
+
+
+def _start(
+    config: TrainConfig, env_class: type | None, progress: bool, callbacks: CallbackList, ranks: Ranks
+) -> RunResult:
+    trainer_class(config).check_callbacks(config.algo, callbacks)
+    with closing(Job.build(config, env_class, ranks)) as job:
+        if config.init_from is not None:
+            job.init_from(config.init_from)
+        ranks.broadcast(job.agent.state_dict().values())
+        return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
+
+
+def resume(
+    run: str | Path,
+    *,
+    total_timesteps: int | None = None,
+    device: str | None = None,
+    env: type | None = None,
+    classes: Sequence[type] = (),
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    nproc: int | None = None,
+    command: Sequence[str] | None = None,
+) -> RunResult:
+    """Continues a run from its newest whole checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        run: A run folder, or a checkpoint directory in it to continue from; later ones are set aside.
+        total_timesteps: Environment steps to stop at, if not those the run was made for; then
+            ``stop_at_reward`` does not count any more. Schedules keep the horizon the run was made with
+            and hold their final value beyond it.
+        device: Where to go on, if not where the run was made for; not bit for bit then.
+        env: The class it was trained in, where that was not a registered id.
+        classes: Networks of your own that it was trained with: the folder knows their names alone.
+        progress: Whether to show progress.
+        callbacks: Code of your own that looks on.
+        nproc: Processes on this machine that train together, if not as many as the run was made with.
+        command: The arguments of ``rltrain`` that further ranks are started with.
+
+    Raises:
+        CheckpointError: There is nothing to continue from, or it does not fit.
+        ConfigError: The run is over, or has already been trained for ``total_timesteps``.
+        RunError: Another process holds the run, or the run failed.
+    """
+    folder, named = RunFolder.open(run)
+    config = folder.config(classes)
+    if device is not None:
+        config = config.model_copy(update={"device": device})
+    with (
+        joined(config.nproc if nproc is None else nproc, command) as ranks,
+        threads(ranks.threads(config.num_threads)),
+    ):
+        folder.writes = ranks.first
+        return _resume(folder, named, config, total_timesteps, env, progress, CallbackList(callbacks), ranks)
+
+
+def _resume(
+    folder: RunFolder,
+    named: Path | None,
+    config: TrainConfig,
+    total_timesteps: int | None,
+    env: type | None,
+    progress: bool,
+    callbacks: CallbackList,
+    ranks: Ranks,
+) -> RunResult:
+    trainer_class(config).check_callbacks(config.algo, callbacks)
+    metadata = ranks.broadcast_object(folder.metadata() if ranks.first else None)
+    if (size := metadata["mode"].get("ranks", 1)) != ranks.world_size:
+        raise CheckpointError(
+            f"'{folder.path}' was trained by {size} ranks, and here there are {ranks.world_size}.",
+            f"Give --nproc {size}, or start {size} by torchrun.",
+        )
+    folder.lock()
+    with ExitStack() as stack:
+        stack.callback(folder.release)
+        checkpoint = named or Path()
+        if ranks.first:
+            checkpoint, faults = folder.checkpoint(named or "latest")
+            for fault in faults:
+                warnings.warn(fault, stacklevel=2)
+        checkpoint = folder.checkpoints / ranks.broadcast_object(checkpoint.name)
+        step = step_of(checkpoint)
+        if total_timesteps is None:
+            total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
+            over = metadata.get("status") == "completed" and step >= metadata["steps"]
+        else:
+            total, stop_at_reward = total_timesteps, None
+            over = total <= step
+        if over:
+            raise ConfigError(
+                f"'{folder.path}' has already been trained for {step:,} steps.",
+                f"Give --total-timesteps more than {step} to train on.",
+            )
+        config = config.model_copy(update={"stop_at_reward": stop_at_reward})
+        if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
+            warnings.warn(
+                f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0; "
+                "with such a learning rate the policy does not change any more.",
+                stacklevel=2,
+            )
+        job = stack.enter_context(closing(Job.build(config, env, ranks)))
+        if job.mode != metadata["mode"]:
+            warnings.warn(
+                f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
+                stacklevel=2,
+            )
+        if any(metadata[name] != space for name, space in job.spaces.items()):
+            raise CheckpointError(
+                f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
+                "Train anew, or go back to the environment as it was.",
+            )
+        restarted = metadata.get("episodes_restarted_at", [])
+        if not job.env.exact_resume:
+            warnings.warn(
+                f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",
+                stacklevel=2,
+            )
+            restarted = [*restarted, step]
+        folder.update_metadata(
+            {
+                "total_timesteps": total,
+                "stop_at_reward": stop_at_reward,
+                "resumed_at": [*metadata.get("resumed_at", []), step],
+                "episodes_restarted_at": restarted,
+            }
+        )
+        return _run(job, folder, total, checkpoint, progress, callbacks)
+
+
+def _run(
+    job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool, callbacks: CallbackList
+) -> RunResult:
+    """Trains from the start or a checkpoint, evaluates, draws."""
+    keep_memory()
+    with (
+        Interrupt() as interrupted,
+        session(job, folder, total, checkpoint, callbacks, interrupted) as trainer,
+    ):
+        if progress and job.ranks.first:
+            title = f"{job.config.algo} on {job.config.env.id}, seed {job.config.seed}"
+            with global_kept():  # some libraries draw when they are imported
+                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+        stopped_by = trainer.run()
+        return conclude(job, trainer, stopped_by, max(job.ranks.gather(interrupted.signal or 0)) or None)

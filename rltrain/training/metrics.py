@@ -1,0 +1,172 @@
+"""Numbers on the way to the log: kept on the device, fetched in one transfer at a log point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rltrain.agent import Metrics
+from rltrain.distributed.ranks import ALONE, Ranks
+from rltrain.vec import SUCCESS, VecStep
+
+
+class EpisodeStats:
+    """Mean return, length and success of the last finished episodes, in a ring on the device.
+
+    Steps are noted as they come and merged by :meth:`merge` once per rollout. Episodes count in the order
+    they ended, those of one step in the order of the rows.
+
+    Args:
+        window: How many episodes the means are taken over.
+        horizon: Steps between two merges.
+        num_envs: N.
+        device: Where the environments live.
+    """
+
+    def __init__(self, window: int, horizon: int, num_envs: int, device: torch.device) -> None:
+        self.window = window
+        self._step = 0
+        shape = (horizon, num_envs)
+        self._ended = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._values = torch.full((3, *shape), torch.nan, device=device)  # return, length, success of each step
+        self._rows = self._ended.unbind(), *(value.unbind() for value in self._values)
+        # One slot more than the window: what is not to be kept is written there.
+        self._ring = torch.full((3, window + 1), torch.nan, device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)  # episodes finished so far
+
+    def note(self, step: VecStep) -> None:
+        """Copies what is needed of a step."""
+        ended, returns, lengths, successes = (rows[self._step] for rows in self._rows)
+        torch.logical_or(step.terminated, step.truncated, out=ended)
+        returns.copy_(step.episode_return)
+        lengths.copy_(step.episode_length)
+        if SUCCESS in step.info:
+            successes.copy_(step.info[SUCCESS])
+        self._step += 1
+
+    def merge(self) -> None:
+        """Moves the noted episodes into the ring, without asking which there are."""
+        ended = self._ended[: self._step].flatten()
+        number = ended.cumsum(0)  # 1 for the first episode that ended
+        total = number[-1]
+        recent = ended & (number > total - self.window)
+        slot = torch.where(recent, (self._count + number - 1) % self.window, self.window)
+        values = self._values[:, : self._step].flatten(1)
+        self._ring.scatter_(1, slot.expand_as(values), values)
+        self._count += total
+        self._step = 0
+
+    def merge_from(self, other: EpisodeStats, rows: slice) -> None:
+        """Moves into the ring what ``other``, with more environments, has noted of some of its own."""
+        self._ended, self._values, self._step = other._ended[:, rows], other._values[:, :, rows], other._step
+        self.merge()
+
+    def forget(self) -> None:
+        """Drops what was noted since the last merge."""
+        self._step = 0
+
+    def last_rollout(self) -> tuple[Tensor, Tensor]:
+        """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
+        return self._ended.clone(), self._values.clone()
+
+    def means(self, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+        """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet.
+
+        Of several ranks, each adds the episodes that it has.
+        """
+        ring = self._ring[:, : self.window]
+        sums, known = ring.nansum(1), (~ring.isnan()).sum(1)
+        episodes = self._count
+        if ranks.world_size > 1:
+            both = ranks.mean(torch.cat((sums.double(), known, episodes.unsqueeze(0))))
+            sums, known, episodes = both[:3], both[3:6], (both[6] * ranks.world_size).round()
+        means = sums / known
+        return {
+            "rollout/ep_rew_mean": means[0],
+            "rollout/ep_len_mean": means[1],
+            "rollout/success_rate": means[2],
+            "rollout/episodes": episodes,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The ring and the count."""
+        return {"ring": self._ring, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        self._ring.copy_(state["ring"])
+        self._count.copy_(state["count"])
+
+
+class MetricMeans:
+    """An agent's metrics since the last log point: means of tensors, summed on the device, and the last numbers."""
+
+    def __init__(self) -> None:
+        self._tags: tuple[str, ...] = ()
+        self._sum: Tensor | None = None
+        self._updates = 0
+        self._numbers: dict[str, float] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Adds the metrics of one update: once there are tensors, those of the same tags each time."""
+        self._numbers.update({tag: float(value) for tag, value in metrics.items() if not isinstance(value, Tensor)})
+        tensors = {tag: value for tag, value in metrics.items() if isinstance(value, Tensor)}
+        if tensors:
+            values = torch.stack([value.to(torch.float32) for value in tensors.values()])
+            self._tags = tuple(tensors)
+            self._sum = values if self._sum is None else self._sum.to(values.device) + values
+            self._updates += 1
+
+    def take(self, ranks: Ranks = ALONE) -> Metrics:
+        """The means, over all ranks, and the numbers; starts over."""
+        means: Metrics = {**self._numbers}
+        if self._sum is not None:
+            means |= zip(self._tags, ranks.mean(self._sum / self._updates).unbind(), strict=True)
+        self._sum, self._updates, self._numbers = None, 0, {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has come together since the last log point."""
+        state = {"tags": list(self._tags), "updates": self._updates, "numbers": self._numbers}
+        return state if self._sum is None else {**state, "sum": self._sum}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave."""
+        self._tags, self._updates, self._sum = tuple(state["tags"]), state["updates"], state.get("sum")
+        self._numbers = dict(state["numbers"])
+
+
+class Fetch:
+    """Metrics on their way to the host, in one transfer. On a GPU nobody waits for it before the values are asked for.
+
+    Args:
+        metrics: By tag; 0-d tensors are fetched.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        tensors = [value.to(torch.float64) for value in metrics.values() if isinstance(value, Tensor)]
+        self._table = torch.stack(tensors) if tensors else torch.empty(0)
+        self._arrived: torch.cuda.Event | None = None
+        if self._table.is_cuda:
+            pinned = torch.empty(self._table.shape, dtype=self._table.dtype, pin_memory=True)
+            self._table = pinned.copy_(self._table, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def values(self) -> dict[str, float]:
+        """By tag; what is NaN for want of data is left out."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        fetched = iter(self._table.tolist())
+        values = {
+            tag: next(fetched) if isinstance(value, Tensor) else float(value) for tag, value in self._metrics.items()
+        }
+        return {tag: value for tag, value in values.items() if value == value or tag.startswith("train/")}
+
+
+def fetch(metrics: Metrics) -> dict[str, float]:
+    """Brings 0-d tensors to the host in one transfer; those that are NaN for want of data are left out."""
+    return Fetch(metrics).values()

@@ -1,0 +1,271 @@
+"""What a run is made of: its environments and its agent on their device, checked before anything is created."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from rltrain.agent import Agent
+from rltrain.compile import check_compiler
+from rltrain.config import AgentConfig, TrainConfig
+from rltrain.distributed.ranks import ALONE, Ranks
+from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.evaluation.episodes import most_envs
+from rltrain.make import make_vec
+from rltrain.normalize import across_ranks
+from rltrain.registry import AgentSpec, agent_class, agent_spec, importer_of
+from rltrain.rng import derive_seed, global_kept, seed_global
+from rltrain.runs.folder import RunFolder, describe_machine
+from rltrain.runs.policy import pick_device, restore_policy
+from rltrain.spaces import to_json
+from rltrain.vec import VecEnv
+
+DIVIDED, COUNTED = ("batch_size",), ("buffer_size", "learning_starts", "target_update_interval")
+"""Hyperparameters that count over all environments, and of which each of several ranks gets a share."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is made of, all of it checked before anything is created."""
+
+    config: TrainConfig
+    env_source: str | type
+    device: torch.device
+    env: VecEnv
+    agent: Agent
+    ranks: Ranks = ALONE
+
+    @classmethod
+    def build(cls, config: TrainConfig, env_class: type | None, ranks: Ranks = ALONE) -> Job:
+        """Makes everything that a configuration names.
+
+        Args:
+            config: The configuration.
+            env_class: The environment, where it is not a registered id.
+            ranks: Those that train together; each makes its share.
+
+        Raises:
+            ConfigError: Something in it cannot be had.
+        """
+        num_envs, agent_config = share_of(config, ranks)
+        seed = ranks.seed(config.seed)
+        seed_global(derive_seed(seed, "global"))
+        device = pick_device(ranks.device(config.device))
+        source = env_class or config.env.id
+        env = make_vec(source, num_envs, device=device, **config.env.make_options())
+        if lost := getattr(env, "left_out", ()):
+            names = " and ".join(f"'{name}'" for name in lost)
+            warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(env.close)
+            agent = agent_class(config.algo)(
+                env.single_observation_space,
+                env.single_action_space,
+                num_envs,
+                agent_config,
+                device=device,
+                seed=seed,
+            )
+            agent.check()
+            check_memory(agent.memory() * (1 if device.type == "cuda" else ranks.local_world_size), device)
+            if ranks.world_size > 1:
+                across_ranks(agent, ranks.mean, ranks.world_size)
+            speed_up(config, env, agent)
+            job = cls(config, source, device, env, agent, ranks)
+            if config.video_freq:
+                job.check_drawing()
+            if_it_fails.pop_all()
+        return job
+
+    def close(self) -> None:
+        """Gives back what the environments hold."""
+        self.env.close()
+
+    @global_kept()
+    def check_drawing(self) -> None:
+        """Draws a state, to know now rather than at the first video whether that can be done."""
+        with closing(self.make_env(1, render=True)) as env:
+            env.reset(seed=0)
+            env.render()
+
+    @property
+    def mode(self) -> dict[str, Any]:
+        """What must be equal for a resume to be exact."""
+        several = {"ranks": self.ranks.world_size} if self.ranks.world_size > 1 else {}
+        options = {name: True for name in ("compile", "bfloat16") if getattr(self.config, name)}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **options, **several}
+
+    @property
+    def exact_resume(self) -> bool:
+        """Whether a checkpoint holds all there is to continue bit for bit."""
+        return self.env.exact_resume and self.agent.exact_resume
+
+    @property
+    def spaces(self) -> dict[str, Any]:
+        """The spaces of a single environment, as plain data."""
+        return {
+            "observation_space": to_json(self.env.single_observation_space),
+            "action_space": to_json(self.env.single_action_space),
+        }
+
+    def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
+        """Further environments of the same kind; with ``render`` to be drawn."""
+        num_envs = min(at_most, most_envs(self.env_source))
+        options = self.config.env.make_options()
+        return make_vec(self.env_source, num_envs, device=self.device, render=render, **options)
+
+    def init_from(self, run: str) -> None:
+        """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.
+
+        Raises:
+            CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
+        """
+        if (importer := importer_of(run)) is not None:
+            importer(self.agent, run, algo=self.config.algo, env_id=self.config.env.id)
+            return
+        folder, named = RunFolder.open(run)
+        checkpoint, faults = folder.checkpoint(named or "latest")
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
+        metadata = folder.metadata()
+        for name, space in self.spaces.items():
+            if metadata[name] != space:
+                raise CheckpointError(
+                    f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
+                    "Start from a run with the same spaces.",
+                )
+        restore_policy(self.agent, checkpoint)
+
+
+def create_folder(job: Job, together: int = 1) -> RunFolder:
+    """Makes the run folder of a job, and locks it.
+
+    Args:
+        job: What it is for.
+        together: How many seeds are trained at once.
+
+    Raises:
+        ConfigError: It cannot be made.
+        RunError: It is not seen by all ranks.
+    """
+    config, ranks = job.config, job.ranks
+    record = {
+        **describe_machine(),
+        "mode": {**job.mode, **({"seeds at once": together} if together > 1 else {})},
+        "seed": config.seed,
+        "total_timesteps": config.total_timesteps,
+        "stop_at_reward": config.stop_at_reward,
+        "exact_resume": job.exact_resume,
+        **job.spaces,
+    }
+    folder = RunFolder.create(config, record) if ranks.first else None
+    path = Path(ranks.broadcast_object(str(folder.path.absolute()) if folder is not None else None))
+    if not path.is_dir():
+        raise RunError(
+            f"Rank {ranks.rank} does not see the run folder '{path}'.",
+            "Give a --run-dir on a file system that all machines share.",
+        )
+    return folder or RunFolder(path, writes=False)
+
+
+def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
+    """The environments and the hyperparameters of one rank, whose sizes count over all of them.
+
+    Raises:
+        ConfigError: They cannot be divided, or the agent trains in one process alone.
+    """
+    if ranks.world_size == 1:
+        return config.num_envs, config.agent
+    if agent_spec(config.algo).trainer != AgentSpec.trainer:  # a loop of its own
+        raise ConfigError(
+            f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
+            "Start one, or train with an agent of ours.",
+        )
+    if ranks.world_size > config.num_envs:
+        raise ConfigError(
+            f"There are {ranks.world_size} ranks for num_envs={config.num_envs}.",
+            "Start fewer, or give more --num-envs.",
+        )
+    multiple = f"Give a multiple of {ranks.world_size}:"
+    shares = {
+        name: ranks.share(name, getattr(config.agent, name), f"{multiple} --agent.{name.replace('_', '-')}.")
+        for name in DIVIDED
+        if hasattr(config.agent, name)
+    }
+    shares |= {
+        name: max(1, number // ranks.world_size) for name in COUNTED if (number := getattr(config.agent, name, 0))
+    }
+    return ranks.share("num_envs", config.num_envs, f"{multiple} --num-envs."), config.agent.model_copy(update=shares)
+
+
+def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
+    """Does what the options ``bfloat16`` and ``compile`` ask for.
+
+    Raises:
+        ConfigError: It cannot be done.
+    """
+    if not (config.bfloat16 or config.compile):
+        return
+    if not isinstance(agent, Agent):
+        name = "--compile" if config.compile else "--bfloat16"
+        raise ConfigError(
+            f"'{config.algo}' learns in a loop of its own, which {name} does not reach.", f"Leave {name} out."
+        )
+    if config.bfloat16:
+        agent.use_bfloat16()
+    if config.compile:
+        check_compiler(agent.device)
+        agent.compile()
+        if hasattr(env, "compile"):
+            env.compile()
+        else:
+            warnings.warn(f"Only the agent is compiled: '{config.env.id}' is not made of tensors.", stacklevel=2)
+
+
+def check_memory(needed: int, device: torch.device) -> None:
+    """Refuses what does not fit into the memory that is free.
+
+    Raises:
+        ConfigError: ``needed`` bytes do not.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigError(
+            f"The experience to keep takes {needed / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free on {device}.",
+            "Lower --agent.buffer-size, --agent.n-steps or --num-envs, whichever there is.",
+        )
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep large blocks that were freed, as an update asks for the same ones again at once.
+
+    It would give each back to the kernel, which clears it before handing it out anew: a tenth to a fifth of the
+    time of an update on a CPU. Elsewhere than with glibc nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+    mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Gives torch a number of threads, and back what it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,353 @@
+"""The training loop: collect, learn, and at intervals log, evaluate, save and film."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rltrain.agent import Agent, Metrics
+from rltrain.compile import CompileClock
+from rltrain.config import TrainConfig
+from rltrain.distributed.ranks import ALONE, Ranks
+from rltrain.errors import CheckpointError, RLTrainError, RunError
+from rltrain.evaluation.episodes import Evaluation, run_episodes
+from rltrain.evaluation.video import film
+from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
+from rltrain.runs.checkpoint import load_training, prune, save_checkpoint, step_name
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.policy import restore_policy
+from rltrain.trackers import Tracker
+from rltrain.training.callback_list import CallbackList
+from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.tree import from_dict
+from rltrain.vec import VecEnv
+
+PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
+
+LATE = ("cuda",)  # devices on which metrics are still on their way when the next iteration begins
+
+
+class Trainer:
+    """Trains an agent in a vectorised environment.
+
+    Args:
+        config: The run's configuration.
+        agent: Who learns.
+        env: Where it trains.
+        make_env: Makes at most so many further environments of the same kind, for evaluation and, with
+            ``render=True``, for videos.
+        folder: Where checkpoints and videos go.
+        total_timesteps: Environment steps to stop at.
+        interrupted: Asked after each update whether to save and stop.
+        callbacks: Code of the user's own, told of what happens.
+        ranks: Those that train together. All of them take the same decisions; what is not told to them by all-reduced
+            numbers or asked of all is the same anyway.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        agent: Agent,
+        env: VecEnv,
+        *,
+        make_env: Callable[..., VecEnv],
+        folder: RunFolder,
+        total_timesteps: int,
+        interrupted: Callable[[], bool] = lambda: False,
+        callbacks: CallbackList | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.config = config
+        self.agent = agent
+        self.env = env
+        self.make_env = make_env
+        self.folder = folder
+        self.trackers: list[Tracker] = []
+        self.total_timesteps = total_timesteps
+        self.ranks = ranks
+        self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # of all environments, in an iteration
+        self.log_interval = config.log_interval or max(1, agent.log_interval // ranks.world_size)
+        self.interrupted = interrupted
+        self.callbacks = callbacks or CallbackList()
+        self.stopped = False
+        self.global_step = 0  # environment steps, over all environments and ranks
+        self.n_iterations = 0
+        self.best_mean_reward = float("-inf")
+        self.best_step: int | None = None
+        self.saved_step: int | None = None
+        self.seconds = 0.0  # of training, over all sessions
+        self.compiling = CompileClock() if config.compile else None
+        self.latest: dict[str, float] = {}  # the last value of every metric
+        window = -(-config.stats_window_size // ranks.world_size)
+        self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
+        self.metrics = MetricMeans()
+        self.fetching: tuple[Fetch, int] | None = None
+        self.obs = env.reset(ranks.seed(config.seed))
+        self.state = agent.initial_state(env.num_envs)
+
+    @staticmethod
+    def check_callbacks(algo: str, callbacks: CallbackList) -> None:
+        """Refuses callbacks that a trainer of another kind cannot serve, before anything is created; takes all here."""
+
+    def run(self) -> str:
+        """Trains until there is a reason to stop, which is returned."""
+        self.begin()
+        while (reason := self.reason_to_stop()) is None:
+            self.agent.progress_remaining = self.progress_remaining
+            self.collect()
+            self.callbacks.rollout(self)
+            self.learned(self.agent.learn())
+        self.end(reason)
+        return reason
+
+    def begin(self) -> None:
+        """Starts the clock."""
+        self.clock = time.perf_counter() - self.seconds
+        self.started_at = self.global_step, self.seconds
+
+    @property
+    def progress_remaining(self) -> float:
+        """1 to 0 over the horizon that the run was made with; a longer run holds the final value of schedules."""
+        return max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
+
+    def learned(self, metrics: Metrics) -> None:
+        """All that comes after the agent has learned."""
+        self.metrics.add(metrics)
+        self.updated(metrics)
+
+    def updated(self, metrics: Metrics) -> None:
+        """What there is to do between two updates."""
+        self.callbacks.update(self, metrics)
+        self.seconds = time.perf_counter() - self.clock
+        if self.n_iterations % self.log_interval == 0:
+            self.log()
+        if self.due(self.config.eval_freq):
+            self.evaluate()
+        if self.due(self.config.save_freq):
+            self.save()
+        if self.due(self.config.video_freq) and self.ranks.first:
+            self.film()
+
+    def end(self, reason: str) -> None:
+        """Logs what came after the last log point, and saves."""
+        if reason != "interrupted" and self.n_iterations % self.log_interval:
+            self.log()
+        self.save()
+
+    def collect(self) -> None:
+        """Steps the environments ``agent.horizon`` times."""
+        for _ in range(self.agent.horizon):
+            out = self.agent.act(self.obs, self.state)
+            step = self.env.step(out.action)
+            self.agent.record(out, step)
+            self.episodes.note(step)
+            self.obs, self.state = step.obs, out.state
+        self.episodes.merge()
+        self.collected()
+
+    def collected(self) -> None:
+        """Counts what was collected."""
+        self.global_step += self.steps_at_once
+        self.n_iterations += 1
+
+    def reason_to_stop(self) -> str | None:
+        """Why it ends: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
+        interrupted, stopped = self.ranks.any(self.interrupted(), self.stopped)
+        if interrupted:
+            return "interrupted"
+        if stopped:
+            return "callback"
+        target = self.config.stop_at_reward
+        window_full = self.latest.get("rollout/episodes", 0) >= self.config.stats_window_size
+        if target is not None and window_full and self.latest["rollout/ep_rew_mean"] >= target:
+            return "stop_at_reward"
+        return "total_timesteps" if self.global_step >= self.total_timesteps else None
+
+    def stop(self) -> None:
+        """Ends the run after this update; for callbacks."""
+        self.stopped = True
+
+    def due(self, freq: int) -> bool:
+        """Whether the last iteration passed a multiple of ``freq`` environment steps."""
+        return freq > 0 and self.global_step // freq > (self.global_step - self.steps_at_once) // freq
+
+    def log(self) -> None:
+        """Fetches the metrics, in one transfer, and hands them to the trackers.
+
+        On a GPU nothing waits for the transfer: they are handed over at the next log point, or before a checkpoint.
+        """
+        self.deliver()
+        metrics = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.times()}
+        self.fetching = Fetch(metrics), self.global_step
+        if self.env.device.type not in LATE:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Hands over what was fetched and not handed over yet."""
+        if self.fetching is not None:
+            (fetching, step), self.fetching = self.fetching, None
+            self.publish(fetching.values(), step)
+
+    def publish(self, metrics: dict[str, float], step: int) -> None:
+        """Hands the metrics of a log point to the trackers.
+
+        Raises:
+            RunError: The loss is not finite.
+        """
+        self.track(metrics, step)
+        if not math.isfinite(metrics.get("train/loss", 0.0)):
+            raise self.diverged("The loss is")
+        self.callbacks.log(self)
+
+    def times(self) -> dict[str, float]:
+        """Metrics of time; steps per second without the time that was compiled."""
+        step_then, seconds_then = self.started_at
+        seconds = self.seconds - seconds_then - self.compile_seconds
+        return {
+            "time/fps": (self.global_step - step_then) / max(seconds, 1e-9),
+            "time/time_elapsed": self.seconds,
+            "time/iterations": self.n_iterations,
+        }
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long this session has compiled."""
+        return self.compiling.seconds if self.compiling else 0.0
+
+    def diverged(self, what: str) -> RunError:
+        """The error for numbers that ran away."""
+        return RunError(
+            f"{what} not finite after {self.global_step:,} steps.",
+            "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
+        )
+
+    @global_kept()
+    def track(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Hands numbers to every tracker, of now unless a step is given."""
+        self.latest.update(metrics)
+        for tracker in self.trackers:
+            tracker.log(self.global_step if step is None else step, metrics)
+
+    def evaluate(self) -> None:
+        """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
+        self.deliver()
+        metrics = self.ranks.broadcast_object(self.play("evaluation").metrics() if self.ranks.first else None)
+        self.track(metrics)
+        mean_reward = metrics["eval/mean_reward"]
+        if mean_reward > self.best_mean_reward:
+            self.best_mean_reward, self.best_step = mean_reward, self.global_step
+            self.save()
+            self.folder.set_best(self.global_step, mean_reward)
+
+    def evaluate_finally(self) -> Evaluation:
+        """Plays ``n_eval_episodes`` that no evaluation during training has played.
+
+        They are a point of the curve of evaluations, unless it has one at this step.
+        """
+        result = self.play("fresh")
+        if not self.due(self.config.eval_freq):
+            self.track(result.metrics())
+        return result
+
+    @global_kept()
+    def play(self, stream: str) -> Evaluation:
+        """Plays ``n_eval_episodes`` with the start states of a random stream."""
+        episodes = max(self.config.n_eval_episodes, 1)
+        with closing(self.make_env(episodes)) as env:
+            return run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
+
+    @global_kept()
+    def film(self) -> None:
+        """Films one episode; where that fails, training goes on with a warning."""
+        self.folder.videos.mkdir(exist_ok=True)
+        path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
+        seed = derive_seed(self.config.seed, "video", self.global_step)
+        try:
+            with closing(self.make_env(1, render=True)) as env:
+                film(env, path, lambda obs: self.agent.predict(obs).action, seed=seed)
+        except (RLTrainError, OSError) as error:
+            warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
+
+    def save(self) -> None:
+        """Writes a checkpoint with everything that has memory, unless this step has one.
+
+        Raises:
+            RunError: The policy is not finite: no checkpoint is worth losing an older one for it. Or ranks have
+                different ones.
+        """
+        self.deliver()
+        if self.saved_step == self.global_step:
+            return
+        policy = self.agent.state_dict()
+        broken = [name for name, tensor in policy.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise self.diverged(f"'{broken[0]}' of the policy is")
+        if self.ranks.world_size > 1:
+            sums = self.ranks.gather([float(tensor.double().sum()) for tensor in policy.values()])
+            if any(other != sums[0] for other in sums):
+                raise RunError(
+                    f"Ranks have come to different policies after {self.global_step:,} steps.",
+                    "The agent must hand its gradients to self.reduce, and take the same steps on every rank.",
+                )
+        state = self.training_state()
+        path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, state, self.ranks)
+        self.saved_step = self.global_step
+        if self.ranks.first:
+            prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+        self.callbacks.checkpoint(self, path)
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything with memory beside the agent's module state."""
+        return {
+            "trainer": {name: getattr(self, name) for name in PROGRESS},
+            "agent": self.agent.training_state(),
+            "env": self.env.state_dict() if self.env.exact_resume else {},
+            "obs": {"obs": self.obs},
+            "state": {} if self.state is None else {"state": self.state},
+            "episodes": self.episodes.state_dict(),
+            "metrics": self.metrics.state_dict(),
+            "generators": global_state(),
+        }
+
+    def load(self, checkpoint: Path) -> None:
+        """Continues from a checkpoint directory.
+
+        Raises:
+            CheckpointError: It is of another kind of run.
+        """
+        restore_policy(self.agent, checkpoint)
+        state = load_training(checkpoint, self.ranks.rank)
+        try:
+            self.load_training_state(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
+            ) from error
+        self.saved_step = self.global_step
+        if self.best_step is not None and not (self.folder.checkpoints / step_name(self.best_step)).is_dir():
+            self.best_step, self.best_mean_reward = None, float("-inf")  # a later best had taken its place
+        self.folder.set_best(self.best_step, self.best_mean_reward)
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        for name in PROGRESS:
+            setattr(self, name, state["trainer"][name])
+        self.agent.load_training_state(state["agent"])
+        if self.env.exact_resume:
+            self.env.load_state_dict(state["env"])
+            self.obs = from_dict(self.obs, state["obs"]["obs"])
+            if self.state is not None:
+                self.state = from_dict(self.state, state["state"]["state"])
+        else:  # other episodes than those the run began with
+            seed = self.ranks.seed(self.config.seed)
+            self.obs = self.env.reset(derive_seed(seed, "resume", self.global_step))
+        self.episodes.load_state_dict(state["episodes"])
+        self.metrics.load_state_dict(state["metrics"])
+        set_global_state(state["generators"])  # last: nothing after this draws
