@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rltrain.agent import ActOut as ActOut
     from rltrain.agent import Agent as Agent
     from rltrain.callbacks import Callback as Callback
-    from rltrain.check import check_env as check_env
-    from rltrain.check import check_vec_env as check_vec_env
+    from rltrain.check.conformance import check_env as check_env
+    from rltrain.check.conformance import check_vec_env as check_vec_env
     from rltrain.config import AgentConfig as AgentConfig
     from rltrain.env import TensorEnv as TensorEnv
     from rltrain.evaluation.episodes import Evaluation as Evaluation
@@ -47,8 +47,8 @@ _HOMES = {
     "RunResult": "rltrain.training.session",
     "TensorEnv": "rltrain.env",
     "VecStep": "rltrain.vec",
-    "check_env": "rltrain.check",
-    "check_vec_env": "rltrain.check",
+    "check_env": "rltrain.check.conformance",
+    "check_vec_env": "rltrain.check.conformance",
     "evaluate": "rltrain.runs.policy",
     "load": "rltrain.runs.policy",
     "make_env": "rltrain.make",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from rltrain.check import Check, run_check, subject_of
+from rltrain.check.conformance import Check, run_check, subject_of
 from rltrain.env import TensorEnv
 
 

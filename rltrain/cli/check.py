@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed, env_kwargs = parser.parse_both(arguments)
 
-    from rltrain.check import check_env
+    from rltrain.check.conformance import check_env
     from rltrain.runs.policy import pick_device
 
     report = check_env(parsed.env, device=pick_device(parsed.device), **env_kwargs)

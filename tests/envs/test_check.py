@@ -16,7 +16,7 @@ from torch import Tensor
 
 import rltrain
 from rltrain import registry
-from rltrain.check import TENSOR_CHECKS, check_env, run_check, subject_of
+from rltrain.check.conformance import TENSOR_CHECKS, check_env, run_check, subject_of
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rltrain
-from rltrain.check import GYMNASIUM_CHECKS
+from rltrain.check.conformance import GYMNASIUM_CHECKS
 from rltrain.cli import main
 from rltrain.registry import env_specs
 

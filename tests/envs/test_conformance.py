@@ -13,7 +13,7 @@ import pytest
 import torch
 from countdown import Countdown
 
-from rltrain.check import TENSOR_CHECKS, run_check
+from rltrain.check.conformance import TENSOR_CHECKS, run_check
 from rltrain.check.gymnasium_env import gymnasium_says
 from rltrain.check.play import Player, difference, roll
 from rltrain.check.report import Finding

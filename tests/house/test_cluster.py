@@ -12,7 +12,7 @@ from torch.distributed.run import parse_args
 from rltrain.cli.options import parse_overrides
 from rltrain.settings import build_config
 
-CLUSTER = Path(__file__).parents[2] / "rltrain" / "cluster"
+CLUSTER = Path(__file__).parents[2] / "rltrain" / "distributed" / "cluster"
 
 
 def hold(words: list[str]) -> tuple[str, str]:

@@ -1,0 +1,268 @@
+"""Does an environment keep its promises? What ``rltrain check`` and plugins' tests run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import gymnasium
+import torch
+
+from rltrain.check import gymnasium_env, gymnasium_vec, gymnasium_view, tensor_env, vec_env
+from rltrain.check.gymnasium_env import Plain
+from rltrain.check.op_counter import OpCounter
+from rltrain.check.play import Player
+from rltrain.check.report import Finding, Report
+from rltrain.check.tensor_env import Tensors, place_of
+from rltrain.check.vec_env import Adapted, Vec
+from rltrain.env import TensorEnv
+from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.registry import env_spec, env_specs, find_env
+from rltrain.rng import global_kept
+from rltrain.vec import TensorVecEnv, VecEnv
+
+Check: TypeAlias = Callable[[Any], Iterator[Finding]]
+
+VECTOR_CHECKS: dict[str, Check] = {
+    "shapes": vec_env.looks,
+    "numbers": vec_env.numbers,
+    "bounds": vec_env.bounds,
+    "limits": vec_env.limits,
+    "statistics": vec_env.statistics,
+    "rows": vec_env.rows,
+    "seeds": vec_env.seeds,
+    "saving": vec_env.saving,
+    "kept": vec_env.kept,
+}
+"""What holds for every :class:`~rltrain.vec.VecEnv`."""
+
+TENSOR_CHECKS: dict[str, Check] = {
+    "registration": gymnasium_view.registration,
+    "spaces": tensor_env.declared,
+    "constants": tensor_env.constants,
+    **VECTOR_CHECKS,
+    "aliasing": tensor_env.in_place,
+    "memory": tensor_env.purity,
+    "autoreset": tensor_env.resets,
+    "starts": tensor_env.starts,
+    "devices": tensor_env.meta,
+    "waits": tensor_env.waits,
+    "gymnasium": gymnasium_view.checker,
+    "numpy": gymnasium_view.episode,
+    "numpy seeds": gymnasium_view.conventions,
+    "numpy vector": gymnasium_view.vector,
+    "pictures": gymnasium_view.pictures,
+}
+"""What a :class:`~rltrain.env.TensorEnv` owes besides."""
+
+GYMNASIUM_CHECKS: dict[str, Check] = {
+    "spaces": gymnasium_env.declared,
+    "gymnasium": gymnasium_env.checker,
+    "values": gymnasium_env.values,
+    "seeds": gymnasium_env.seeds,
+    "aliasing": gymnasium_env.aliasing,
+    "starts": gymnasium_env.starts,
+    "vector": gymnasium_env.vectorized,
+}
+"""What a plain :class:`gymnasium.Env` owes."""
+
+
+def subject_of(
+    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+) -> tuple[Tensors | Plain | Adapted, Mapping[str, Check]]:
+    """What is to be checked, and by what.
+
+    Raises:
+        ConfigError: There is no such environment.
+    """
+    if isinstance(env, gymnasium.Env):
+        spec = env.spec
+        if spec is None:
+            return Plain(lambda: env, type(env.unwrapped).__name__), GYMNASIUM_CHECKS
+        return Plain(lambda: gymnasium.make(spec, disable_env_checker=True), spec.id), GYMNASIUM_CHECKS
+    if not isinstance(env, str):
+        if not (isinstance(env, type) and issubclass(env, TensorEnv)):
+            raise ConfigError(f"{env!r} is no environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
+        return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
+    _, colon, name = env.rpartition(":")
+    if colon:
+        try:
+            env_spec(env)  # imports the module, which may register it with Gymnasium alone
+        except ConfigError:
+            if name not in gymnasium.registry:
+                raise
+    if name in env_specs():
+        return Tensors(name, device=device, **kwargs), TENSOR_CHECKS
+    known_spec = find_env(name)
+    if known_spec is not None and known_spec.parameters is not None:  # of a library that steps N of them by itself
+        return Adapted(known_spec, device, kwargs), VECTOR_CHECKS
+    if name not in gymnasium.registry:
+        known = [*env_specs(), *gymnasium.registry]
+        raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
+    return Plain(partial(gymnasium.make, name, disable_env_checker=True, **kwargs), name), GYMNASIUM_CHECKS
+
+
+def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
+    """The findings of one check; what the environment raises is one as well."""
+    found: list[Finding] = []
+    try:
+        with global_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a check that wants them catches them itself
+            for finding in check(subject):
+                found.append(finding)
+    except RLTrainError as error:
+        found.append(Finding(name, error.cause, error.fix))
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        message = f"{type(error).__name__}{place_of(error)}: {lines[0]}".rstrip(": ")
+        found.append(Finding(name, f"{message}.".replace("..", "."), "Mend the line that is named."))
+    return found
+
+
+def check_env(
+    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+) -> Report:
+    """Checks an environment: spaces, types, chance, memory, devices, Gymnasium's conventions, speed.
+
+    Args:
+        env: An id of ours or of Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env``.
+        device: Where a tensor environment is checked.
+        **kwargs: Constructor arguments of the environment.
+
+    Raises:
+        ConfigError: There is no such environment, or it cannot be made.
+    """
+    subject, checks = subject_of(env, device=device, **kwargs)
+    if isinstance(subject, Tensors):
+        facts = _tensor_facts(subject)
+    else:
+        facts = _plain_facts(subject) if isinstance(subject, Plain) else _vec_facts(subject.vec())
+    return _report(subject.name, subject, checks, facts)
+
+
+def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Report:
+    """Checks a vectorised environment, which is reset and stepped for it.
+
+    Args:
+        env: One that implements :class:`~rltrain.vec.VecEnv`, or a Gymnasium vector environment.
+    """
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        facts = _space_facts(env)
+        return _report(type(env).__name__, env, {"vector": gymnasium_vec.findings_of}, facts)
+    subject = Vec(env)
+    name = type(env.env).__name__ if isinstance(env, TensorVecEnv) else type(env).__name__
+    return _report(name, subject, VECTOR_CHECKS, _vec_facts(env))
+
+
+def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[str, str]) -> Report:
+    passed: list[str] = []
+    findings: dict[tuple[str, str], Finding] = {}
+    for check_name, check in checks.items():
+        found = run_check(check, subject, check_name)
+        if not found:
+            passed.append(check_name)
+        for finding in found:
+            findings.setdefault((finding.message, finding.fix), finding)
+    ordered: Iterable[Finding] = sorted(findings.values(), key=lambda finding: finding.level)
+    return Report(name, facts, passed, list(ordered))
+
+
+def _space_facts(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> dict[str, str]:
+    facts = {"environments": f"{env.num_envs:,}", "observation": _line(env.single_observation_space)}
+    return {**facts, "action": _line(env.single_action_space)}
+
+
+def _vec_facts(env: VecEnv) -> dict[str, str]:
+    return {**_space_facts(env), "device": str(env.device), "speed": _tried(lambda: _speed(env))}
+
+
+def _tensor_facts(subject: Tensors) -> dict[str, str]:
+    try:
+        env = subject.make()
+    except RLTrainError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}{place_of(error)}: {error}"
+        raise ConfigError(f"'{subject.name}' cannot be made: {what}", "Mend its constructor.") from error
+    cls = type(env)
+    limit = env_spec(subject.env).max_episode_steps if isinstance(subject.env, str) else cls.max_episode_steps
+    facts = {"class": f"{cls.__module__}:{cls.__qualname__}", "device": str(subject.device)}
+    if hasattr(env, "observation_space") and hasattr(env, "action_space"):
+        facts |= {"observation": _line(env.full_observation_space), "action": _line(env.action_space)}
+    facts["time limit"] = f"{limit:,} steps" if limit else "none"
+    facts["speed"] = _tried(lambda: _speed(subject.vec(1024)))
+    return facts
+
+
+def _plain_facts(subject: Plain) -> dict[str, str]:
+    try:
+        env = subject.make()
+    except Exception as error:  # whatever its author or a missing library raises
+        fix = "Install what it names, or give it other --env.kwargs."
+        raise ConfigError(f"'{subject.name}' cannot be made: {error}", fix) from error
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    return {
+        "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",
+        "observation": _line(env.observation_space),
+        "action": _line(env.action_space),
+        "time limit": f"{limit:,} steps" if limit else "none",
+        "speed": _tried(lambda: _speed_of_one(env)),
+    }
+
+
+def _tried(measure: Callable[[], str]) -> str:
+    try:
+        return measure()
+    except Exception as error:  # which the checks will name
+        return f"not known: {type(error).__name__}"
+
+
+def _speed_of_one(env: gymnasium.Env[Any, Any]) -> str:
+    obs, _ = env.reset(seed=0)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        obs, _, terminated, truncated, _ = env.step(gymnasium_env.sample(env, obs))
+        steps += 1
+        if terminated or truncated:
+            obs, _ = env.reset()
+    return f"{steps / (time.perf_counter() - started):,.0f} steps/s of one environment"
+
+
+def _speed(vec: VecEnv) -> str:
+    """Steps per second with random actions drawn beforehand, and dispatched operations per step."""
+    obs, player = vec.reset(0), Player(vec)
+    for _ in range(3):
+        obs = vec.step(player(obs)).obs
+    action = player(obs)
+    with OpCounter() as counter:
+        vec.step(action)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        vec.step(action)
+        if vec.device.type == "cuda":
+            torch.cuda.synchronize(vec.device)
+        steps += 1
+    seconds = (time.perf_counter() - started) / steps
+    return (
+        f"{vec.num_envs / seconds:,.0f} steps/s with {vec.num_envs:,} environments, "
+        f"{seconds * 1e3:.2f} ms and {counter.total} operations a step"
+    )
+
+
+def _line(space: gymnasium.Space) -> str:
+    return " ".join(str(space).split())
+
+
+__all__ = [
+    "GYMNASIUM_CHECKS",
+    "TENSOR_CHECKS",
+    "VECTOR_CHECKS",
+    "Finding",
+    "Report",
+    "check_env",
+    "check_vec_env",
+    "run_check",
+]
