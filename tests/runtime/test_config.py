@@ -53,7 +53,7 @@ def test_overrides_lie_over_the_tuned_file_key_by_key() -> None:
 def test_a_tuned_file_is_looked_up_by_id_then_namespace_then_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rltrain.config.files", lambda _: tmp_path)
+    monkeypatch.setattr("rltrain.settings.files", lambda _: tmp_path)
     (tmp_path / "ppo").mkdir()
     spec = EnvSpec("space/Name-v0", "nowhere")
     assert tuned_defaults("ppo", spec) == ({}, "the agent's own defaults")
