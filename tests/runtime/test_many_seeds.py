@@ -212,7 +212,7 @@ def test_a_seed_that_fails_fails_alone() -> None:
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --seed 9223372036854775807", "no 2 seeds"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --nproc 2", "One process trains several seeds"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --compile true", "What trains several seeds is not compiled"),
-        ("dqn rltrain/CartPole-v1 --num-seeds 2", "DQN cannot train several seeds at once.\n  fix: Train ppo or pqn"),
+        ("dqn rltrain/CartPole-v1 --num-seeds 2", "'dqn' cannot train several seeds at once.\n  fix: Train ppo or pqn"),
         ("pqn rltrain/MinAtar-Breakout-v1 --num-seeds 2", "These networks cannot be trained for several seeds"),
         ("ppo CartPole-v1 --num-seeds 2", "which is no environment of tensors"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --env.frame-stack 2", "with such options around it"),
