@@ -20,7 +20,7 @@ class Episodes:
     Attributes:
         returns: (K,) float32 sum of rewards.
         lengths: (K,) int64 steps.
-        successes: (K,) float32, 1 for a success and 0 for none; NaN where the environment does not say.
+        successes: (K,) float32, 1 for a success, 0 for a failure, NaN where the environment does not report it.
         rows: (K,) int64, which of the N environments each was played in.
     """
 
@@ -37,12 +37,12 @@ class Folder(Protocol):
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints are."""
+        """Folder of its checkpoints."""
         ...
 
     @property
     def videos(self) -> Path:
-        """Where its films are."""
+        """Folder of its videos."""
         ...
 
 
@@ -51,7 +51,7 @@ class Training(Protocol):
 
     Attributes:
         config: Its configuration.
-        agent: Who learns.
+        agent: The agent that learns.
         env: The environments it trains in.
         folder: Its folder; ``folder.path`` is the directory.
         global_step: Environment steps so far, over all environments and ranks.
@@ -76,8 +76,8 @@ class Training(Protocol):
 class Callback:
     """Base class of callbacks: override the methods you need.
 
-    Each is given the run as a :class:`Training`. Random numbers that a callback draws from the process's global
-    generators do not change training; what it changes in the agent or the environments does.
+    Each method receives the run as a :class:`Training`. Random numbers that a callback draws from the process's global
+    generators do not change training; changes to the agent or the environments do.
     """
 
     def on_rollout(self, trainer: Training) -> None:
@@ -87,7 +87,7 @@ class Callback:
         """After the agent has learned; tensors among ``metrics`` are 0-d, and reading one waits for the device."""
 
     def on_episodes(self, trainer: Training, episodes: Episodes) -> None:
-        """At a log point, with the episodes that finished since the last; on the device, and there may be none."""
+        """At a log point, with the episodes that finished since the last one, on the device; there may be none."""
 
     def on_checkpoint(self, trainer: Training, path: Path) -> None:
         """After a checkpoint was written to ``path``, a directory."""

@@ -1,4 +1,4 @@
-"""Pictures of environments: a few shapes on a plane, drawn without a display.
+"""Drawing of environments: a few shapes on a plane, without a display.
 
     canvas = Canvas(600, 400, world=(-2.4, -0.5, 2.4, 2.7))
     canvas.line([(-2.4, 0), (2.4, 0)], INK, width=2 * canvas.pixel)
@@ -37,7 +37,7 @@ YELLOW = "#e9b44c"
 GREEN = "#4f9d69"
 RED = "#c8463e"
 
-_FINER = 3  # pixels drawn per pixel kept, in each direction: this is what smooths the edges
+_FINER = 3  # pixels drawn per pixel kept, in each direction: smooths the edges
 
 
 class Canvas:
@@ -48,9 +48,9 @@ class Canvas:
     (see-through) or a name that Pillow knows. Later shapes cover earlier ones.
 
     Args:
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        world: ``(left, bottom, right, top)``, shown whole, centred and in proportion: a circle stays round.
+        width: Width of the picture, in pixels.
+        height: Height of the picture, in pixels.
+        world: ``(left, bottom, right, top)``. It is shown whole, centred and in proportion, so a circle stays round.
         background: Colour behind everything.
     """
 
@@ -136,7 +136,7 @@ class Canvas:
         return [(left + self._scale * x, top - self._scale * y) for x, y in points]
 
     def _arrow(self, points: list[Point], color: str, width: float, head: float) -> None:
-        """A path whose last piece is the tip, drawn as one shape so that a see-through one stays even."""
+        """A path that ends in a tip, drawn as one shape so that a see-through arrow has one even colour."""
         path = self._pixels(points)
         half = width * self._scale / 2
         (x0, y0), (x1, y1) = path[-2:]
@@ -152,7 +152,7 @@ class Canvas:
 
     @staticmethod
     def _stroke(draw: ImageDraw.ImageDraw, ink: Ink, path: Pixels, half: float) -> None:
-        """A thick path of quadrilaterals with a disc at each point; ``half`` the width, in fine pixels."""
+        """A thick path of quadrilaterals with a disc at each point; ``half`` is half its width in fine pixels."""
         for (x0, y0), (x1, y1) in pairwise(path):
             length = math.hypot(x1 - x0, y1 - y0) or 1.0
             dx, dy = -(y1 - y0) * half / length, (x1 - x0) * half / length
@@ -161,7 +161,7 @@ class Canvas:
             draw.ellipse((x - half, y - half, x + half, y + half), ink)
 
     def _paint(self, color: str, shape: Callable[[ImageDraw.ImageDraw, Ink], None]) -> None:
-        """Draws a shape; a see-through one by way of a mask, so that its parts do not add up where they overlap."""
+        """Draws a shape. A see-through one goes through a mask, so that overlapping parts do not add up."""
         *solid, alpha = ImageColor.getcolor(color, "RGBA")  # type: ignore[misc]
         if alpha == 255:
             shape(ImageDraw.Draw(self._image), tuple(solid))

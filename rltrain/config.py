@@ -1,4 +1,4 @@
-"""The models of a run's configuration: typed, and checked before anything is created."""
+"""The configuration of a run: typed models, checked before anything is created."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Model(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses what an option without its value reads as, which pydantic would take for 1."""
+        """Refuses True, which an option without a value reads as, and which pydantic would take for 1."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("it needs a value other than true or false")
         return value
@@ -42,7 +42,7 @@ class AgentConfig(Model):
 
 
 class EnvConfig(Model):
-    """Which environment, and what it is made with."""
+    """The environment and its options."""
 
     id: str
     """Environment id, such as rltrain/CartPole-v1."""
@@ -51,19 +51,19 @@ class EnvConfig(Model):
     max_episode_steps: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Steps after which an episode is truncated; none for the environment's own limit."""
     frame_stack: Annotated[int, Field(ge=1, le=1024)] = 1
-    """How many of the last observations are seen at once."""
+    """How many of the last observations the agent sees at once."""
     grayscale: bool = False
-    """Pictures in gray."""
+    """Make images gray."""
     resize: Side | tuple[Side, Side] | None = None
-    """Height and width that pictures are made smaller to, such as 84 or [84, 84]."""
+    """Height and width to shrink images to, such as 84 or [84, 84]."""
     time_aware: bool = False
-    """The share of the time limit that has passed, beside the observation."""
+    """Add the share of the time limit that has passed to the observation."""
     rescale_action: bool = False
-    """Agents act in [-1, 1], which is scaled to the bounds of the environment's actions."""
+    """Let agents act in [-1, 1], scaled to the bounds of the action space."""
     atari: bool = False
     """Atari's usual preparation: 84x84 in gray, every fourth frame, up to 30 steps of waiting at the start."""
     vectorization: Literal["auto", "sync", "async", "vector"] = "auto"
-    """How Gymnasium's environments are stepped: a loop, worker processes, their own vector form, or what is faster."""
+    """How Gymnasium's environments are stepped: in a loop, by workers, in their own vector form, or what is faster."""
     start_method: Literal["fork", "spawn", "forkserver"] | None = None
     """How worker processes are started; none for Python's own choice."""
 
@@ -77,7 +77,7 @@ class EnvConfig(Model):
         return value
 
     def make_options(self) -> dict[str, Any]:
-        """What :func:`~rltrain.make.make_vec` is given beside the id: constructor arguments, and options set."""
+        """Arguments of :func:`~rltrain.make.make_vec` beside the id: constructor arguments and options."""
         fields = type(self).model_fields
         own = {name: getattr(self, name) for name in fields if name not in ("id", "kwargs")}
         return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}
@@ -99,15 +99,15 @@ class TrainConfig(Model):
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: the GPU when there is one."""
     nproc: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Processes on this machine that train together, each in its share of the environments."""
+    """Processes on this machine that train together, each with its share of the environments."""
     num_threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of torch on the CPU; none for torch's own choice. One is fastest for small networks."""
     compile: bool = False
-    """Have torch.compile make fewer kernels of acting, stepping and learning; on a GPU they are CUDA graphs."""
+    """Compile acting, stepping and learning by torch.compile; on a GPU they become CUDA graphs."""
     bfloat16: bool = False
-    """Let networks multiply in bfloat16, by torch's autocast; parameters stay float32."""
+    """Run networks in bfloat16 under torch's autocast; parameters stay float32."""
     run_dir: str = "runs"
-    """Folder in which the run's own folder is made."""
+    """Folder in which the run's own folder is created."""
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
     init_from: str | None = None
@@ -115,16 +115,16 @@ class TrainConfig(Model):
     eval_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between evaluations during training; 0 for none."""
     n_eval_episodes: Annotated[int, Field(ge=0)] = 100
-    """Episodes of an evaluation, also of the one at the end; 0 leaves that out."""
+    """Episodes of each evaluation, the one at the end included; 0 leaves that one out."""
     save_freq: Annotated[int, Field(ge=0)] = 100_000
-    """Environment steps between checkpoints; 0 for one at the end alone."""
+    """Environment steps between checkpoints; 0 for one at the end only."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
     """How many of the latest checkpoints to keep, beside the best."""
     video_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between videos of an episode; 0 for none."""
     log_interval: Annotated[int, Field(ge=1)] | None = None
-    """Policy updates between two log points; none for each one of an agent that makes few, and about every thousand
-    environment steps of one that makes many."""
+    """Policy updates between two log points. With none it is every update for an agent that makes few, and about every
+    thousand environment steps for one that makes many."""
     stats_window_size: Annotated[int, Field(ge=1)] = 100
     """Finished episodes that rollout/* statistics are averaged over."""
 
@@ -132,13 +132,13 @@ class TrainConfig(Model):
 Activation = Literal["tanh", "relu", "silu", "elu", "gelu", "leaky_relu"]
 
 OWN = "own:"
-"""What stands before the name of a user's class in ``config.yaml``."""
+"""Prefix of the name of a user's class in ``config.yaml``."""
 
 
 def _read_class(value: object) -> object:
     if isinstance(value, type) or (isinstance(value, str) and value.startswith(OWN)):
         return value
-    raise ValueError("should be a class of your own, handed over in Python")
+    raise ValueError("should be a class of your own, passed in from Python")
 
 
 def _write_class(value: Any) -> str:
@@ -146,11 +146,11 @@ def _write_class(value: Any) -> str:
 
 
 CustomClass = Annotated[Any, BeforeValidator(_read_class), PlainSerializer(_write_class, return_type=str)]
-"""A class, or ``own:`` and the name of one that was not handed over, as a pydantic field type."""
+"""A pydantic field type: a class, or ``own:`` and the name of a class that was not passed in."""
 
 
 def with_classes(data: Any, classes: Iterable[type]) -> Any:
-    """Settings as they were saved, with the classes in the places where they are named."""
+    """Saved settings with classes in place of their names."""
     by_name = {f"{OWN}{each.__name__}": each for each in classes}
     if isinstance(data, dict):
         return {key: with_classes(value, by_name.values()) for key, value in data.items()}
@@ -161,12 +161,12 @@ def class_of(value: type | str) -> type:
     """The class itself.
 
     Raises:
-        ConfigError: There is no more than its name.
+        ConfigError: Only its name is known.
     """
     if isinstance(value, str):
         name = value.removeprefix(OWN)
         raise ConfigError(
-            f"The policy is made with the class '{name}', which a run folder names but does not hold.",
-            f"Hand it over in Python: rltrain.load(run, classes=[{name}]), and the same for rltrain.resume.",
+            f"The policy is made with the class '{name}', which the run folder names but does not contain.",
+            f"Pass it in from Python: rltrain.load(run, classes=[{name}]), and the same for rltrain.resume.",
         )
     return value

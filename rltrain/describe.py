@@ -1,4 +1,4 @@
-"""What there is to know of an environment, collected from its registration, its class and its docstring."""
+"""The description of an environment, collected from its registration, its class and its docstring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rltrain.make import env_parameters, make_env, make_vec
 from rltrain.registry import EnvSpec, env_class, env_spec, resolve, twin_of
 
 LABELS = ("Observation", "Action", "Reward", "Episode end", "Source", "Baseline")
-"""What the docstring of an environment's class says line by line, each label at the beginning of a line."""
+"""The labels in the docstring of an environment's class, each at the beginning of a line."""
 
 
 def describe_env(id: str) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def describe_env(id: str) -> dict[str, Any]:
     Returns:
         ``id group description class observation_space action_space max_episode_steps reward_threshold``, the
         labelled lines of the docstring (``observation``, ..., ``episode_end``), ``parameters`` by name with
-        ``default`` and ``help``, and ``picture``, the path of a picture or None; of an environment that is adapted
-        also ``adapted`` and, where there is one, ``twin``.
+        ``default`` and ``help``, and ``picture``, the path of a picture or None; an adapted environment
+        also has ``adapted`` and, where there is one, ``twin``.
 
     Raises:
         ConfigError: There is no such environment.
@@ -51,7 +51,7 @@ def describe_env(id: str) -> dict[str, Any]:
 
 
 def _describe_adapted(spec: EnvSpec) -> dict[str, Any]:
-    """What can be told of another library's environment by making one."""
+    """The description of another library's environment, which is made for it."""
     creator = resolve(spec.entry_point)
     with closing(make_vec(spec.id, 1)) as vec:
         seen = {

@@ -1,4 +1,4 @@
-"""What an author of an environment writes: a few batched functions on tensors."""
+"""The interface that an author of an environment implements: a few batched functions on tensors."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class TensorEnv(ABC, Generic[S]):
 
     ``S`` is a dataclass whose fields are tensors of shape ``(N, ...)``. The functions never change a
     state in place, use fixed shapes, and draw only from ``rng``, so that one definition serves every
-    batch size and every device. Time limits, automatic resets, episode statistics and seeding belong to
-    :class:`rltrain.vec.TensorVecEnv`: an author cannot get them wrong.
+    batch size and every device. Time limits, automatic resets, episode statistics and seeding are the business of
+    :class:`rltrain.vec.TensorVecEnv`, so an author cannot get them wrong.
 
     Attributes:
         observation_space: Space of a single environment's observation.
         action_space: Space of a single environment's action.
         max_episode_steps: Steps after which an episode is truncated; None for no limit.
         reward_threshold: Mean episode return at which the task counts as solved, if there is one.
-        reset_interval: Steps between two draws of the start states, one for each row, that rows go to when their
-            episodes end. 1 always gives new ones. More saves time, and makes no other difference where every start
-            is the same or no episode is shorter; a row with shorter ones may meet a start again.
+        reset_interval: Steps between two draws of start states, one for each row, which rows take when their episodes
+            end. With 1 every start is new. More saves time; a row may then repeat a start if its episodes are shorter
+            than the interval.
         device: Device of every tensor.
         dtype: Floating-point type of states, observations and rewards.
     """
@@ -72,7 +72,7 @@ class TensorEnv(ABC, Generic[S]):
         Args:
             state: States, each field (N, ...).
             action: (N, *A), inside the action space.
-            rng: Source of chance.
+            rng: Source of random numbers; None means torch's default generator.
 
         Returns:
             The next state, the reward (N,) and ``terminated`` (N,) bool.
@@ -87,7 +87,7 @@ class TensorEnv(ABC, Generic[S]):
         raise NotImplementedError(f"{type(self).__name__} has no action mask")
 
     def info(self, state: S) -> dict[str, Tensor]:
-        """Optional: named (N,) tensors, always under the same names, read before a reset."""
+        """Optional: named tensors (N,), with the same names in every step, read before a reset."""
         return {}
 
     def render(self, state: S, index: int = 0) -> Tensor:
@@ -97,7 +97,7 @@ class TensorEnv(ABC, Generic[S]):
         )
 
     def baseline(self, state: S) -> Tensor:
-        """Optional: the actions (N, *A) of a classical policy, as a baseline_policy for what learning brings."""
+        """Optional: the actions (N, *A) of a classical policy, to compare trained agents with."""
         raise ConfigError(
             f"{type(self).__name__} has no baseline policy.", "Give it a baseline(state) method that returns actions."
         )
@@ -109,7 +109,7 @@ class TensorEnv(ABC, Generic[S]):
 
     @property
     def full_observation_space(self) -> spaces.Space:
-        """What agents see: the observation, with the action mask beside it where there is one."""
+        """Space of what agents see: the observation, with the action mask beside it where there is one."""
         if not self.has_action_mask:
             return self.observation_space
         if not isinstance(self.action_space, spaces.Discrete):
@@ -141,15 +141,15 @@ class TensorEnv(ABC, Generic[S]):
     ) -> Tensor:
         """A validated constructor argument as a 0-d tensor on the environment's device.
 
-        A tensor rather than a Python number, so that a curriculum can change it without a recompile.
+        It is a tensor so that a curriculum can change it without compiling again.
 
         Args:
             name: The argument's name.
-            value: Its value; with ``per_episode`` also ``[low, high]``, to be drawn anew for every episode.
+            value: Its value; with ``per_episode`` also ``[low, high]``, from which every episode draws its own.
             above: What it must be greater than.
             at_least: What it must not be less than.
             at_most: What it must not be greater than.
-            per_episode: Whether a range is understood: see :meth:`draw_constants`.
+            per_episode: Whether a range is allowed; see :meth:`draw_constants`.
 
         Returns:
             0-d, or (2,) for a range.
@@ -177,15 +177,15 @@ class TensorEnv(ABC, Generic[S]):
             if at_most is not None and number > at_most:
                 raise ConfigError(f"{where} is out of range.", f"It must be at most {at_most:g}.")
         if numbers != sorted(numbers):
-            raise ConfigError(f"{where} is no range.", "Give the lower end first.")
+            raise ConfigError(f"{where} is not a range.", "Give the lower end first.")
         tensor = torch.tensor(numbers if is_range else numbers[0], device=self.device, dtype=self.dtype)
         self._constants[name] = tensor
         return tensor
 
     def draw_constants(self, n: int, rng: torch.Generator | None) -> Tensor:
-        """The constants given as ranges, uniform for each of ``n`` episodes: (n, K), K their number, possibly 0.
+        """Values of the K constants given as ranges, uniform for each of ``n`` episodes: (n, K); K may be 0.
 
-        Belongs into the state, and from there into :meth:`constants_of`: domain randomisation. Draws nothing from
+        For domain randomisation: keep them in the state and pass them to :meth:`constants_of`. Draws nothing from
         ``rng`` where no constant is a range.
         """
         ranges = [constant for constant in self._constants.values() if constant.dim()]
@@ -195,7 +195,7 @@ class TensorEnv(ABC, Generic[S]):
         return low + (high - low) * torch.rand(n, len(ranges), generator=rng, device=self.device, dtype=self.dtype)
 
     def constants_of(self, drawn: Tensor) -> Constants:
-        """All constants by name: 0-d tensors, and of those drawn for every episode the columns of ``drawn`` (N, K)."""
+        """All constants by name: 0-d tensors, or (N,) columns of ``drawn`` (N, K) for those drawn in every episode."""
         columns = iter(drawn.unbind(-1) if drawn.shape[-1] else ())
         values = {name: next(columns) if constant.dim() else constant for name, constant in self._constants.items()}
         return Constants(values)
@@ -232,10 +232,10 @@ class TensorEnv(ABC, Generic[S]):
 
 
 def check_observation(env: TensorEnv[Any], obs: Observation, n: int) -> None:
-    """Holds the observations of ``n`` environments to the space that the author gave.
+    """Checks the observations of ``n`` environments against the space that the author gave.
 
     Raises:
-        ConfigError: They have another shape, or are no tensors on the environment's device.
+        ConfigError: They have another shape, or are not tensors on the environment's device.
     """
     space = env.full_observation_space
     named = obs if isinstance(obs, dict) else {"": obs}
@@ -243,14 +243,14 @@ def check_observation(env: TensorEnv[Any], obs: Observation, n: int) -> None:
     if named.keys() != spaces_of.keys():
         raise ConfigError(
             f"{type(env).__name__}.observe returned {sorted(named)}, and its observation_space is {space}.",
-            "Return the entries of the space, or a tensor where the space is no Dict.",
+            "Return the entries of the space, or a tensor where the space is not a Dict.",
         )
     for name, part in named.items():
         _hold(env, f"observe returned {name or 'an observation'}", part, (n, *(spaces_of[name].shape or ())))
 
 
 def check_outcome(env: TensorEnv[Any], before: Any, after: Any, reward: Tensor, terminated: Tensor) -> None:
-    """Holds what a step returned to what it owes.
+    """Checks the types and shapes of what a step returned.
 
     Raises:
         ConfigError: A shape or type is not what it should be.

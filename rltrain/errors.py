@@ -1,6 +1,6 @@
 """The errors a user can cause: each says what is wrong and what to do about it.
 
-The command line prints ``cause`` and ``fix`` on a line each and leaves with ``exit_code``.
+The command line prints ``cause`` and ``fix`` on one line each and exits with ``exit_code``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class RLTrainError(Exception):
-    """Something went wrong that the user can mend.
+    """An error that the user can fix.
 
     Args:
         cause: One line: what is wrong, naming the value.

@@ -1,4 +1,4 @@
-"""Vector environments of one kind stepped as one, each with its own generator."""
+"""Several vector environments of one kind, stepped as one, each with its own generator."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ S = TypeVar("S")
 
 
 class JoinedVecEnv(TensorVecEnv[S], Generic[S]):
-    """K vector environments of N rows as one of K * N, which goes on where they stand.
+    """K vector environments of N rows as one of K * N rows, continuing from their current states.
 
-    Each draws from its generator what it would draw alone: where the environment's step is one of chance, as the first
-    step shows, it is taken by one after the other.
+    Each draws from its own generator the numbers that it would draw alone. If the environment's step draws any, which
+    the first step shows, the parts are stepped one after another.
 
     Args:
-        parts: Alike and reset, in the same step since.
+        parts: Vector environments of the same kind and size, all reset, and stepped equally often since.
     """
 
     def __init__(self, parts: Sequence[TensorVecEnv[S]]) -> None:
@@ -38,7 +38,7 @@ class JoinedVecEnv(TensorVecEnv[S], Generic[S]):
         self._keep(tree_cat([part._starts for part in parts]), first._age)
 
     def split(self) -> None:
-        """Puts the parts where they would be if each had been stepped alone."""
+        """Brings the parts to the states they would be in if each had been stepped alone."""
         for part, rows in zip(self.parts, self.rows, strict=True):
             part._state = tree_map(lambda x, rows=rows: x[rows], self.state)
             part._return, part._length = self._return[rows], self._length[rows]

@@ -1,4 +1,4 @@
-"""Environments made from their registered names or classes: one, or N as a vector, with their arguments checked."""
+"""Makes environments from registered names or classes, one or a vector of N, and checks their arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = (
     ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
     ("atari", "vectorization", "start_method"),
 )
-"""What :func:`make_vec` takes beside constructor arguments: for every environment, and for adapted ones."""
+"""Options of :func:`make_vec` beside constructor arguments: for every environment, and for adapted ones only."""
 
 
 def make_env(
@@ -73,10 +73,10 @@ def make_vec(
     Args:
         env: An id, ours or Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env`` class.
         num_envs: N.
-        device: Where the data lives.
+        device: Device of the data.
         dtype: Floating-point type of states and observations; float32 unless given.
         max_episode_steps: Time limit in steps; the registered one unless given.
-        render: For drawing: a finished environment is left as it is, to be reset by hand.
+        render: Make environments to be drawn: a finished one is left as it is and must be reset by hand.
         **options: Those of :class:`~rltrain.config.EnvConfig`, such as ``frame_stack=4``, and constructor arguments of
             the environment.
 
@@ -111,7 +111,7 @@ def make_tensor_vec(
     autoreset: bool = True,
     **kwargs: Any,
 ) -> TensorVecEnv:
-    """As :func:`make_vec`, of an environment of tensors and with nothing around it."""
+    """As :func:`make_vec`, for a tensor environment without wrappers."""
     from rltrain.vec import TensorVecEnv
 
     if max_episode_steps is None and isinstance(env, str):

@@ -1,4 +1,4 @@
-"""Running statistics and what is scaled by them. They change only when told to: between rollouts."""
+"""Normalisers of observations and rewards. Their running statistics change only between rollouts, when told to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunningMoments(nn.Module):
 
     Attributes:
         reduce: Mean of a tensor over all ranks, each of which merges a batch of its own; see :func:`across_ranks`.
-        ranks: How many there are.
+        ranks: Number of ranks.
     """
 
     mean: Tensor  # shape, float64
@@ -56,7 +56,7 @@ class RunningMoments(nn.Module):
 
 
 def across_ranks(agent: Agent, reduce: Callable[[Tensor], Tensor], ranks: int) -> None:
-    """Has an agent learn, and everything in it take statistics, from what several ranks experience together."""
+    """Makes an agent and its normalisers learn from the experience of all ranks."""
     for module in agent.modules():
         if isinstance(module, Agent | RunningMoments):
             module.reduce, module.ranks = reduce, ranks

@@ -1,4 +1,4 @@
-"""Random streams: one generator per user of chance, all derived from the run's one seed.
+"""Random streams: one generator for each purpose, all derived from the seed of the run.
 
 Nothing in rltrain draws from torch's default generator while training, so evaluation, logging and a
 user's own code cannot disturb a run.
@@ -31,7 +31,7 @@ def make_generator(device: torch.device | str, seed: int) -> torch.Generator | N
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with torch's default CPU generator seeded, and puts its state back after."""
+    """Runs a block with torch's default CPU generator seeded, and restores its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
         yield

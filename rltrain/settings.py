@@ -1,4 +1,4 @@
-"""The settings of a run, put together from shipped files, YAML, the command line and Python, and checked."""
+"""Builds and checks the configuration of a run from shipped files, YAML, the command line and Python."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def build_config(
         algo: Name of a registered agent.
         env: Environment id, or a class.
         overrides: Nested dict in the shape of :class:`TrainConfig`, RL Zoo's aliases allowed.
-        base: Settings to use instead of the tuned file, and where they come from.
+        base: Settings to use instead of the tuned file, and the name of their source.
 
     Returns:
-        The configuration, and where its defaults came from, for the user to read.
+        The configuration, and the source of its defaults in words.
 
     Raises:
         ConfigError: An unknown agent, environment or key, or a value out of range.
@@ -57,9 +57,10 @@ def build_config(
 def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:
     """The shipped settings for an agent on an environment, and the name of their file.
 
-    Looked up by the id (``/`` as ``-``), then its namespace; then, for batched environments, ``default``: in the
-    package of settings that the environment was registered with, which may name it without a namespace, then in that
-    of the agent, then in ours. All others start from the agent's own defaults, which are Stable-Baselines3's.
+    The packages of settings of the environment, of the agent and of rltrain are searched in this order. In each of
+    them the file is named by the id (``/`` as ``-``), by its namespace (in a plugin's package: by the id without it),
+    or, for batched environments, ``default``. Without a file, the agent's own defaults hold, which are
+    Stable-Baselines3's.
     """
     agent = agent_specs().get(algo)
     packages = [env.configs, *([agent.configs] if agent is not None else [])]
@@ -100,7 +101,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML mapping as a dict; ``name`` is used in the error."""
     try:
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that there is not
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
@@ -113,7 +114,7 @@ def canonical(data: dict[str, Any]) -> dict[str, Any]:
     """The same settings with aliases replaced by our names, and a bare environment id made a mapping.
 
     Raises:
-        ConfigError: A setting is given under two names, or ``env`` or ``policy`` is nothing we know.
+        ConfigError: A setting is given under two names, or ``env`` or ``policy`` is not understood.
     """
     for alias, name in ALIASES.items():
         if alias in data and name in data:
@@ -146,13 +147,13 @@ def validate(model: type[M], data: Any, prefix: str = "", also: Sequence[str] = 
     """Checks data against a model.
 
     Args:
-        model: What it should be.
-        data: What it is.
-        prefix: Put before the names of options in errors.
+        model: The model.
+        data: The data.
+        prefix: Prefix of option names in errors.
         also: Names to suggest for an unknown key beside those of the model.
 
     Raises:
-        ConfigError: With the first thing wrong, and the nearest key for an unknown one.
+        ConfigError: The data does not fit; names the first fault, and the nearest key for an unknown one.
     """
     try:
         return model.model_validate(data)

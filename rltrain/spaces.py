@@ -38,7 +38,7 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
     """The inverse of :func:`to_json`.
 
     Raises:
-        CheckpointError: The data describes no space.
+        CheckpointError: The data does not describe a space.
     """
     try:
         match data["type"]:
@@ -60,7 +60,7 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
 
 
 def bytes_of(space: spaces.Space) -> int:
-    """What one sample of a space takes as tensors."""
+    """Bytes of one sample of a space as tensors."""
     if isinstance(space, spaces.Dict):
         return sum(bytes_of(part) for part in space.spaces.values())
     size = np.dtype(space.dtype or np.int64).itemsize
@@ -73,10 +73,10 @@ def _shorten(bound: np.ndarray) -> Any:
 
 
 def channels_first(shape: Sequence[int]) -> bool:
-    """Whether the first of an image's three sides are its channels, rather than the last.
+    """Whether the channels of an image come first rather than last.
 
-    The two sides that are equal are height and width; if none or all are, the shorter of the first and the last are
-    the channels, the last if both are alike.
+    Of three sides, the two equal ones are height and width. If none or all are equal, the shorter of the first and the
+    last is the channels, or the last if these are equal too.
     """
     first, middle, last = shape
     return middle == last if (first == middle) != (middle == last) else first < last
@@ -88,14 +88,14 @@ def random_actions(
     """Uniformly random actions (n, *A); unbounded Box dimensions are drawn from the standard normal.
 
     Args:
-        space: Of one action.
-        n: How many.
-        device: Where to.
-        rng: Source of chance.
+        space: Space of one action.
+        n: Number of actions.
+        device: Device of the result.
+        rng: Generator; None for torch's default one.
         mask: (n, n_actions) bool, true for the actions of a Discrete space to choose from; None for all.
 
     Raises:
-        ConfigError: Not a space of actions.
+        ConfigError: The space is not a space of actions.
     """
     match space:
         case spaces.Discrete() if mask is not None:

@@ -1,6 +1,6 @@
-"""For the tests of a plugin: every check of an environment as a test of its own.
+"""Tests for plugins: every check of an environment as a test.
 
-In three lines of a test file::
+Three lines of a test file::
 
     from rltrain.testing import conformance_tests
 
@@ -30,7 +30,7 @@ def conformance_tests(
 
     Raises:
         ConfigError: There is no such environment. (Is the package installed that registers it?)
-        ValueError: ``skip`` names something that is no check.
+        ValueError: ``skip`` names a check that does not exist.
     """
     subject, checks = subject_of(env, **kwargs)
     if unknown := set(skip) - set(checks):

@@ -64,7 +64,7 @@ def names(tree: Any, prefix: str = "") -> Iterator[str]:
 
 
 def columns(parts: Sequence[Tensor]) -> Tensor:
-    """K tensors (N,) as (N, K), laid out column by column: seven times as fast as ``torch.stack(parts, dim=1)``."""
+    """K tensors (N,) as (N, K), laid out column by column, seven times as fast as ``torch.stack(parts, dim=1)``."""
     return torch.stack(tuple(parts)).T
 
 
@@ -92,7 +92,7 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
 
 
 def _word(a: Tensor, b: Tensor) -> torch.dtype | None:
-    """The type of words that both of these tensors of bytes (N, ...) can be seen as, if there is one."""
+    """The largest integer type as which both of these byte tensors (N, ...) can be viewed, if there is one."""
     size = a.shape[1:].numel()
     if not (a.is_contiguous() and b.is_contiguous()):
         return None

@@ -23,7 +23,7 @@ SUCCESS = "is_success"
 
 
 class VecStep(NamedTuple):
-    """What one step of N environments gives. Every field, every step, in fixed shapes, on the device.
+    """The outcome of one step of N environments: every field in every step, in fixed shapes, on the device.
 
     Valid until the next call of ``step``. Where an episode ended, the environment has already been reset.
     """
@@ -32,7 +32,7 @@ class VecStep(NamedTuple):
     reward: Tensor  # (N,) float32
     terminated: Tensor  # (N,) bool, the episode came to its end
     truncated: Tensor  # (N,) bool, the episode was cut off by the time limit; never where terminated
-    final_obs: Observation  # (N, *O) what the action really led to, before any reset
+    final_obs: Observation  # (N, *O) observation that the action led to, before any reset
     episode_return: Tensor  # (N,) float32 sum of rewards so far; the episode's where one ended
     episode_length: Tensor  # (N,) int64 steps so far; the episode's where one ended
     info: dict[str, Tensor]  # (N,) each, read before the reset
@@ -45,7 +45,7 @@ class VecEnv(Protocol):
     device: torch.device
     single_observation_space: spaces.Space
     single_action_space: spaces.Space
-    exact_resume: bool  # whether state_dict() holds all there is to continue bit for bit
+    exact_resume: bool  # whether state_dict() is enough to continue bit for bit
 
     def reset(self, seed: int) -> Observation:
         """Starts every environment anew and returns the first observations (N, *O)."""
@@ -60,10 +60,10 @@ class VecEnv(Protocol):
         """Continues where :meth:`state_dict` was taken."""
 
     def close(self) -> None:
-        """Gives back what the environments hold."""
+        """Releases what the environments hold: processes, files, windows."""
 
     def render(self, index: int = 0) -> Any:
-        """A picture (H, W, 3) uint8 of environment ``index``, of one made to be drawn."""
+        """A picture (H, W, 3) uint8 of environment ``index``, if the environments were made to be drawn."""
 
     @property
     def render_fps(self) -> float:
@@ -72,7 +72,7 @@ class VecEnv(Protocol):
 
 
 def check_counts(num_envs: int, max_episode_steps: int | None) -> None:
-    """Holds the numbers of a vector environment to what they can be.
+    """Checks the numbers of a vector environment.
 
     Raises:
         ConfigError: One of them is below 1, or not whole.
@@ -144,13 +144,13 @@ class TensorVecEnv(Generic[S]):
         return obs
 
     def compile(self, **options: Any) -> None:
-        """Makes one piece of a step, all but the drawing of starts; on a GPU one CUDA graph, see ``rltrain.compile``.
+        """Compiles a step, except the drawing of starts; on a GPU it is one CUDA graph, see ``rltrain.compile``.
 
-        ``torch.compile`` knows no generator but torch's default one: what the environment's own step draws comes from
-        there. The first step after a reset runs as it is, for mistakes to be told.
+        ``torch.compile`` supports torch's default generator alone, so random numbers of the environment's own step come
+        from there. The first step after a reset runs uncompiled, so that an author's mistakes are reported.
 
         Args:
-            **options: For ``torch.compile``, such as ``backend``.
+            **options: Options of ``torch.compile``, such as ``backend``.
         """
         self._compiled = recorded(fused(self._advance, device=self.device, **options), self.device)
 
@@ -175,7 +175,7 @@ class TensorVecEnv(Generic[S]):
         start_obs: Observation | None,
         action: Tensor,
     ) -> tuple[VecStep, S, Tensor, Tensor]:
-        """All of a step but new starts: its outcome, and states, returns and lengths to go on with."""
+        """A step without the drawing of starts: its outcome, and the next states, returns and lengths."""
         state, reward, terminated = self._next(before, action)
         if not self._checked:
             check_outcome(self.env, before, state, reward, terminated)
@@ -202,15 +202,15 @@ class TensorVecEnv(Generic[S]):
         return outcome, after, episode_return.masked_fill(done, 0.0), length.masked_fill(done, 0)
 
     def _next(self, before: S, action: Tensor) -> tuple[S, Tensor, Tensor]:
-        """The next state, the reward and whether it is the end: what the author's step gives."""
+        """The author's step: the next state, the reward, and whether the episode is over."""
         return self.env.step(before, action, None if self._compiled else self._rng)
 
     def _draw_starts(self) -> None:
-        """Draws what every row starts from when its episode ends; see :attr:`TensorEnv.reset_interval`."""
+        """Draws the start that every row takes when its episode ends; see :attr:`TensorEnv.reset_interval`."""
         self._keep(self.env.reset(self.num_envs, self._rng), age=0)
 
     def _keep(self, starts: S, age: int) -> None:
-        """Keeps starts that were drawn ``age`` steps ago, and what is seen of them if more than one step uses that."""
+        """Stores starts drawn ``age`` steps ago, with their observations if more than one step uses them."""
         self._starts, self._age = starts, age
         if self.env.reset_interval > 1:
             self._start_obs = self.env.full_observe(starts)
@@ -225,7 +225,7 @@ class TensorVecEnv(Generic[S]):
         return self.env.render(self.state, index)
 
     def state_dict(self) -> dict[str, Any]:
-        """States, episode statistics and the generator: all there is to continue bit for bit."""
+        """States, episode statistics and the generator: all that is needed to continue bit for bit."""
         return {
             "state": to_dict(self.state),
             "starts": to_dict(self._starts),
@@ -242,7 +242,7 @@ class TensorVecEnv(Generic[S]):
             ValueError: The saved state has other fields or shapes.
         """
         self.reset(seed=0)  # gives the templates that the saved tensors must fit
-        self._checked = self._compiled is not None  # the step that comes was not the first, and ran as one piece
+        self._checked = self._compiled is not None  # the next step is not the first after a reset, so it runs compiled
         self._state = from_dict(self.state, state["state"])
         self._keep(from_dict(self._starts, state["starts"]), age=int(state["age"]))
         self._return = from_dict(self._return, state["return"])

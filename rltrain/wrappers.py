@@ -1,6 +1,6 @@
-"""What can be put around a vector environment: pictures made smaller, stacks of frames, the time, rescaled actions.
+"""Wrappers of vector environments: smaller and gray images, frame stacks, time awareness, rescaled actions.
 
-All of it is batched arithmetic on the device, for tensor environments and adapted ones alike.
+All of them are batched arithmetic on the device, for tensor environments and adapted ones alike.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def wrap(
     frame_stack: int = 1,
     rescale_action: bool = False,
 ) -> VecEnv:
-    """Puts around a vector environment what is asked for, in this order; see :class:`~rltrain.config.EnvConfig`.
+    """Wraps a vector environment as its options say, in this order; see :class:`~rltrain.config.EnvConfig`.
 
     Raises:
-        ConfigError: The spaces are not such as an option needs.
+        ConfigError: A space does not fit an option.
     """
     if grayscale or resize is not None:
         vec = Pictures(vec, grayscale, resize)
@@ -49,10 +49,10 @@ def wrap(
 
 
 class VecWrapper:
-    """A vector environment around another, with everything of it that is not changed here.
+    """Base class of wrappers: everything that a wrapper does not change is that of the environment inside.
 
     Args:
-        vec: The one inside.
+        vec: The environment inside.
     """
 
     def __init__(self, vec: VecEnv) -> None:
@@ -77,7 +77,7 @@ class VecWrapper:
         return self.vec.step(action)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the one inside."""
+        """The state of the environment inside."""
         return self.vec.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ class VecWrapper:
         self.vec.load_state_dict(state)
 
     def close(self) -> None:
-        """Closes the one inside."""
+        """Closes the environment inside."""
         self.vec.close()
 
 
@@ -102,15 +102,15 @@ def _is_picture(space: spaces.Space) -> bool:
 
 
 class Pictures(VecWrapper):
-    """Pictures of bytes in gray, smaller, or both. Channels go first.
+    """Makes byte images gray, smaller, or both. Channels come first in the result.
 
     Args:
-        vec: What gives the pictures.
+        vec: The environment whose observations are images.
         grayscale: Whether three channels become one.
         resize: Height and width, or one number for both; pixels are averaged over areas.
 
     Raises:
-        ConfigError: There are no pictures.
+        ConfigError: The observations hold no images.
     """
 
     def __init__(self, vec: VecEnv, grayscale: bool, resize: int | tuple[int, int] | None) -> None:
@@ -160,16 +160,16 @@ class Pictures(VecWrapper):
 
 
 class FrameStack(VecWrapper):
-    """The last observations at once, the latest last: pictures along their channels, numbers along the last axis.
+    """Stacks the last observations, the latest last: images along their channels, vectors along the last axis.
 
-    At the start of an episode those that there were not are zero, as in Stable-Baselines3's VecFrameStack.
+    Observations from before the start of the episode are zero, as in Stable-Baselines3's VecFrameStack.
 
     Args:
-        vec: What gives the observations.
-        size: How many.
+        vec: The environment inside.
+        size: How many observations to stack.
 
     Raises:
-        ConfigError: There are no Box observations.
+        ConfigError: The observations are not a Box.
     """
 
     def __init__(self, vec: VecEnv, size: int) -> None:
@@ -197,7 +197,7 @@ class FrameStack(VecWrapper):
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
-        """A step; the stacks of finished environments begin anew, and ``final_obs`` ends the old ones."""
+        """A step; the stacks of finished environments start anew, and ``final_obs`` completes the old ones."""
         step = self.vec.step(action)
         final_obs = self._map(self._pushed, step.final_obs, self.stack)
         if step.obs is step.final_obs:  # no episode ended
@@ -223,7 +223,7 @@ class FrameStack(VecWrapper):
         return torch.cat([stack.narrow(axis, one, one * (self.size - 1)), obs], axis)
 
     def state_dict(self) -> dict[str, Any]:
-        """The stacks beside what is inside."""
+        """The stacks, and the state of the environment inside."""
         return {"inner": self.vec.state_dict(), "stack": {"stack": self.stack}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -234,13 +234,13 @@ class FrameStack(VecWrapper):
 
 
 class TimeAware(VecWrapper):
-    """The share of the time limit that has passed, from 0 to 1, as part of the observation.
+    """Adds to the observation the share of the time limit that has passed, from 0 to 1.
 
-    Pardo et al. (2018), "Time Limits in Reinforcement Learning", arXiv:1712.00378. A number more at the end of a
-    vector; an entry ``time`` (N, 1) of a dict; beside anything else in a dict as ``observation`` and ``time``.
+    Pardo et al. (2018), "Time Limits in Reinforcement Learning", arXiv:1712.00378. A vector gets one more
+    number at its end and a dict an entry ``time`` (N, 1); anything else becomes a dict of ``observation`` and ``time``.
 
     Args:
-        vec: What gives the observations.
+        vec: The environment inside.
 
     Raises:
         ConfigError: There is no time limit.
@@ -270,7 +270,7 @@ class TimeAware(VecWrapper):
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
-        """A step, the time beside its observations."""
+        """A step, with the time in its observations."""
         step = self.vec.step(action)
         time = step.episode_length / self.limit
         final_obs = self._with(step.final_obs, time)
@@ -285,13 +285,13 @@ class TimeAware(VecWrapper):
 
 
 class RescaleAction(VecWrapper):
-    """Actions of a Box from -1 to 1, whatever its bounds are.
+    """Rescales the actions of a Box: agents act in [-1, 1], whatever the bounds are.
 
     Args:
-        vec: What takes the actions.
+        vec: The environment inside.
 
     Raises:
-        ConfigError: The action space is no Box, or has no bounds.
+        ConfigError: The action space is not a Box, or has no bounds.
     """
 
     def __init__(self, vec: VecEnv) -> None:

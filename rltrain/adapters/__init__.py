@@ -1,1 +1,1 @@
-"""Other libraries' faces of our environments, and ours of theirs."""
+"""Adapters: other libraries' environments as ours, and ours as theirs."""

@@ -1,4 +1,4 @@
-"""Named arrays in one piece of memory, which processes can share and one copy can move."""
+"""Named arrays in one block of memory, which processes can share and one copy can move."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes; every type of number then starts where it may
+ALIGNMENT = 64  # bytes; aligns every type of number
 
 
 class Block:
@@ -16,12 +16,12 @@ class Block:
 
     Args:
         fields: Type and shape by name, in their order in memory.
-        memory: What :attr:`memory` of another block of the same fields is; new memory when None.
+        memory: :attr:`memory` of another block with the same fields; new memory when None.
 
     Attributes:
         arrays: The arrays by name.
-        offsets: Where each begins, in bytes.
-        memory: To be given to other processes when they are started.
+        offsets: Start of each in bytes.
+        memory: Memory to pass to other processes when they are started.
     """
 
     def __init__(self, fields: Mapping[str, tuple[np.dtype, Sequence[int]]], memory: Any = None) -> None:

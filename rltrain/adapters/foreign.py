@@ -1,4 +1,4 @@
-"""What adapters to libraries beside Gymnasium share: their import, and arguments by name."""
+"""Shared by adapters to libraries other than Gymnasium: the import, and constructor arguments."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rltrain.registry import EnvSpec
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps back what libraries say while something is made: nobody who trains in it can do anything about it."""
+    """Suppresses what libraries print while an environment is made, which users cannot act on."""
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def import_for(id: str, module: str, extra: str) -> ModuleType:
-    """The module that an environment needs, imported without what it says about that.
+    """Imports the module that an environment needs, without the messages it prints.
 
     Raises:
         ConfigError: It is not installed, or cannot be imported.
@@ -50,7 +50,7 @@ def unknown_id(id: str, known: list[str]) -> ConfigError:
 
 
 def constructor_arguments(creator: Callable[..., Any]) -> dict[str, Any]:
-    """What an environment is made with, and the defaults."""
+    """The constructor arguments of an environment, with their defaults."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(creator).parameters.items()
@@ -59,10 +59,10 @@ def constructor_arguments(creator: Callable[..., Any]) -> dict[str, Any]:
 
 
 def check_arguments(spec: EnvSpec, kwargs: Mapping[str, Any]) -> None:
-    """Holds constructor arguments to the parameters of an environment.
+    """Checks constructor arguments against the parameters of an environment.
 
     Raises:
-        ConfigError: One is unknown, or an option of Gymnasium's environments alone.
+        ConfigError: One is unknown, or an option for Gymnasium's environments only.
     """
     known = spec.parameters or {}
     for name in kwargs:

@@ -1,7 +1,7 @@
-"""brax's environments for :class:`~rltrain.adapters.jax_vec.JaxVecEnv`: the bare ones, without its wrappers.
+"""brax's environments, without its wrappers, for :class:`~rltrain.adapters.jax_vec.JaxVecEnv`.
 
-Its wrappers keep the time and start every episode of a row from the same state; here the vector environment does the
-former, and draws a new state each time.
+brax's wrappers keep the time limit and start every episode of a row from the same state. Here the vector environment
+keeps the limit, and draws a new state for every episode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "brax/"
 EPISODE_LENGTH = 1000
-"""Time limit in steps that brax trains with. brax.envs.create."""
+"""Time limit in steps that brax trains with (brax.envs.create)."""
 
 
 def find(id: str) -> EnvSpec | None:
@@ -67,12 +67,12 @@ def vectorize(
     """N environments of brax.
 
     Args:
-        spec: Of :func:`find`.
+        spec: Result of :func:`find`.
         num_envs: N.
-        device: Where the tensors live.
+        device: Device of the tensors.
         dtype: Floating-point type of observations; float32 unless given.
         max_episode_steps: Time limit in steps; 1,000 when None.
-        render: The environments are to be drawn: they are left as they are at the end of an episode.
+        render: Make environments to be drawn, which stay as they are at the end of an episode.
         **kwargs: Constructor arguments, such as ``backend="spring"``.
 
     Raises:
@@ -94,7 +94,7 @@ class Brax:
     """One of brax's environments as a :class:`~rltrain.adapters.jax_program.JaxGame`.
 
     Args:
-        id: With the namespace.
+        id: The id, with its namespace.
         max_episode_steps: Time limit in steps.
         kwargs: Constructor arguments.
     """
@@ -117,12 +117,12 @@ class Brax:
         return state, state.obs
 
     def step(self, key: Any, state: Any, action: Any) -> tuple[Any, Any, Any, Any]:
-        """The next state and observation, the reward, and whether the episode came to its end."""
+        """The next state and observation, the reward, and whether the episode terminated."""
         after = self.env.step(state, action)
         return after, after.obs, after.reward, after.done > 0.5
 
     def check_drawing(self) -> None:
-        """Refuses what cannot be drawn here.
+        """Raises an error if it cannot be drawn here.
 
         Raises:
             ConfigError: There is no model to draw, or no OpenGL to draw it with.
@@ -139,12 +139,12 @@ class Brax:
             ) from error
 
     def render(self, state: Any) -> np.ndarray:
-        """MuJoCo's picture."""
+        """A picture drawn by MuJoCo."""
         return np.asarray(self.env.render([state.pipeline_state])[0])
 
 
 def _unbounded(seen: Any) -> spaces.Space:
-    """The space of observations that look like this."""
+    """An unbounded space of observations with this shape and type."""
     if isinstance(seen, dict):
         return spaces.Dict({name: _unbounded(part) for name, part in seen.items()})
     return spaces.Box(-np.inf, np.inf, tuple(seen.shape), np.float32)

@@ -1,8 +1,8 @@
-"""EnvPool's environments, which C++ threads step, as a vector environment of ours.
+"""EnvPool's environments, stepped by C++ threads, as a vector environment.
 
-By itself EnvPool resets an environment in the step after the end of its episode, with a transition that never
-happened. Here those that have ended are reset by their ids in the step that ended them: what follows an explicit reset
-is a first step, and none is lost.
+EnvPool resets an environment in the step after the end of its episode, which looks like a transition that never
+happened. Here ended environments are reset by their ids in the step that ended them. The step after an explicit reset
+is a real first step, so none is lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMESPACE = "envpool/"
 LIMIT = "max_episode_steps"
 OURS = {"num_envs", "batch_size", "env_seed", "seed", "base_path", "gym_reset_return_info", LIMIT, "reward_threshold"}
-"""Parts of EnvPool's configuration that are for this module to set, or not to be touched."""
+"""Parts of EnvPool's configuration that this module sets or leaves alone."""
 TRIAL = """
 import envpool, sys
 env = envpool.make_gymnasium(sys.argv[1], num_envs=1, render_mode="rgb_array")
@@ -39,7 +39,7 @@ env.render()
 print("drawn")
 """
 PLAIN_LIMITS = ("envpool.atari", "envpool.box2d", "envpool.classic_control", "envpool.mujoco.gym", "envpool.toy_text")
-"""Families whose time limit does nothing but end episodes; in MiniGrid, for one, rewards depend on it."""
+"""Families whose time limit only ends episodes. In others, such as MiniGrid, rewards depend on it."""
 
 
 def find(id: str) -> EnvSpec | None:
@@ -85,12 +85,12 @@ def vectorize(
     """N environments of EnvPool.
 
     Args:
-        spec: Of :func:`find`.
+        spec: Result of :func:`find`.
         num_envs: N.
-        device: Where the tensors live.
+        device: Device of the tensors.
         dtype: Floating-point type of observations; float32 unless given.
         max_episode_steps: Time limit in steps; the registered one when None.
-        render: The environments are to be drawn: they are left as they are at the end of an episode.
+        render: Make environments to be drawn, which stay as they are at the end of an episode.
         **kwargs: EnvPool's own configuration, such as ``num_threads``.
 
     Raises:
@@ -105,7 +105,7 @@ def vectorize(
     limit = max_episode_steps or spec.max_episode_steps
     options = {**kwargs, "num_envs": num_envs}
     if limit is not None:
-        # Where both fall into one step EnvPool reports an end as a truncation: it is to see no limit before ours.
+        # Where both happen in one step, EnvPool reports a termination as a truncation, so its limit must be after ours.
         options[LIMIT] = limit + 1 if family in PLAIN_LIMITS else limit
     if render:
         options["render_mode"] = "rgb_array"
@@ -136,9 +136,9 @@ def vectorize(
 
 
 def check_drawing(id: str, name: str, family: str) -> None:
-    """Refuses what cannot be drawn here.
+    """Raises an error if it cannot be drawn here.
 
-    MuJoCo ends the whole process where it finds no OpenGL, so it is another process that tries.
+    MuJoCo ends the whole process if it finds no OpenGL, so another process tries.
 
     Raises:
         ConfigError: It cannot be drawn.
@@ -154,7 +154,7 @@ def check_drawing(id: str, name: str, family: str) -> None:
 
 
 def _mended(space: spaces.Space) -> spaces.Space:
-    """A space with infinite bounds where EnvPool's are the least positive and the largest number there is."""
+    """A space with infinite bounds where EnvPool's bounds are the smallest positive and the largest float."""
     match space:
         case spaces.Dict():
             return spaces.Dict({name: _mended(part) for name, part in space.spaces.items()})
@@ -167,13 +167,13 @@ def _mended(space: spaces.Space) -> spaces.Space:
 
 
 class Pool:
-    """What a :class:`~rltrain.adapters.loop.Loop` does, by EnvPool.
+    """Does what a :class:`~rltrain.adapters.loop.Loop` does, by EnvPool.
 
     Args:
-        make: Makes a pool of N environments from N seeds.
-        leaves: What observations are made of.
-        actions: What actions are made of.
-        arrays: As of the loop.
+        make: Function that makes a pool of N environments from N seeds.
+        leaves: The parts of observations.
+        actions: The conversion of actions.
+        arrays: As for the loop.
         limit: Time limit in steps.
         autoreset: False leaves a finished environment as it is.
     """
@@ -197,10 +197,10 @@ class Pool:
         n = len(arrays["reward"])
         self._return = np.zeros(n)  # of the running episodes
         self._length = np.zeros(n, dtype=np.int64)
-        self.pool = make(range(n))  # what is wrong with it shows now
+        self.pool = make(range(n))  # so that its errors show now
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Makes the pool anew, as its seeds are given to it then."""
+        """Makes the pool anew, because it takes seeds only then."""
         self.close()
         self._return[:] = 0.0
         self._length[:] = 0
@@ -232,7 +232,7 @@ class Pool:
                 arrays[OBS + leaf.name][ended] = arrays[FINAL + leaf.name][ended]
 
     def _write(self, prefix: str, obs: Any, info: dict[str, Any]) -> np.ndarray:
-        """Puts observations where they belong, and says which rows these are."""
+        """Writes observations to their rows, and returns these rows."""
         rows = info["env_id"]
         for leaf in self.leaves:
             self.arrays[prefix + leaf.name][rows] = leaf.of(obs)
@@ -242,7 +242,7 @@ class Pool:
         """A picture of the environment in a row.
 
         Raises:
-            ConfigError: EnvPool has none.
+            ConfigError: EnvPool does not draw it.
         """
         try:
             return self.pool.render(env_ids=np.array([index]))[0]

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment as a vector environment of ours."""
+"""Any Gymnasium environment as a vector environment."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from rltrain.rng import global_kept
 
 TRIAL_SECONDS, TRIAL_STEPS = 0.2, 200
 WORKER_COST = 60e-6
-"""Seconds that each worker costs in a step, for being told to step, waking up and answering."""
+"""Seconds that each worker adds to a step: for the message, waking up, and the answer."""
 
 _trials: dict[str, float] = {}
-"""Seconds per step that trials found, by recipe."""
+"""Seconds per step measured by trials, by recipe."""
 
 
 class GymVecEnv(HostVecEnv):
     """N Gymnasium environments behind :class:`~rltrain.vec.VecEnv`, each reset in the step that ends its episode.
 
     Args:
-        spec: What is registered.
+        spec: Its registration.
         num_envs: N.
-        device: Where the tensors live.
+        device: Device of the tensors.
         dtype: Floating-point type of observations.
         max_episode_steps: Time limit in steps; the registered one when None.
-        render: The environment is to be drawn: it is left as it is at the end of an episode.
+        render: Make an environment to be drawn, which stays as it is at the end of an episode.
         vectorization: ``sync``: a loop in this process; ``async``: shared with worker processes, one for each further
             core; ``vector``: the environment's own vector form, if that resets in the same step; ``auto``: the latter
-            where there is one, else as many workers as a trial of a fifth of a second says are worth it, possibly
-            none. The streams do not depend on the workers.
-        start_method: How workers are started: ``fork``, ``spawn`` or ``forkserver``; Python's own choice when None.
+            if there is one, else as many workers as pay off in a trial of a fifth of a second, possibly none. Random
+            streams do not depend on the number of workers.
+        start_method: Start method of workers: ``fork``, ``spawn`` or ``forkserver``; Python's own choice when None.
         atari: Whether to prepare Atari frames: 84x84 in gray, every fourth, up to 30 random steps at the start.
         **kwargs: Constructor arguments of the environment.
 
@@ -74,7 +74,7 @@ class GymVecEnv(HostVecEnv):
             first = recipe.make()
             stack.callback(close_quietly, first)
             leaves, self.left_out = observation_leaves(first.observation_space, real)
-            if atari:  # a picture of one channel
+            if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
             actions = Actions.for_space(first.action_space)
             native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
@@ -104,10 +104,10 @@ class GymVecEnv(HostVecEnv):
 
 
 def choose(recipe: Recipe, env: gymnasium.Env, num_envs: int, wanted: str, native: bool) -> tuple[str, int]:
-    """How N environments are stepped fastest, and by how many processes.
+    """Chooses how to step N environments fastest, and by how many processes.
 
     Raises:
-        ConfigError: ``vector`` is wanted, and there is none that resets in the same step.
+        ConfigError: ``vector`` is asked for, and there is no vector form that resets in the same step.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = min(num_envs, cores)
@@ -132,7 +132,7 @@ def choose(recipe: Recipe, env: gymnasium.Env, num_envs: int, wanted: str, nativ
 
 @global_kept()
 def seconds_per_step(env: gymnasium.Env) -> float:
-    """The mean over random steps, resets included.
+    """Mean seconds per random step, resets included.
 
     Raises:
         ConfigError: The environment fails.

@@ -1,4 +1,4 @@
-"""gymnax's environments for :class:`~rltrain.adapters.jax_vec.JaxVecEnv`, their time limit told from their end."""
+"""gymnax's environments for :class:`~rltrain.adapters.jax_vec.JaxVecEnv`, with truncation told from termination."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASSIC = {
     "MountainCarContinuous-v0": ("position", "velocity"),
     "Pendulum-v1": ("theta", "theta_dot"),
 }
-"""Those that Gymnasium draws, and what its state is made of."""
+"""Environments that Gymnasium draws, and the fields of gymnax's state that make up Gymnasium's."""
 CELL = 20  # pixels
 
 
@@ -75,12 +75,12 @@ def vectorize(
     """N environments of gymnax.
 
     Args:
-        spec: Of :func:`find`.
+        spec: Result of :func:`find`.
         num_envs: N.
-        device: Where the tensors live.
+        device: Device of the tensors.
         dtype: Floating-point type of observations; float32 unless given.
         max_episode_steps: Time limit in steps; the registered one when None.
-        render: The environments are to be drawn: they are left as they are at the end of an episode.
+        render: Make environments to be drawn, which stay as they are at the end of an episode.
         **kwargs: Constructor arguments, and fields of the environment's parameters.
 
     Raises:
@@ -93,19 +93,19 @@ def vectorize(
         game = Gymnax(spec.id.removeprefix(NAMESPACE), max_episode_steps, kwargs)
     if render:
         game.check_drawing(spec.id)
-    arguments = {**kwargs, LIMIT: game.max_episode_steps}  # which observations may depend on
+    arguments = {**kwargs, LIMIT: game.max_episode_steps}  # observations may depend on it
     return JaxVecEnv(spec, game, num_envs, arguments=arguments, device=device, dtype=dtype, render=render)
 
 
 class Gymnax:
     """One of gymnax's environments as a :class:`~rltrain.adapters.jax_program.JaxGame`.
 
-    Its ``done`` is true at the end of an episode and at its time limit alike. The step is computed once with the limit
-    that there is, for observations that show the time, and once with one that is never reached, for the end; the
-    compiler makes one of the two.
+    gymnax's ``done`` is true for terminations and for the time limit alike. The step is therefore computed twice: with
+    the real limit, for observations that show the time, and with one that is never reached, for the termination. The
+    compiler merges the two.
 
     Args:
-        name: Without the namespace.
+        name: The id without its namespace.
         max_episode_steps: Time limit in steps; gymnax's own when None.
         kwargs: Constructor arguments, and fields of its parameters.
     """
@@ -125,7 +125,7 @@ class Gymnax:
         self.observation_space = gymnasium_space(env.observation_space(self.params))
         self.action_space = gymnasium_space(env.action_space(self.params))
         self.render_fps = 50.0 if name == "CartPole-v1" else 30.0 if name in CLASSIC else 10.0
-        self._drawn: Any = None  # Gymnasium's, to draw with
+        self._drawn: Any = None  # Gymnasium's environment, to draw with
 
     def reset(self, key: Any) -> tuple[Any, Any]:
         """The first state and observation."""
@@ -133,13 +133,13 @@ class Gymnax:
         return state, obs
 
     def step(self, key: Any, state: Any, action: Any) -> tuple[Any, Any, Any, Any]:
-        """The next state and observation, the reward, and whether the episode came to its end."""
+        """The next state and observation, the reward, and whether the episode terminated."""
         obs, after, reward, _, _ = self.env.step_env(key, state, action, self.params)
         _, _, _, terminated, _ = self.env.step_env(key, state, action, self.endless)
         return after, obs, reward, terminated
 
     def check_drawing(self, id: str) -> None:
-        """Refuses what has no picture.
+        """Raises an error if it cannot be drawn.
 
         Raises:
             ConfigError: It cannot be drawn.
@@ -151,7 +151,7 @@ class Gymnax:
             )
 
     def render(self, state: Any) -> np.ndarray:
-        """Gymnasium's picture of the state where Gymnasium knows it; else its grid, a colour for each channel."""
+        """Gymnasium's picture of the state where Gymnasium has it, else its grid, a colour for each channel."""
         if self.name not in CLASSIC:
             with quiet():
                 return picture_of_grid(np.asarray(self.env.get_obs(state)))
@@ -177,10 +177,10 @@ def picture_of_grid(grid: np.ndarray) -> np.ndarray:
 
 
 def gymnasium_space(space: Any) -> spaces.Space:
-    """A space of gymnax as one of Gymnasium.
+    """A space of gymnax as a Gymnasium space.
 
     Raises:
-        ConfigError: There is none like it.
+        ConfigError: Gymnasium has no such space.
     """
     import jax
 
@@ -190,7 +190,7 @@ def gymnasium_space(space: Any) -> spaces.Space:
         case "Box":
             dtype = np.dtype(jax.dtypes.canonicalize_dtype(space.dtype))
             low, high = (np.broadcast_to(np.asarray(x, dtype), space.shape) for x in (space.low, space.high))
-            if dtype.kind == "f":  # the largest number there is stands for no bound
+            if dtype.kind == "f":  # the largest float stands for no bound
                 low = np.where(low <= np.finfo(dtype).min, -np.inf, low)
                 high = np.where(high >= np.finfo(dtype).max, np.inf, high)
             return spaces.Box(low.astype(dtype), high.astype(dtype), tuple(space.shape), dtype.type)

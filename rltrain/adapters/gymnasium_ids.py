@@ -1,4 +1,4 @@
-"""What Gymnasium has registered: found by id, made with checked arguments, and explained where that fails."""
+"""Gymnasium's registered environments: found by id, made with checked arguments, and errors in plain words."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ HOMES = {
     "MiniWorld-": ("miniworld", "miniworld"),
     "MinAtar/": ("minatar.gym", "minatar"),
 }
-"""Where well-known ids come from, by how they begin: the module that registers them, and what to install."""
+"""The module that registers well-known ids, and what to install for it, by how the ids begin."""
 EXTRAS = {"ale_py": "ale-py", "Box2D": "gymnasium[box2d]", "mujoco": "gymnasium[mujoco]", "cv2": "opencv-python"}
-"""What to install for a module that is not there."""
+"""What to install for a missing module."""
 
 
 def find(id: str) -> EnvSpec | None:
@@ -37,7 +37,7 @@ def find(id: str) -> EnvSpec | None:
     The packages of :data:`HOMES` are imported for their ids; all others are expected to have been imported.
 
     Raises:
-        ConfigError: The id is of a well-known package that is not installed.
+        ConfigError: The id belongs to a well-known package that is not installed.
     """
     if id not in gymnasium.registry:
         home = next((home for start, home in HOMES.items() if id.startswith(start)), None)
@@ -80,15 +80,15 @@ def _import_home(id: str, module: str, package: str) -> None:
 def make_recipe(
     spec: EnvSpec, kwargs: dict[str, Any], max_episode_steps: int | None, *, atari: bool, render: bool
 ) -> Recipe:
-    """How to make an environment, its constructor arguments checked.
+    """The recipe of an environment, with checked constructor arguments.
 
     Raises:
-        ConfigError: An argument is unknown, something is not installed, or there is nothing to draw.
+        ConfigError: An argument is unknown, something is not installed, or the environment cannot be drawn.
     """
     creator = load_creator(spec)
     known = constructor_parameters(creator)
     if atari and known is not None and "frameskip" not in known:
-        raise ConfigError(f"'{spec.id}' is no Atari game: its frames cannot be prepared.", "Leave --env.atari out.")
+        raise ConfigError(f"'{spec.id}' is not an Atari game: its frames cannot be prepared.", "Leave --env.atari out.")
     for key in kwargs:
         if known is not None and key not in known:
             listing = f"It takes: {', '.join(known) or 'none'}."
@@ -115,7 +115,7 @@ def load_creator(spec: EnvSpec) -> Any:
 
 
 def constructor_parameters(creator: Any) -> dict[str, Any] | None:
-    """The arguments of a constructor with their defaults; None where it takes any."""
+    """The arguments of a constructor with their defaults; None if it takes any."""
     parameters = inspect.signature(creator).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
@@ -128,10 +128,10 @@ def constructor_parameters(creator: Any) -> dict[str, Any] | None:
 
 @contextmanager
 def named_errors(id: str) -> Iterator[None]:
-    """Whatever making an environment raises, as one line for the cause and one for the fix.
+    """Turns whatever making an environment raises into one line for the cause and one for the fix.
 
     Raises:
-        ConfigError: In place of anything that is not an error of ours.
+        ConfigError: Instead of any error that is not one of rltrain's.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Environments in the host's memory as a vector environment of ours: NumPy on their side, tensors on ours."""
+"""Environments in the host's memory as a vector environment: NumPy on their side, tensors on ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rltrain.vec import VecStep
 
 
 class HostEnvs(Protocol):
-    """Who steps the environments, for instance a :class:`~rltrain.adapters.loop.Loop`; reads and writes the arrays."""
+    """Interface of what steps the environments, such as a :class:`~rltrain.adapters.loop.Loop`."""
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts every environment anew."""
@@ -32,39 +32,39 @@ class HostEnvs(Protocol):
         """Steps every environment."""
 
     def close(self) -> None:
-        """Closes them."""
+        """Closes the environments."""
 
 
 @runtime_checkable
 class Drawn(Protocol):
-    """A crew whose environments can be drawn."""
+    """Host environments that can be drawn."""
 
     def render(self, index: int) -> Any:
-        """A picture of one."""
+        """A picture of one environment."""
 
 
 class HostVecEnv:
     """N environments in the host's memory behind :class:`~rltrain.vec.VecEnv`.
 
     Dict and Tuple observations become a flat dict, the names of nested entries joined by dots; floating-point numbers
-    become float32. Box actions are clipped to their space. Of ``info`` there is ``is_success``, NaN where an
-    environment says nothing. Environments cannot be saved, so a resumed run starts new episodes.
+    become float32. Box actions are clipped to their space. ``info`` has ``is_success``, NaN where an
+    environment does not report it. Environments cannot be saved, so a resumed run starts new episodes.
 
-    Everything a step brings is in one block of memory: one copy takes it to the device (:class:`Transfer`), another
-    brings the actions. The latter is waited for, so that nothing is written over before it has been read.
+    The results of a step are in one block of memory. One copy takes them to the device (:class:`Transfer`), another
+    brings the actions back. The host waits for the latter, so nothing is overwritten before it has been read.
 
     Args:
-        spec: What is registered.
+        spec: Its registration.
         num_envs: N.
-        leaves: What observations are made of.
-        actions: What actions are made of.
-        hire: Makes the crew for a block.
-        device: Where the tensors live.
-        max_episode_steps: Time limit in steps, which is for the crew to keep.
+        leaves: The parts of observations.
+        actions: The conversion of actions.
+        hire: Function that makes the host environments for a block.
+        device: Device of the tensors.
+        max_episode_steps: Time limit in steps, which the host environments keep.
         render_fps: Pictures per second.
 
     Raises:
-        ConfigError: The crew cannot be had.
+        ConfigError: The host environments cannot be made.
     """
 
     exact_resume = False
@@ -98,7 +98,7 @@ class HostVecEnv:
         self._has_success = False
         with named_errors(spec.id):
             self._crew = hire(block)
-        self._transfer = Transfer(block, seen, self.device)  # last: workers are started before CUDA is
+        self._transfer = Transfer(block, seen, self.device)  # last, because workers must start before CUDA does
 
     def reset(self, seed: int) -> Observation:
         """Starts every environment anew, each with a seed of its own, and returns the first observations (N, *O).
@@ -148,10 +148,10 @@ class HostVecEnv:
         return {SUCCESS: new[SUCCESS]} if self._has_success else {}
 
     def render(self, index: int = 0) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of environment ``index``, of those made to be drawn.
+        """A picture (H, W, 3) uint8 of environment ``index``, if they were made to be drawn.
 
         Raises:
-            ConfigError: It gives no picture.
+            ConfigError: It does not return a picture.
         """
         assert isinstance(self._crew, Drawn)
         with named_errors(self.spec.id):
@@ -161,11 +161,11 @@ class HostVecEnv:
         return picture
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: what the environments remember is their own affair."""
+        """Empty: the state of the environments cannot be saved."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing can be put back."""
+        """Does nothing: no state was saved."""
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""
@@ -173,7 +173,7 @@ class HostVecEnv:
 
 
 def block_fields(num_envs: int, leaves: list[Leaf], actions: Actions) -> dict[str, Any]:
-    """What goes to the device after every step, then ``obs``, which goes where an episode ended, then the actions."""
+    """Fields of a block: what is sent after every step, then ``obs``, sent if an episode ended, then the actions."""
     real, whole, flag = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
     kinds = {"reward": real, "episode_return": real, SUCCESS: real, "episode_length": whole}
     kinds |= {"terminated": flag, "truncated": flag}

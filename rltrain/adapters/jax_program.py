@@ -1,4 +1,4 @@
-"""A single environment written in JAX, compiled for N of them: one program to start them and one to step them."""
+"""Compiles a single environment written in JAX for N copies: one program starts them and one steps them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gymnasium import spaces
 from rltrain.adapters.foreign import quiet
 from rltrain.adapters.spaces import Actions, observation_leaves
 
-LONG = 5.0  # seconds of compilation that are worth a word
+LONG = 5.0  # seconds of compilation from which on it is reported
 KEPT = 16  # programs
 
 
 class JaxGame(Protocol):
-    """A single environment as functions of JAX, which are compiled for N of them. State and observation are pytrees."""
+    """Interface of a single environment as JAX functions. State and observation are pytrees."""
 
     max_episode_steps: int
     render_fps: float
@@ -33,25 +33,25 @@ class JaxGame(Protocol):
         ...
 
     def reset(self, key: Any) -> tuple[Any, Any]:
-        """The first state and observation, from a key of JAX's."""
+        """The first state and observation, from a JAX key."""
 
     def step(self, key: Any, state: Any, action: Any) -> tuple[Any, Any, Any, Any]:
-        """The next state and observation, the reward, and whether the episode came to its end: not by time alone."""
+        """The next state and observation, the reward, and whether the episode terminated (not by time)."""
 
     def render(self, state: Any) -> np.ndarray:
         """A picture (H, W, 3) uint8 of a state."""
 
 
 class Program:
-    """What is compiled for N environments: ``start`` and ``step``.
+    """The compiled functions for N environments: ``start`` and ``step``.
 
-    Both take and give what is carried from step to step: states, keys of the random streams (one for each row, so that
-    no row depends on another), return and length of the running episodes.
+    Both take and return what is carried from step to step: states, keys of the random streams (one for each row, so no
+    row depends on another), and return and length of the running episodes.
 
     Args:
-        game: One environment.
+        game: The environment.
         num_envs: N.
-        device: Of JAX.
+        device: JAX device.
         autoreset: False leaves a finished environment as it is.
     """
 
@@ -65,7 +65,7 @@ class Program:
         self.actions = Actions.for_space(game.action_space)
         self.device = device
         self._compiled = False
-        with jax.default_device(device), quiet():  # traced now, so that what is wrong with the environment shows
+        with jax.default_device(device), quiet():  # traced now, so that errors of the environment show
             seed = jax.ShapeDtypeStruct((), np.int32)
             self.carry, _ = jax.eval_shape(self._start, seed)
             space = self.actions.space
@@ -74,7 +74,7 @@ class Program:
             self._traced = jax.jit(self._start).trace(seed), jax.jit(self._step).trace(self.carry, action, seed)
 
     def compile(self, name: str) -> None:
-        """Makes :attr:`start` and :attr:`step`, the first time; says of which environment, where that took long."""
+        """Compiles :attr:`start` and :attr:`step` the first time, and reports that if it took long."""
         import jax
 
         if self._compiled:
@@ -85,12 +85,12 @@ class Program:
         self._compiled = True
         if (seconds := time.perf_counter() - begin) > LONG:
             warnings.warn(
-                f"'{name}' took {seconds:.0f} s to compile for {self.num_envs} environments; time/fps is without.",
+                f"'{name}' took {seconds:.0f} s to compile for {self.num_envs} environments; time/fps leaves that out.",
                 stacklevel=3,
             )
 
     def _start(self, seed: Any) -> tuple[dict[str, Any], list[Any]]:
-        """What is carried at the start, and the first observations."""
+        """The initial carry, and the first observations."""
         import jax
         import jax.numpy as jnp
 
@@ -105,7 +105,7 @@ class Program:
         return carry, self._seen(obs)
 
     def _step(self, carry: dict[str, Any], action: Any, limit: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is carried on, and what a step gives, with a time limit in steps."""
+        """The next carry and the outcome of a step, with a time limit in steps."""
         import jax
         import jax.numpy as jnp
 
@@ -146,7 +146,7 @@ class Program:
         ]
 
     def _acted(self, action: Any) -> Any:
-        """Actions as the environment takes them: within the bounds of a Box."""
+        """Actions as the environment takes them, clipped to the bounds of a Box."""
         import jax.numpy as jnp
 
         space = self.actions.of_env
@@ -161,7 +161,7 @@ def _rows(mask: Any, like: Any) -> Any:
 
 
 _programs: dict[tuple[Any, ...], Program] = {}
-"""What was compiled: evaluations come again and again, and compiling may take longer than they do."""
+"""Compiled programs, kept because evaluations recur and compiling may take longer than they do."""
 
 
 def program_for(key: tuple[Any, ...], game: JaxGame, num_envs: int, device: Any, autoreset: bool) -> Program:

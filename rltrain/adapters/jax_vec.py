@@ -1,8 +1,8 @@
-"""Environments written in JAX as a vector environment of ours: one compiled program a step, tensors without a copy.
+"""Environments written in JAX as a vector environment: one compiled program per step, tensors without a copy.
 
-Tensors and JAX's arrays are the same memory, handed over by DLPack. What JAX keeps from one step to the next shares no
-memory with what it is given or gives, so torch may write into either; only what is saved, and loaded, is copied.
-Whole numbers are the exception: JAX computes with 32 bits of them unless told otherwise, and agents with 64.
+Tensors and JAX arrays share their memory by DLPack. What JAX keeps between steps shares no memory with its inputs and
+outputs, so torch may write into either; only saved and loaded state is copied. Integers are the exception: JAX uses 32
+bits unless told otherwise, and agents use 64.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from rltrain.vec import VecStep
 class JaxVecEnv:
     """N environments written in JAX behind :class:`~rltrain.vec.VecEnv`, on the device of the policy.
 
-    Compiled by the first reset, once for each number of environments. Their state is arrays, so a resumed run goes on
-    exactly. It has been run on the CPU alone so far.
+    They are compiled in the first reset, once for each number of environments. Their state is arrays, so a resumed run
+    continues exactly. So far they have been run on the CPU only.
 
     Args:
-        spec: What is registered.
-        game: One environment.
+        spec: Its registration.
+        game: The environment.
         num_envs: N.
-        arguments: What the environment was made with: those alike share a program.
-        device: Where the tensors live, and JAX computes.
+        arguments: Constructor arguments; environments with equal ones share a program.
+        device: Device of the tensors and of JAX.
         dtype: Floating-point type of observations.
-        render: It is to be drawn: a finished environment is left as it is.
+        render: Make environments to be drawn: a finished one stays as it is.
 
     Raises:
-        ConfigError: It cannot be made, its spaces cannot be tensors, or JAX has no such device.
+        ConfigError: It cannot be made, its spaces cannot be tensors, or JAX does not have the device.
     """
 
     exact_resume = True
@@ -79,7 +79,7 @@ class JaxVecEnv:
             self.program = program_for(key, game, num_envs, self._place, not render)
 
     def reset(self, seed: int) -> Observation:
-        """Starts every environment anew, each with a stream of its own, and returns the first observations (N, *O)."""
+        """Starts every environment anew, each with its own stream, and returns the first observations (N, *O)."""
         self.program.compile(self.spec.id)
         self._carry, seen = self.program.start(np.int32(derive_seed(seed, "env") % 2**31))
         return self._observation(seen)
@@ -115,7 +115,7 @@ class JaxVecEnv:
         """A picture (H, W, 3) uint8 of environment ``index``.
 
         Raises:
-            ConfigError: It gives no picture.
+            ConfigError: It cannot be drawn.
         """
         import jax
 
@@ -123,7 +123,7 @@ class JaxVecEnv:
             return self.game.render(jax.tree.map(lambda x: x[index], self._carry["state"]))
 
     def state_dict(self) -> dict[str, Any]:
-        """States, random streams and episode statistics, by their number in JAX's order."""
+        """States, random streams and episode statistics, numbered in JAX's order."""
         import jax
 
         return {str(i): to_torch(leaf).clone() for i, leaf in enumerate(jax.tree.leaves(self._carry))}
@@ -149,11 +149,11 @@ class JaxVecEnv:
         self._carry = jax.tree.unflatten(structure, leaves)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
 
 def to_jax(tensor: Tensor) -> Any:
-    """A tensor as an array in the same memory; JAX itself copies what does not begin where it needs it to."""
+    """A tensor as an array in the same memory; JAX copies it if it is not aligned as JAX needs."""
     import jax
 
     return jax.dlpack.from_dlpack(tensor.detach().contiguous())

@@ -1,4 +1,4 @@
-"""A loop over Gymnasium environments. What it reads and writes are arrays that somebody else owns."""
+"""A loop over Gymnasium environments, which reads and writes arrays that it does not own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recipe:
     """How to make an environment, in any process.
 
     Attributes:
-        spec: Gymnasium's own.
+        spec: Gymnasium's registration.
         kwargs: Constructor arguments.
         max_episode_steps: Time limit in steps; the registered one when None.
         atari: Whether to prepare Atari frames.
@@ -36,7 +36,7 @@ class Recipe:
     render_mode: str | None = None
 
     def make(self) -> gymnasium.Env:
-        """Makes one."""
+        """Makes an environment."""
         kwargs = dict(self.kwargs)
         if self.atari:
             kwargs.setdefault("frameskip", 1)
@@ -54,14 +54,14 @@ class Recipe:
 class Loop:
     """Steps environments one after the other and resets each in the step that ends its episode.
 
-    It writes reward, statistics, flags and ``final_obs`` in every step, but ``obs`` only of those environments whose
-    episode ended: elsewhere ``obs`` is ``final_obs``.
+    It writes reward, statistics, flags and ``final_obs`` in every step, but ``obs`` only for environments whose episode
+    ended; for all others ``obs`` equals ``final_obs``.
 
     Args:
-        recipe: What they are made by.
-        rows: Which rows of the arrays are theirs.
-        leaves: What observations are made of.
-        actions: What their actions are made of.
+        recipe: How to make the environments.
+        rows: Their rows of the arrays.
+        leaves: The parts of observations.
+        actions: The conversion of actions.
         arrays: ``action reward terminated truncated episode_return episode_length is_success`` and, for every leaf,
             ``obs:NAME`` and ``final_obs:NAME``, each (N, ...).
         autoreset: False leaves a finished environment as it is.
@@ -171,7 +171,7 @@ class Loop:
 
 
 def close_quietly(env: gymnasium.Env) -> None:
-    """Closes an environment; what goes wrong in that, as where nothing was ever drawn, is of no consequence."""
+    """Closes an environment and ignores errors, such as those of a viewer that was never opened."""
     with suppress(Exception):
         env.close()
 

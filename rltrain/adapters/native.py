@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments that reset in the step that ends an episode, behind the interface of a loop."""
+"""Gymnasium's vector environments that reset in the step that ends an episode, with the interface of a loop."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MODE = "autoreset_mode"
 def find_native(recipe: Recipe, single: gymnasium.Env, num_envs: int) -> gymnasium.vector.VectorEnv | None:
     """The environment's own vector form, if it has one that resets in the same step and has the same spaces.
 
-    One that resets in the next step gives a transition that never happened, from the last observation of an episode
-    to the first of the next: it is not used.
+    One that resets in the next step is not used: it gives a transition that never happened, from the last observation
+    of an episode to the first of the next.
     """
     spec = recipe.spec
     if spec.vector_entry_point is None or spec.additional_wrappers or recipe.atari:
@@ -51,13 +51,13 @@ def find_native(recipe: Recipe, single: gymnasium.Env, num_envs: int) -> gymnasi
 
 
 class NativeLoop:
-    """What a :class:`~rltrain.adapters.loop.Loop` does, by a vector environment.
+    """Does what a :class:`~rltrain.adapters.loop.Loop` does, by a vector environment.
 
     Args:
         env: The vector environment, in same-step mode.
-        leaves: What observations are made of.
-        actions: What actions are made of.
-        arrays: As of the loop.
+        leaves: The parts of observations.
+        actions: The conversion of actions.
+        arrays: As for the loop.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class NativeLoop:
         self._length = np.zeros(env.num_envs, dtype=np.int64)
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Starts every environment anew; all draw from the first seed, as the vector environment sees fit."""
+        """Starts every environment anew from the first seed, which the vector environment divides among them."""
         self._return[:] = 0.0
         self._length[:] = 0
         obs, _ = self.env.reset(seed=seeds[0])

@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as agents see them: a tensor or a flat dict of tensors, and how values go over."""
+"""Gymnasium spaces as agents see them: a tensor or a flat dict of tensors, and the conversion of values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from rltrain.errors import ConfigError
 
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
-"""Types that torch computes little with, and those that hold their values."""
+"""Types that torch supports only partly, and the types that hold their values."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Leaf:
 
 
 def observation_leaves(space: spaces.Space, real: DTypeLike = np.float32) -> tuple[list[Leaf], list[str]]:
-    """The arrays that observations are made of.
+    """The arrays that make up an observation.
 
     Args:
-        space: Of an observation, Dict and Tuple to any depth.
+        space: Observation space; Dict and Tuple to any depth.
         real: Type of floating-point numbers.
 
     Returns:
-        The leaves, and the names of entries of a Dict that were left out because they are text.
+        The leaves, and the names of Dict entries that were left out because they are text.
 
     Raises:
         ConfigError: A part of it cannot be a tensor, or nothing is left.
@@ -111,7 +111,7 @@ def _leaf(path: tuple[str | int, ...], space: spaces.Space, real: np.dtype) -> L
 def _box(space: spaces.Box, dtype: np.dtype) -> spaces.Box:
     if space.dtype == dtype:
         return space
-    with np.errstate(over="ignore"):  # bounds that are infinite in the smaller type
+    with np.errstate(over="ignore"):  # bounds become infinite in the smaller type
         return spaces.Box(space.low.astype(dtype), space.high.astype(dtype), space.shape, dtype.type)
 
 
@@ -121,10 +121,10 @@ def _in_a_row(space: spaces.MultiDiscrete) -> spaces.MultiDiscrete:
 
 @dataclass(frozen=True)
 class Actions:
-    """What agents act with, and what the environment is given for it.
+    """The actions of agents, and their conversion to those of the environment.
 
     Attributes:
-        space: Of an action as agents see it: Box in float32, MultiDiscrete and MultiBinary in a row.
+        space: Space of an action as agents see it: Box in float32, MultiDiscrete and MultiBinary flattened.
         dtype: Type of the agent's actions.
         of_env: Space of the environment's own actions.
     """
@@ -135,10 +135,10 @@ class Actions:
 
     @classmethod
     def for_space(cls, space: spaces.Space) -> Actions:
-        """For the action space of an environment.
+        """The conversion for the action space of an environment.
 
         Raises:
-            ConfigError: No tensor can be an action of it.
+            ConfigError: Agents cannot act in this space.
         """
         match space:
             case spaces.Box():
@@ -155,7 +155,7 @@ class Actions:
         )
 
     def to_env(self, actions: np.ndarray) -> Any:
-        """``actions`` (n, *A) for n environments: new arrays, those of a Box rounded to its type and clipped to it."""
+        """``actions`` (n, *A) for n environments as new arrays, Box actions rounded to the space's type and clipped."""
         space = self.of_env
         assert space.shape is not None
         if isinstance(space, spaces.Box):
@@ -166,6 +166,6 @@ class Actions:
 
 
 def _short(space: spaces.Space) -> str:
-    """The space in a few words: those of texts and graphs take lines."""
+    """The space in a few words, since text and graph spaces print many lines."""
     text = str(space)
     return text if len(text) <= 60 else type(space).__name__

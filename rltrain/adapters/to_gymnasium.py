@@ -1,4 +1,4 @@
-"""Tensor environments as Gymnasium's own: what ``gymnasium.make`` and ``gymnasium.make_vec`` give, in NumPy."""
+"""Tensor environments as Gymnasium environments: what ``gymnasium.make`` and ``gymnasium.make_vec`` return."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
     Args:
         env_id: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
         render_mode: None or ``"rgb_array"``.
-        device: Where the environment computes.
+        device: Device on which the environment computes.
         **kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -54,7 +54,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
 
     @torch.no_grad()
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode; ``seed`` None goes on drawing where the last episode left off."""
+        """Starts an episode; with ``seed`` None the random stream of the last episode continues."""
         super().reset(seed=seed)
         if seed is not None or self._rng is None:
             self._rng = make_generator(self.tensor_env.device, derive_seed(self.np_random_seed, "env"))
@@ -103,7 +103,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         num_envs: N.
         max_episode_steps: Time limit in steps; the environment's own when None.
         render_mode: None or ``"rgb_array"``.
-        device: Where the environments compute.
+        device: Device on which the environments compute.
         **kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -131,10 +131,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         self._started = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts every environment anew. One ``seed`` serves all; None goes on from the last one.
+        """Starts every environment anew. One ``seed`` serves all; None continues the random stream.
 
         Raises:
-            ConfigError: ``seed`` is a list, or ``options`` asks for a part of the environments.
+            ConfigError: ``seed`` is a list, or ``options`` asks for some of the environments only.
         """
         if seed is not None and not isinstance(seed, int | np.integer):
             raise ConfigError(f"seed={seed!r} is not a number.", "Give one seed: all rows draw from one generator.")
@@ -183,7 +183,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
         return tuple(self.vec.render(i).numpy() for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Gives back what the environments hold."""
+        """Releases what the environments hold."""
         self.vec.close()
 
     def _fresh_infos(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _metadata(env: TensorEnv, render_mode: str | None) -> dict[str, Any]:
     """Gymnasium's metadata.
 
     Raises:
-        ConfigError: The environment cannot be drawn in that mode.
+        ConfigError: The environment does not have this render mode.
     """
     modes = ["rgb_array"] if type(env).render is not TensorEnv.render else []
     if render_mode is not None and render_mode not in modes:
@@ -215,7 +215,7 @@ def _warn_no_render_mode() -> None:
 
 
 def to_batch(space: spaces.Space, actions: Any, n: int, device: torch.device) -> Tensor:
-    """``n`` actions as a tensor (n, *A) on ``device``, those of a Box clipped to it.
+    """``n`` actions as a tensor (n, *A) on ``device``, Box actions clipped to the space.
 
     Raises:
         InvalidAction: They are not actions of this space, or not ``n``.

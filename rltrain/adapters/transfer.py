@@ -1,4 +1,4 @@
-"""A block's arrays as tensors on a device, all of them in one copy."""
+"""Copies a block's arrays to a device as tensors, all of them in one copy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rltrain.errors import ConfigError
 
 
 class Transfer:
-    """Takes what is at the beginning of a block to a device.
+    """Copies the beginning of a block to a device.
 
-    For CUDA the block is page-locked, so that the copy need not be waited for: whoever writes to the block next must
-    have waited for something later in the same stream, as the copy of the actions to the host is. Otherwise this is
-    the same code on every device; it has not been run on a GPU yet.
+    For CUDA the block is page-locked, so that nobody waits for the copy. Before the block is written again, the host
+    must have waited for something later in the same stream, such as the copy of the actions to the host. Otherwise the
+    code is the same on every device. It has not been run on a GPU yet.
 
     Args:
-        block: Where the arrays are.
-        shapes: The shapes of the tensors where they are others than those of the arrays.
-        device: Where to.
+        block: The block with the arrays.
+        shapes: Shapes of those tensors whose shape differs from that of their array.
+        device: Device to copy to.
 
     Raises:
         ConfigError: CUDA cannot lock the memory.
@@ -32,7 +32,7 @@ class Transfer:
         self._host = torch.from_numpy(block.bytes)
         if device.type == "cuda":
             _lock_pages(self._host)
-        self._fields = []  # name, type, shape, strides, and where it begins in bytes and in elements
+        self._fields = []  # name, type, shape, strides, and its start in bytes and in elements
         for name, array in block.arrays.items():
             view = torch.from_numpy(array)
             view = view.view(*shapes[name]) if name in shapes else view
@@ -41,7 +41,7 @@ class Transfer:
             self._fields.append((name, view.dtype, tuple(view.shape), view.stride(), start, element))
 
     def take(self, size: int) -> dict[str, Tensor]:
-        """New tensors by name, of the arrays in the first ``size`` bytes."""
+        """New tensors by name, with the arrays in the first ``size`` bytes."""
         data = self._host[:size].to(self.device, non_blocking=True, copy=True)
         typed: dict[torch.dtype, Tensor] = {torch.uint8: data}
         new = {}
@@ -55,7 +55,7 @@ class Transfer:
 
 
 def _lock_pages(host: Tensor) -> None:
-    """Makes memory that processes share page-locked for CUDA."""
+    """Page-locks shared memory for CUDA."""
     torch.cuda.init()
     code = int(torch.cuda.cudart().cudaHostRegister(host.data_ptr(), host.numel(), 0))
     if code:

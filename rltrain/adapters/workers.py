@@ -1,4 +1,4 @@
-"""Processes that step Gymnasium environments, a share of them each, and this process another."""
+"""Worker processes that step Gymnasium environments, each a share of them; this process steps a share too."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 2.0  # seconds that a worker gets to finish
+PATIENCE = 2.0  # seconds that a worker has to finish
 
 
 class Workers:
-    """What a :class:`~rltrain.adapters.loop.Loop` does, in several processes.
+    """Does what a :class:`~rltrain.adapters.loop.Loop` does, in several processes.
 
     This process steps the first share itself while the workers step theirs, which hides the time that it takes to wake
-    them. They share the block's memory with it; what goes through pipes are words alone. They take no notice of SIGINT
-    and SIGTERM, which are for this process to answer, and leave when it is gone.
+    them. They share the block's memory with it, and pipes carry commands alone. Workers ignore SIGINT and SIGTERM,
+    which this process handles, and exit when it is gone.
 
     Args:
-        recipe: What the environments are made by.
+        recipe: How to make the environments.
         num_envs: N.
-        leaves: What observations are made of.
-        actions: What their actions are made of.
-        fields: Those of the block.
-        block: Where the data is.
-        processes: How many, this one included: from 2 to N.
+        leaves: The parts of observations.
+        actions: The conversion of actions.
+        fields: Fields of the block.
+        block: The block with the data.
+        processes: Number of processes, from 2 to N, this one included.
         start_method: ``fork``, ``spawn`` or ``forkserver``; Python's own choice when None.
 
     Raises:
@@ -71,7 +71,7 @@ class Workers:
         self._finish = Finalize(self, _end, (self._pipes, self._processes), exitpriority=10)
         try:
             if context.get_start_method() == "forkserver":
-                ensure_running()  # with no signals held, as all that it forks for anybody would hold them
+                ensure_running()  # while no signals are held: all that it forks would hold them too
             with _signals_held():
                 for k, rows in enumerate(self._rows):
                     ours, theirs = context.Pipe()
@@ -138,7 +138,7 @@ class Workers:
 
 
 def _end(pipes: list[Connection], processes: list[Any]) -> None:
-    """Asks workers to leave, and ends those that do not."""
+    """Asks workers to exit, and ends those that do not."""
     for pipe in pipes:
         with suppress(OSError):
             pipe.send(("close",))
@@ -152,13 +152,13 @@ def _end(pipes: list[Connection], processes: list[Any]) -> None:
 
 
 def _work(pipe: Connection, others_end: Connection, what: Any, memory: Any) -> None:
-    """What a worker does until it is told to close, or nobody is there any more to tell it."""
+    """The loop of a worker, until it is told to close or the main process is gone."""
     for number in SIGNALS:
         signal.signal(number, _take_no_notice)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    others_end.close()  # a copy of which came along; while one is open, the other side does not seem gone
-    if "torch" in sys.modules:  # with fork; its threads did not come along
+    others_end.close()  # the copies that came along; while one is open, the other side does not seem closed
+    if "torch" in sys.modules:  # with fork, whose child has none of its threads
         sys.modules["torch"].set_num_threads(1)
     recipe, rows, leaves, actions, fields = what.fn
     loop: Loop | None = None
@@ -188,12 +188,12 @@ def _work(pipe: Connection, others_end: Connection, what: Any, memory: Any) -> N
 
 
 def _take_no_notice(number: int, frame: Any) -> None:
-    """Not SIG_IGN, which programs that an environment starts would inherit."""
+    """Ignores a signal by a handler, because programs that an environment starts would inherit SIG_IGN."""
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals wait, so that a process started meanwhile is not struck before it has said that it ignores them."""
+    """Holds signals back, so that a process started meanwhile is not hit before it ignores them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

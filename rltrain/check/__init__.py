@@ -1,1 +1,1 @@
-"""Whether environments keep what they promise, and a package to start a new one from."""
+"""Checks of environments, and the package template of ``rltrain new-env``."""

@@ -1,4 +1,4 @@
-"""Does an environment keep its promises? What ``rltrain check`` and plugins' tests run."""
+"""The checks of environments that ``rltrain check`` and plugins' tests run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VECTOR_CHECKS: dict[str, Check] = {
     "saving": vec_env.saving,
     "kept": vec_env.kept,
 }
-"""What holds for every :class:`~rltrain.vec.VecEnv`."""
+"""Checks of every :class:`~rltrain.vec.VecEnv`."""
 
 TENSOR_CHECKS: dict[str, Check] = {
     "registration": gymnasium_view.registration,
@@ -56,7 +56,7 @@ TENSOR_CHECKS: dict[str, Check] = {
     "numpy vector": gymnasium_view.vector,
     "pictures": gymnasium_view.pictures,
 }
-"""What a :class:`~rltrain.env.TensorEnv` owes besides."""
+"""Further checks of a :class:`~rltrain.env.TensorEnv`."""
 
 GYMNASIUM_CHECKS: dict[str, Check] = {
     "spaces": gymnasium_env.declared,
@@ -67,13 +67,13 @@ GYMNASIUM_CHECKS: dict[str, Check] = {
     "starts": gymnasium_env.starts,
     "vector": gymnasium_env.vectorized,
 }
-"""What a plain :class:`gymnasium.Env` owes."""
+"""Checks of a plain :class:`gymnasium.Env`."""
 
 
 def subject_of(
     env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
 ) -> tuple[Tensors | Plain | Adapted, Mapping[str, Check]]:
-    """What is to be checked, and by what.
+    """The environment to check, and the checks that apply to it.
 
     Raises:
         ConfigError: There is no such environment.
@@ -85,7 +85,7 @@ def subject_of(
         return Plain(lambda: gymnasium.make(spec, disable_env_checker=True), spec.id), GYMNASIUM_CHECKS
     if not isinstance(env, str):
         if not (isinstance(env, type) and issubclass(env, TensorEnv)):
-            raise ConfigError(f"{env!r} is no environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
+            raise ConfigError(f"{env!r} is not an environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
         return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
     _, colon, name = env.rpartition(":")
     if colon:
@@ -106,11 +106,11 @@ def subject_of(
 
 
 def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
-    """The findings of one check; what the environment raises is one as well."""
+    """The findings of one check; an exception of the environment counts as a finding."""
     found: list[Finding] = []
     try:
         with global_kept(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a check that wants them catches them itself
+            warnings.simplefilter("ignore")  # warnings: a check that looks at them catches them itself
             for finding in check(subject):
                 found.append(finding)
     except RLTrainError as error:
@@ -125,11 +125,11 @@ def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
 def check_env(
     env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
 ) -> Report:
-    """Checks an environment: spaces, types, chance, memory, devices, Gymnasium's conventions, speed.
+    """Checks an environment: spaces, types, randomness, memory, devices, Gymnasium's conventions, speed.
 
     Args:
         env: An id of ours or of Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env``.
-        device: Where a tensor environment is checked.
+        device: Device on which a tensor environment is checked.
         **kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -144,10 +144,10 @@ def check_env(
 
 
 def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Report:
-    """Checks a vectorised environment, which is reset and stepped for it.
+    """Checks a vectorised environment. It is reset and stepped.
 
     Args:
-        env: One that implements :class:`~rltrain.vec.VecEnv`, or a Gymnasium vector environment.
+        env: A :class:`~rltrain.vec.VecEnv` or a Gymnasium vector environment.
     """
     if isinstance(env, gymnasium.vector.VectorEnv):
         facts = _space_facts(env)
@@ -200,7 +200,7 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
 def _plain_facts(subject: Plain) -> dict[str, str]:
     try:
         env = subject.make()
-    except Exception as error:  # whatever its author or a missing library raises
+    except Exception as error:  # anything that its author or a missing library raises
         fix = "Install what it names, or give it other --env.kwargs."
         raise ConfigError(f"'{subject.name}' cannot be made: {error}", fix) from error
     limit = env.spec.max_episode_steps if env.spec is not None else None

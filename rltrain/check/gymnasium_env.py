@@ -1,4 +1,4 @@
-"""What a plain Gymnasium environment owes: one game at a time, in NumPy."""
+"""Checks of a plain Gymnasium environment: one game at a time, in NumPy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
     "symmetric and normalized": "Make the action space Box(-1, 1), and scale actions in step.",
     "super().reset(seed=seed)": "Begin reset with super().reset(seed=seed), and draw from self.np_random.",
-    "": "See Gymnasium's documentation of gymnasium.Env for what that method owes.",
+    "": "Gymnasium's documentation of gymnasium.Env says what that method must do.",
 }
-"""What to do, by words of Gymnasium's messages; the last fits all of them."""
+"""Advice by words in Gymnasium's messages; the last one fits all of them."""
 STEPS = 1_000
 FLAT = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 Step = tuple[Any, Any, Any, Any]  # obs, reward, terminated, truncated
@@ -33,8 +33,8 @@ class Plain:
     """A Gymnasium environment to be checked.
 
     Args:
-        make: Makes one.
-        name: What it is called.
+        make: Function that makes one.
+        name: Its name.
     """
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], name: str) -> None:
@@ -43,7 +43,7 @@ class Plain:
 
 
 def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Finding]:
-    """What Gymnasium's own checker has to say."""
+    """The messages of Gymnasium's own checker."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         failed: Exception | None = None
@@ -60,7 +60,7 @@ def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Fi
 
 
 def _advice(text: str) -> str:
-    """What to do about something that Gymnasium says."""
+    """Advice on a message of Gymnasium's checker."""
     return next((fix for words, fix in ADVICE.items() if words in text), ADVICE[""])
 
 
@@ -75,7 +75,7 @@ def checker(subject: Plain) -> Iterator[Finding]:
 
 
 def declared(subject: Plain) -> Iterator[Finding]:
-    """Spaces that agents have networks and distributions for."""
+    """The spaces are such as agents have networks and distributions for."""
     env = subject.make()
     for what, space, nested in (
         ("observation", env.observation_space, spaces.Dict | spaces.Tuple),
@@ -94,7 +94,7 @@ def declared(subject: Plain) -> Iterator[Finding]:
 
 
 def values(subject: Plain) -> Iterator[Finding]:
-    """Observations in their space, and finite rewards, over a thousand steps."""
+    """Observations stay in their space and rewards finite over a thousand steps."""
     env, found = subject.make(), dict[str, Finding]()
     reward: Any
     obs, _ = _start(env, 0)
@@ -117,7 +117,7 @@ def values(subject: Plain) -> Iterator[Finding]:
 
 
 def _wrong_obs(space: spaces.Space, obs: Any, name: str = "the observation") -> Iterator[Finding]:
-    """What keeps an observation from being in its space."""
+    """The reason why an observation is not in its space."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts: Any = space.spaces
         keys: list[Any] = list(parts) if isinstance(space, spaces.Dict) else list(range(len(parts)))
@@ -181,7 +181,7 @@ def seeds(subject: Plain) -> Iterator[Finding]:
 
 
 def aliasing(subject: Plain) -> Iterator[Finding]:
-    """What is returned stays as it is, and what a user does to it does not reach the environment."""
+    """Returned arrays stay as they are, and writing into them does not change the environment."""
     env = subject.make()
     obs, _ = _start(env, 0)
     for _ in range(50):
@@ -206,7 +206,7 @@ def aliasing(subject: Plain) -> Iterator[Finding]:
 
 
 def starts(subject: Plain) -> Iterator[Finding]:
-    """Episodes last longer than a step, or all of them do not."""
+    """Episodes after the first one last longer than one step, unless the first one did not either."""
     env, lengths = subject.make(), []
     obs, _ = _start(env, 0)
     length = 0
@@ -220,11 +220,11 @@ def starts(subject: Plain) -> Iterator[Finding]:
     later = lengths[len(lengths) // 2 :]
     if len(later) > 5 and lengths[0] > 1 and set(later) == {1}:
         message = f"the first episode lasted {lengths[0]} steps, and later on every one ends with its first step."
-        yield Finding("resets", message, "Clear in reset what step ends an episode by, such as a counter of steps.")
+        yield Finding("resets", message, "Clear in reset what makes step end an episode, such as a counter of steps.")
 
 
 def vectorized(subject: Plain) -> Iterator[Finding]:
-    """The vector environment that the same id may have."""
+    """The vector environment registered under the same id, if any."""
     spec = subject.make().spec
     if spec is None or spec.vector_entry_point is None:
         return
@@ -250,7 +250,7 @@ def _start(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]
 
 
 def _play(env: gymnasium.Env[Any, Any], seed: int, *, steps: int = 100, spoil: bool = False) -> Iterator[Step]:
-    """Some steps, over the ends of episodes; ``spoil`` writes nonsense into what was returned."""
+    """Plays some steps, across the ends of episodes; ``spoil`` writes nonsense into returned arrays."""
     obs, _ = _start(env, seed)
     actions = [sample(env, obs) for _ in range(steps)]
     yield copy.deepcopy(obs), 0.0, False, False
@@ -267,7 +267,7 @@ def _play(env: gymnasium.Env[Any, Any], seed: int, *, steps: int = 100, spoil: b
 
 
 def _spoil(obs: Any) -> None:
-    """Writes another number into every array that lets itself be written to, but for the action mask."""
+    """Writes another number into every writable array except the action mask."""
     if isinstance(obs, dict):
         for name, part in obs.items():
             if name != "action_mask":
@@ -289,7 +289,7 @@ def _difference(a: list[Step], b: list[Step]) -> str | None:
 
 
 def _equal(x: Any, y: Any) -> bool:
-    """Whether two results are equal, NaN taken for equal to NaN."""
+    """Whether two results are equal; NaN equals NaN."""
     if isinstance(x, dict):
         return x.keys() == y.keys() and all(_equal(x[name], y[name]) for name in x)
     if isinstance(x, tuple):
@@ -299,6 +299,6 @@ def _equal(x: Any, y: Any) -> bool:
 
 
 def _stir() -> None:
-    """Moves the process-wide generators on, so that who draws from them is found out."""
+    """Advances the process-wide generators, which exposes environments that draw from them."""
     np.random.random()
     random.random()

@@ -1,4 +1,4 @@
-"""What a Gymnasium vector environment owes, its convention of resetting above all."""
+"""Checks of a Gymnasium vector environment, above all of its autoreset convention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
 
 
 def findings_of(env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Iterator[Finding]:
-    """All that is wrong with a vector environment, which is reset for this."""
+    """All findings about a vector environment, which is reset for it."""
     mode = env.metadata.get("autoreset_mode")
     if not isinstance(mode, AutoresetMode):
         fix = f"Set metadata['autoreset_mode'] to one of {MODES}."
@@ -72,7 +72,7 @@ def _walk(env: gymnasium.vector.VectorEnv[Any, Any, Any], mode: Any) -> Iterator
             shown = np.asarray(infos.get("_final_obs", np.zeros(n, dtype=bool)))
             if "final_obs" not in infos or not shown[done].all():
                 message = "an episode ends, and infos['final_obs'] does not hold what its last action led to."
-                fix = "Put it there, with the mask infos['_final_obs']: truncated episodes are learned from by it."
+                fix = "Put it there, with the mask infos['_final_obs']: truncated episodes are learned with it."
                 found["mode"] = Finding("autoreset", message, fix)
         ended = done
         if mode is AutoresetMode.DISABLED and done.any():

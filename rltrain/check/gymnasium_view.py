@@ -1,4 +1,4 @@
-"""A tensor environment as Gymnasium's users meet it."""
+"""Checks of a tensor environment as Gymnasium's users see it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ FIX = "That is the work of rltrain.adapters.to_gymnasium: if the other checks pa
 
 
 def single(subject: Tensors, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """One of them: by Gymnasium's registry where it is in there."""
+    """A single environment, from Gymnasium's registry if it is registered there."""
     if isinstance(subject.env, str):
         return gymnasium.make(env_spec(subject.env).id, **subject.kwargs, **kwargs)
     return SingleEnv(subject.env, **subject.kwargs, **kwargs)
 
 
 def registration(subject: Tensors) -> Iterator[Finding]:
-    """What is registered is what the class says, and its settings can be used."""
+    """The registration agrees with the class, and the tuned settings are valid."""
     if not isinstance(subject.env, str):
         return
     spec, cls, gymnasiums = env_spec(subject.env), env_class(subject.env), gymnasium.spec(env_spec(subject.env).id)
@@ -65,7 +65,7 @@ def checker(subject: Tensors) -> Iterator[Finding]:
 
 
 def episode(subject: Tensors) -> Iterator[Finding]:
-    """A single episode in NumPy is the one that the tensors play."""
+    """A single episode in NumPy equals the one that the tensors play."""
     env, tensors = single(subject), subject.make(device="cpu")  # where the single one is
     rng = make_generator(tensors.device, derive_seed(3, "env"))
     obs, _ = env.reset(seed=3)
@@ -76,8 +76,8 @@ def episode(subject: Tensors) -> Iterator[Finding]:
             yield Finding("numpy", f"the observation {obs!r} is not in {env.observation_space}.", FIX)
             return
         if not _same_row(obs, tensors.full_observe(state)):
-            message = f"the single environment in NumPy observes something else than the tensors, in step {number}."
-            yield Finding("numpy", message, "Let what happens in a row not depend on how many rows there are.")
+            message = f"the single environment in NumPy observes something other than the tensors, in step {number}."
+            yield Finding("numpy", message, "Compute each row independently of the number of rows.")
             return
         action = sample(env, obs)
         obs, reward, terminated, truncated, info = env.step(action)
@@ -88,14 +88,14 @@ def episode(subject: Tensors) -> Iterator[Finding]:
         batch = torch.as_tensor(np.asarray(action)[None])
         state, rewards, ends = tensors.step(state, batch.to(tensors.device), rng)
         if (reward, terminated) != (float(rewards[0]), bool(ends[0])):
-            yield Finding("numpy", f"reward or end are other ones than those of the tensors, in step {number}.", FIX)
+            yield Finding("numpy", f"reward or end differ from those of the tensors, in step {number}.", FIX)
             return
         if terminated or truncated:
             break
 
 
 def conventions(subject: Tensors) -> Iterator[Finding]:
-    """Seeds of the single environment: a seed starts a stream of episodes, none goes on with it."""
+    """Seeds of the single environment: a seed starts a stream of episodes, and no seed continues it."""
 
     def starts(seed: int | None, resets: int = 12) -> list[Any]:
         env = single(subject)
@@ -113,7 +113,7 @@ def conventions(subject: Tensors) -> Iterator[Finding]:
 
 
 def vector(subject: Tensors) -> Iterator[Finding]:
-    """Observations and infos as ``SyncVectorEnv`` gives them, by whether an episode has just ended."""
+    """Observations and infos equal those of ``SyncVectorEnv``, with and without an episode that has just ended."""
     name = env_spec(subject.env).id if isinstance(subject.env, str) else subject.env
     ours = VectorEnv(name, 2, 3, **subject.kwargs)
 
@@ -138,7 +138,7 @@ def vector(subject: Tensors) -> Iterator[Finding]:
 
 
 def pictures(subject: Tensors) -> Iterator[Finding]:
-    """Pictures, where it can be drawn."""
+    """Pictures, if it can be drawn."""
     env, rng = subject.make(), make_generator(subject.device, 0)
     if type(env).render is TensorEnv.render:
         return

@@ -1,4 +1,4 @@
-"""Counts what torch dispatches, and finds where the host would wait for the device."""
+"""Counts the operations that torch dispatches, and finds where the host would wait for the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Operations whose result or shape the host must know, seen on the CPU by their own names.
+# Operations whose result or shape the host must know. The CPU dispatches them under these names.
 WAITING = {
     "_local_scalar_dense",  # item, bool, int, float
     "_unique2",
@@ -24,7 +24,7 @@ WAITING = {
     "unique_consecutive",
     "unique_dim",
 }
-# Operations that wait inside, below what a dispatch mode sees.
+# Operations that wait inside, where a dispatch mode does not see it.
 WAITING_INSIDE = {
     "multinomial",
     "normal.Tensor_Tensor",
@@ -49,7 +49,7 @@ class OpCounter(TorchDispatchMode):
     Attributes:
         counts: How often each operation was dispatched, views included.
         waits: The operations that would make the host wait for the device, in order.
-        places: Where in whose code each of them was asked for, ``walk.py line 41``.
+        places: The line of code that called each of them, such as ``walk.py line 41``.
     """
 
     def __init__(self) -> None:

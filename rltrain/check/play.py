@@ -1,4 +1,4 @@
-"""Playing for the checks: random actions, rollouts, and where two of them differ."""
+"""Play for the checks: random actions, rollouts, and the first difference between two of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WALKERS = 8  # environments of a walk
 
 
 class Maker(Protocol):
-    """Makes the environments that are checked, as many and as often as a check asks for."""
+    """Makes the environments that a check asks for."""
 
     def vec(self, num_envs: int = N, max_episode_steps: int | None = None) -> VecEnv:
-        """N environments; with another time limit than their own, where they can have one."""
+        """N environments, with the given time limit in place of their own where that is possible."""
 
 
 class Player:
@@ -43,7 +43,7 @@ class Player:
 
 
 def roll(vec: VecEnv, obs: Observation, player: Player, steps: int) -> list[VecStep]:
-    """Plays some steps; what they gave is copied, since it is valid until the next step alone."""
+    """Plays some steps and copies their outcomes, which are valid only until the next step."""
     out = []
     for _ in range(steps):
         out.append(copied(vec.step(player(obs))))
@@ -73,35 +73,35 @@ def difference(a: list[VecStep], b: list[VecStep], row: int | None = None) -> st
 
 
 def same(x: Tensor, y: Tensor) -> bool:
-    """Whether two tensors are equal, NaN taken for equal to NaN."""
+    """Whether two tensors are equal; NaN equals NaN."""
     return torch.equal(x, y) or (x.shape == y.shape and bool(torch.eq(x, y).logical_or((x != x) & (y != y)).all()))
 
 
 def changed(tree: Any, copied: Any) -> list[str]:
-    """The names of the tensors of a tree that are no longer what they were when it was copied."""
+    """The names of the tensors in a tree that have changed since it was copied."""
     triples = zip(names(tree), leaves(tree), leaves(copied), strict=True)
     return [name for name, now, before in triples if not same(now, before)]
 
 
 def flat_spaces(space: spaces.Space) -> dict[str, spaces.Space]:
-    """The entries of a Dict space by name; any other space under the name of none."""
+    """The entries of a Dict space by name; any other space under an empty name."""
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def flat_obs(obs: Observation) -> dict[str, Tensor]:
-    """The entries of an observation by name; a tensor under the name of none."""
+    """The entries of an observation by name; a tensor under an empty name."""
     return obs if isinstance(obs, dict) else {"": obs}
 
 
 @dataclass
 class Walk:
-    """What was seen on a long walk with random actions.
+    """Statistics of a long walk with random actions.
 
     Attributes:
         least: The least value of every entry of the observations, by name.
         most: The greatest one.
-        looks: Shape and type of every tensor of a step, by name.
-        changes: The looks that did not stay, in words.
+        looks: Shape, type and device of every tensor of a step, by name.
+        changes: Changes of these during the walk, in words.
         reward_total: (N,) sum of all rewards: finite if all were.
         both: (N,) number of steps in which an episode was both terminated and truncated.
     """
@@ -115,7 +115,7 @@ class Walk:
 
     @classmethod
     def of(cls, vec: VecEnv, steps: int = STEPS) -> Walk:
-        """Walks; keeps extremes instead of all there was."""
+        """Walks, and keeps extremes instead of all values."""
         obs, player = vec.reset(0), Player(vec)
         first = {name: part.clone() for name, part in flat_obs(obs).items()}
         zeros = torch.zeros(vec.num_envs, device=vec.device)

@@ -1,4 +1,4 @@
-"""What a check found: each finding says what is wrong and what to do about it."""
+"""Findings and reports: each finding says what is wrong and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WIDTH = 110  # columns
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that an environment should not do.
+    """A fault of an environment.
 
     Attributes:
         check: Name of the check that found it.
         message: What is wrong, with the values in it.
         fix: What to do.
-        level: ``error`` where training goes wrong or a promise is broken, ``warning`` where it may be meant so.
+        level: ``error`` if training goes wrong or a rule is broken, ``warning`` if it may be intended.
     """
 
     check: str
@@ -34,10 +34,10 @@ class Report:
     """The outcome of all checks of one environment.
 
     Attributes:
-        name: Of the environment.
-        facts: What was seen of it by name: spaces, time limit, speed.
+        name: Name of the environment.
+        facts: Observed properties by name: spaces, time limit, speed.
         passed: Names of the checks that found nothing.
-        findings: What the others found, errors first.
+        findings: Findings of the others, errors first.
     """
 
     name: str

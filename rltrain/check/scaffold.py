@@ -1,4 +1,4 @@
-"""Writes a package with an environment in it, from ``rltrain/check/template``."""
+"""Writes the package of ``rltrain new-env`` from ``rltrain/check/template``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rltrain.errors import ConfigError
 from rltrain.registry import env_specs
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-IN_THE_TEMPLATE = {"Any", "Canvas", "State", "Tensor", "TensorEnv"}  # what a class must not be called
-FOLDERS = {"build", "configs", "dist", "docs", "runs", "src", "tests"}  # what a package beside them must not be called
+IN_THE_TEMPLATE = {"Any", "Canvas", "State", "Tensor", "TensorEnv"}  # names that the class must not have
+FOLDERS = {"build", "configs", "dist", "docs", "runs", "src", "tests"}  # names that a package beside them must not have
 
 
 def new_env(name: str, folder: Path = Path()) -> list[Path]:
@@ -25,18 +25,18 @@ def new_env(name: str, folder: Path = Path()) -> list[Path]:
 
     Args:
         name: Lower-case words, joined by ``-`` or ``_``.
-        folder: Where the package's own folder is made.
+        folder: Folder in which the package's own folder is created.
 
     Returns:
         The files that were written.
 
     Raises:
-        ConfigError: The name cannot be used, or there is something in its place; nothing was written.
+        ConfigError: The name cannot be used, or something exists in its place; nothing was written.
     """
     package, title = names_of(name)
     root = folder / name
     if root.exists() or root.is_symlink():
-        raise ConfigError(f"'{root}' is there already.", "Choose another name, or move it away.")
+        raise ConfigError(f"'{root}' already exists.", "Choose another name, or move it away.")
     if not folder.is_dir():
         raise ConfigError(f"There is no folder '{folder}'.", "Make it first.")
     texts = dict(_template(files("rltrain.check") / "template", Path()))
@@ -54,7 +54,7 @@ def new_env(name: str, folder: Path = Path()) -> list[Path]:
 
 
 def names_of(name: str) -> tuple[str, str]:
-    """The package and the class that go with a name.
+    """The names of package and class that belong to a name.
 
     Raises:
         ConfigError: It cannot be used.
@@ -65,7 +65,7 @@ def names_of(name: str) -> tuple[str, str]:
         suggestion = "-".join(re.findall(r"[a-z][a-z0-9]*", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()))[:50]
         example = suggestion.rstrip("-") or "walk-home"
         raise ConfigError(
-            f"'{name}' is no name for a package.", f"Use lower-case words joined by '-' or '_', such as {example}."
+            f"'{name}' is not a package name.", f"Use lower-case words joined by '-' or '_', such as {example}."
         )
     taken = {
         "a word of Python's": keyword.iskeyword(package) or keyword.issoftkeyword(package),
@@ -83,7 +83,7 @@ def names_of(name: str) -> tuple[str, str]:
 
 
 def _is_module(package: str) -> bool:
-    """Whether it can be imported; a folder without an ``__init__.py`` that happens to lie here does not count."""
+    """Whether it can be imported. A folder in the current directory without an ``__init__.py`` does not count."""
     spec = find_spec(package)
     return spec is not None and spec.origin is not None
 
@@ -97,7 +97,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _template(folder: Traversable, path: Path) -> list[tuple[Path, str]]:
-    """The files of the template by path; ``.txt`` hides those from tools that are not meant for them."""
+    """The files of the template by path; ``.txt`` hides some of them from tools that would treat them as code."""
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         here = path / entry.name.removesuffix(".txt")

@@ -1,4 +1,4 @@
-"""What a tensor environment owes: pure functions of its state, on any device, without waiting for it."""
+"""Checks of a tensor environment: pure functions of its state, on any device, that never wait for the device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rltrain.spaces import random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map
 from rltrain.vec import SUCCESS, TensorVecEnv
 
-STARTS = 256  # start states that are looked at
+STARTS = 256  # start states to look at
 TRIES = 32  # actions tried in each
 
 
@@ -31,7 +31,7 @@ class Tensors(Vec):
 
     Args:
         env: A registered id, or a class.
-        device: Where it is checked.
+        device: Device on which it is checked.
         **kwargs: Constructor arguments of the environment.
     """
 
@@ -42,18 +42,18 @@ class Tensors(Vec):
         self.name = env if isinstance(env, str) else env.__name__
 
     def make(self, **kwargs: Any) -> TensorEnv[Any]:
-        """One."""
+        """A new environment."""
         return make_env(self.env, **{"device": self.device, **self.kwargs, **kwargs})
 
     def vec(
         self, num_envs: int = N, max_episode_steps: int | None = None, device: torch.device | str | None = None
     ) -> TensorVecEnv[Any]:
-        """N of them, of the own time limit unless another is given."""
+        """A vector of N, with their own time limit unless another is given."""
         where = self.device if device is None else device
         return make_tensor_vec(self.env, num_envs, device=where, max_episode_steps=max_episode_steps, **self.kwargs)
 
     def draws_nothing(self) -> bool:
-        """Whether neither a reset nor a step draws from its generator."""
+        """Whether neither reset nor step draws random numbers."""
         vec, rng = self.vec(), make_generator(self.device, 0)
         before = generator_state(rng)
         state = vec.env.reset(N, rng)
@@ -62,7 +62,7 @@ class Tensors(Vec):
 
 
 def declared(subject: Tensors) -> Iterator[Finding]:
-    """Spaces that agents and Gymnasium can do something with."""
+    """The spaces are such as agents and Gymnasium can use."""
     env = subject.make()
     for what in ("observation_space", "action_space"):
         space = getattr(env, what, None)
@@ -83,16 +83,16 @@ def declared(subject: Tensors) -> Iterator[Finding]:
             fix = "Agents take a flat Dict: give its entries names at the top level."
             yield Finding("spaces", f"the observation space has the entry '{name}' with entries of its own.", fix)
     if isinstance(env.action_space, spaces.Box) and not env.action_space.is_bounded():
-        message = "the action space is unbounded: actions that are squashed or clipped have nothing to fit into."
+        message = "the action space is unbounded: there is nothing to squash or clip actions into."
         yield Finding("spaces", message, "Give it finite bounds, such as Box(-1, 1), and scale in step.", "warning")
     try:
         make_env(subject.env, **{**env_parameters(subject.env), **subject.kwargs, "device": subject.device})
     except ConfigError as error:
-        yield Finding("spaces", f"its own default arguments do not make it: {error.cause}", error.fix)
+        yield Finding("spaces", f"it cannot be made with its own default arguments: {error.cause}", error.fix)
 
 
 def constants(subject: Tensors) -> Iterator[Finding]:
-    """Numbers that the constructor takes are checked by it."""
+    """The constructor checks the numbers that it takes."""
     if subject.kwargs:
         return
     for name, value in env_parameters(subject.env).items():
@@ -104,18 +104,18 @@ def constants(subject: Tensors) -> Iterator[Finding]:
             except ConfigError as error:
                 if name in error.cause and error.fix:
                     continue
-                message = f"{name}={bad!r} is refused, but by an error that does not name it: {error.cause}"
+                message = f"{name}={bad!r} is refused, but the error does not name it: {error.cause}"
             except Exception as error:
-                message = f"{name}={bad!r} is no ConfigError, but {type(error).__name__}: {error}"
+                message = f"{name}={bad!r} raises no ConfigError, but {type(error).__name__}: {error}"
             else:
-                message = f"{name}={bad!r} is taken without complaint."
+                message = f"{name}={bad!r} is accepted."
             fix = f"In __init__: self.{name} = self.constant('{name}', {name}), with above=, at_least= or at_most=."
             yield Finding("constants", message, fix, "warning")
             break
 
 
 def purity(subject: Tensors) -> Iterator[Finding]:
-    """A step gives the same again from the same state, and what comes after an end is a fresh start."""
+    """A step repeats itself from the same state, and every episode begins with a new start."""
     vec = subject.vec(N, 7)
     obs, player = vec.reset(0), Player(vec)
     rng = make_generator(subject.device, 0)
@@ -144,7 +144,7 @@ def purity(subject: Tensors) -> Iterator[Finding]:
 
 
 def in_place(subject: Tensors) -> Iterator[Finding]:
-    """States stay as they are, and what is returned is not written over."""
+    """States are not changed in place, and returned tensors are not overwritten."""
     env, rng = subject.make(), make_generator(subject.device, 0)
     player = Player(subject.vec())
     state = env.reset(N, rng)
@@ -172,7 +172,7 @@ def in_place(subject: Tensors) -> Iterator[Finding]:
             if changed(returned, then):
                 yield Finding(
                     "aliasing",
-                    f"{name} returns the same memory at every call: what it returned before is written over.",
+                    f"{name} returns the same memory in every call, which overwrites what it returned before.",
                     "Return a new tensor instead of filling one that the environment keeps.",
                 )
                 return
@@ -181,7 +181,7 @@ def in_place(subject: Tensors) -> Iterator[Finding]:
 
 
 def starts(subject: Tensors) -> Iterator[Finding]:
-    """Start states in which an episode is not over yet."""
+    """Episodes are not over in their start states."""
     env, rng = subject.make(), make_generator(subject.device, 0)
     state = env.reset(STARTS, rng)
     solved = env.info(state).get(SUCCESS)
@@ -195,12 +195,12 @@ def starts(subject: Tensors) -> Iterator[Finding]:
         action = random_actions(env.action_space, STARTS, cpu, drawn, mask).to(subject.device)
         over &= env.step(state, action, rng)[2]
     if 0 < (count := int(over.sum())) < STARTS:  # where all end at once, the game has one step
-        message = f"{count} of {STARTS} episodes end with their first step, whatever is done."
-        yield Finding("starts", message, f"{fix} If the game is like that, so be it.", "warning")
+        message = f"{count} of {STARTS} episodes end with their first step, whatever the action."
+        yield Finding("starts", message, f"{fix} If the game is meant to be like that, ignore this.", "warning")
 
 
 def resets(subject: Tensors) -> Iterator[Finding]:
-    """The author's step leaves resetting to the vectorised environment."""
+    """The author's step does not reset; that is for the vectorised environment."""
     env, rng, other = subject.make(), make_generator(subject.device, 0), make_generator(subject.device, 1)
     player, state = Player(subject.vec()), env.reset(N, rng)
     begins = list(leaves(env.full_observe(env.reset(STARTS, rng))))
@@ -232,13 +232,13 @@ def resets(subject: Tensors) -> Iterator[Finding]:
     if ends > 1 and suspicious >= 0.9 * ends:
         yield Finding(
             "autoreset",
-            "where an episode ends, step returns the state of a new one: the agent never sees what it led to.",
+            "where an episode ends, step returns the state of a new one: the agent never sees the last observation.",
             "Return the state in which the episode ended; the vectorised environment resets it in the same step.",
         )
 
 
 def meta(subject: Tensors) -> Iterator[Finding]:
-    """It runs on a device without data: every tensor is made on the environment's device, in fixed shapes."""
+    """It runs on a device without data, so every tensor is made on the environment's device in a fixed shape."""
     real = subject.vec(N)
     expected = real.step(Player(real)(real.reset(0)))
     fix = "Make tensors with device=self.device; no .item(), .tolist(), .numpy() and no 'if' on a tensor."

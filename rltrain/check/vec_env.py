@@ -1,4 +1,4 @@
-"""What every vectorised environment promises, whoever made it."""
+"""Checks of every vectorised environment."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ OWED = {
     "episode_return": torch.float32,
     "episode_length": torch.int64,
 }
-"""The types of what a step gives beside observations."""
+"""Types of the tensors that a step returns beside observations."""
 
 
 class Vec:
-    """A vectorised environment to be checked: there is the one, and it is reset for every check."""
+    """A vectorised environment to be checked. The same one is reset for every check."""
 
     def __init__(self, vec: VecEnv) -> None:
         self._vec = vec
 
     def vec(self, num_envs: int = N, max_episode_steps: int | None = None) -> VecEnv:
-        """It; its size and time limit are what they are."""
+        """The environment, with its own size and time limit."""
         return self._vec
 
     @cached_property
@@ -45,25 +45,25 @@ class Vec:
         return Walk.of(self.vec(WALKERS), max(1, STEPS * WALKERS // self.vec(WALKERS).num_envs))
 
     def draws_nothing(self) -> bool:
-        """Whether there is no chance in it, so that no seed makes a difference; not to be known from outside."""
+        """Whether no seed makes a difference. That cannot be known from outside, so it is false."""
         return False
 
 
 class Adapted(Vec):
-    """An environment that another library steps, made with the time limit that a check asks for."""
+    """An environment of another library, made with the time limit that a check asks for."""
 
     def __init__(self, spec: EnvSpec, device: torch.device | str, kwargs: dict[str, Any]) -> None:
         self.name = spec.id
         self._spec, self._device, self._kwargs = spec, device, kwargs
 
     def vec(self, num_envs: int = N, max_episode_steps: int | None = None) -> VecEnv:
-        """A few, whatever number is asked for: those of JAX are compiled for each, and that may take a minute."""
+        """A few, whatever number is asked for, since JAX compiles for each number and that may take a minute."""
         options = {"device": self._device, "max_episode_steps": max_episode_steps, **self._kwargs}
         return make_vec(self._spec.id, WALKERS, **options)
 
 
 def looks(subject: Vec) -> Iterator[Finding]:
-    """Shapes, types and devices of everything, in every step."""
+    """Shapes, types and devices are right in every step."""
     walk, vec = subject.walk, subject.vec(WALKERS)
     for change in walk.changes:
         yield Finding("shapes", f"{change}.", "Give the same tensors, in the same shapes and types, in every step.")
@@ -88,7 +88,7 @@ def looks(subject: Vec) -> Iterator[Finding]:
 
 
 def numbers(subject: Vec) -> Iterator[Finding]:
-    """NaN and infinity."""
+    """Neither NaN nor infinity appears."""
     walk = subject.walk
     for name, most in walk.most.items():
         if most.is_floating_point() and not bool((most.isfinite() & walk.least[name].isfinite()).all()):
@@ -105,7 +105,7 @@ def numbers(subject: Vec) -> Iterator[Finding]:
 
 
 def bounds(subject: Vec) -> Iterator[Finding]:
-    """Observations inside their space."""
+    """Observations stay inside their space."""
     for name, space in flat_spaces(subject.vec(WALKERS).single_observation_space).items():
         what = f"observation{f' {name!r}' if name else ''}"
         least, most = (x[name].cpu().numpy() for x in (subject.walk.least, subject.walk.most))
@@ -130,7 +130,7 @@ def bounds(subject: Vec) -> Iterator[Finding]:
 
 
 def limits(subject: Vec) -> Iterator[Finding]:
-    """Truncation at the time limit, and never where an episode terminated."""
+    """Episodes are truncated at the time limit, and never where they terminated."""
     vec = subject.vec(N, 5)
     limit = getattr(vec, "max_episode_steps", None)
     cut = late = both = missed = 0
@@ -150,7 +150,7 @@ def limits(subject: Vec) -> Iterator[Finding]:
 
 
 def statistics(subject: Vec) -> Iterator[Finding]:
-    """Return and length of the episodes, against a plain sum."""
+    """Return and length of the episodes equal a plain sum."""
     vec = subject.vec(N, 23)
     total, length = np.zeros(vec.num_envs), np.zeros(vec.num_envs, dtype=np.int64)
     for number, step in enumerate(roll(vec, vec.reset(3), Player(vec), 100), 1):
@@ -169,7 +169,7 @@ def statistics(subject: Vec) -> Iterator[Finding]:
 
 
 def rows(subject: Vec) -> Iterator[Finding]:
-    """A row does not depend on what is done in the other rows."""
+    """A row does not depend on the actions in the other rows."""
 
     def play(other: int) -> list[VecStep]:
         vec = subject.vec(N, 29)
@@ -195,7 +195,7 @@ def rows(subject: Vec) -> Iterator[Finding]:
 
 
 def seeds(subject: Vec) -> Iterator[Finding]:
-    """Equal seeds give equal runs, other seeds other ones."""
+    """Equal seeds give equal runs, and different seeds different ones."""
 
     def play(seed: int) -> list[VecStep]:
         vec = subject.vec(N, 11)
@@ -229,13 +229,13 @@ def saving(subject: Vec) -> Iterator[Finding]:
     if where is not None:
         yield Finding(
             "saving",
-            f"a run that is continued from its saved state is not the one that went on: {where}.",
-            "Keep everything with memory in the state: what an attribute of the environment remembers is not saved.",
+            f"a run continued from its saved state differs from the one that went on: {where}.",
+            "Keep everything with memory in the state: attributes of the environment are not saved.",
         )
 
 
 def kept(subject: Vec) -> Iterator[Finding]:
-    """A step leaves the observations alone that it was decided on, and the actions."""
+    """A step changes neither the observations that its actions were chosen from nor the actions."""
     vec = subject.vec(N, 3)
     obs, player = vec.reset(0), Player(vec)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Policies that nobody trained, to measure trained ones by: random actions, and an environment's own baseline."""
+"""Untrained policies to compare with: random actions, and an environment's own baseline."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BASELINES = ("random", "baseline")
 
 
 def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
-    """How a policy that nobody trained chooses.
+    """The function by which an untrained policy chooses actions.
 
     Args:
-        vec: Where it acts.
+        vec: The environments it acts in.
         name: ``random``: uniform over the actions that the mask allows; ``baseline``: the environment's own
             :meth:`~rltrain.env.TensorEnv.baseline`, which may know more of the state than is observed.
-        seed: Of the random actions.
+        seed: Seed of the random actions.
 
     Raises:
         ConfigError: There is no such policy, or the environment has no baseline.
@@ -50,6 +50,6 @@ def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
 
 
 def evaluate_baseline(vec: VecEnv, name: str, episodes: int, *, seed: int = 0) -> Evaluation:
-    """Plays episodes with a policy that nobody trained; see :func:`baseline_policy`."""
+    """Plays episodes with an untrained policy; see :func:`baseline_policy`."""
     choose = baseline_policy(vec, name, seed=seed)
     return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)

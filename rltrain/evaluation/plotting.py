@@ -1,4 +1,4 @@
-"""Learning curves as a picture."""
+"""Plots of learning curves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAND_FROM = 3
-"""Runs of a kind from which on they are drawn as median and range."""
+"""Number of runs of a kind from which on their median and range are drawn."""
 
 COLOURS = ("#2f6fb2", "#d9762b", "#3d9155", "#b8415d", "#7b5ea7", "#5f6b73", "#b59b2c", "#2a9aa0")
 
@@ -29,10 +29,10 @@ Array: TypeAlias = NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """What is drawn of a run. The arrays hold no NaN."""
+    """The curve of a run. The arrays hold no NaN."""
 
-    kind: str  # what runs are grouped by, such as "ppo on rltrain/CartPole-v1"
-    name: str  # what tells the run from others of its kind
+    kind: str  # the group of the run, such as "ppo on rltrain/CartPole-v1"
+    name: str  # its name within the group
     steps: Array  # (n,) environment steps
     returns: Array  # (n,) mean return of training episodes
     eval_steps: Array  # (m,)
@@ -46,8 +46,8 @@ def plot_runs(run_dirs: Sequence[Path], out: Path | None = None, *, threshold: f
     highest.
 
     Args:
-        run_dirs: Run folders, one at least.
-        out: The PNG to write. When None: ``learning_curve.png`` in the folder of a single run,
+        run_dirs: Run folders, at least one.
+        out: The PNG to write. If None: ``learning_curve.png`` in the folder of a single run,
             ``learning_curves.png`` here for several.
         threshold: Return at which the task counts as solved, drawn as a dashed line.
 
@@ -92,7 +92,7 @@ def plot_runs(run_dirs: Sequence[Path], out: Path | None = None, *, threshold: f
 
 
 def _draw(axes: Axes, kinds: Mapping[str, Sequence[Curve]]) -> None:
-    """Draws every kind of run, each line in a colour of its own."""
+    """Draws every kind of run, each line in its own colour."""
     single = sum(map(len, kinds.values())) == 1
     colours = cycle(COLOURS)
     dots: dict[str, Any] = {"ls": "", "marker": "o", "ms": 6.5, "mfc": "white", "mew": 1.8, "zorder": 4}
@@ -109,7 +109,7 @@ def _draw(axes: Axes, kinds: Mapping[str, Sequence[Curve]]) -> None:
         for curve in curves:
             colour = next(colours)
             label = f"training episodes, {curve.name}" if single else f"{prefix}{curve.name}"
-            point = "." if len(curve.steps) == 1 else ""  # a single one makes no line
+            point = "." if len(curve.steps) == 1 else ""  # a single point makes no line
             axes.plot(curve.steps, curve.returns, color=colour, lw=2, marker=point, zorder=3, label=label)
             axes.plot(curve.eval_steps, curve.eval_returns, color=colour, **dots)
             has_dots = has_dots or len(curve.eval_steps) > 0
@@ -118,7 +118,7 @@ def _draw(axes: Axes, kinds: Mapping[str, Sequence[Curve]]) -> None:
 
 
 def _decorate(axes: Axes, title: str) -> None:
-    """Everything but the data."""
+    """Draws everything but the data."""
     from matplotlib.ticker import FuncFormatter
 
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color="#222222", pad=10)
@@ -139,7 +139,7 @@ def _read(run_dir: Path) -> Curve:
     """The curve of a run.
 
     Raises:
-        CheckpointError: Nothing was logged, or nothing that is drawn.
+        CheckpointError: The run has logged nothing that can be drawn.
     """
     columns = {name: np.array(values) for name, values in read_progress(run_dir / "progress.csv").items()}
     points: list[Array] = []
@@ -155,7 +155,7 @@ def _read(run_dir: Path) -> Curve:
 
 
 def _config(path: Path) -> dict[str, Any] | None:
-    """The configuration, or None where there is none that says what was run."""
+    """The configuration, or None if it is missing or does not say what was run."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
@@ -164,9 +164,9 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def on_one_axis(curves: Sequence[Curve]) -> tuple[Array, Array]:
-    """Puts curves over the same steps by linear interpolation, from the first step that all of them know.
+    """Puts curves over the same steps by linear interpolation, from the first step that all of them have.
 
-    A curve that ends before others, because its run had reached its aim, holds its last value.
+    A curve that ends before others, because its run had reached its goal, holds its last value.
 
     Returns:
         The steps (k,) and the returns (n, k) of the n curves that have any.

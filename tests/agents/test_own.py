@@ -112,7 +112,7 @@ def test_a_run_that_names_a_class_is_not_loaded_without_it(
             rltrain.load(run)
         for words in (["eval", str(run)], ["watch", str(run)], ["resume", str(run), "--total-timesteps", "9999"]):
             assert main(words) == 2
-            assert "a run folder names but does not hold" in capsys.readouterr().err
+            assert "the run folder names but does not contain" in capsys.readouterr().err
     assert "evil_network" not in __import__("sys").modules
 
 
@@ -175,7 +175,7 @@ class NoModule:
         ({"features_extractor_class": Waves, "features_extractor_kwargs": {"size": 3}}, "Waves cannot be made"),
         ({"network_class": FlatValue}, r"FlatValue gives \(2, 1\) and \(2, 1\).*give \(2, 1\) and \(2,\)"),
         ({"features_extractor_class": "Waves"}, "should be 'auto' or 'flatten'"),
-        ({"network_class": "Whole"}, "class of your own, handed over in Python"),
+        ({"network_class": "Whole"}, "class of your own, passed in from Python"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_made(

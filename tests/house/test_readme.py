@@ -1,4 +1,4 @@
-"""The README's commands and snippets, run as a reader would run them."""
+"""The commands and snippets of the README and of docs/, run as a reader would run them."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -16,7 +17,11 @@ import pytest
 from rltrain.registry import env_specs
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.xdist_group("readme")
 
@@ -25,18 +30,22 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[str]:
-    """Every shell command but those of make, comments and line continuations taken out."""
-    text = "".join(blocks("sh")).replace("\\\n", " ")
-    return [line.partition(" #")[0].strip() for line in text.splitlines() if not line.startswith("make ")]
+def commands(*pages: str) -> list[str]:
+    """The shell commands of some pages, each once, without comments and line continuations; make's are left out."""
+    text = "".join(block for page in pages for block in blocks("sh", page)).replace("\\\n", " ")
+    found = [line.partition(" #")[0].strip() for line in text.splitlines() if not line.startswith("make ")]
+    return list(dict.fromkeys(found))
+
+
+SNIPPETS = list(dict.fromkeys(snippet for page in PAGES.values() for snippet in blocks("python", page)))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all commands of the README have been run, in their order."""
+    """A folder in which all commands of the README and then of docs/ have been run, in their order."""
     place = tmp_path_factory.mktemp("reader")
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(place / "site")}
-    for command in commands():
+    for command in commands(*PAGES.values()):
         if command.startswith("pip install -e"):  # beside the reader's folder: nothing is left behind
             options = "--quiet --no-index --no-deps --no-build-isolation --target site"
             command = f"{sys.executable} -m {command.replace('-e', options)}"
@@ -52,7 +61,8 @@ def test_the_first_lines_are_the_two_commands() -> None:
 
 
 def test_commands_leave_what_they_say(folder: Path) -> None:
-    run = folder / "runs" / "rltrain-CartPole-v1" / "ppo_1"
+    assert (folder / "runs/rltrain-CartPole-v1/ppo_1/config.yaml").exists()  # what make train leaves has this name too
+    run = folder / "trial" / "rltrain-CartPole-v1" / "ppo_1"
     steps = sorted(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
     assert 20_000 <= steps[0] < 30_000 <= steps[-1]
     assert (folder / "cartpole.gif").read_bytes()[:4] == b"GIF8"
@@ -63,7 +73,7 @@ def test_commands_leave_what_they_say(folder: Path) -> None:
 
 
 def test_tensorboard_serves_the_curves(folder: Path) -> None:
-    (command,) = (command for command in commands() if command.startswith("tensorboard"))
+    (command,) = (command for command in commands(README) if command.startswith("tensorboard"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,9 +100,9 @@ def test_tensorboard_serves_the_curves(folder: Path) -> None:
     assert {"rollout/ep_rew_mean", "train/approx_kl", "train/grad_norm", "time/fps", "eval/mean_reward"} <= set(tags)
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippets_run(number: int, folder: Path) -> None:
-    script = blocks("python")[number]
+    script = SNIPPETS[number]
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -154,8 +164,34 @@ def test_the_environment_of_the_guide_for_contributors_keeps_its_promises() -> N
     assert report.findings == [], str(report)
 
 
-def test_files_and_folders_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"`((?:rltrain|envs|agents|configs|benchmarks|tests)/[\w./-]*|[A-Z]+\.md)`", README):
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md", "agents/README.md"])
+def test_files_and_folders_that_a_page_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:rltrain|envs|agents|configs|benchmarks|tests|docs)/[\w./-]*|[A-Z]+\.md)`", text):
         assert (ROOT / name).exists() or name in env_specs(), name
-    for link in re.findall(r"\]\(([\w./-]+)\)", README):
-        assert (ROOT / link).exists(), link
+    for link, heading in re.findall(r"\]\(((?!https?:)[\w./-]*)(?:#([\w-]+))?\)", text):
+        target = (ROOT / page).parent / link if link else ROOT / page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), f"{link}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """What links to the sections of a page end with."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_names_every_page() -> None:
+    for page in PAGES:
+        assert page in ("README.md", "docs/README.md") or f"]({page.removeprefix('docs/')})" in PAGES["docs/README.md"]
+        assert page in ("README.md", "docs/README.md") or f"]({page})" in README
+
+
+def test_what_is_installed_from_the_checkout_is_there_to_be_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = "".join((*PAGES.values(), (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    found = re.findall(r"pip install -c (\S+) -e '?\.(?:\[([\w,]+)\])?", text)
+    assert len(found) >= 5
+    for constraints, extras in found:
+        assert (ROOT / constraints).is_file()
+        assert set(filter(None, extras.split(","))) <= set(project["project"]["optional-dependencies"])
