@@ -190,7 +190,7 @@ class Recorded:
         return result
 
 
-def _copy_each(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def _copy_each(places: list[Tensor], values: list[Tensor]) -> None:
     """Copies tensors of one type to their places: on a GPU by one kernel."""
     if hasattr(torch, "_foreach_copy_"):
         torch._foreach_copy_(places, values)

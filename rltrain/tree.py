@@ -16,7 +16,7 @@ from torch.torch_version import TorchVersion
 
 T = TypeVar("T")
 
-VIEWS_OF_BOOLS = TorchVersion(torch.__version__) >= (2, 13)  # in code that Inductor compiles; in 2.11 they raise
+VIEWS_OF_BOOLS = TorchVersion(torch.__version__) >= "2.13"  # in code that Inductor compiles; in 2.11 they raise
 
 
 def children(tree: Any) -> dict[str, Any]:
