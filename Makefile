@@ -2,6 +2,8 @@
 # the constraints change. Any of these can be set on the command line: make test JOBS=4
 
 PYTHON ?= python3# makes the virtual environment; 3.11 or newer
+OLDEST_PYTHON ?= python3.11# of test-oldest
+NEWEST_PYTHON ?= python3.13# of test-newest
 VENV ?= .venv# where it is
 CONSTRAINTS ?= constraints.txt# versions to install; empty for the newest that fit
 PIP_ARGS ?=# added to every pip install, e.g. "--index-url URL"
@@ -12,12 +14,15 @@ BIN := $(VENV)/bin
 CLI := $(BIN)/rltrain
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: help train test check bench clean
+.PHONY: help train test test-oldest test-newest check bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
 	@echo 'make train   train PPO on CartPole until it is solved'
 	@echo 'make test    run the tests'
+	@echo 'make test-oldest, make test-newest'
+	@echo '             run them with the oldest versions that are supported, and with the newest there are;'
+	@echo '             each in an environment of its own, whose torch is several gigabytes'
 	@echo 'make check   lint, check formatting and types'
 	@echo 'make bench   measure ours beside its peers, each in an environment of its own: a quarter of an hour'
 	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
@@ -30,6 +35,12 @@ train: $(VENV)/.has-run
 test: $(VENV)/.has-test
 	$(PYTEST) $(ARGS)
 
+test-oldest:
+	@$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTHON=$(OLDEST_PYTHON)
+
+test-newest:
+	@$(MAKE) test VENV=.venv-newest CONSTRAINTS= PYTHON=$(NEWEST_PYTHON)
+
 check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +51,7 @@ bench: $(VENV)/.has-run
 
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
-	rm -rf .venv-bench build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-bench .venv-oldest .venv-newest build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while

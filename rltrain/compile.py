@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,16 +47,42 @@ def _vectorizing() -> dict[str, Any]:
 
     Inductor has its own vectors and forbids that. Theirs of bools and bytes, and every mask, go through memory lane by
     lane however, in loops that are up to ten times as fast as gcc's vectors. There is no option for it, but the one for
-    the architecture comes after the prohibition.
+    the architecture, which torch 2.11 does not have yet, comes after the prohibition.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        compiler = get_cpp_compiler()
-    except Exception:  # none is needed on a GPU, and check_compiler tells where one is
-        return {}
+    compiler = _cpp_compiler() or ""  # none is needed on a GPU, and check_compiler tells where one is
     is_gcc = compiler.endswith(("gcc", "g++")) and "clang" not in compiler
-    return {"cpp.march": "native -ftree-loop-vectorize"} if is_gcc and platform.machine() == "x86_64" else {}
+    usable = is_gcc and platform.machine() == "x86_64" and "cpp.march" in _inductor_options()
+    return {"cpp.march": "native -ftree-loop-vectorize"} if usable else {}
+
+
+def _inductor_options() -> Sequence[str]:
+    """The options of ``torch.compile`` that this torch knows."""
+    try:
+        from torch._inductor import list_options
+    except ImportError:
+        return ()
+    return list_options()
+
+
+def _cpp_compiler() -> str | None:
+    """The C++ compiler that ``torch.compile`` uses, if there is one."""
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+    except ImportError:
+        return shutil.which(os.environ.get("CXX", "g++"))
+    try:
+        return get_cpp_compiler()
+    except Exception:  # of a class that is private too
+        return None
+
+
+def _has_triton() -> bool:
+    """Whether ``torch.compile`` finds a Triton for the accelerator."""
+    try:
+        from torch.utils._triton import has_triton
+    except ImportError:
+        return find_spec("triton") is not None
+    return has_triton()
 
 
 def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
@@ -67,29 +96,26 @@ def check_compiler(device: torch.device) -> None:
     Raises:
         ConfigError: It does not.
     """
-    if device.type == "cuda":
-        from torch.utils._triton import has_triton
-
-        if not has_triton():
-            raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
-        return
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        get_cpp_compiler()
-    except Exception as error:
+    if device.type in ("cuda", "xpu") and not _has_triton():
+        raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
+    if device.type == "cpu" and _cpp_compiler() is None:
         raise ConfigError(
             "torch.compile finds no C++ compiler.", "Install g++, name another in CXX, or leave --compile out."
-        ) from error
+        )
 
 
 class CompileClock:
-    """The seconds that ``torch.compile`` has taken in this process since the clock was made."""
+    """The seconds that ``torch.compile`` has taken in this process since the clock was made.
+
+    The hooks for it are private: a torch without them leaves it at 0.
+    """
 
     def __init__(self) -> None:
-        from torch._dynamo.callback import callback_handler
-
         self.seconds = 0.0
+        try:
+            from torch._dynamo.callback import callback_handler
+        except ImportError:
+            return
         callback_handler.register_start_callback(self._start)
         callback_handler.register_end_callback(self._stop)
 
@@ -142,7 +168,7 @@ class Recorded:
         for place, new in zip(_leaves(recording.places), given, strict=True):
             pairs[new.dtype].append((place, new))
         for pair in pairs.values():
-            torch._foreach_copy_([place for place, _ in pair], [new for _, new in pair])
+            _copy_each([place for place, _ in pair], [new for _, new in pair])
         if recording.calls < WARM_UPS:
             recording.calls += 1
             result = self._run_aside(recording.places)
@@ -162,6 +188,15 @@ class Recorded:
             result = self.function(*args)
         torch.cuda.current_stream().wait_stream(self.stream)
         return result
+
+
+def _copy_each(places: list[Tensor], values: list[Tensor]) -> None:
+    """Copies tensors of one type to their places: on a GPU by one kernel."""
+    if hasattr(torch, "_foreach_copy_"):
+        torch._foreach_copy_(places, values)
+    else:
+        for place, value in zip(places, values, strict=True):
+            place.copy_(value)
 
 
 def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:

@@ -97,7 +97,7 @@ class TrainConfig(Model):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
     device: str = "auto"
-    """cpu, cuda, cuda:N, or auto: the GPU when there is one."""
+    """cpu, cuda, cuda:N, another accelerator that torch sees (mps, xpu), or auto: the CUDA GPU when there is one."""
     nproc: Annotated[int, Field(ge=1, le=4096)] = 1
     """Processes on this machine that train together, each with its share of the environments."""
     num_threads: Annotated[int, Field(ge=1)] | None = None

@@ -10,11 +10,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agent import Agent, identity
+from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 
 
 class RunningMoments(nn.Module):
-    """Mean and variance of everything seen, in float64, merged batch by batch.
+    """Mean and variance of everything seen, merged batch by batch; in float64, where the device has it.
 
     Chan, Golub and LeVeque (1979), "Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances", equation 2.1.
@@ -27,22 +28,23 @@ class RunningMoments(nn.Module):
         ranks: Number of ranks.
     """
 
-    mean: Tensor  # shape, float64
-    var: Tensor  # shape, float64
-    count: Tensor  # 0-d, float64
+    mean: Tensor  # shape
+    var: Tensor  # shape
+    count: Tensor  # 0-d
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1
-        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64, device=device))
-        self.register_buffer("var", torch.ones(shape, dtype=torch.float64, device=device))
-        self.register_buffer("count", torch.full((), 1e-4, dtype=torch.float64, device=device))
+        dtype = statistics_dtype(device)
+        self.register_buffer("mean", torch.zeros(shape, dtype=dtype, device=device))
+        self.register_buffer("var", torch.ones(shape, dtype=dtype, device=device))
+        self.register_buffer("count", torch.full((), 1e-4, dtype=dtype, device=device))
 
     @torch.no_grad()
     def update(self, samples: Tensor) -> None:
         """Merges ``samples`` (B, *shape), B being the same on all ranks."""
-        samples = samples.to(torch.float64)
+        samples = samples.to(self.mean.dtype)
         size = samples.shape[0] * self.ranks
         delta, var = samples.mean(0) - self.mean, samples.var(0, correction=0)
         if self.ranks > 1:  # the mean and variance of all batches as one, around a mean that all ranks know
@@ -133,12 +135,14 @@ class RewardNormalizer(nn.Module):
         self.gamma = gamma
         self.clip = clip
         self.moments = RunningMoments((), device)
-        self.register_buffer("returns", torch.zeros(num_envs, dtype=torch.float64, device=device), persistent=False)
+        self.register_buffer(
+            "returns", torch.zeros(num_envs, dtype=self.moments.mean.dtype, device=device), persistent=False
+        )
 
     @torch.no_grad()
     def forward(self, reward: Tensor, done: Tensor) -> Tensor:
         """Updates the statistics with a rollout's rewards (T, N) and returns them scaled."""
-        discounted = torch.empty_like(reward, dtype=torch.float64)
+        discounted = torch.empty_like(reward, dtype=self.returns.dtype)
         running = self.returns
         for t in range(reward.shape[0]):
             running = running * self.gamma + reward[t]

@@ -63,13 +63,15 @@ def global_state() -> dict[str, Any]:
             "gauss_next": gauss_next,
         },
     }
-    if torch.cuda.is_available():
-        state["cuda"] = {str(i): s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        get = torch.get_device_module(accelerator).get_rng_state
+        state[accelerator.type] = {str(i): get(*where) for i, where in _places(accelerator)}
     return state
 
 
 def set_global_state(state: dict[str, Any]) -> None:
-    """Puts back what :func:`global_state` gave. The CUDA part is skipped where there is no CUDA."""
+    """Puts back what :func:`global_state` gave. Accelerators that are not here are skipped."""
     torch.set_rng_state(state["torch"])
     numpy_state = state["numpy"]
     np.random.set_state(
@@ -84,10 +86,19 @@ def set_global_state(state: dict[str, Any]) -> None:
     python_state = state["python"]
     internal = tuple(python_state["internal"].tolist())
     random.setstate((python_state["version"], internal, python_state["gauss_next"]))
-    if "cuda" in state and torch.cuda.is_available():
-        for index, cuda_state in state["cuda"].items():
-            if int(index) < torch.cuda.device_count():
-                torch.cuda.set_rng_state(cuda_state, int(index))
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        saved = state.get(accelerator.type, {})
+        set_ = torch.get_device_module(accelerator).set_rng_state
+        for i, where in _places(accelerator):
+            if str(i) in saved:
+                set_(saved[str(i)], *where)
+
+
+def _places(accelerator: torch.device) -> list[tuple[int, tuple[int, ...]]]:
+    """The accelerators of this machine by number, and how their generators are addressed: mps has but one."""
+    count = torch.accelerator.device_count()
+    return [(i, () if accelerator.type == "mps" else (i,)) for i in range(count)]
 
 
 @contextmanager

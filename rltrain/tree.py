@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 T = TypeVar("T")
+
+VIEWS_OF_BOOLS = TorchVersion(torch.__version__) >= "2.13"  # in code that Inductor compiles; in 2.11 they raise
 
 
 def children(tree: Any) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
         if a.numel() == 0:
             return b
         rows = mask.view(-1, *(1,) * (a.dim() - 1)) if a.dim() > 1 else mask
-        if a.dim() > 1 and a.element_size() == 1 and a.device.type == "cpu":
+        if a.dim() > 1 and a.element_size() == 1 and a.device.type == "cpu" and can_view_bools():
             if word := _word(a, b):  # as many bytes at once
                 x, y = a.flatten(1).view(word), b.flatten(1).view(word)
                 return torch.where(mask.unsqueeze(1), x, y).view(a.dtype).view(a.shape)
@@ -89,6 +92,21 @@ def tree_where(mask: Tensor, chosen: T, otherwise: T) -> T:
         return torch.where(rows, a, b)
 
     return tree_map(select, chosen, otherwise)
+
+
+def can_view_bools() -> bool:
+    """Whether bools can be viewed as numbers, and numbers as bools: not in code that an older Inductor compiles."""
+    return VIEWS_OF_BOOLS or not torch.compiler.is_compiling()
+
+
+def view_bools(bools: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bools as the bytes 0 and 1 of an integer type: in the same memory, where that can be had."""
+    return bools.view(dtype) if can_view_bools() else bools.to(torch.uint8).view(dtype)
+
+
+def view_as_bools(numbers: Tensor) -> Tensor:
+    """Integers whose bytes are 0 and 1 as bools, one for each byte: in the same memory, where that can be had."""
+    return numbers.view(torch.bool) if can_view_bools() else numbers.view(torch.uint8) != 0
 
 
 def _word(a: Tensor, b: Tensor) -> torch.dtype | None:

@@ -203,7 +203,7 @@ class TensorVecEnv(Generic[S]):
 
     def _next(self, before: S, action: Tensor) -> tuple[S, Tensor, Tensor]:
         """The author's step: the next state, the reward, and whether the episode is over."""
-        return self.env.step(before, action, None if self._compiled else self._rng)
+        return self.env.step(before, action, None if self._compiled is not None else self._rng)
 
     def _draw_starts(self) -> None:
         """Draws the start that every row takes when its episode ends; see :attr:`TensorEnv.reset_interval`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+FUSED_ADAM = getattr(torch, "_fused_adam_", None)  # private: it may be gone
 ALIGNMENT = 16  # elements; every parameter starts on a 64-byte boundary, as a tensor of its own would
 
 
@@ -97,8 +98,11 @@ class FlatAdam:
         # The kernel behind torch.optim.Adam(fused=True), which is what can be told on the device to skip a
         # step. Calling it directly saves more Python per step than the step costs, and a start-up of seconds:
         # the class imports torch's compiler.
+        if FUSED_ADAM is None:
+            self._advance_by_class(learning_rate, scale, skip)
+            return
         self._steps.add_(1.0)
-        torch._fused_adam_(
+        FUSED_ADAM(
             [self.flat.data],
             [grad_of(self.flat)],
             [self._moments[0]],
@@ -117,6 +121,13 @@ class FlatAdam:
         )
         if skip is not None:
             self._steps.sub_(skip)
+
+    def _advance_by_class(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
+        """The same by ``torch.optim.Adam``, which takes ``scale`` and ``skip`` as a ``GradScaler`` hands them over."""
+        adam = torch.optim.Adam([self.flat], lr=learning_rate, eps=self.eps, fused=True)
+        adam.state[self.flat] = {"step": self._steps, "exp_avg": self._moments[0], "exp_avg_sq": self._moments[1]}
+        adam.grad_scale, adam.found_inf = scale, skip  # type: ignore[attr-defined]
+        adam.step()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments and the step count, by the names of torch.optim.Adam."""

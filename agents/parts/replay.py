@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.spaces import bytes_of
 from rltrain.tree import tree_map
@@ -158,7 +159,8 @@ class Replay:
 class PrioritizedReplay(Replay):
     """Transitions drawn in proportion to a power of their error: Schaul et al. (2016), arXiv:1511.05952, section 3.3.
 
-    Sums are float64 and taken anew for every draw: of blocks first, then within the blocks that were hit.
+    Sums are float64, where the device has it, and taken anew for every draw: of blocks first, then within the blocks
+    that were hit.
 
     Args:
         capacity: Steps to remember, over all environments.
@@ -203,11 +205,12 @@ class PrioritizedReplay(Replay):
         scaled to at most 1.
         """
         blocks = self.priority.view(-1, BLOCK)
-        sums = blocks.sum(1, dtype=torch.float64).cumsum(0)
-        chance = torch.rand(batch_size, dtype=torch.float64, device=self.device, generator=rng)
+        dtype = statistics_dtype(self.device)
+        sums = blocks.sum(1, dtype=dtype).cumsum(0)
+        chance = torch.rand(batch_size, dtype=dtype, device=self.device, generator=rng)
         share = (torch.arange(batch_size, device=self.device) + chance) / batch_size
         block = _first_above(sums, share * sums[-1])
-        inner = blocks[block].cumsum(1, dtype=torch.float64)
+        inner = blocks[block].cumsum(1, dtype=dtype)
         rest = share * sums[-1] - sums[block] + inner[:, -1]
         index = block * BLOCK + _first_above(inner, rest.unsqueeze(1)).squeeze(1)
         priority = self.priority[index]

@@ -13,6 +13,7 @@ from rltrain.agents.parts.manual_grad import Chain
 from rltrain.agents.parts.networks import mask_logits
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.policy import ActorCritic
+from rltrain.devices import statistics_dtype
 
 
 def ppo_loss(
@@ -109,10 +110,11 @@ def normalized_across(
 ) -> list[dict[str, Any]]:
     """Minibatches with advantages (B,) of mean 0 and deviation 1 over all ranks, each of which has a part of them.
 
-    The ranks hear of each other once for all minibatches. Sums are float64: the variance is a difference of them.
+    The ranks hear of each other once for all minibatches. The variance is a difference of
+    sums, which are therefore float64 where the device has it.
     """
     parts = list(minibatches)
-    advantages = [part["advantage"].double() for part in parts]
+    advantages = [part["advantage"].to(statistics_dtype(part["advantage"].device)) for part in parts]
     sums = [torch.stack((each.mean(), each.square().mean())) for each in advantages]
     moments = reduce(torch.stack(sums)).unbind()
     for part, advantage, (mean, square) in zip(parts, advantages, moments, strict=True):

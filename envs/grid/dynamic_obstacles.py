@@ -12,6 +12,7 @@ from torch import Tensor
 from rltrain.envs.grid.chance import below
 from rltrain.envs.grid.minigrid import Action, MiniGrid, MiniGridState
 from rltrain.envs.grid.things import EMPTY, GOAL, Colour, Kind
+from rltrain.tree import view_bools
 
 BALL = 8 * Kind.BALL + Colour.BLUE
 LUCK = 840
@@ -112,7 +113,7 @@ class DynamicObstacles(MiniGrid[DynamicObstaclesState]):
         places = []
         for old, lot in zip(before.unbind(1), luck.unbind(1), strict=True):
             about = (old.unsqueeze(1) + self._about).view(-1)
-            bytes_ = free.index_select(0, about).view(torch.int64)  # (N,)
+            bytes_ = view_bools(free.index_select(0, about), torch.int64)  # (N,)
             bits = (bytes_ * BYTES_TO_BITS) >> 56 & 255
             new = old + self._steps.index_select(0, bits * LUCK + lot)
             free.scatter_(0, old, True).scatter_(0, new, False)

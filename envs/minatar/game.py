@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rltrain.canvas import INK, Canvas
 from rltrain.env import TensorEnv
+from rltrain.tree import view_as_bools, view_bools
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -33,7 +34,7 @@ def words(cells: Tensor) -> Tensor:
 
     Boards are put together of words: what ``torch.compile`` makes for the CPU handles bytes and bools one by one.
     """
-    return cells.view(torch.int32)
+    return view_bools(cells, torch.int32)
 
 
 class Look(NamedTuple):
@@ -120,7 +121,7 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
 
     def board(self, words: Tensor) -> Tensor:
         """Boards (N, 10, 10, C) bool from their :func:`words`, (N, 25 C) in any shape."""
-        return words.view(torch.bool).view(-1, SIZE, SIZE, len(self.channels))
+        return view_as_bools(words).view(-1, SIZE, SIZE, len(self.channels))
 
     def render(self, state: S, index: int = 0) -> Tensor:
         """The board, and what its colours mean, (400, 560, 3) uint8."""

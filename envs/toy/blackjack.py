@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.canvas import GREEN, GREY, INK, PAPER, RED, SKY, YELLOW, Canvas
+from rltrain.devices import statistics_dtype
 from rltrain.env import TensorEnv
 
 DECK = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10)  # the value of each rank, 1 the ace
@@ -64,7 +65,11 @@ class Blackjack(TensorEnv[BlackjackState]):
         chances = torch.tensor([dealer_chances(card) for card in range(1, 11)], dtype=torch.float64)
         chances[:, -1] = 1.0  # whatever is left
         steps = chances.cumsum(1).clamp(max=1.0) + torch.arange(1, 11).unsqueeze(1)
-        self._ladder = steps.flatten().to(self.device)  # (10 * 7,) open card + the chance of this end or one before it
+        dtype = statistics_dtype(self.device)
+        self._ladder = (
+            steps.flatten().to(dtype).to(self.device)
+        )  # (10 * 7,) open card + chance of an end up to this one
+        self._below_one = 1.0 if dtype == torch.float64 else 1 - 2**-19  # or a chance near 1 rounds to the next card
         self._ends = torch.tensor(ENDS * 10, device=self.device)  # (10 * 7,)
         self.observation_space = spaces.MultiDiscrete([32, 11, 2])
         self.action_space = spaces.Discrete(2)
@@ -93,8 +98,9 @@ class Blackjack(TensorEnv[BlackjackState]):
         bust = total > 21
         natural = state.natural & ~hits
 
-        chance = torch.rand(hits.shape, generator=rng, device=self.device).to(torch.float64)
-        end = torch.searchsorted(self._ladder, state.showing + chance, right=True)
+        chance = torch.rand(hits.shape, generator=rng, device=self.device).to(self._ladder.dtype)
+        place = torch.add(state.showing, chance, alpha=self._below_one)
+        end = torch.searchsorted(self._ladder, place, right=True)
         dealer = self._ends[end]
         reward = (total - dealer).sign().to(self.dtype)
         if self.sab:

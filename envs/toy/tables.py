@@ -41,9 +41,9 @@ class Tables:
         rules = [[outcomes(state, action) for action in range(n_actions)] for state in range(n_states)]
         self.rules = torch.tensor(rules, dtype=torch.float64)  # (S, A, 1 or 3, 3) on the CPU, the last an Outcome
         next_state, reward, terminated = self.rules.flatten(0, 2).unbind(-1)
-        self._next_state = next_state.to(device, torch.int64)  # (S * A * 1 or 3,)
-        self._reward = reward.to(device, dtype)
-        self._terminated = terminated.to(device, torch.bool)
+        self._next_state = next_state.to(torch.int64).to(device)  # (S * A * 1 or 3,)
+        self._reward = reward.to(dtype).to(device)
+        self._terminated = terminated.to(torch.bool).to(device)
         self._starts = torch.tensor(starts, dtype=torch.int64, device=device)
         self._success_rate = success_rate
 

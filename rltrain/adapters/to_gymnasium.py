@@ -171,7 +171,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, Any, np.ndarray]):
             infos |= {"final_obs": final_obs, "_final_obs": done.copy()}
             infos |= {"final_info": _masked(out.info, done), "_final_info": done.copy()}
         obs = to_numpy(out.obs, self.single_observation_space)
-        return obs, out.reward.to("cpu", torch.float64).numpy(), terminated, truncated, infos
+        return obs, out.reward.cpu().to(torch.float64).numpy(), terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """A picture (H, W, 3) uint8 of every environment; None, with a warning, without a render mode."""
@@ -255,7 +255,7 @@ def to_numpy(observation: Observation, space: spaces.Space) -> Any:
         assert isinstance(space, spaces.Dict)
         return {name: to_numpy(part, space[name]) for name, part in observation.items()}
     dtype = torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
-    return observation.to("cpu", dtype, copy=True).numpy()
+    return observation.cpu().to(dtype, copy=True).numpy()
 
 
 def row(batch: Any, index: int) -> Any:
@@ -272,7 +272,7 @@ def _masked(info: dict[str, Tensor], rows: np.ndarray) -> dict[str, np.ndarray]:
         dtype = (
             torch.float64 if values.is_floating_point() else torch.bool if values.dtype == torch.bool else torch.int64
         )
-        array = values.to("cpu", dtype, copy=True).numpy()
+        array = values.cpu().to(dtype, copy=True).numpy()
         array[~rows] = 0
         infos |= {name: array, f"_{name}": rows.copy()}
     return infos

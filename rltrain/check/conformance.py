@@ -242,8 +242,8 @@ def _speed(vec: VecEnv) -> str:
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < 0.3:
         vec.step(action)
-        if vec.device.type == "cuda":
-            torch.cuda.synchronize(vec.device)
+        if vec.device.type != "cpu":
+            torch.accelerator.synchronize(vec.device)
         steps += 1
     seconds = (time.perf_counter() - started) / steps
     return (

@@ -11,12 +11,16 @@ def main(arguments: list[str]) -> int:
     """Checks an environment and prints what was found; 2 if there are errors."""
     parser = EnvParser("check", "Check an environment: spaces, types, seeds, memory, devices, resets, speed.")
     parser.add_argument("env", metavar="ENV", help="environment id, of ours or of Gymnasium's; module:id imports first")
-    parser.add_argument("--device", default="auto", help="where a tensor environment is checked [auto]")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where a tensor environment is checked: cpu, cuda, cuda:N, mps, xpu or auto [auto]",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed, env_kwargs = parser.parse_both(arguments)
 
     from rltrain.check.conformance import check_env
-    from rltrain.runs.policy import pick_device
+    from rltrain.devices import pick_device
 
     report = check_env(parsed.env, device=pick_device(parsed.device), **env_kwargs)
     print(json.dumps(report.summary()) if parsed.json else report)

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--episodes", type=whole(1), default=100, metavar="INT", help="[100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps, xpu or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_module_option(parser)
     parsed, env_options = parser.parse_both(arguments)
@@ -29,11 +29,11 @@ def main(arguments: list[str]) -> int:
     if not is_run(parsed.what):
         from contextlib import closing
 
+        from rltrain.devices import pick_device
         from rltrain.evaluation.baselines import evaluate_baseline
         from rltrain.evaluation.episodes import most_envs
         from rltrain.make import make_vec
         from rltrain.rng import derive_seed
-        from rltrain.runs.policy import pick_device
 
         env_id = env_spec(parsed.what).id
         if parsed.checkpoint is not None:

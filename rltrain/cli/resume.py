@@ -10,7 +10,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser("resume", "Continue a run from its newest whole checkpoint, exactly as if it had never stopped.")
     parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it; later ones are set aside")
     parser.add_argument("--total-timesteps", type=whole(1), metavar="INT", help="steps to stop at, to train for longer")
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto [as the run was made with]")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:N, mps, xpu or auto [as the run was made with]"
+    )
     parser.add_argument(
         "--nproc", type=whole(1), metavar="INT", help="processes that train together [as the run was made with]"
     )

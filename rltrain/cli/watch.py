@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="of a run [latest]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episode [0]")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto [auto]")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps, xpu or auto [auto]")
     add_module_option(parser)
     parsed, env_options = parser.parse_both(arguments)
 
@@ -46,11 +46,11 @@ def main(arguments: list[str]) -> int:
     else:
         from contextlib import closing
 
+        from rltrain.devices import pick_device
         from rltrain.evaluation.baselines import baseline_policy
         from rltrain.evaluation.video import film
         from rltrain.make import make_vec
         from rltrain.registry import env_spec
-        from rltrain.runs.policy import pick_device
 
         spec = env_spec(parsed.what)
         if parsed.checkpoint is not None:

@@ -146,8 +146,10 @@ class Group(Ranks):
         """A GPU of its own, or the CPU.
 
         Raises:
-            ConfigError: All of them are asked to use the same GPU.
+            ConfigError: All of them are asked to use the same GPU, or to use another accelerator than CUDA.
         """
+        if name.partition(":")[0] not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"Ranks cannot train on '{name}'.", "Use --device cpu or cuda, or leave --nproc out.")
         if name.startswith("cuda:") and self.local_world_size > 1:
             raise ConfigError(
                 f"{self.local_world_size} ranks on this machine would share '{name}'.", "Use --device cuda."

@@ -61,7 +61,7 @@ class Starter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
+        for number in (None, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):  # Windows has but one
             alive = [rank for rank in self._ranks if rank.poll() is None]
             deadline = time.monotonic() + GRACE
             for rank in alive:

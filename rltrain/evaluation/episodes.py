@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Agent
+from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.errors import RunError
 from rltrain.registry import spec_of
@@ -130,7 +131,7 @@ def play_episodes(
     quota = (episodes + n - 1 - torch.arange(n, device=device)) // n  # sums to `episodes`
     most = -(-episodes // n)
     # One column more than the quota: what is not to be kept is written there.
-    results = torch.full((3, n, most + 1), torch.nan, dtype=torch.float64, device=device)
+    results = torch.full((3, n, most + 1), torch.nan, dtype=statistics_dtype(device), device=device)
     played = torch.zeros(n, dtype=torch.int64, device=device)
     obs = env.reset(seed)
     for count in range(1, PATIENCE * most + 1):
@@ -141,12 +142,12 @@ def play_episodes(
         column = torch.where(done & (played < quota), played, most).unsqueeze(1)
         success = step.info.get(SUCCESS, torch.full_like(step.reward, torch.nan))
         for result, value in zip(results, (step.episode_return, step.episode_length, success), strict=True):
-            result.scatter_(1, column, value.to(torch.float64).unsqueeze(1))
+            result.scatter_(1, column, value.to(results.dtype).unsqueeze(1))
         played += done
         if count % CHECK_EVERY == 0 and bool((played >= quota).all()):
             break
     else:
         raise RunError(f"An episode had not ended after {PATIENCE:,} steps.", "Give the environment max_episode_steps.")
     kept = torch.arange(most + 1, device=device) < quota.unsqueeze(1)
-    returns, lengths, successes = results[:, kept].cpu().numpy()
+    returns, lengths, successes = results[:, kept].cpu().numpy().astype(np.float64)
     return Evaluation(returns, lengths.astype(np.int64), successes[~np.isnan(successes)])

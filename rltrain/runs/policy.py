@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.agent import Agent
 from rltrain.runs.checkpoint import load_policy, step_of
 from rltrain.config import EnvConfig, TrainConfig
+from rltrain.devices import pick_device
 from rltrain.env import Observation
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation.episodes import Evaluation, most_envs, play_episodes, run_episodes
@@ -209,7 +210,7 @@ def load(
     Args:
         run: A run folder, or a checkpoint directory in it.
         checkpoint: ``latest``, ``best``, or a step.
-        device: Where it acts: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
+        device: Where it acts, see :func:`~rltrain.devices.pick_device`.
         env: The class it was trained in, where that was not a registered id.
         classes: Networks of your own that it was trained with: the folder knows their names alone.
 
@@ -287,25 +288,3 @@ def restore_policy(agent: Agent, checkpoint: Path) -> None:
         raise CheckpointError(
             f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
         ) from error
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` stands for.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"There is no device '{name}'.", "Use auto, cpu, cuda or cuda:N.") from None
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
-        raise ConfigError(f"The device '{name}' is not supported.", "Use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"The device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA devices.",
-            "Use --device auto or cpu, or install a torch build for your GPU.",
-        )
-    return device

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Metrics
+from rltrain.devices import statistics_dtype
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.vec import SUCCESS, VecStep
 
@@ -80,7 +81,7 @@ class EpisodeStats:
         sums, known = ring.nansum(1), (~ring.isnan()).sum(1)
         episodes = self._count
         if ranks.world_size > 1:
-            both = ranks.mean(torch.cat((sums.double(), known, episodes.unsqueeze(0))))
+            both = ranks.mean(torch.cat((sums.to(statistics_dtype(ring.device)), known, episodes.unsqueeze(0))))
             sums, known, episodes = both[:3], both[3:6], (both[6] * ranks.world_size).round()
         means = sums / known
         return {
@@ -139,7 +140,9 @@ class MetricMeans:
 
 
 class Fetch:
-    """Metrics on their way to the host, in one transfer. On a GPU nobody waits for it before the values are asked for.
+    """Metrics on their way to the host, in one transfer.
+
+    On CUDA nobody waits for it before the values are asked for; on other accelerators it begins only then.
 
     Args:
         metrics: By tag; 0-d tensors are fetched.
@@ -147,7 +150,7 @@ class Fetch:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        tensors = [value.to(torch.float64) for value in metrics.values() if isinstance(value, Tensor)]
+        tensors = [value.to(statistics_dtype(value.device)) for value in metrics.values() if isinstance(value, Tensor)]
         self._table = torch.stack(tensors) if tensors else torch.empty(0)
         self._arrived: torch.cuda.Event | None = None
         if self._table.is_cuda:

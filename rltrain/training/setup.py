@@ -16,6 +16,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, TrainConfig
+from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
@@ -24,7 +25,7 @@ from rltrain.normalize import across_ranks
 from rltrain.registry import AgentSpec, agent_class, agent_spec, importer_of
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.folder import RunFolder, describe_machine
-from rltrain.runs.policy import pick_device, restore_policy
+from rltrain.runs.policy import restore_policy
 from rltrain.spaces import to_json
 from rltrain.vec import VecEnv
 
@@ -77,7 +78,7 @@ class Job:
                 seed=seed,
             )
             agent.check()
-            check_memory(agent.memory() * (1 if device.type == "cuda" else ranks.local_world_size), device)
+            check_memory(agent.memory() * (ranks.local_world_size if device.type == "cpu" else 1), device)
             if ranks.world_size > 1:
                 across_ranks(agent, ranks.mean, ranks.world_size)
             speed_up(config, env, agent)
@@ -238,7 +239,10 @@ def check_memory(needed: int, device: torch.device) -> None:
     Raises:
         ConfigError: ``needed`` bytes do not.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type in ("cuda", "xpu"):
+        free = torch.get_device_module(device).mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
     if needed > free:
         raise ConfigError(
             f"The experience to keep takes {needed / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free on {device}.",

@@ -15,6 +15,7 @@ import torch
 from rltrain.agent import Agent, Metrics
 from rltrain.compile import CompileClock
 from rltrain.config import TrainConfig
+from rltrain.devices import answers_late, statistics_dtype
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
@@ -30,8 +31,6 @@ from rltrain.tree import from_dict
 from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
-
-LATE = ("cuda",)  # devices on which metrics are still on their way when the next iteration begins
 
 
 class Trainer:
@@ -181,12 +180,13 @@ class Trainer:
     def log(self) -> None:
         """Fetches the metrics, in one transfer, and hands them to the trackers.
 
-        On a GPU nothing waits for the transfer: they are handed over at the next log point, or before a checkpoint.
+        On an accelerator nothing waits for the transfer: they are handed over at the next log point, or before a
+        checkpoint.
         """
         self.deliver()
         metrics = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.times()}
         self.fetching = Fetch(metrics), self.global_step
-        if self.env.device.type not in LATE:
+        if not answers_late(self.env.device):
             self.deliver()
 
     def deliver(self) -> None:
@@ -290,7 +290,9 @@ class Trainer:
         if broken:
             raise self.diverged(f"'{broken[0]}' of the policy is")
         if self.ranks.world_size > 1:
-            sums = self.ranks.gather([float(tensor.double().sum()) for tensor in policy.values()])
+            sums = self.ranks.gather(
+                [float(tensor.sum(dtype=statistics_dtype(tensor.device))) for tensor in policy.values()]
+            )
             if any(other != sums[0] for other in sums):
                 raise RunError(
                     f"Ranks have come to different policies after {self.global_step:,} steps.",

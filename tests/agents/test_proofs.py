@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from echo import EVERY_OPTION, make_agent
+from float64 import Float64
 from torch import Tensor, nn
 
 from rltrain.agent import Agent
@@ -106,6 +107,24 @@ def test_an_iteration_of_q_learning_never_waits(kind: type[Agent], options: dict
     assert counter.total > 500
     assert not torch.equal(run.agent.optimizer.flat, before)
     assert run.log()["rollout/episodes"] == 4 * N  # episodes of three steps, twelve steps played
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(PPO, EVERYTHING), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True})],
+    ids=["ppo", "rainbow", "pqn"],
+)
+def test_an_iteration_needs_no_float64(
+    kind: type[Agent], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every device has it: statistics are in float32 there."""
+    monkeypatch.setattr("rltrain.devices.WITHOUT_FLOAT64", {"meta"})
+    with Float64("meta") as mode:
+        run = Run(CARTPOLE, device="meta", kind=kind, **options)
+        for _ in range(3):
+            run.iterate()
+        Fetch({**run.stats.means(), **run.metrics.take()})
+    assert mode.seen == []
 
 
 def test_meta_sees_what_asks_for_a_number() -> None:

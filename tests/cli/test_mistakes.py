@@ -166,7 +166,7 @@ USAGE = [
     # devices
     (f"{TRAIN} --device foo", "no device 'foo'"),
     (f"{TRAIN} --device ''", "no device ''"),
-    (f"{TRAIN} --device mps", "'mps' is not supported"),
+    (f"{TRAIN} --device mps", "'mps' is not there: torch sees 0 MPS devices"),
     (f"{TRAIN} --device cpu:7", "'cpu:7' is not supported"),
     (f"{TRAIN} --device cuda:99", "'cuda:99' is not there"),
     ("eval run --device foo", "no device 'foo'"),

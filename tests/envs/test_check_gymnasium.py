@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from originals import cliff, taxi
 
 import rltrain
 from rltrain.check.conformance import GYMNASIUM_CHECKS
@@ -222,7 +223,15 @@ def test_a_mistake_is_found_and_named(cls: type[Sound], check: str, message: str
 
 
 @pytest.mark.parametrize(
-    "env", ["CartPole-v1", "MountainCar-v0", "Blackjack-v1", "Taxi-v4", "Acrobot-v1", "CliffWalking-v1"]
+    "env",
+    [
+        "CartPole-v1",
+        "MountainCar-v0",
+        "Blackjack-v1",
+        pytest.param("Taxi-v4", marks=taxi),
+        "Acrobot-v1",
+        pytest.param("CliffWalking-v1", marks=cliff),
+    ],
 )
 def test_gymnasiums_own_pass(env: str) -> None:
     report = rltrain.check_env(env)

@@ -20,6 +20,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from originals import same_step_statistics
 
 from rltrain.adapters.to_gymnasium import SingleEnv, VectorEnv, make_single, make_vector
 from rltrain.env import TensorEnv
@@ -289,6 +290,7 @@ def test_gymnasiums_own_vectorisation(mode: str) -> None:
         env.close()
 
 
+@same_step_statistics
 def test_record_episode_statistics() -> None:
     env = RecordEpisodeStatistics(gymnasium.make_vec("rltrain/CartPole-v1", num_envs=8))
     env.reset(seed=0)

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from originals import cliff, lake_options, taxi
 from torch import Tensor
 
 from rltrain.env import TensorEnv
@@ -18,18 +19,18 @@ from rltrain.make import make_env
 from rltrain.vec import TensorVecEnv
 
 LAKE = ["SFHFS", "FFFFH", "HFFGF"]
-GAMES: list[tuple[str, dict[str, Any]]] = [
+GAMES = [
     ("FrozenLake-v1", {}),
     ("FrozenLake-v1", {"is_slippery": False}),
-    ("FrozenLake-v1", {"success_rate": 0.7, "reward_schedule": (5.0, -2.0, -0.5)}),
-    ("FrozenLake-v1", {"desc": LAKE, "success_rate": 0.9}),
+    pytest.param("FrozenLake-v1", {"success_rate": 0.7, "reward_schedule": (5.0, -2.0, -0.5)}, marks=lake_options),
+    pytest.param("FrozenLake-v1", {"desc": LAKE, "success_rate": 0.9}, marks=lake_options),
     ("FrozenLake8x8-v1", {}),
     ("FrozenLake8x8-v1", {"is_slippery": False}),
-    ("CliffWalking-v1", {}),
-    ("CliffWalkingSlippery-v1", {}),
-    ("Taxi-v4", {}),
-    ("Taxi-v4", {"is_rainy": True}),
-    ("Taxi-v4", {"is_rainy": True, "rainy_probability": 0.55}),
+    pytest.param("CliffWalking-v1", {}, marks=cliff),
+    pytest.param("CliffWalkingSlippery-v1", {}, marks=cliff),
+    pytest.param("Taxi-v4", {}, marks=taxi),
+    pytest.param("Taxi-v4", {"is_rainy": True}, marks=taxi),
+    pytest.param("Taxi-v4", {"is_rainy": True, "rainy_probability": 0.55}, marks=taxi),
 ]
 every_game = pytest.mark.parametrize(("name", "kwargs"), GAMES)
 
@@ -145,10 +146,10 @@ def worth_within(env: Any, steps: int, policy: Tensor | None = None) -> Tensor:
         ("FrozenLake-v1", {"is_slippery": False}, 6, 1.0, 0.0),
         ("FrozenLake8x8-v1", {}, 200, 0.913, 0.03),
         ("FrozenLake8x8-v1", {"is_slippery": False}, 14, 1.0, 0.0),
-        ("CliffWalking-v1", {}, 13, -13.0, 0.0),
-        ("CliffWalkingSlippery-v1", {}, 500, -64.709, 0.1),
-        ("Taxi-v4", {}, 200, 7.93, 0.0),  # on average over all starts
-        ("Taxi-v4", {"is_rainy": True}, 200, 3.955, 0.01),
+        pytest.param("CliffWalking-v1", {}, 13, -13.0, 0.0, marks=cliff),
+        pytest.param("CliffWalkingSlippery-v1", {}, 500, -64.709, 0.1, marks=cliff),
+        pytest.param("Taxi-v4", {}, 200, 7.93, 0.0, marks=taxi),  # on average over all starts
+        pytest.param("Taxi-v4", {"is_rainy": True}, 200, 3.955, 0.01, marks=taxi),
     ],
 )
 def test_baselines_are_optimal(name: str, kwargs: dict[str, Any], steps: int, worth: float, shortfall: float) -> None:
@@ -160,6 +161,7 @@ def test_baselines_are_optimal(name: str, kwargs: dict[str, Any], steps: int, wo
     assert best - shortfall - 1e-9 <= float(worth_within(ours, steps, policy)[starts].mean()) <= best + 1e-9
 
 
+@taxi
 def test_the_mask_is_gymnasiums() -> None:
     theirs = gymnasium.make("Taxi-v4").unwrapped
     expected = np.stack([theirs.action_mask(number) for number in range(500)])
@@ -198,6 +200,7 @@ def test_passengers_are_as_fickle_as_gymnasiums(is_fickle: bool) -> None:
     assert float(share) == pytest.approx(0.3 if is_fickle else 0.0, abs=0.01)
 
 
+@taxi
 def test_fickle_rides_end_as_gymnasiums_do() -> None:
     """The same ride, many times over: pick up at R, two steps down; where does she want to go?"""
     kwargs = {"fickle_passenger": True, "fickle_probability": 0.6}

@@ -50,6 +50,11 @@ def result(player: list[int], dealer: tuple[int, ...], rules: dict[str, bool]) -
     return float(env.step(0)[1])
 
 
+def look(hand: list[int]) -> tuple[int, int]:
+    """Points and usable ace."""
+    return theirs.sum_hand(hand), theirs.usable_ace(hand)
+
+
 def states(totals: Tensor, aces: Tensor, naturals: Tensor, showing: Tensor) -> BlackjackState:
     never = torch.zeros_like(naturals)
     return BlackjackState(totals, aces, naturals, showing, torch.full_like(totals, -1), never)
@@ -75,7 +80,7 @@ def test_the_dealers_ends_are_exact(showing: int) -> None:
 def test_sticking_pays_what_gymnasium_pays_as_often(hand: list[int], rules: dict[str, bool]) -> None:
     n = 20_000
     env = make_env("rltrain/Blackjack-v1", **rules)
-    total, ace = theirs._hand_sum_and_usable_ace(hand)
+    total, ace = look(hand)
     for showing in range(1, 11):
         chances: dict[float, float] = {}
         for dealer, chance in ends(showing):
@@ -103,7 +108,7 @@ def test_hits_lead_where_gymnasiums_do() -> None:
     ]
     hands = [hand for hand in hands if not theirs.is_bust(hand)]
     n = 400
-    looks = [theirs._hand_sum_and_usable_ace(hand) for hand in hands]
+    looks = [look(hand) for hand in hands]
     total, ace = (torch.tensor(column).repeat_interleave(n) for column in zip(*looks, strict=True))
     natural = torch.tensor([theirs.is_natural(hand) for hand in hands]).repeat_interleave(n)
     env = make_env("rltrain/Blackjack-v1")
@@ -117,7 +122,7 @@ def test_hits_lead_where_gymnasiums_do() -> None:
         expected: dict[tuple[int, ...], float] = {}
         for card in theirs.deck:
             bust = theirs.is_bust([*hand, card])
-            key = (*theirs._hand_sum_and_usable_ace([*hand, card]), -int(bust), int(bust))
+            key = (*look([*hand, card]), -int(bust), int(bust))
             expected[key] = expected.get(key, 0.0) + 1 / 13
         outcomes = [tuple(row) for row in rows]
         assert set(outcomes) <= set(expected)
@@ -135,7 +140,7 @@ def test_deals_are_gymnasiums() -> None:
     expected = np.zeros_like(counts)
     for first in theirs.deck:
         for second in theirs.deck:
-            total, ace = theirs._hand_sum_and_usable_ace([first, second])
+            total, ace = look([first, second])
             for showing in theirs.deck:
                 expected[total, showing, ace] += n / 13**3
     assert (counts[expected == 0] == 0).all()
@@ -157,7 +162,7 @@ def worth(total: int, ace: int, showing: int) -> tuple[float, float]:
     hit = 0.0
     for card in theirs.deck:
         hand = [1, total - 11, card] if ace else [total, card]
-        after, ace_after = theirs._hand_sum_and_usable_ace(hand)
+        after, ace_after = look(hand)
         hit += (-1.0 if after > 21 else max(worth(after, ace_after, showing))) / 13
     return stick, hit
 
@@ -184,7 +189,7 @@ def test_whole_games_are_worth_what_they_should_be() -> None:
     expected = 0.0
     for first in theirs.deck:
         for second in theirs.deck:
-            total, ace = theirs._hand_sum_and_usable_ace([first, second])
+            total, ace = look([first, second])
             for card in theirs.deck:
                 natural = worth_of_sticking(21, True, card) if total == 21 else max(worth(total, ace, card))
                 expected += natural / 13**3

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import rltrain
 
@@ -149,8 +150,10 @@ def test_a_package_imported_under_another_name_refuses(name: str) -> None:
 
 def test_every_dependency_is_pinned_to_what_is_tested() -> None:
     """Follows the requirements of what is installed, so that constraints.txt forgets none."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {canonical(line.partition("==")[0]) for line in lines if not line.startswith("#")}
+    pinned = pins("constraints.txt")
+    direct = {canonical(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+    if any(Version(version(name)).public != pinned[name] for name in direct & pinned.keys()):
+        pytest.skip("other versions than those of constraints.txt are installed")
     extras = "".join(f",{extra}" for extra in PROJECT["project"]["optional-dependencies"])[1:]
     to_see, seen, missing = [Requirement(f"rltrain[{extras}]")], set(), set()
     while to_see:
@@ -168,6 +171,21 @@ def test_every_dependency_is_pinned_to_what_is_tested() -> None:
         wanted = [{"extra": extra} for extra in (*requirement.extras, "")]
         to_see += [need for need in needs if need.marker is None or any(need.marker.evaluate(e) for e in wanted)]
     assert not missing, "add to constraints.txt: " + ", ".join(f"{name}=={version(name)}" for name in sorted(missing))
+
+
+def test_lower_bounds_are_the_versions_that_were_tried() -> None:
+    """`make test-oldest` installs constraints-oldest.txt; a bound below what is in there would be a guess."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    stated = [Requirement(text) for text in (*PROJECT["project"]["dependencies"], *extras["sb3"])]
+    bounds = {canonical(need.name): str(need.specifier) for need in stated}
+    assert {name: f">={number}" for name, number in pins("constraints-oldest.txt").items()} == bounds
+
+
+def pins(file: str) -> dict[str, str]:
+    """The versions that a file of constraints names, by distribution."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonical(name): number for name, number in pairs}
 
 
 def canonical(name: str) -> str:

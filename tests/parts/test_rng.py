@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,31 @@ def test_meta_has_no_generators() -> None:
     before = generator.get_state()
     set_generator_state(generator, state)  # nothing to put back
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("cuda", 2), ("xpu", 1), ("mps", 1)])
+def test_generators_of_accelerators_are_restored(kind: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's own modules have it: by number, but for mps, which has one generator."""
+    states = [torch.tensor([i], dtype=torch.uint8) for i in range(count)]
+
+    def get_rng_state(index: int = 0) -> torch.Tensor:
+        return states[index].clone()
+
+    def set_rng_state(state: torch.Tensor, index: int = 0) -> None:
+        states[index] = state.clone()
+
+    functions = (lambda: get_rng_state(), lambda state: set_rng_state(state))
+    get, put = functions if kind == "mps" else (get_rng_state, set_rng_state)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    monkeypatch.setattr(
+        torch, "get_device_module", lambda device: SimpleNamespace(get_rng_state=get, set_rng_state=put)
+    )
+    saved = global_state()
+    assert [int(saved[kind][str(i)]) for i in range(count)] == list(range(count))
+    states[:] = [torch.tensor([9], dtype=torch.uint8)] * count
+    set_global_state(saved)
+    assert [int(state) for state in states] == list(range(count))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    assert kind not in global_state()
+    set_global_state(saved)  # on a machine without it

@@ -21,7 +21,7 @@ from torch import Tensor
 import rltrain
 import rltrain.training.setup
 import rltrain.vec
-from rltrain.distributed.ranks import ALONE, Ranks, joined
+from rltrain.distributed.ranks import ALONE, Group, Ranks, joined
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import make_vec
@@ -409,3 +409,15 @@ def test_a_resume_by_another_number_of_ranks_is_refused(tmp_path: Path) -> None:
     assert "--nproc 2" in caught.value.fix
     assert (run / "metadata.json").read_text() == before
     assert json.loads(before)["status"] == "completed"
+
+
+def test_ranks_train_on_a_gpu_each_or_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    group = object.__new__(Group)
+    group.local_rank, group.local_world_size, group._torch = 1, 2, torch
+    assert [group.device(name) for name in ("auto", "cuda", "cpu")] == ["cuda:1", "cuda:1", "cpu"]
+    with pytest.raises(ConfigError, match="2 ranks on this machine would share 'cuda:0'"):
+        group.device("cuda:0")
+    for name in ("mps", "xpu:1"):
+        with pytest.raises(ConfigError, match=f"Ranks cannot train on '{name}'"):
+            group.device(name)

@@ -1,0 +1,60 @@
+"""The devices that torch knows by name, and what some of them lack."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from rltrain.errors import ConfigError
+
+NAMES = "cpu, cuda, cuda:N, another accelerator of torch by its name (mps, xpu), or auto (cuda where there is one)"
+WITHOUT_FLOAT64 = frozenset({"mps"})
+TRIED = frozenset({"cpu", "cuda"})  # types that are taken without a warning
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a name stands for: one of :data:`NAMES`.
+
+    ``auto`` is the first CUDA GPU or, without one, the CPU; another accelerator is used only where it is named.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'.", f"Use {NAMES}.") from None
+    if device.type == "cpu":
+        if device.index:
+            raise ConfigError(f"The device '{name}' is not supported: the CPU is one device.", "Use cpu.")
+        return device
+    count = _count(device.type)
+    if (device.index or 0) >= count:
+        raise ConfigError(
+            f"The device '{name}' is not there: torch sees {count} {device.type.upper()} devices.",
+            "Use --device auto or cpu, or install a torch build for your accelerator.",
+        )
+    if device.type not in TRIED:
+        warnings.warn(f"rltrain is untested on '{device.type}' devices: nobody has run it on one.", stacklevel=2)
+    return device
+
+
+def _count(kind: str) -> int:
+    """How many devices of a type torch can use."""
+    if kind == "cuda":
+        return torch.cuda.device_count()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return torch.accelerator.device_count() if accelerator is not None and accelerator.type == kind else 0
+
+
+def statistics_dtype(device: torch.device | str) -> torch.dtype:
+    """The type of running statistics and long sums: float64, or float32 on a device without it, which mps is."""
+    return torch.float32 if torch.device(device).type in WITHOUT_FLOAT64 else torch.float64
+
+
+def answers_late(device: torch.device) -> bool:
+    """Whether kernels are only queued, so that a number read at once would make the host wait for all of them."""
+    return device.type not in ("cpu", "meta")
