@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import rltrain
 from benchmarks.gpu.rows import CARTPOLE
 from benchmarks.gpu.setup import Setup
-from rltrain.agents.optim import FlatAdam
+from rltrain.agents.parts.optim import FlatAdam
 
 APART = 1e-2  # how far a mode may end from eager training, as a share of how far that came
 
