@@ -115,6 +115,8 @@ def run(todo: list[Row], report: Report, worker: Worker, clock: Clock) -> None:
             result = worker.ask(row.work, row.options, limit)
             if "error" not in result:
                 measured[row.kind] = max(measured.get(row.kind, 0.0), result["took_s"])
+            elif clock.left <= 0:
+                result = {"skipped": "the time was over before it was done"}
         report.add(row.name, result)
         rate = f"{result['steps_per_s']:,} steps/s " if "steps_per_s" in result else ""
         print(f"[{clock.passed:4.0f} s] {row.name}: {rate}{outcome(result)}", flush=True)

@@ -15,7 +15,7 @@ from benchmarks.gpu.setup import Setup
 
 def describe(setup: Setup) -> dict[str, Any]:
     """The machine; nothing of a card where none is used."""
-    found = {**store.machine(), "torch": torch.__version__, "jax": jax_version()}
+    found = {**store.machine(), "torch": str(torch.__version__), "jax": jax_version()}
     if setup.cuda:
         card = torch.cuda.get_device_properties(setup.device)
         found |= {

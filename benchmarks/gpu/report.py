@@ -70,20 +70,24 @@ class Report:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Figures as Markdown."""
+    """Figures as Markdown, and below them what was left out."""
     about = ", ".join(f"{name} {value}" for name, value in figures.items() if isinstance(value, str | int | float))
     lines = [about, "", line(("row", *COLUMNS.values(), "result")), line("---" for _ in range(2 + len(COLUMNS)))]
+    skipped = []
     for row in figures["rows"]:
-        cells = (shown(row.get(name)) for name in COLUMNS)
-        lines.append(line((row["name"], *cells, outcome(row))))
-    return "\n".join(lines) + "\n"
+        if "skipped" in row:
+            skipped.append(f"- {row['name']}: {row['skipped']}")
+        else:
+            lines.append(line((row["name"], *(shown(row.get(name)) for name in COLUMNS), outcome(row))))
+    return "\n".join([*lines, *(["", "Skipped:", "", *skipped] if skipped else [])]) + "\n"
 
 
 def outcome(row: dict[str, Any]) -> str:
     """What a row came to, in words."""
-    for word in ("skipped", "error"):
-        if word in row:
-            return textwrap.shorten(f"{word}: {row[word]}".replace("|", "/"), LONGEST, placeholder=" ...")
+    if "skipped" in row:
+        return f"skipped: {row['skipped']}"
+    if "error" in row:
+        return textwrap.shorten(f"error: {row['error']}".replace("|", "/"), LONGEST, placeholder=" ...")
     words = {True: ["passed"], False: ["FAILED"]}.get(row.get("passed"), [])  # type: ignore[call-overload]
     rest = {name: value for name, value in row.items() if name not in APART and name != "passed"}
     return ", ".join([*words, *(f"{name.replace('_', ' ')} {shown(value)}" for name, value in rest.items())])

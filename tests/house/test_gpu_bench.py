@@ -75,7 +75,8 @@ def test_the_table_comes_last(tried: tuple[str, dict[str, Any], float]) -> None:
     printed, figures, _ = tried
     assert table(figures) in printed.split("\n\n", 1)[1]
     for row in figures["rows"]:
-        assert len(re.findall(rf"^\| {re.escape(row['name'])} \|", printed, flags=re.MULTILINE)) == 1
+        start = "- {}: " if "skipped" in row else "| {} |"
+        assert sum(line.startswith(start.format(row["name"])) for line in printed.splitlines()) == 1
 
 
 @pytest.mark.xdist_group("gpu")
@@ -138,7 +139,7 @@ class Counter:
         self.asked.append(work)
         took = min(options["seconds"], seconds)
         self.left -= took
-        return {"passed": True, "took_s": took}
+        return {"passed": True, "took_s": took} if took < seconds else {"error": "not done", "took_s": took}
 
 
 def test_a_row_that_does_not_fit_is_skipped_and_the_next_one_is_not(tmp_path: Path) -> None:
@@ -157,6 +158,14 @@ def test_a_row_that_does_not_fit_is_skipped_and_the_next_one_is_not(tmp_path: Pa
     assert first["passed"] is third["passed"] is True
     assert second == {"name": "second", "skipped": "it takes about 70 s, and 30 s are left"}
     assert fourth["skipped"] == "it needs a GPU with CUDA"
+    assert report.failed == []
+
+
+def test_a_row_that_the_end_cuts_off_has_not_failed(tmp_path: Path) -> None:
+    worker: Any = Counter()
+    report = Report(tmp_path, {"device": "cpu", "mini": False, "jax": None})
+    command.run([Row("long", "train compiled", "a", {"seconds": 200.0})], report, worker, worker)
+    assert report.rows == [{"name": "long", "skipped": "the time was over before it was done"}]
     assert report.failed == []
 
 
