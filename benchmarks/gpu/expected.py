@@ -1,4 +1,7 @@
-"""What ``benchmarks.projection`` says of the rows of training: beside what is measured, and before anything is."""
+"""What ``benchmarks.projection`` says of the rows of training, to be read beside what was measured.
+
+python -m benchmarks.gpu.expected
+"""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ import torch
 from packaging.requirements import Requirement
 
 import benchmarks.gpu.__main__ as command
-from benchmarks.gpu import correctness, environments, launches, wheels
+from benchmarks.gpu import correctness, environments, expected, launches, wheels
 from benchmarks.gpu.report import Report, table
-from benchmarks.gpu.rows import Row, rows
+from benchmarks.gpu.rows import CARTPOLE, Row, rows, training
 from benchmarks.gpu.setup import Setup
 from benchmarks.gpu.worker import Worker
 from rltrain.registry import resolve
@@ -245,6 +245,16 @@ def test_waits_are_looked_for_in_one_iteration_alone(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     assert correctness.waits(MINI, "dqn", "eager") == {"passed": True}
     assert modes == ["error", "default"]
+
+
+def test_the_projection_has_a_line_for_every_number_of_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected, "rows", lambda mini: list(training("pqn", CARTPOLE, 64, "eager", "graphs")))
+    _, _, only = expected.table().splitlines()
+    agent, env, n, kernels, calls, *rates, bound = only.strip("| ").split(" | ")
+    assert (agent, env, n, bound) == ("pqn", CARTPOLE, "64", "launches")
+    assert int(kernels.replace(",", "")) > 10 * int(calls) > 0
+    eager, graphs = (float(rate.removesuffix(" million")) for rate in rates)
+    assert 0 < eager < graphs
 
 
 def test_calls_are_told_apart() -> None:
