@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.update(**machine)
         if "error" in machine:
             print(f"Nothing can be measured on '{parsed.device}': {machine['error']}", file=sys.stderr)
+            print("Fix: bring what is missing, as --help says, or try it by --device cpu --mini.", file=sys.stderr)
             return 1
         run(rows(mini=parsed.mini), report, worker, clock)
         if clock.left > END:
