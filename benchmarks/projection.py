@@ -109,12 +109,22 @@ def bounds(found: dict[str, int], *, graphs: bool) -> dict[str, float]:
     }
 
 
-def counted(algo: str, env: str, num_envs: int, n_steps: int) -> dict[str, int]:
-    """What an iteration is made of, with tuned settings but for the size of rollouts, and 4 minibatches an epoch."""
+def counted(algo: str, env: str, num_envs: int, n_steps: int, settings: dict[str, Any] | None = None) -> dict[str, int]:
+    """What an iteration is made of.
+
+    Args:
+        algo: The agent.
+        env: The environment's id.
+        num_envs: N.
+        n_steps: T; of DQN its ``train_freq``.
+        settings: All hyperparameters that are not the agent's own defaults. None for tuned ones but for the size of
+            rollouts, with 4 minibatches an epoch.
+    """
     sizes: dict[str, Any] = {"train_freq": n_steps, "learning_starts": 0}
     if algo != "dqn":
         sizes = {"n_steps": n_steps, "batch_size": num_envs * n_steps // 4}
-    config, _ = build_config(algo, env, {"num_envs": num_envs, "agent": sizes})
+    base = None if settings is None else ({}, "the agent's own defaults")
+    config, _ = build_config(algo, env, {"num_envs": num_envs, "agent": settings or sizes}, base=base)
     vec: Any = make_vec(env, num_envs, device="meta")
     spaces = vec.single_observation_space, vec.single_action_space
     agent = agent_class(algo)(*spaces, num_envs, config.agent, device="meta", seed=0)

@@ -37,6 +37,11 @@ class Loop:
 
     def iterate(self) -> int:
         """A rollout and an update; returns the transitions."""
+        self.collect()
+        return self.learn()
+
+    def collect(self) -> int:
+        """A rollout; returns its transitions."""
         for _ in range(self.agent.horizon):
             out = self.agent.act(self.obs)
             step = self.env.step(out.action)
@@ -44,6 +49,10 @@ class Loop:
             self.episodes.note(step)
             self.obs = step.obs
         self.episodes.merge()
+        return self.transitions
+
+    def learn(self) -> int:
+        """An update; returns the transitions that it learned from."""
         self.agent.learn()
         return self.transitions
 
