@@ -14,6 +14,7 @@ from rltrain.moved import install as _keep_old_paths_importable
 from rltrain.registry import discover
 
 if TYPE_CHECKING:
+    from rltrain.agent import Actor as Actor
     from rltrain.agent import ActOut as ActOut
     from rltrain.agent import Agent as Agent
     from rltrain.callbacks import Callback as Callback
@@ -39,6 +40,7 @@ __version__ = version("rltrain")
 
 _HOMES = {
     "ActOut": "rltrain.agent",
+    "Actor": "rltrain.agent",
     "Agent": "rltrain.agent",
     "AgentConfig": "rltrain.config",
     "Callback": "rltrain.callbacks",

@@ -13,17 +13,86 @@ from torch import Tensor, nn
 from rltrain.compile import fused, recorded
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.tree import leaves, tree_where
 from rltrain.vec import VecStep
 
 Metrics: TypeAlias = dict[str, Tensor | float]
 """By TensorBoard tag: 0-d tensors on the device, and numbers that the host knows anyway."""
 
 
+State: TypeAlias = Any
+"""The recurrent state of N episodes: a tree of tensors (N, ...), see :mod:`rltrain.tree`; None without memory.
+
+The rows are the first dimension of every tensor, also where torch's own layers have them second: (N, layers, H).
+"""
+
+ACTOR = "actor."
+"""What the names of the policy's tensors begin with, among those of its agent."""
+
+
 class ActOut(NamedTuple):
-    """An agent's answer to a batch of observations."""
+    """The answer to a batch of observations."""
 
     action: Tensor  # (N, *A), inside the action space
-    state: Tensor | None = None  # recurrent state for the next step
+    state: State = None  # the recurrent state after these observations; None without memory
+
+
+def next_state(out: ActOut, step: VecStep, initial: State) -> State:
+    """The recurrent state to act with after a step: ``initial`` where an episode ended, ``out.state`` elsewhere.
+
+    Args:
+        out: What was acted by.
+        step: What came of it.
+        initial: The state at the start of an episode, for N rows.
+    """
+    if out.state is None:
+        return None
+    return tree_where(step.terminated | step.truncated, initial, out.state)
+
+
+class Actor(nn.Module, ABC):
+    """A policy: from observations and a recurrent state to actions and the next state.
+
+    All that lies between an observation of the environment and an action for it is inside: the normaliser, the
+    networks, the action mask, the distribution, the clipping. It is what a checkpoint keeps as the policy, and what
+    evaluates, films, serves and is exported; critics, target networks and optimisers are not part of it.
+
+    A subclass writes :meth:`choose`, and :meth:`initial_state` where it has memory. Nothing in it resets the state:
+    whoever plays the episodes does, by :func:`next_state` or with ``episode_start``.
+    """
+
+    def forward(
+        self,
+        obs: Observation,
+        state: State = None,
+        episode_start: Tensor | None = None,
+        *,
+        deterministic: bool = True,
+        rng: torch.Generator | None = None,
+    ) -> ActOut:
+        """Actions for ``obs``, and the state to act with next. Nothing that is trained changes.
+
+        Args:
+            obs: Observations (N, *O) as the environment gives them.
+            state: What the call before gave; None at the start of all episodes.
+            episode_start: (N,) bool, true where ``obs`` is the first of an episode, whose state starts anew here. None
+                where the caller has seen to that.
+            deterministic: The most likely action rather than a sample.
+            rng: Source of chance for samples; None means torch's default generator.
+        """
+        if state is None:
+            state = self.initial_state(next(leaves(obs)).shape[0])
+        elif episode_start is not None:
+            state = tree_where(episode_start, self.initial_state(episode_start.shape[0]), state)
+        return self.choose(obs, state, deterministic=deterministic, rng=rng)
+
+    def initial_state(self, n: int) -> State:
+        """The state of ``n`` rows at the start of an episode; None without memory."""
+        return None
+
+    @abstractmethod
+    def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
+        """What :meth:`forward` gives, for a state that is never None where there is memory."""
 
 
 def identity(tensor: Tensor) -> Tensor:
@@ -36,7 +105,7 @@ class StackedAgent(Protocol):
 
     progress_remaining: float
 
-    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+    def act(self, obs: Observation, state: State = None) -> ActOut:
         """Actions (K * N, *A) to explore with."""
 
     def record(self, out: ActOut, step: VecStep) -> None:
@@ -47,10 +116,20 @@ class StackedAgent(Protocol):
 
 
 class Agent(nn.Module, ABC):
-    """A learner. Its module state (``state_dict``) is what a policy needs to act.
+    """A learner, and the :class:`Actor` that it trains.
 
     The trainer calls ``act``, steps the environment, calls ``record``, and after ``horizon`` such steps
     ``learn``. None of them waits for the device.
+
+    A subclass makes ``actor`` in its constructor, of the very modules that it trains. Every tensor is once in its
+    ``state_dict``: as ``actor.*`` where acting needs it, which a checkpoint keeps as the policy, else under its own
+    name, such as those of critics and target networks, which a checkpoint keeps with the rest of training.
+
+    **With memory.** The actor has an ``initial_state``, and ``act`` gives the state after ``obs`` in its
+    :class:`ActOut`. The next ``act`` is given that state, started anew in the rows whose episode ended: the trainer
+    does it, by :func:`next_state`. ``record`` is given the state as ``act`` gave it, before that, so that
+    ``step.final_obs`` is valued with the memory of its own episode. To learn from sequences, an agent keeps the
+    state at the start of a rollout, and from ``terminated | truncated`` where in it the state started anew.
 
     Args:
         observation_space: Space of a single observation.
@@ -61,6 +140,7 @@ class Agent(nn.Module, ABC):
         seed: Of everything random in the agent.
 
     Attributes:
+        actor: The policy; made by the subclass.
         horizon: Environment steps between two calls of ``learn``.
         log_interval: Updates between two log points, unless the run says otherwise.
         progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
@@ -76,6 +156,7 @@ class Agent(nn.Module, ABC):
 
     compiled_methods: ClassVar[tuple[str, ...]] = ()
     graph_methods: ClassVar[dict[str, bool]] = {}
+    actor: Actor
     horizon: int
     log_interval: int = 1
     exact_resume = True  # whether module state and training_state() hold all there is to continue bit for bit
@@ -101,6 +182,8 @@ class Agent(nn.Module, ABC):
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1
         self.compiled = False
+        self.register_state_dict_post_hook(_without_aliases)
+        self.register_load_state_dict_post_hook(_aliases_given)
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Has ``torch.compile`` make acting and learning of fewer kernels; on a GPU they become CUDA graphs.
@@ -140,39 +223,33 @@ class Agent(nn.Module, ABC):
         """Bytes of the experience that it will keep; what cannot fit is refused before a run."""
         return 0
 
-    def initial_state(self, n: int) -> Tensor | None:
-        """The recurrent state at the start of an episode; None for agents without memory."""
-        return None
+    def initial_state(self, n: int) -> State:
+        """The recurrent state of ``n`` rows at the start of an episode; None without memory."""
+        return self.actor.initial_state(n)
 
     @abstractmethod
-    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
-        """Actions to explore with, for training. Keeps what learning needs of ``obs`` (N, *O)."""
+    def act(self, obs: Observation, state: State = None) -> ActOut:
+        """Actions to explore with, for training. Keeps what learning needs of ``obs`` (N, *O) and ``state``."""
 
     @abstractmethod
     def record(self, out: ActOut, step: VecStep) -> None:
-        """Adds the outcome of the last ``act``."""
+        """Adds the outcome of the last ``act``; the state in ``out`` is not started anew where an episode ended."""
 
     @abstractmethod
     def learn(self) -> Metrics:
         """Improves the policy; returns metrics, always under the same tags once there are any."""
 
-    @abstractmethod
+    @torch.no_grad()
     def predict(
         self,
         obs: Observation,
-        state: Tensor | None = None,
+        state: State = None,
         *,
         deterministic: bool = True,
         rng: torch.Generator | None = None,
     ) -> ActOut:
-        """Actions for ``obs`` (N, *O) without a trace: training is not touched.
-
-        Args:
-            obs: Observations.
-            state: Recurrent state.
-            deterministic: The most likely action rather than a sample.
-            rng: Source of chance for samples; None means torch's default generator.
-        """
+        """The actor's actions for ``obs`` (N, *O), without gradients; see :meth:`Actor.forward`."""
+        return self.actor(obs, state, deterministic=deterministic, rng=rng)
 
     @abstractmethod
     def training_state(self) -> dict[str, Any]:
@@ -181,3 +258,25 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
+
+
+def _aliases(agent: nn.Module) -> set[str]:
+    """The names of tensors that are in the agent's actor as well."""
+    actor = getattr(agent, "actor", None)
+    if actor is None:
+        return set()
+    named = [*agent.named_parameters(remove_duplicate=False), *agent.named_buffers(remove_duplicate=False)]
+    inside = {id(tensor) for tensor in (*actor.parameters(), *actor.buffers())}
+    return {name for name, tensor in named if id(tensor) in inside and not name.startswith(ACTOR)}
+
+
+def _without_aliases(agent: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Leaves every tensor once in a state dict."""
+    for name in _aliases(agent):
+        state.pop(prefix + name, None)
+
+
+def _aliases_given(agent: nn.Module, incompatible: Any) -> None:
+    """A tensor that was given to the actor is not missing elsewhere."""
+    aliases = _aliases(agent)
+    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if name not in aliases]

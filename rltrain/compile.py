@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rltrain.errors import ConfigError
 from rltrain.tree import leaves, tree_map
@@ -144,7 +143,7 @@ class Recorded:
     changes must be changed in place.
 
     Args:
-        function: Of trees of tensors, tuples of them, and None. It draws from no generator but the default one.
+        function: Of trees of tensors. It draws from no generator but the default one.
         fresh: Whether results are copies. If not, they are valid until the next call.
     """
 
@@ -159,13 +158,13 @@ class Recorded:
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives."""
-        given = list(_leaves(args))
+        given = list(leaves(args))
         key = tuple((x.shape, x.dtype) for x in given)
         if key not in self.recordings:
-            self.recordings[key] = Recording(_mapped(torch.clone, args))
+            self.recordings[key] = Recording(tree_map(torch.clone, args))
         recording = self.recordings[key]
         pairs = defaultdict(list)
-        for place, new in zip(_leaves(recording.places), given, strict=True):
+        for place, new in zip(leaves(recording.places), given, strict=True):
             pairs[new.dtype].append((place, new))
         for pair in pairs.values():
             _copy_each([place for place, _ in pair], [new for _, new in pair])
@@ -179,7 +178,7 @@ class Recorded:
                     recording.result = self.function(*recording.places)
             recording.graph.replay()
             result = recording.result
-        return _mapped(torch.clone, result) if self.fresh else result
+        return tree_map(torch.clone, result) if self.fresh else result
 
     def _run_aside(self, args: Any) -> Any:
         """On the stream of the recording."""
@@ -190,27 +189,10 @@ class Recorded:
         return result
 
 
-def _copy_each(places: list[Tensor], values: list[Tensor]) -> None:
+def _copy_each(places: list[torch.Tensor], values: list[torch.Tensor]) -> None:
     """Copies tensors of one type to their places: on a GPU by one kernel."""
     if hasattr(torch, "_foreach_copy_"):
         torch._foreach_copy_(places, values)
     else:
         for place, value in zip(places, values, strict=True):
             place.copy_(value)
-
-
-def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """Like :func:`~rltrain.tree.tree_map`, through tuples as well."""
-    if isinstance(tree, tuple):
-        parts = [_mapped(function, part) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    return None if tree is None else tree_map(function, tree)
-
-
-def _leaves(tree: Any) -> Any:
-    """Like :func:`~rltrain.tree.leaves`, through tuples as well."""
-    if isinstance(tree, tuple):
-        for part in tree:
-            yield from _leaves(part)
-    elif tree is not None:
-        yield from leaves(tree)

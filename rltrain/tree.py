@@ -1,7 +1,7 @@
-"""Operations over trees of tensors: a tensor, a dict of trees, or a dataclass of trees.
+"""Operations over trees of tensors: a tensor, None, or a dict, dataclass, tuple or named tuple of trees.
 
-Observations are a tensor or a flat dict of tensors; environment states are dataclasses of tensors.
-Everything that stores, selects or saves them treats the tree alike.
+Observations are a tensor or a flat dict of tensors; environment states are dataclasses of tensors; recurrent states
+may be any of these. Everything that stores, selects or saves them treats the tree alike. None stays None.
 """
 
 from __future__ import annotations
@@ -20,27 +20,35 @@ VIEWS_OF_BOOLS = TorchVersion(torch.__version__) >= "2.13"  # in code that Induc
 
 
 def children(tree: Any) -> dict[str, Any]:
-    """The named branches of a dict or dataclass.
+    """The branches of a tree by name: keys, fields, or ``"0"``, ``"1"``, ... of a plain tuple.
 
     Raises:
-        TypeError: The tree holds something that is neither a tensor, a dict nor a dataclass.
+        TypeError: It is no tree.
     """
     if isinstance(tree, Mapping):
         return dict(tree)
+    if isinstance(tree, tuple):
+        return dict(zip(getattr(tree, "_fields", map(str, range(len(tree)))), tree, strict=True))
     if is_dataclass(tree):
         return {name: getattr(tree, name) for name in tree.__dataclass_fields__}
-    raise TypeError(f"expected a tensor, a dict or a dataclass of tensors, got {type(tree).__name__}")
+    raise TypeError(f"expected a tensor, None, or a dict, dataclass or tuple of them, got {type(tree).__name__}")
 
 
 def tree_map(function: Callable[..., Any], tree: T, *others: Any) -> T:
     """Applies ``function`` leaf by leaf and returns a tree of the same structure."""
     if isinstance(tree, Tensor):
         return function(tree, *others)
+    if tree is None:
+        return tree
     branches = {
         name: tree_map(function, branch, *(children(other)[name] for other in others))
         for name, branch in children(tree).items()
     }
-    return branches if isinstance(tree, Mapping) else type(tree)(**branches)  # type: ignore[return-value]
+    if isinstance(tree, Mapping):
+        return branches  # type: ignore[return-value]
+    if isinstance(tree, tuple) and not hasattr(tree, "_fields"):
+        return tuple(branches.values())  # type: ignore[return-value]
+    return type(tree)(**branches)
 
 
 def tree_cat(trees: Sequence[T]) -> T:
@@ -52,7 +60,7 @@ def leaves(tree: Any) -> Iterator[Tensor]:
     """The tensors of a tree, in the order of its fields."""
     if isinstance(tree, Tensor):
         yield tree
-    else:
+    elif tree is not None:
         for branch in children(tree).values():
             yield from leaves(branch)
 
@@ -61,7 +69,7 @@ def names(tree: Any, prefix: str = "") -> Iterator[str]:
     """The dotted names of the tensors of a tree, in the order of :func:`leaves`; empty for a tensor."""
     if isinstance(tree, Tensor):
         yield prefix
-    else:
+    elif tree is not None:
         for name, branch in children(tree).items():
             yield from names(branch, f"{prefix}.{name}" if prefix else name)
 
@@ -120,8 +128,8 @@ def _word(a: Tensor, b: Tensor) -> torch.dtype | None:
 
 
 def to_dict(tree: Any) -> Any:
-    """The tree with every dataclass turned into a dict, for saving."""
-    if isinstance(tree, Tensor):
+    """The tree with every dataclass and tuple turned into a dict, for saving."""
+    if isinstance(tree, Tensor) or tree is None:
         return tree
     return {name: to_dict(branch) for name, branch in children(tree).items()}
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from rltrain.agent import ActOut, Agent, Metrics
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.dqn.loss import huber_loss, td_loss, td_loss_backward, td_target
+from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.optim import FlatAdam, lay_flat
 from rltrain.agents.parts.q_network import QNetwork, at_action
@@ -77,6 +78,7 @@ class DQN(Agent):
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.replay = self._make_replay()
         self.first_action = int(getattr(action_space, "start", 0))
+        self.actor = GreedyActor(self.policy, config.exploration_final_eps, self.first_action)
         self.steps = 0  # environment steps, over all environments
         self.first_step = 0  # the one that the replay starts with
         self.n_updates = 0
@@ -235,23 +237,6 @@ class DQN(Agent):
             return {**labelled, "weight": batch.weight}
         share = batch.weight / self.config.batch_size
         return {**labelled, "share": at_action(share, batch.action, self.policy.n_actions)}
-
-    @torch.no_grad()
-    def predict(
-        self,
-        obs: Observation,
-        state: Tensor | None = None,
-        *,
-        deterministic: bool = True,
-        rng: torch.Generator | None = None,
-    ) -> ActOut:
-        """The best actions (N,) for ``obs`` without a trace; if not deterministic, as at the end of training."""
-        if deterministic:
-            return ActOut(self.policy(obs).argmax(1) + self.first_action)
-        with self.policy.noise(rng):
-            values = self.policy(obs)
-        explore = EpsilonGreedy(1, len(values), self.policy.n_actions, self.device, rng)
-        return ActOut(explore(values, obs, self.config.exploration_final_eps) + self.first_action)
 
     def training_state(self) -> dict[str, Any]:
         """Optimizer, generator, counters and, unless that is turned off, the replay."""

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Metrics
+from rltrain.agents.parts.actors import DistributionActor
 from rltrain.agents.parts.networks import in_bfloat16, mask_logits
 from rltrain.agents.parts.on_policy import OnPolicyAgent
 from rltrain.agents.parts.optim import FlatAdam
@@ -57,6 +58,9 @@ class PPO(OnPolicyAgent):
         with seeded(derive_seed(seed, "weights")):
             self.policy = make_policy(observation_space, action_space, config.policy_kwargs).to(self.device)
         self.distribution = self.policy.distribution
+        self.actor: DistributionActor = DistributionActor(
+            self.distribution, self.obs_normalizer, **self.policy.actor_layers()
+        )
         self.reward_normalizer = (
             RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
         )
@@ -69,6 +73,7 @@ class PPO(OnPolicyAgent):
         self.chains = None
         for name in ("forward", "params", "value"):
             setattr(self.policy, name, in_bfloat16(getattr(self.policy, name), self.device))
+        self.actor.params = in_bfloat16(self.actor.params, self.device)  # type: ignore[method-assign]
 
     def memory(self) -> int:
         """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
@@ -194,22 +199,6 @@ class PPO(OnPolicyAgent):
             "advantage": advantage,
             "returns": advantage + value,
         }
-
-    @torch.no_grad()
-    def predict(
-        self,
-        obs: Observation,
-        state: Tensor | None = None,
-        *,
-        deterministic: bool = True,
-        rng: torch.Generator | None = None,
-    ) -> ActOut:
-        """Actions (N, *A) for ``obs`` without a trace."""
-        params = self.policy.params(self._normalized(obs))
-        if deterministic:
-            return ActOut(self.distribution.to_env(self.distribution.mode(params)))
-        noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
-        return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)))
 
     # What differs where several agents learn as one, see stacked.py.
 

@@ -63,6 +63,10 @@ class ActorCritic(nn.Module):
         """Values (B,)."""
         return self.value_head(self.vf(self.encoder(obs))).squeeze(-1)
 
+    def actor_layers(self) -> dict[str, nn.Module]:
+        """The layers that give distribution parameters, one after another, by name."""
+        return {"encoder": self.encoder, "pi": self.pi, "action_head": self.action_head}
+
     def chains(self) -> tuple[Chain, Chain] | None:
         """Actor and critic on features that need no gradient, with theirs written out; None where that cannot be."""
         actor, critic = (self.pi, self.action_head), (self.vf, self.value_head)
@@ -102,6 +106,10 @@ class CustomActorCritic(ActorCritic):
     def value(self, obs: Observation) -> Tensor:
         """Values (B,)."""
         return self(obs)[1]
+
+    def actor_layers(self) -> dict[str, nn.Module]:
+        """The network as a whole: nobody knows which part of it gives the value."""
+        return {"network": self.network}
 
     def chains(self) -> None:
         """None: nobody knows what is in it."""

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ActOut, Metrics
+from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.manual_grad import Chain
 from rltrain.agents.parts.on_policy import OnPolicyAgent
@@ -59,6 +60,7 @@ class PQN(OnPolicyAgent):
         self.chain = self.policy.chain()
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
+        self.actor = GreedyActor(self.policy, config.exploration_final_eps, self.first_action, self.obs_normalizer)
 
     def use_bfloat16(self) -> None:
         """Lets the network multiply in bfloat16; its gradients come from autograd then."""
@@ -142,22 +144,6 @@ class PQN(OnPolicyAgent):
             q_lambda=config.q_lambda,
         )
         return self._flat(returns)
-
-    @torch.no_grad()
-    def predict(
-        self,
-        obs: Observation,
-        state: Tensor | None = None,
-        *,
-        deterministic: bool = True,
-        rng: torch.Generator | None = None,
-    ) -> ActOut:
-        """The best actions (N,) for ``obs`` without a trace; if not deterministic, as at the end of training."""
-        values = self.policy(self._normalized(obs))
-        if deterministic:
-            return ActOut(values.argmax(1) + self.first_action)
-        explore = EpsilonGreedy(1, len(values), self.policy.n_actions, self.device, rng)
-        return ActOut(explore(values, obs, self.config.exploration_final_eps) + self.first_action)
 
     def _chance(self) -> Tensor:
         """For the actions of a step."""

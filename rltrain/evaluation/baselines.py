@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from torch import Tensor
 
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.evaluation.episodes import Evaluation, play_episodes
+from rltrain.evaluation.episodes import Choose, Evaluation, run_episodes
 from rltrain.rng import derive_seed, make_generator
 from rltrain.spaces import random_actions
 from rltrain.vec import VecEnv
-
-Choose: TypeAlias = Callable[[Observation], Tensor]
-"""The actions (N, *A) for observations (N, *O)."""
 
 BASELINES = ("random", "baseline")
 
@@ -51,5 +45,4 @@ def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
 
 def evaluate_baseline(vec: VecEnv, name: str, episodes: int, *, seed: int = 0) -> Evaluation:
     """Plays episodes with an untrained policy; see :func:`baseline_policy`."""
-    choose = baseline_policy(vec, name, seed=seed)
-    return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
+    return run_episodes(baseline_policy(vec, name, seed=seed), vec, episodes, seed=seed)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rltrain.agent import Agent
+from rltrain.agent import Actor, ActOut, State, next_state
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.errors import RunError
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
-from rltrain.vec import SUCCESS, VecEnv
+from rltrain.vec import SUCCESS, VecEnv, VecStep
+
+Choose: TypeAlias = Callable[[Observation], Tensor]
+"""A policy without memory as a function: the actions (N, *A) for observations (N, *O)."""
 
 MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
 CHECK_EVERY = 16  # steps between two questions to the device whether all episodes are over
@@ -89,11 +92,54 @@ def most_envs(env: str | type) -> int:
     return MAX_ENVS if spec_of(env).batched else MAX_ADAPTED
 
 
-def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
-    """Plays episodes with an agent, which is not changed.
+def play(
+    policy: Actor | Choose,
+    env: VecEnv,
+    obs: Observation,
+    *,
+    deterministic: bool = True,
+    rng: torch.Generator | None = None,
+) -> Iterator[VecStep]:
+    """The steps of a policy in an environment, without end. Recurrent states start anew where an episode ended.
 
     Args:
-        agent: Who acts.
+        policy: Who acts.
+        env: Where, just reset.
+        obs: What it gave then, (N, *O).
+        deterministic: The most likely action rather than a sample; functions do not know the difference.
+        rng: Source of chance for samples.
+    """
+    actor = policy if isinstance(policy, Actor) else _Memoryless(policy)
+    with torch.no_grad():
+        state = initial = actor.initial_state(env.num_envs)
+    while True:
+        with torch.no_grad():
+            out = actor(obs, state, deterministic=deterministic, rng=rng)
+        step = env.step(out.action)
+        yield step
+        obs, state = step.obs, next_state(out, step, initial)
+
+
+class _Memoryless(Actor):
+    """A function of observations as an actor."""
+
+    def __init__(self, function: Choose) -> None:
+        super().__init__()
+        self.function = function
+
+    def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
+        """What the function gives."""
+        return ActOut(self.function(obs))
+
+
+@torch.no_grad()
+def run_episodes(
+    policy: Actor | Choose, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0
+) -> Evaluation:
+    """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
+
+    Args:
+        policy: Who acts: the actor of an agent, which is not changed, or a function.
         env: Used for nothing else: it is reset here.
         episodes: How many, over all environments.
         deterministic: The most likely action rather than a sample.
@@ -103,41 +149,14 @@ def run_episodes(agent: Agent, env: VecEnv, episodes: int, *, deterministic: boo
         RunError: Episodes do not end.
     """
     rng = make_generator(env.device, derive_seed(seed, "actions"))
-
-    def act(obs: Observation, state: Any) -> tuple[Tensor, Any]:
-        out = agent.predict(obs, state, deterministic=deterministic, rng=rng)
-        return out.action, out.state
-
-    return play_episodes(act, agent.initial_state(env.num_envs), env, episodes, seed=seed)
-
-
-@torch.no_grad()
-def play_episodes(
-    act: Callable[[Observation, Any], tuple[Tensor, Any]], state: Any, env: VecEnv, episodes: int, *, seed: int = 0
-) -> Evaluation:
-    """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
-
-    Args:
-        act: The actions for observations, and the memory that goes with the next; given both.
-        state: The memory at the start.
-        env: Used for nothing else: it is reset here.
-        episodes: How many, over all environments.
-        seed: Of the environments.
-
-    Raises:
-        RunError: Episodes do not end.
-    """
     n, device = env.num_envs, env.device
     quota = (episodes + n - 1 - torch.arange(n, device=device)) // n  # sums to `episodes`
     most = -(-episodes // n)
     # One column more than the quota: what is not to be kept is written there.
     results = torch.full((3, n, most + 1), torch.nan, dtype=statistics_dtype(device), device=device)
     played = torch.zeros(n, dtype=torch.int64, device=device)
-    obs = env.reset(seed)
-    for count in range(1, PATIENCE * most + 1):
-        action, state = act(obs, state)
-        step = env.step(action)
-        obs = step.obs
+    steps = play(policy, env, env.reset(seed), deterministic=deterministic, rng=rng)
+    for count, step in zip(range(1, PATIENCE * most + 1), steps, strict=False):
         done = step.terminated | step.truncated
         column = torch.where(done & (played < quota), played, most).unsqueeze(1)
         success = step.info.get(SUCCESS, torch.full_like(step.reward, torch.nan))

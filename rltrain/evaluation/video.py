@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rltrain.env import Observation
+from rltrain.agent import Actor
 from rltrain.errors import ConfigError
+from rltrain.evaluation.episodes import Choose, play
 from rltrain.vec import VecEnv
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
@@ -32,19 +33,23 @@ _MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it dow
 @torch.no_grad()
 def record_episode(
     vec: VecEnv,
-    choose: Callable[[Observation], Tensor],
+    policy: Actor | Choose,
     *,
     seed: int,
     max_steps: int | None = None,
+    deterministic: bool = True,
+    rng: torch.Generator | None = None,
 ) -> list[Frame]:
     """Plays one episode and draws every state of it, the first and the last included.
 
     Args:
         vec: One environment, made with ``render``: it is not reset when the episode ends, so that its last state can
             be drawn.
-        choose: The action (1, *A) for an observation (1, *O).
+        policy: Who acts: the actor of an agent, or a function of observations (1, *O).
         seed: Seed of the episode.
         max_steps: Where to stop even though the episode goes on.
+        deterministic: The most likely action rather than a sample.
+        rng: Source of chance for samples.
 
     Returns:
         Frames (H, W, 3) uint8, one more than the episode has steps.
@@ -55,16 +60,15 @@ def record_episode(
     obs = vec.reset(seed)
     frames = [vec.render()]
     limit = getattr(vec, "max_episode_steps", None)
-    for _ in range(min((n for n in (max_steps, limit) if n is not None), default=MAX_STEPS)):
-        step = vec.step(choose(obs))
+    most = min((n for n in (max_steps, limit) if n is not None), default=MAX_STEPS)
+    for step in islice(play(policy, vec, obs, deterministic=deterministic, rng=rng), most):
         frames.append(vec.render())
-        obs = step.obs
         if bool(step.terminated | step.truncated):
             break
     return frames
 
 
-def film(vec: VecEnv, path: Path, choose: Callable[[Observation], Tensor], *, seed: int) -> int:
+def film(vec: VecEnv, path: Path, policy: Actor | Choose, *, seed: int, **options: Any) -> int:
     """Writes one episode to a GIF or MP4; see :func:`record_episode` for the arguments.
 
     Returns:
@@ -74,7 +78,7 @@ def film(vec: VecEnv, path: Path, choose: Callable[[Observation], Tensor], *, se
         ConfigError: The environment cannot be drawn, or the file cannot be written.
     """
     check_suffix(path)
-    frames = record_episode(vec, choose, seed=seed)
+    frames = record_episode(vec, policy, seed=seed, **options)
     write_video(path, frames, vec.render_fps)
     return len(frames) - 1
 

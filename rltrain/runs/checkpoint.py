@@ -2,8 +2,8 @@
 
 ``step_000000123456/`` holds::
 
-    policy.safetensors      what the policy needs to act
-    training.safetensors    every other tensor: optimizer, environments, statistics, generators
+    policy.safetensors      the actor: what acting needs
+    training.safetensors    every other tensor: critics, targets, optimizer, environments, statistics, generators
     state.json              everything that is not a tensor
     manifest.json           size and SHA-256 of the files above, written last
 
@@ -21,18 +21,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rltrain.errors import CheckpointError
 from rltrain.distributed.ranks import ALONE, Ranks
+from rltrain.errors import CheckpointError
 
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
 RANK = "rank_"
 PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded_"
 SEPARATOR = "/"
-FORMAT = 1
+MODULES = "modules"  # the branch of what is learned beside the actor
+FORMAT, FORMATS = 2, (1, 2)  # written, and read: 1 had what is in MODULES among the policy's tensors
 
 
 def step_name(step: int) -> str:
@@ -118,6 +119,23 @@ def load_policy(path: Path) -> dict[str, Tensor]:
     return _load_tensors(path, POLICY)
 
 
+def load_modules(path: Path) -> dict[str, Tensor]:
+    """The tensors that are learned beside the actor, such as critics, on the CPU.
+
+    Nothing else is read of the file, which may hold a large replay.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
+    beginning = MODULES + SEPARATOR
+    try:
+        with safe_open(path / TRAINING, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
+            return {_unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"'{path / TRAINING}' cannot be read: {error}.", "Use another checkpoint.") from error
+
+
 def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
     """The nested mapping that :func:`save_checkpoint` was given on a rank, tensors on the CPU.
 
@@ -147,8 +165,8 @@ def find_fault(path: Path) -> str | None:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
-    if manifest.get("format") != FORMAT:
-        return f"its format is {manifest.get('format')}, this version reads {FORMAT}"
+    if manifest.get("format") not in FORMATS:
+        return f"its format is {manifest.get('format')}, this version reads {' and '.join(map(str, FORMATS))}"
     if lost := next((name for name in (POLICY, TRAINING, STATE) if name not in files), None):
         return f"{MANIFEST} does not list {lost}"
     for name, (size, digest) in files.items():

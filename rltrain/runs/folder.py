@@ -26,6 +26,10 @@ from typing import Any
 
 import filelock
 
+from rltrain.config import TrainConfig, with_classes
+from rltrain.distributed.ranks import job_name
+from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.registry import agent_config_class
 from rltrain.runs.checkpoint import (
     PREFIX,
     find_fault,
@@ -35,12 +39,7 @@ from rltrain.runs.checkpoint import (
     step_of,
     write_atomically,
 )
-from rltrain.config import TrainConfig
 from rltrain.settings import canonical, load_config, to_yaml, validate
-from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.config import with_classes
-from rltrain.distributed.ranks import job_name
-from rltrain.registry import agent_config_class
 
 CONFIG, METADATA, LOCK, BEST = "config.yaml", "metadata.json", ".lock", "best.json"
 RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")  # what every run must record of itself
@@ -234,7 +233,8 @@ class RunFolder:
 def find_unfinished(config: TrainConfig) -> Path | None:
     """The newest run folder that the job which this process is a part of has begun and not finished, if there is one.
 
-    It is one with the same configuration and a checkpoint to go on from; see :func:`~rltrain.distributed.ranks.job_name`.
+    It is one with the same configuration and a checkpoint to go on from; see
+    :func:`~rltrain.distributed.ranks.job_name`.
     """
     name, goes_on = job_name() or (None, False)
     if not goes_on:

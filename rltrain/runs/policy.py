@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import Agent
-from rltrain.runs.checkpoint import load_policy, step_of
 from rltrain.config import EnvConfig, TrainConfig
 from rltrain.devices import pick_device
-from rltrain.env import Observation
-from rltrain.errors import CheckpointError, ConfigError
-from rltrain.evaluation.episodes import Evaluation, most_envs, play_episodes, run_episodes
-from rltrain.make import make_vec
+from rltrain.errors import ConfigError
+from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
+from rltrain.evaluation.episodes import Choose, Evaluation, most_envs, run_episodes
 from rltrain.evaluation.video import film
+from rltrain.make import make_vec
 from rltrain.registry import agent_class, spec_of
 from rltrain.rng import derive_seed, make_generator
+from rltrain.runs.checkpoint import step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.restore import restore_policy
 from rltrain.spaces import from_json
 from rltrain.tree import leaves, tree_where
 from rltrain.vec import VecEnv
-from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
 
 
 class Policy:
@@ -180,7 +180,7 @@ class Policy:
             raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
         seed = derive_seed(seed, "fresh")
         with closing(self.make_vec(min(episodes, most_envs(self._known_env)), **env_kwargs)) as env:
-            return run_episodes(self.agent, env, episodes, deterministic=deterministic, seed=seed)
+            return run_episodes(self.agent.actor, env, episodes, deterministic=deterministic, seed=seed)
 
     def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any) -> int:
         """Writes a GIF or MP4 of one episode and returns its number of steps; ``env_kwargs`` as in :meth:`make_vec`.
@@ -189,12 +189,9 @@ class Policy:
             ConfigError: The path ends otherwise, or cannot be written.
         """
         rng = make_generator(self.device, derive_seed(seed, "actions"))
-
-        def choose(obs: Observation) -> Tensor:
-            return self.agent.predict(obs, deterministic=deterministic, rng=rng).action
-
         with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
-            return film(env, Path(out), choose, seed=derive_seed(seed, "film"))
+            actor, seed = self.agent.actor, derive_seed(seed, "film")
+            return film(env, Path(out), actor, seed=seed, deterministic=deterministic, rng=rng)
 
 
 def load(
@@ -233,7 +230,7 @@ def load(
 
 
 def evaluate(
-    policy: str | Path | Policy | Callable[[Observation], Tensor],
+    policy: str | Path | Policy | Choose,
     env: str | type | None = None,
     episodes: int = 100,
     *,
@@ -271,20 +268,4 @@ def evaluate(
     with closing(make_vec(env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)) as vec:
         if isinstance(policy, str):
             return evaluate_baseline(vec, policy, episodes, seed=seed)
-        choose = policy
-        return play_episodes(lambda obs, _: (choose(obs), None), None, vec, episodes, seed=seed)
-
-
-def restore_policy(agent: Agent, checkpoint: Path) -> None:
-    """Puts the policy of a checkpoint into an agent.
-
-    Raises:
-        CheckpointError: The agent's networks have other shapes.
-    """
-    try:
-        agent.load_state_dict(load_policy(checkpoint))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(
-            f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
-        ) from error
+        return run_episodes(policy, vec, episodes, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from rltrain.adapters.to_gymnasium import to_numpy
-from rltrain.agent import ActOut
+from rltrain.agent import ACTOR, Actor, ActOut
 from rltrain.config import AgentConfig
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
@@ -92,6 +93,7 @@ class SB3Agent:
                     f"See 'rltrain agents sb3/{self.algorithm.__name__.lower()}' for its options.",
                 ) from error
 
+        self.actor = SB3Actor(self)
         if hasattr(self.model, "exploration_rate"):  # that of acting without learning
             self.model.exploration_rate = values["exploration_final_eps"]
 
@@ -130,33 +132,9 @@ class SB3Agent:
             return 0
         return self.buffer_size * (2 * bytes_of(self.observation_space) + bytes_of(self.model.action_space) + 9)
 
-    def initial_state(self, n: int) -> None:
-        """There is no recurrent state."""
-
-    def predict(
-        self,
-        obs: Observation,
-        state: None = None,
-        *,
-        deterministic: bool = True,
-        rng: torch.Generator | None = None,
-    ) -> ActOut:
-        """Actions for ``obs`` (N, *O); see :meth:`rltrain.agent.Agent.predict`."""
-        arrays = to_numpy(obs, self.observation_space)
-        if self.normalizer is not None:
-            arrays = self.normalizer.normalize_obs(arrays)
-        if deterministic or rng is None:
-            actions, _ = self.model.predict(arrays, deterministic=deterministic)
-        else:
-            with global_kept():  # it draws from the process-wide generators
-                seed_global(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
-                actions, _ = self.model.predict(arrays, deterministic=False)
-        typed = np.asarray(actions).astype(self.action_space.dtype, copy=False)
-        return ActOut(torch.from_numpy(typed).to(self.device))
-
     def state_dict(self) -> dict[str, Tensor]:
-        """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""
-        return {**self.model.policy.state_dict(), **_moments(self._obs_moments(), OBS)}
+        """The actor's tensors, which are all that there are; see :class:`rltrain.agent.Agent`."""
+        return {ACTOR + name: tensor for name, tensor in self.actor.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Puts back what :meth:`state_dict` gave.
@@ -164,11 +142,7 @@ class SB3Agent:
         Raises:
             RuntimeError: It is of other networks, or normalised otherwise.
         """
-        _set_moments(self._obs_moments(), state, OBS)
-        policy = {name: tensor for name, tensor in state.items() if not name.startswith(OBS)}
-        self.model.policy.load_state_dict(policy)
-        if self.model.use_sde:  # its noise hangs on the deviations
-            self.model.policy.reset_noise()  # type: ignore[operator]
+        self.actor.load_state_dict({name.removeprefix(ACTOR): tensor for name, tensor in state.items()})
 
     def training_state(self) -> dict[str, Any]:
         """Optimizers, further variables, counters and the statistics of rewards; no replay buffer."""
@@ -201,6 +175,51 @@ class SB3Agent:
             if variable is not None:
                 recursive_getattr(self.model, name).data.copy_(variable)
 
+
+class SB3Actor(Actor):
+    """The policy of an algorithm, with its critics, which Stable-Baselines3 holds in one module.
+
+    Args:
+        agent: The algorithm.
+    """
+
+    def __init__(self, agent: SB3Agent) -> None:
+        super().__init__()
+        self.algorithm = agent.model
+        self.normalizer = agent.normalizer
+        self.observation_space, self.action_space = agent.observation_space, agent.action_space
+
+    def choose(self, obs: Observation, state: None, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
+        """Actions (N, *A)."""
+        arrays = to_numpy(obs, self.observation_space)
+        if self.normalizer is not None:
+            arrays = self.normalizer.normalize_obs(arrays)
+        if deterministic or rng is None:
+            actions, _ = self.algorithm.predict(arrays, deterministic=deterministic)
+        else:
+            with global_kept():  # it draws from the process-wide generators
+                seed_global(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+                actions, _ = self.algorithm.predict(arrays, deterministic=False)
+        typed = np.asarray(actions).astype(self.action_space.dtype, copy=False)
+        return ActOut(torch.from_numpy(typed).to(self.algorithm.device))
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""
+        return {**self.algorithm.policy.state_dict(), **_moments(self._obs_moments(), OBS)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:  # type: ignore[override]
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            RuntimeError: It is of other networks, or normalised otherwise.
+        """
+        _set_moments(self._obs_moments(), state, OBS)
+        policy = {name: tensor for name, tensor in state.items() if not name.startswith(OBS)}
+        loaded = self.algorithm.policy.load_state_dict(policy)
+        if self.algorithm.use_sde:  # its noise hangs on the deviations
+            self.algorithm.policy.reset_noise()  # type: ignore[operator]
+        return loaded
+
     def _obs_moments(self) -> dict[str, RunningMeanStd]:
         if self.normalizer is None or not self.normalizer.norm_obs:
             return {}
@@ -230,7 +249,7 @@ def _moments(moments: dict[str, RunningMeanStd], prefix: str) -> dict[str, Tenso
     }
 
 
-def _set_moments(moments: dict[str, RunningMeanStd], state: dict[str, Tensor], prefix: str) -> None:
+def _set_moments(moments: dict[str, RunningMeanStd], state: Mapping[str, Tensor], prefix: str) -> None:
     wanted = {f"{prefix}{name}.{part}" for name in moments for part in ("mean", "var", "count")}
     given = {name for name in state if name.startswith(prefix)}
     if wanted != given:

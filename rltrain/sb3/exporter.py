@@ -82,7 +82,7 @@ def _ppo(policy: Policy) -> SB3Agent:
     del settings["policy_kwargs"]["network_kwargs"]
     made = _like(policy, "PPO", settings)
     state = agent.state_dict()
-    made.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
+    made.actor.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
     if agent.reward_normalizer is not None and made.normalizer is not None:
         moments = agent.reward_normalizer.moments
         returns = made.normalizer.ret_rms
@@ -99,7 +99,7 @@ def _dqn(policy: Policy) -> SB3Agent:
     if settings["policy_kwargs"].pop("layer_norm"):
         raise _lacks("agent.policy_kwargs.layer_norm")
     made = _like(policy, "DQN", settings)
-    made.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), len(settings["policy_kwargs"]["net_arch"])))
+    made.actor.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), len(settings["policy_kwargs"]["net_arch"])))
     return made
 
 

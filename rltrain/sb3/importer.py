@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rltrain.agent import Agent
+from rltrain.agent import ACTOR, Agent
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, resolve
 from rltrain.sb3.archive import Archive
@@ -184,8 +184,9 @@ def take_over(archive: Archive, agent: Agent, algo: str) -> None:
         )
     policy = archive.modules["policy"]
     mine = agent.state_dict()
-    kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, OBS))}
-    state: dict[str, Tensor] = {**kept, **(policy if algo.startswith("sb3/") else from_sb3(algo, policy))}
+    kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, ACTOR + OBS))}
+    theirs = {ACTOR + name: tensor for name, tensor in policy.items()}
+    state: dict[str, Tensor] = {**kept, **(theirs if algo.startswith("sb3/") else from_sb3(algo, policy))}
     try:
         agent.load_state_dict(state)
     except (RuntimeError, ValueError) as error:

@@ -12,24 +12,24 @@ from rltrain.errors import CheckpointError
 
 OBS, RETURN = "normalizer.obs.", "normalizer.return."
 """What :class:`~rltrain.sb3.agent.SB3Agent` calls the statistics of observations and of returns."""
-NOT_POLICY = ("obs_normalizer.", "reward_normalizer.")
+NOT_POLICY = ("actor.obs_normalizer.", "reward_normalizer.")
 EXTRACTOR = "features_extractor."
 ALIASES = (f"pi_{EXTRACTOR}", f"vf_{EXTRACTOR}")
 """Further names of the features extractor, which the networks of an actor-critic share."""
 TABLES = {  # beginnings of our names, and of Stable-Baselines3's; those of images are numbered alike
     "ppo": (
-        ("policy.distribution.log_std", "log_std"),
-        ("policy.pi.", "mlp_extractor.policy_net."),
+        ("actor.distribution.log_std", "log_std"),
+        ("actor.pi.", "mlp_extractor.policy_net."),
         ("policy.vf.", "mlp_extractor.value_net."),
-        ("policy.action_head.", "action_net."),
+        ("actor.action_head.", "action_net."),
         ("policy.value_head.", "value_net."),
-        ("policy.encoder.layers.7.", f"{EXTRACTOR}linear.0."),
-        ("policy.encoder.layers.", f"{EXTRACTOR}cnn."),
+        ("actor.encoder.layers.7.", f"{EXTRACTOR}linear.0."),
+        ("actor.encoder.layers.", f"{EXTRACTOR}cnn."),
     ),
     "dqn": (
-        ("policy.body.", "q_net.q_net."),
-        ("policy.encoder.layers.7.", f"q_net.{EXTRACTOR}linear.0."),
-        ("policy.encoder.layers.", f"q_net.{EXTRACTOR}cnn."),
+        ("actor.network.body.", "q_net.q_net."),
+        ("actor.network.encoder.layers.7.", f"q_net.{EXTRACTOR}linear.0."),
+        ("actor.network.encoder.layers.", f"q_net.{EXTRACTOR}cnn."),
         ("target.body.", "q_net_target.q_net."),
         ("target.encoder.layers.7.", f"q_net_target.{EXTRACTOR}linear.0."),
         ("target.encoder.layers.", f"q_net_target.{EXTRACTOR}cnn."),
@@ -72,14 +72,12 @@ def from_sb3(algo: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f"Our {algo} has nothing like '{name}' of that policy.", f"Import it with --algo sb3/{algo}, which has."
             )
         renamed[ours] = tensor
-    if "policy.distribution.log_std" in renamed:  # the agent holds its distribution under a second name
-        renamed["distribution.log_std"] = renamed["policy.distribution.log_std"]
     return renamed
 
 
 def moments_to_sb3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The statistics that our agents scale observations by, under the names of :class:`~rltrain.sb3.agent.SB3Agent`."""
-    prefix = "obs_normalizer.moments."
+    prefix = "actor.obs_normalizer.moments."
     renamed = {}
     for name, tensor in state.items():
         if name.startswith(prefix):
@@ -108,7 +106,7 @@ def _table(algo: str, hidden: int) -> tuple[tuple[str, str], ...]:
     if algo != "dqn":
         return TABLES[algo]
     heads = (
-        ("policy.action_head.", f"q_net.q_net.{2 * hidden}."),
+        ("actor.network.action_head.", f"q_net.q_net.{2 * hidden}."),
         ("target.action_head.", f"q_net_target.q_net.{2 * hidden}."),
     )
     return heads + TABLES[algo]

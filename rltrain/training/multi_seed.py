@@ -10,7 +10,7 @@ from numbers import Integral
 from statistics import fmean
 from typing import Any
 
-from rltrain.agent import Agent, Metrics, StackedAgent
+from rltrain.agent import Agent, Metrics, StackedAgent, next_state
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RLTrainError
@@ -240,20 +240,22 @@ class Batch:
         envs = [trainer.env for trainer in trainers]
         self.env = JoinedVecEnv([env for env in envs if isinstance(env, TensorVecEnv)])
         self.obs = tree_cat([trainer.obs for trainer in trainers])
+        self.state = tree_cat([trainer.state for trainer in trainers])
         self.episodes = EpisodeStats(1, self.horizon, self.env.num_envs, self.env.device)
 
     def iterate(self) -> list[Metrics]:
         """Collects and learns; gives the metrics of each."""
         self.agent.progress_remaining = self.trainers[0].progress_remaining
+        initial = tree_cat([trainer.agent.initial_state(trainer.env.num_envs) for trainer in self.trainers])
         for _ in range(self.horizon):
-            out = self.agent.act(self.obs)
+            out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)
             self.agent.record(out, step)
             self.episodes.note(step)
-            self.obs = step.obs
+            self.obs, self.state = step.obs, next_state(out, step, initial)
         self.env.split()
         for trainer, rows in zip(self.trainers, self.env.rows, strict=True):
-            trainer.obs = tree_map(lambda x, rows=rows: x[rows], self.obs)
+            trainer.obs, trainer.state = (tree_map(lambda x, rows=rows: x[rows], x) for x in (self.obs, self.state))
             trainer.episodes.merge_from(self.episodes, rows)
             trainer.collected()
             trainer.callbacks.rollout(trainer)

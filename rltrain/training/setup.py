@@ -25,7 +25,7 @@ from rltrain.normalize import across_ranks
 from rltrain.registry import AgentSpec, agent_class, agent_spec, importer_of
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.folder import RunFolder, describe_machine
-from rltrain.runs.policy import restore_policy
+from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
 from rltrain.vec import VecEnv
 

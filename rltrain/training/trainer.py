@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rltrain.agent import Agent, Metrics
+from rltrain.agent import ACTOR, Agent, Metrics, next_state
 from rltrain.compile import CompileClock
 from rltrain.config import TrainConfig
 from rltrain.devices import answers_late, statistics_dtype
@@ -21,13 +21,13 @@ from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.video import film
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
-from rltrain.runs.checkpoint import load_training, prune, save_checkpoint, step_name
+from rltrain.runs.checkpoint import MODULES, load_training, prune, save_checkpoint, step_name
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.policy import restore_policy
+from rltrain.runs.restore import restore_policy
 from rltrain.trackers import Tracker
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
-from rltrain.tree import from_dict
+from rltrain.tree import from_dict, to_dict
 from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
@@ -142,12 +142,13 @@ class Trainer:
 
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
+        initial = self.agent.initial_state(self.env.num_envs)
         for _ in range(self.agent.horizon):
             out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)
             self.agent.record(out, step)
             self.episodes.note(step)
-            self.obs, self.state = step.obs, out.state
+            self.obs, self.state = step.obs, next_state(out, step, initial)
         self.episodes.merge()
         self.collected()
 
@@ -261,7 +262,7 @@ class Trainer:
         """Plays ``n_eval_episodes`` with the start states of a random stream."""
         episodes = max(self.config.n_eval_episodes, 1)
         with closing(self.make_env(episodes)) as env:
-            return run_episodes(self.agent, env, episodes, seed=derive_seed(self.config.seed, stream))
+            return run_episodes(self.agent.actor, env, episodes, seed=derive_seed(self.config.seed, stream))
 
     @global_kept()
     def film(self) -> None:
@@ -271,7 +272,7 @@ class Trainer:
         seed = derive_seed(self.config.seed, "video", self.global_step)
         try:
             with closing(self.make_env(1, render=True)) as env:
-                film(env, path, lambda obs: self.agent.predict(obs).action, seed=seed)
+                film(env, path, self.agent.actor, seed=seed)
         except (RLTrainError, OSError) as error:
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
 
@@ -285,20 +286,22 @@ class Trainer:
         self.deliver()
         if self.saved_step == self.global_step:
             return
-        policy = self.agent.state_dict()
-        broken = [name for name, tensor in policy.items() if not bool(torch.isfinite(tensor).all())]
+        modules = self.agent.state_dict()
+        broken = [name for name, tensor in modules.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
             raise self.diverged(f"'{broken[0]}' of the policy is")
         if self.ranks.world_size > 1:
             sums = self.ranks.gather(
-                [float(tensor.sum(dtype=statistics_dtype(tensor.device))) for tensor in policy.values()]
+                [float(tensor.sum(dtype=statistics_dtype(tensor.device))) for tensor in modules.values()]
             )
             if any(other != sums[0] for other in sums):
                 raise RunError(
                     f"Ranks have come to different policies after {self.global_step:,} steps.",
                     "The agent must hand its gradients to self.reduce, and take the same steps on every rank.",
                 )
-        state = self.training_state()
+        policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
+        beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)} if self.ranks.first else {}
+        state = {**self.training_state(), MODULES: beside}
         path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, state, self.ranks)
         self.saved_step = self.global_step
         if self.ranks.first:
@@ -312,7 +315,7 @@ class Trainer:
             "agent": self.agent.training_state(),
             "env": self.env.state_dict() if self.env.exact_resume else {},
             "obs": {"obs": self.obs},
-            "state": {} if self.state is None else {"state": self.state},
+            "state": {} if self.state is None else {"state": to_dict(self.state)},
             "episodes": self.episodes.state_dict(),
             "metrics": self.metrics.state_dict(),
             "generators": global_state(),

@@ -267,7 +267,7 @@ def test_evaluate_policy_agrees_with_our_evaluation(tmp_path: Path) -> None:
 
     from rltrain.evaluation.episodes import run_episodes
 
-    ours = run_episodes(policy.agent, make_vec(CARTPOLE, 6), 12, seed=starts[0])
+    ours = run_episodes(policy.agent.actor, make_vec(CARTPOLE, 6), 12, seed=starts[0])
     assert sorted(theirs) == sorted(ours.returns.tolist())  # type: ignore[arg-type]
     assert sorted(lengths) == sorted(ours.lengths.tolist())  # type: ignore[arg-type]
 

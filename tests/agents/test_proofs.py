@@ -325,7 +325,7 @@ def test_an_evaluation_asks_rarely() -> None:
     vec = make_vec(CARTPOLE, N, max_episode_steps=64)
     agent = make_agent(vec.single_observation_space, vec.single_action_space, num_envs=N)
     with OpCounter() as counter:
-        result = run_episodes(agent, vec, N)
+        result = run_episodes(agent.actor, vec, N)
     steps = -(-int(result.lengths.max()) // 16) * 16
     waits = [name for name in counter.waits if not re.match("index", name)]  # the last one picks the results
     assert len(waits) == steps // 16

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut
+from rltrain.agent import Actor, ActOut
 from rltrain.env import TensorEnv
 from rltrain.errors import RunError
 from rltrain.evaluation import episodes as evaluation
@@ -49,13 +49,10 @@ class Hasty(TensorEnv[HastyState]):
         return {"is_success": state.long}
 
 
-class Ones:
+class Ones(Actor):
     """Always 1, or a coin."""
 
-    def initial_state(self, n: int) -> None:
-        return None
-
-    def predict(self, obs: Tensor, state: Any = None, *, deterministic: bool = True, rng: Any = None) -> ActOut:
+    def choose(self, obs: Any, state: Any, *, deterministic: bool, rng: Any) -> ActOut:
         n = obs.shape[0]
         return ActOut(torch.ones(n, dtype=torch.int64) if deterministic else torch.randint(2, (n,), generator=rng))
 

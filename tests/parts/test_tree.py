@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from rltrain.tree import children, from_dict, leaves, to_dict, tree_map, tree_where
+from rltrain.tree import children, from_dict, leaves, names, to_dict, tree_map, tree_where
 
 
 @dataclass
@@ -97,7 +98,36 @@ def test_what_does_not_fit_is_refused() -> None:
         from_dict(tree(), saved)
 
 
-@pytest.mark.parametrize("bad", [None, 3, [torch.zeros(1)], (torch.zeros(1),)], ids=str)
+class Pair(NamedTuple):
+    h: Tensor
+    c: Tensor | None
+
+
+def memory(offset: float = 0.0) -> tuple[Any, ...]:
+    """A recurrent state as authors write them."""
+    numbers = torch.arange(3.0) + offset
+    return Pair(numbers, numbers.view(3, 1)), (numbers, None), {"deep": (numbers,)}
+
+
+def test_tuples_are_trees_and_nothing_stays_nothing() -> None:
+    mask = torch.tensor([True, False, True])
+    pair, plain, named = chosen = tree_where(mask, memory(100.0), memory())
+    assert type(pair) is Pair
+    assert pair.h.tolist() == pair.c.flatten().tolist() == plain[0].tolist() == [100.0, 1.0, 102.0]
+    assert (type(plain), plain[1], type(named["deep"])) == (tuple, None, tuple)
+    assert len(list(leaves(chosen))) == 4
+    assert list(names(chosen)) == ["0.h", "0.c", "1.0", "2.deep.0"]
+    assert tree_map(lambda x: x, None) is tree_where(mask, None, None) is to_dict(None) is None
+    saved = to_dict(memory(5.0))
+    assert set(saved) == {"0", "1", "2"}
+    restored = from_dict(memory(), saved)
+    assert (type(restored[0]), type(restored[1])) == (Pair, tuple)
+    assert all(torch.equal(a, b) for a, b in zip(leaves(restored), leaves(memory(5.0)), strict=True))
+    with pytest.raises(ValueError, match="no entry 'c'"):
+        from_dict(memory(), {**saved, "0": {"h": saved["0"]["h"]}})
+
+
+@pytest.mark.parametrize("bad", [3, "x", [torch.zeros(1)], {1}], ids=str)
 def test_other_things_are_no_trees(bad: object) -> None:
     with pytest.raises(TypeError, match=type(bad).__name__):
         tree_map(lambda x: x, bad)

@@ -22,7 +22,7 @@ import rltrain
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.runs.checkpoint import POLICY, list_checkpoints, load_policy
+from rltrain.runs.checkpoint import POLICY, list_checkpoints, load_modules, load_policy
 from rltrain.runs.folder import RunFolder
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
@@ -345,15 +345,16 @@ def test_init_from_starts_from_the_policy(trained: Train, tmp_path: Path) -> Non
     start = list_checkpoints(source / "checkpoints")[0]
     for init_from, expected in ((source, 512), (start, 256)):
         run = rltrain.train("ppo", CARTPOLE, **{**options, "init_from": init_from}).run_dir
-        weights = load_policy(list_checkpoints(run / "checkpoints")[-1])
-        wanted = load_policy(source / "checkpoints" / f"step_{expected:012d}")
-        networks = [name for name in wanted if name.startswith("policy.")]
+        last, origin = list_checkpoints(run / "checkpoints")[-1], source / "checkpoints" / f"step_{expected:012d}"
+        weights, wanted = ({**load_policy(path), **load_modules(path)} for path in (last, origin))
+        networks = [name for name in wanted if "normalizer" not in name]
+        assert {"pi.0.weight", "policy.vf.0.weight", "policy.value_head.bias"} <= set(networks)
         assert len(networks) > 5
         assert all(torch.equal(weights[name], wanted[name]) for name in networks)
         assert weights["obs_normalizer.moments.observation.count"] > wanted["obs_normalizer.moments.observation.count"]
     fresh = rltrain.train("ppo", CARTPOLE, **options).run_dir
     other = load_policy(list_checkpoints(fresh / "checkpoints")[-1])
-    assert not torch.equal(other["policy.pi.0.weight"], wanted["policy.pi.0.weight"])
+    assert not torch.equal(other["pi.0.weight"], wanted["pi.0.weight"])
 
 
 @pytest.mark.parametrize(

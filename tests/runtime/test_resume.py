@@ -233,10 +233,11 @@ def test_what_is_compared_is_all_there_is(uninterrupted: Callable[[str], Path]) 
     run = uninterrupted(PENDULUM)
     names = set(last_state(run))
     assert {
-        "policy.policy.action_head.weight",
-        "policy.policy.distribution.log_std",
+        "policy.action_head.weight",
+        "policy.distribution.log_std",
         "policy.obs_normalizer.moments.observation.mean",
-        "policy.reward_normalizer.moments.var",
+        "training.modules.policy.value_head.weight",
+        "training.modules.reward_normalizer.moments.var",
         "training.agent.optimizer.exp_avg",
         "training.agent.optimizer.exp_avg_sq",
         "training.agent.optimizer.step",
@@ -300,9 +301,9 @@ def test_other_agents_too(name: str, tmp_path: Path) -> None:
         rltrain.resume(run, progress=False)
     assert_same_run(run, straight)
     saved = set(last_state(run))
-    wanted = {"policy.policy.action_head.weight", "training.agent.optimizer.exp_avg", "training.agent.rng"}
+    wanted = {"policy.network.action_head.weight", "training.agent.optimizer.exp_avg", "training.agent.rng"}
     if algo == "dqn":
-        wanted |= {"policy.target.action_head.weight", "training.agent.steps"}
+        wanted |= {"training.modules.target.action_head.weight", "training.agent.steps"}
         wanted |= {f"training.agent.replay.{part}" for part in ("ring.obs", "ring.end", "head", "size")}
     if name == "rainbow":
         wanted |= {"training.agent.replay.priority", "training.agent.replay.highest"}

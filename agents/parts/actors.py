@@ -1,0 +1,86 @@
+"""Actors over the networks of the agents here: policies whose actions are drawn, and the best of action values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rltrain.agent import Actor, ActOut, State
+from rltrain.agents.parts.distributions import Distribution
+from rltrain.agents.parts.exploration import EpsilonGreedy
+from rltrain.agents.parts.networks import mask_logits
+from rltrain.agents.parts.q_network import QNetwork
+from rltrain.env import Observation
+from rltrain.normalize import ObservationNormalizer
+
+
+class DistributionActor(Actor):
+    """Acts by a distribution whose parameters are what layers give.
+
+    Args:
+        distribution: Of the actions.
+        obs_normalizer: Scales observations; None where nothing does.
+        **layers: One after another, from observations (N, *O) to distribution parameters (N, P). Of a last one that
+            gives several things, these are the first.
+    """
+
+    def __init__(
+        self, distribution: Distribution, obs_normalizer: ObservationNormalizer | None = None, **layers: nn.Module
+    ) -> None:
+        super().__init__()
+        self.distribution = distribution
+        self.obs_normalizer = obs_normalizer
+        self._layers = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def params(self, obs: Observation) -> Tensor:
+        """Distribution parameters (N, P) for observations (N, *O) as the environment gives them."""
+        features: Any = obs if self.obs_normalizer is None else self.obs_normalizer(obs)
+        for name in self._layers:
+            features = self.get_submodule(name)(features)
+        return mask_logits(features[0] if isinstance(features, tuple) else features, obs)
+
+    def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
+        """Actions (N, *A)."""
+        params = self.params(obs)
+        if deterministic:
+            return ActOut(self.distribution.to_env(self.distribution.mode(params)))
+        noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
+        return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)))
+
+
+class GreedyActor(Actor):
+    """Takes the actions of the highest values; if not deterministic, it explores as at the end of training.
+
+    Args:
+        network: Gives the values.
+        epsilon: The chance of a random action at the end of training.
+        first_action: The number of the first action.
+        obs_normalizer: Scales observations; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        network: QNetwork,
+        epsilon: float,
+        first_action: int = 0,
+        obs_normalizer: ObservationNormalizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.obs_normalizer = obs_normalizer
+        self.epsilon = epsilon
+        self.first_action = first_action
+
+    def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
+        """Actions (N,)."""
+        scaled = obs if self.obs_normalizer is None else self.obs_normalizer(obs)
+        if deterministic:
+            return ActOut(self.network(scaled).argmax(1) + self.first_action)
+        with self.network.noise(rng):
+            values = self.network(scaled)
+        explore = EpsilonGreedy(1, len(values), self.network.n_actions, values.device, rng)
+        return ActOut(explore(values, obs, self.epsilon) + self.first_action)
