@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -37,8 +38,32 @@ class Model(BaseModel):
         return value
 
 
+class RankShare(Enum):
+    """What each of several ranks gets of a hyperparameter whose value is meant for all of them together."""
+
+    EQUAL = "divided among the ranks; a value that they cannot divide is an error"
+    ROUNDED = "divided among the ranks and rounded down, to 1 at least; 0 stays 0"
+
+
+DividedAmongRanks = RankShare.EQUAL
+"""Marks a size such as ``batch_size``, of which every rank must have the same:
+``batch_size: Annotated[int, Field(ge=1), DividedAmongRanks] = 64``. With ``| None`` the marker stands outside:
+``Annotated[int | None, DividedAmongRanks]``."""
+CountedOverRanks = RankShare.ROUNDED
+"""Marks a number of transitions or environment steps, such as ``buffer_size``, that all ranks count together."""
+
+
 class AgentConfig(Model):
-    """The hyperparameters of an agent; each agent has its own subclass."""
+    """The hyperparameters of an agent; each agent has its own subclass.
+
+    Fields that ranks divide are marked with :data:`DividedAmongRanks` or :data:`CountedOverRanks`.
+    """
+
+    @classmethod
+    def rank_shares(cls) -> Iterator[tuple[str, RankShare]]:
+        """The marked fields, by name."""
+        for name, field in cls.model_fields.items():
+            yield from ((name, mark) for mark in field.metadata if isinstance(mark, RankShare))
 
 
 class EnvConfig(Model):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rltrain.agents.parts.manual_grad import Chain
 from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.replay import Batch
 
@@ -48,26 +47,6 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor
     else:
         each, error = quantile_huber(predicted, target)
     return (each * batch["weight"]).mean(), error
-
-
-def td_loss_backward(network: QNetwork, chain: Chain, batch: Mapping[str, Any]) -> Tensor:
-    """The errors (B, A) for expected values; the gradients of :func:`td_loss` are in place afterwards.
-
-    Args:
-        network: Being trained.
-        chain: Of it.
-        batch: Rows of ``obs`` (B, *O), ``target`` (B, 1) and ``share`` (B, A): what the error of each
-            action value counts for in the loss, 0 of those not taken.
-    """
-    error = chain.forward(network.encoder(batch["obs"])) - batch["target"]
-    chain.backward(error.clamp(-1.0, 1.0) * batch["share"])  # the derivative of the Huber loss
-    return error
-
-
-def huber_loss(error: Tensor, share: Tensor) -> Tensor:
-    """The loss that :func:`td_loss` gives, of errors and shares (..., B, A)."""
-    slope = error.clamp(-1.0, 1.0)
-    return (slope * torch.sub(error, slope, alpha=0.5) * share).sum((-2, -1))
 
 
 def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """Transitions drawn from a replay, each of n steps, or fewer where the episode or what is known ends."""
 
     obs: Observation  # (B, *O) acted upon
-    action: Tensor  # (B,) int64
+    action: Tensor  # (B, *A) as it was stored
     reward: Tensor  # (B,) discounted sum over the steps
     next_obs: Observation  # (B, *O) where they led to
     discount: Tensor  # (B,) gamma to the number of steps: what the value of next_obs counts for
@@ -59,9 +59,9 @@ class Replay:
         self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
         self._ring: dict[str, Any] = {}
 
-    def memory(self, observation_space: spaces.Space) -> int:
+    def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
         """Bytes that it takes."""
-        return self.places * (bytes_of(observation_space) + 13)  # int64 action, float32 reward, uint8 end
+        return self.places * (bytes_of(observation_space) + bytes_of(action_space) + 5)  # float32 reward, uint8 end
 
     def begin(self, obs: Observation) -> None:
         """Stores what is acted upon, (N, *O)."""
@@ -70,7 +70,9 @@ class Replay:
         self._write("obs", self.head, obs)
 
     def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores an action (N,) and what came of it."""
+        """Stores an action (N, *A), in its own type, and what came of it."""
+        if "action" not in self._ring:
+            self._ring["action"] = self._zeros(action)
         following = self._after(self.head)
         self._write("action", self.head, action)
         self._write("reward", self.head, step.reward)
@@ -129,21 +131,21 @@ class Replay:
                 f"the saved replay has {saved[0]} rows of {saved[1]} environments, not {own[0]} of {own[1]}"
             )
         self._allocate(state["ring"]["obs"])
+        self._ring["action"] = self._zeros(state["ring"]["action"])
         tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, state["ring"])
         self.head.copy_(state["head"])
         self.size.copy_(state["size"])
 
     def _allocate(self, obs: Observation) -> None:
-        # Zeros: what was never written is saved all the same.
-        def zeros(x: Tensor) -> Tensor:
-            return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
-
         self._ring = {
-            "obs": tree_map(zeros, obs),
-            "action": torch.zeros(self.places, dtype=torch.int64, device=self.device),
+            "obs": tree_map(self._zeros, obs),
             "reward": torch.zeros(self.places, device=self.device),
             "end": torch.full((self.places,), NO_STEP, dtype=torch.uint8, device=self.device),
         }
+
+    def _zeros(self, x: Tensor) -> Tensor:
+        """Places for rows like those of ``x``; zeros, as what was never written is saved all the same."""
+        return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
 
     def _after(self, places: Tensor) -> Tensor:
         """The places one row on."""
@@ -186,12 +188,12 @@ class PrioritizedReplay(Replay):
         self.priority = torch.zeros(0, device=device)  # (places, and up to whole blocks); 0 where there is no step
         self.highest = torch.ones((), device=device)  # of all so far: what a new step gets
 
-    def memory(self, observation_space: spaces.Space) -> int:
+    def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
         """Bytes that it takes."""
-        return super().memory(observation_space) + 4 * self._blocks() * BLOCK
+        return super().memory(observation_space, action_space) + 4 * self._blocks() * BLOCK
 
     def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores an action (N,) and what came of it, to be drawn soon."""
+        """Stores an action (N, *A) and what came of it, to be drawn soon."""
         here = self.head
         super().add(action, step)
         self.priority.index_copy_(0, here, self.highest.expand(self.num_envs))

@@ -1,4 +1,4 @@
-"""Settings of networks that agents have in common."""
+"""Settings that agents have in common: of networks, and of learning from a replay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from rltrain.config import Activation, CustomClass, Model
+from rltrain.config import Activation, AgentConfig, CountedOverRanks, CustomClass, DividedAmongRanks, Model
+from rltrain.schedules import Schedule
 
 Widths = list[Annotated[int, Field(ge=1)]]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -42,3 +43,46 @@ class QNetworkKwargs(NetworkKwargs):
     """Hidden layer widths."""
     layer_norm: bool = False
     """Normalise every layer before its activation."""
+
+
+class OffPolicyConfig(AgentConfig):
+    """Hyperparameters of every agent that learns from a replay, with the defaults of Stable-Baselines3's base class."""
+
+    learning_rate: Schedule = 3e-4
+    """Step size of Adam: a number, or lin_X to fall linearly from X to 0."""
+    buffer_size: Annotated[int, Field(ge=1), CountedOverRanks] = 1_000_000
+    """Transitions to remember, over all environments."""
+    learning_starts: Annotated[int, Field(ge=0), CountedOverRanks] = 100
+    """Environment steps of random actions before learning starts."""
+    batch_size: Annotated[int, Field(ge=1), DividedAmongRanks] = 256
+    """Transitions in a minibatch, over all ranks."""
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005
+    """Share of the network that goes into the target network when that is updated."""
+    gamma: Share = 0.99
+    """Discount factor."""
+    train_freq: Annotated[int, Field(ge=1)] = 1
+    """Steps of each environment between two updates."""
+    gradient_steps: Annotated[int, Field(ge=-1)] = 1
+    """Minibatches in an update; -1 for as many as environment steps were taken."""
+    n_steps: Annotated[int, Field(ge=1)] = 1
+    """Steps whose rewards are summed up before the value of what follows is estimated."""
+    save_replay_buffer: bool = True
+    """Keep the transitions in checkpoints, as an exact resume needs; without, a resume collects new ones first."""
+
+    @field_validator("gradient_steps")
+    @classmethod
+    def _some(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("it must be at least 1, or -1")
+        return value
+
+
+class PrioritizedConfig(OffPolicyConfig):
+    """The same where transitions may be drawn by priority (Schaul et al. 2016, arXiv:1511.05952)."""
+
+    prioritized_replay: bool = False
+    """Draw transitions in proportion to a power of their error."""
+    priority_alpha: Share = 0.6
+    """That power; 0 draws uniformly."""
+    priority_beta: Share = 0.4
+    """How far weights undo it at the start; fully in the end."""

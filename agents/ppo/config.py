@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from rltrain.agents.parts.settings import NetworkKwargs, Widths
-from rltrain.config import Activation, AgentConfig, CustomClass, Model
+from rltrain.config import Activation, AgentConfig, CustomClass, DividedAmongRanks, Model
 from rltrain.schedules import Schedule
 
 
@@ -51,8 +51,8 @@ class PPOConfig(AgentConfig):
     """Step size of Adam: a number, or lin_X to fall linearly from X to 0."""
     n_steps: Annotated[int, Field(ge=1)] = 2048
     """Steps of each environment between two updates."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Transitions in a minibatch."""
+    batch_size: Annotated[int, Field(ge=1), DividedAmongRanks] = 64
+    """Transitions in a minibatch, over all ranks."""
     n_epochs: Annotated[int, Field(ge=1)] = 10
     """Passes over the rollout in an update."""
     gamma: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99

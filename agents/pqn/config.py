@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from rltrain.agents.parts.settings import QNetworkKwargs, Share
-from rltrain.config import AgentConfig
+from rltrain.config import AgentConfig, DividedAmongRanks
 from rltrain.schedules import Schedule
 
 
@@ -18,8 +18,8 @@ class PQNConfig(AgentConfig):
     """Step size of Adam: a number, or lin_X to fall linearly from X to 0."""
     n_steps: Annotated[int, Field(ge=1)] = 32
     """Steps of each environment between two updates."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    """Transitions in a minibatch."""
+    batch_size: Annotated[int, Field(ge=1), DividedAmongRanks] = 128
+    """Transitions in a minibatch, over all ranks."""
     n_epochs: Annotated[int, Field(ge=1)] = 2
     """Passes over the rollout in an update."""
     gamma: Share = 0.99

@@ -15,7 +15,7 @@ import torch
 
 from rltrain.agent import Agent
 from rltrain.compile import check_compiler
-from rltrain.config import AgentConfig, TrainConfig
+from rltrain.config import AgentConfig, RankShare, TrainConfig
 from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, ConfigError, RunError
@@ -28,9 +28,6 @@ from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
 from rltrain.vec import VecEnv
-
-DIVIDED, COUNTED = ("batch_size",), ("buffer_size", "learning_starts", "target_update_interval")
-"""Hyperparameters that count over all environments, and of which each of several ranks gets a share."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -198,14 +195,15 @@ def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
             "Start fewer, or give more --num-envs.",
         )
     multiple = f"Give a multiple of {ranks.world_size}:"
-    shares = {
-        name: ranks.share(name, getattr(config.agent, name), f"{multiple} --agent.{name.replace('_', '-')}.")
-        for name in DIVIDED
-        if hasattr(config.agent, name)
-    }
-    shares |= {
-        name: max(1, number // ranks.world_size) for name in COUNTED if (number := getattr(config.agent, name, 0))
-    }
+    shares = {}
+    for name, share in config.agent.rank_shares():
+        number = getattr(config.agent, name)
+        if not number:  # nothing to share
+            continue
+        if share is RankShare.EQUAL:
+            shares[name] = ranks.share(name, number, f"{multiple} --agent.{name.replace('_', '-')}.")
+        else:
+            shares[name] = max(1, number // ranks.world_size)
     return ranks.share("num_envs", config.num_envs, f"{multiple} --num-envs."), config.agent.model_copy(update=shares)
 
 

@@ -9,7 +9,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.dqn import loss as dqn
 from rltrain.agents.parts.manual_grad import Chain
 from rltrain.agents.parts.networks import Tanh
 from rltrain.agents.parts.q_network import QNetwork, at_action
@@ -32,12 +31,9 @@ def network(observation_space: spaces.Space = VECTOR, **settings: Any) -> QNetwo
 def minibatch(space: spaces.Space) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(1)
     obs = torch.randint(2, (B, 2), generator=rng) if space is TABLE else torch.randn(B, 4, generator=rng)
-    return {
-        "obs": obs,
-        "action": torch.randint(3, (B,), generator=rng),
-        "weight": torch.rand(B, generator=rng),
-        "target": 2.0 * torch.randn(B, 1, generator=rng),  # errors on both sides of the Huber loss's bend
-    }
+    action = torch.randint(3, (B,), generator=rng)
+    taken = at_action(torch.ones(B), action, 3)
+    return {"obs": obs, "action": action, "taken": taken, "target": 2.0 * torch.randn(B, generator=rng)}
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
@@ -48,28 +44,14 @@ def gradients(module: nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("settings", [{}, {"activation_fn": "tanh"}, {"layer_norm": True}, {"net_arch": []}], ids=str)
 @pytest.mark.parametrize("space", [VECTOR, TABLE], ids=["vector", "table"])
-@pytest.mark.parametrize("agent", ["dqn", "pqn"])
-def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Space, settings: dict[str, Any]) -> None:
+def test_loss_and_gradients_are_those_of_autograd(space: spaces.Space, settings: dict[str, Any]) -> None:
     net, batch = network(space, **settings), minibatch(space)
     chain = net.chain()
     assert chain is not None
-    if agent == "dqn":
-        wanted, wanted_error = dqn.td_loss(net, batch)
-        wanted.backward()
-        expected = gradients(net)
-        share = at_action(batch["weight"] / B, batch["action"], 3)
-        errors = dqn.td_loss_backward(net, chain, {**batch, "share": share})
-        loss, error = dqn.huber_loss(errors, share), errors.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
-        torch.testing.assert_close(error, wanted_error)
-        assert (error.abs() < 1).any()
-        assert (error.abs() > 1).any()
-    else:
-        batch["target"] = batch["target"].squeeze(1)
-        wanted = pqn.td_loss(net, batch)
-        wanted.backward()
-        expected = gradients(net)
-        taken = at_action(torch.ones(B), batch["action"], 3)
-        loss = pqn.td_loss_backward(net, chain, {**batch, "taken": taken})
+    wanted = pqn.td_loss(net, batch)
+    wanted.backward()
+    expected = gradients(net)
+    loss = pqn.td_loss_backward(net, chain, batch)
     torch.testing.assert_close(loss, wanted.detach())
     assert all(grad.abs().sum() > 0 for grad in expected)
     for mine, autograds in zip(gradients(net), expected, strict=True):
@@ -78,23 +60,23 @@ def test_loss_and_gradients_are_those_of_autograd(agent: str, space: spaces.Spac
 
 def test_gradients_are_written_over_not_added() -> None:
     net, batch = network(), minibatch(VECTOR)
-    chain, batch["share"] = net.chain(), torch.rand(B, 3)
+    chain = net.chain()
     assert chain is not None
-    dqn.td_loss_backward(net, chain, batch)
+    pqn.td_loss_backward(net, chain, batch)
     once = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
-    dqn.td_loss_backward(net, chain, batch)
+    pqn.td_loss_backward(net, chain, batch)
     assert all(torch.equal(a, b.grad) for a, b in zip(once, net.parameters(), strict=True))  # type: ignore[arg-type]
 
 
 def test_autograd_has_no_part_in_it() -> None:
     net, batch = network(), minibatch(VECTOR)
-    chain, batch["share"] = net.chain(), torch.rand(B, 3)
+    chain = net.chain()
     assert chain is not None
-    assert not dqn.td_loss_backward(net, chain, batch).requires_grad
+    assert not pqn.td_loss_backward(net, chain, batch).requires_grad
     with OpCounter() as written_out:
-        dqn.td_loss_backward(net, chain, batch)
+        pqn.td_loss_backward(net, chain, batch)
     with OpCounter() as by_autograd:
-        dqn.td_loss(net, batch)[0].backward()
+        pqn.td_loss(net, batch).backward()
     assert written_out.total < by_autograd.total
 
 

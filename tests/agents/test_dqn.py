@@ -14,10 +14,10 @@ import torch
 from countdown import Countdown
 from echo import EVERY_OPTION, RAINBOW, VECTOR, collect, make_agent, make_echo, train
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
-from rltrain.agents.dqn import agent as dqn_module
 from rltrain.agents.dqn.agent import DQN
+from rltrain.agents.parts import off_policy
 from rltrain.agents.parts.replay import PrioritizedReplay
 from rltrain.make import make_vec
 from rltrain.tree import leaves
@@ -44,6 +44,11 @@ def watched(agent: DQN) -> list[tuple[dict[str, Any], Tensor]]:
 
     agent._minibatches = minibatches
     return seen
+
+
+def numbers(network: nn.Module) -> Tensor:
+    """A copy of all its parameters, end to end."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
 def adam_steps(agent: DQN) -> int:
@@ -145,7 +150,7 @@ def test_as_many_gradient_steps_as_asked_for(
 ) -> None:
     agent = make(gradient_steps=gradient_steps, train_freq=train_freq, num_envs=num_envs, learning_starts=0, **options)
     seen = watched(agent)
-    monkeypatch.setattr(dqn_module, "AT_ONCE", 40)  # two minibatches, and a half
+    monkeypatch.setattr(off_policy, "AT_ONCE", 40)  # two minibatches, and a half
     metrics = train(agent, make_echo(agent), 2)
     assert [len(error) for _, error in seen] == [16] * 2 * number
     if number > 1:  # each is drawn anew
@@ -161,15 +166,15 @@ def test_no_gradient_steps_are_refused() -> None:
 def test_the_target_network_stands_still_between_updates() -> None:
     agent = make(target_update_interval=96, learning_starts=0)
     vec = make_echo(agent)
-    obs, before = vec.reset(0), agent.target_flat.clone()
+    obs, before = vec.reset(0), numbers(agent.target)
     for iteration in range(1, 7):
-        own = agent.optimizer.flat.detach().clone()
+        own = numbers(agent.policy)
         obs = collect(agent, vec, obs)
         agent.learn()
         if iteration % 3 == 0:  # to where the network was when it acted
-            assert torch.equal(agent.target_flat, own)
+            assert torch.equal(numbers(agent.target), own)
             before = own
-        assert torch.equal(agent.target_flat, before)
+        assert torch.equal(numbers(agent.target), before)
     assert not any(parameter.requires_grad for parameter in agent.target.parameters())
 
 
@@ -177,11 +182,12 @@ def test_targets_are_of_the_target_network() -> None:
     agent = make(target_update_interval=10**6, gamma=1.0)
     train(agent, make_echo(agent), 4)
     with torch.no_grad():
-        agent.target_flat.zero_()
-    batch = agent._labelled(200)
+        for parameter in agent.target.parameters():
+            parameter.zero_()
+    batch = agent.prepare(agent.draw(200))
     assert ((batch["target"] >= 0) & (batch["target"] <= 1)).all()  # rewards alone
     agent.target.action_head.bias.data.fill_(7.0)
-    assert (agent._labelled(200)["target"].round() == 7).any()
+    assert (agent.prepare(agent.draw(200))["target"].round() == 7).any()
 
 
 @pytest.mark.parametrize(("double_q", "worth"), [(False, 5), (True, 1)])
@@ -193,7 +199,7 @@ def test_who_chooses_the_next_action(double_q: bool, worth: int) -> None:
         for network, biases in ((agent.policy, [9.0, 0.0, 0.0]), (agent.target, [1.0, 5.0, 0.0])):
             network.action_head.weight.zero_()
             network.action_head.bias.copy_(torch.tensor(biases))
-    batch = agent._labelled(200)  # rewards are between 0 and 1
+    batch = agent.prepare(agent.draw(200))  # rewards are between 0 and 1
     assert set(batch["target"].floor().unique().tolist()) == {0.0, float(worth)}
 
 
@@ -268,11 +274,11 @@ def test_a_truncation_leads_to_its_final_observation() -> None:
     nothing = torch.zeros(2)
     for now in (obs, first):
         agent.record(agent.act(now), VecStep(first, torch.ones(2), *flags, final, nothing, nothing, {}))
-    batch = agent._labelled(100)
+    batch = agent.prepare(agent.draw(100))
     with torch.no_grad():
         value = agent.target(final[:1]).max().item()
     wanted = torch.where(batch["place"] % 2 == 0, 1 + 0.9 * value, 1.0)
-    used = batch["share"].sum(1) > 0
+    used = batch["weight"] > 0
     assert batch["target"].flatten()[used].tolist() == pytest.approx(wanted[used].tolist(), abs=1e-5)
     assert 0 < used.sum() < 100
 

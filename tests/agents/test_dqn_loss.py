@@ -189,7 +189,9 @@ def pair(num_envs: int = 1, **settings: Any) -> tuple[DQN, stable_baselines3.DQN
         **{"policy_kwargs": {"net_arch": [64, 64]}, "buffer_size": 1_000, **settings},
     )
     with torch.no_grad():
-        ours.target_flat.add_(0.05 * torch.randn(ours.target_flat.shape, generator=rng(7)))
+        generator = rng(7)
+        for parameter in ours.target.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     theirs.policy.load_state_dict(in_their_names(ours))
     return ours, theirs
 
@@ -278,4 +280,4 @@ def test_the_target_network_follows_as_in_stable_baselines3(
         for iteration in range(40)
     ]
     assert moved == expected
-    assert ours.target_flat.data_ptr() == next(ours.target.parameters()).data_ptr()
+    assert ours.followed[0][0].data_ptr() == next(ours.target.parameters()).data_ptr()

@@ -206,7 +206,7 @@ OBSERVATIONS = spaces.Dict(
 @pytest.mark.parametrize(("num_envs", "capacity"), [(1, 1500), (3, 2001), (4, 2)])
 def test_the_memory_it_says_it_takes(num_envs: int, capacity: int, kind: type[Replay]) -> None:
     replay = make(capacity, num_envs, 1, kind)
-    said = replay.memory(OBSERVATIONS)
+    said = replay.memory(OBSERVATIONS, spaces.Discrete(5))
     Histories(replay, ends=NEVER).play(1 + capacity // num_envs)
     held = [*leaves(replay._ring), *([replay.priority] if isinstance(replay, PrioritizedReplay) else [])]
     assert said == sum(tensor.nbytes for tensor in held)

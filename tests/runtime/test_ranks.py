@@ -9,10 +9,11 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from several import PATIENCE, Several, command
 from test_resume import CARTPOLE, OPTIONS, OTHERS, PENDULUM, TIMING, assert_same_state, flags, flat, scalars
@@ -21,12 +22,14 @@ from torch import Tensor
 import rltrain
 import rltrain.training.setup
 import rltrain.vec
+from rltrain import registry
+from rltrain.config import AgentConfig, CountedOverRanks, DividedAmongRanks
 from rltrain.distributed.ranks import ALONE, Group, Ranks, joined
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import make_vec
 from rltrain.normalize import RunningMoments, across_ranks
-from rltrain.registry import agent_class
+from rltrain.registry import agent_class, register_agent
 from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config
@@ -285,10 +288,10 @@ class One(Ranks):
     """One of several ranks that nobody talks to; all others have what it has, or nothing."""
 
     def __init__(self, size: int, index: int = 0, *, others: float = 1.0) -> None:
-        self.size, self.index, self.others = size, index, others
+        self.world_size, self.rank, self.others = size, index, others
 
     def mean(self, tensor: Tensor) -> Tensor:
-        return tensor * (1 + self.others * (self.size - 1)) / self.size
+        return tensor * (1 + self.others * (self.world_size - 1)) / self.world_size
 
 
 @pytest.mark.parametrize(
@@ -322,6 +325,28 @@ def test_sizes_count_over_all_ranks() -> None:
     shares = {name: getattr(agent, name) for name in sizes}
     assert shares == {"batch_size": 8, "buffer_size": 250, "learning_starts": 0, "target_update_interval": 1}
     assert agent.model_dump(exclude=set(sizes)) == config.agent.model_dump(exclude=set(sizes))
+
+
+class Drawn(AgentConfig):
+    """A plugin's, with names that nobody else knows."""
+
+    rows: Annotated[int, Field(ge=1), DividedAmongRanks] = 32
+    few: Annotated[int | None, DividedAmongRanks] = None
+    remembered: Annotated[int, CountedOverRanks] = 1_001
+    waited: Annotated[int, CountedOverRanks] = 3
+    never: Annotated[int, CountedOverRanks] = 0
+    batch_size: int = 10  # without a mark a name says nothing
+
+
+def test_what_ranks_share_is_marked_on_the_fields_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_agents", dict(registry._agents))
+    register_agent("drawn", "somewhere:Drawn", Drawn)
+    config, _ = build_config("drawn", CARTPOLE, {"num_envs": 8})
+    wanted = {"rows": 8, "few": None, "remembered": 250, "waited": 1, "never": 0, "batch_size": 10}
+    assert share_of(config, One(4)) == (2, Drawn.model_validate(wanted))
+    config, _ = build_config("drawn", CARTPOLE, {"num_envs": 8, "agent": {"few": 6}})
+    with pytest.raises(ConfigError, match="few=6 cannot be divided equally among 4 ranks.*multiple of 4: --agent.few"):
+        share_of(config, One(4))
 
 
 def test_as_many_gradient_steps_as_all_ranks_took_steps() -> None:

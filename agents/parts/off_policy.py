@@ -1,0 +1,246 @@
+"""What agents that learn from a replay have in common."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agents.parts.optim import FlatAdam, lay_flat
+from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
+from rltrain.agents.parts.rollout import minibatches
+from rltrain.agents.parts.settings import OffPolicyConfig, PrioritizedConfig
+from rltrain.env import Observation
+from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
+from rltrain.schedules import ramp, value_at
+from rltrain.vec import VecStep
+
+AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Update(NamedTuple):
+    """What a gradient step gives."""
+
+    metrics: dict[str, Tensor]  # by tag, of any shape: their means over the minibatches are logged
+    error: Tensor  # (B,) of each transition, from which its priority follows; of use where the replay has priorities
+
+
+class OffPolicyAgent(Agent):
+    """An agent that takes ``gradient_steps`` on minibatches from a replay after every ``train_freq`` steps.
+
+    A subclass makes its networks, its optimizers (attributes that are a :class:`FlatAdam`) and, by :meth:`make_target`,
+    its target networks. It defines how to act (:meth:`sample_actions`) and what a gradient step is (:meth:`update`).
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action, of any kind.
+        num_envs: N, on this rank.
+        config: Hyperparameters; a :class:`PrioritizedConfig` where the replay may have priorities. It has
+            ``target_update_interval`` as well where there are target networks.
+        device: Where everything lives.
+        seed: Of everything random in the agent.
+
+    Attributes:
+        targets_follow: What ``target_update_interval`` counts: environment steps, as for Stable-Baselines3's DQN (ranks
+            count them together, so the field is marked ``CountedOverRanks``), or gradient steps, as for its SAC.
+        replay: The transitions.
+        rng: Source of the agent's chance.
+        steps: Environment steps taken, over all environments of this rank.
+        n_updates: Gradient steps taken, the one that :meth:`update` is called for included.
+    """
+
+    config: Any
+    targets_follow: ClassVar[Literal["environment steps", "gradient steps"]] = "gradient steps"
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        num_envs: int,
+        config: OffPolicyConfig,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
+        self.horizon = config.train_freq
+        self.log_interval = max(1, 1000 // (self.horizon * num_envs))
+        self.rng = make_generator(self.device, derive_seed(seed, "agent"))
+        options: dict[str, Any] = {"gamma": config.gamma, "n_steps": config.n_steps}
+        self.prioritized = isinstance(config, PrioritizedConfig) and config.prioritized_replay
+        if self.prioritized:
+            options["alpha"] = config.priority_alpha
+        kind = PrioritizedReplay if self.prioritized else Replay
+        self.replay = kind(config.buffer_size, num_envs, self.device, **options)
+        self.followed: list[tuple[Tensor, FlatAdam]] = []  # the numbers of each target, and who trains what it follows
+        self.steps = 0
+        self.first_step = 0  # the one that the replay starts with
+        self.n_updates = 0
+
+    # What a subclass defines
+
+    @abstractmethod
+    def sample_actions(self, obs: Observation) -> Tensor:
+        """Actions (N, *A) to explore with, as the replay is to store them: in their own type and shape."""
+
+    def to_env(self, action: Tensor) -> Tensor:
+        """Stored actions as the environment takes them."""
+        return action
+
+    def prepare(self, batch: Batch) -> dict[str, Any]:
+        """Transitions as :meth:`update` takes them, with all that can be computed before: noise, or targets.
+
+        Called once for several minibatches where :attr:`drawn_ahead`. Whatever it computes has a row for each
+        transition. The default leaves them as they are.
+        """
+        return batch._asdict()
+
+    @property
+    def drawn_ahead(self) -> bool:
+        """Whether all minibatches of an update may be drawn and prepared before the first gradient step."""
+        return not self.prioritized
+
+    @abstractmethod
+    def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
+        """Takes a gradient step on a minibatch of what :meth:`prepare` gave, with the step size of now.
+
+        The loss weighs transitions by ``weight``: 0 for what was drawn and is no step. The value of ``next_obs`` counts
+        for ``discount``, and for nothing after a termination.
+        """
+
+    # What they have in common
+
+    def make_target(self, network: Network, optimizer: FlatAdam) -> Network:
+        """A copy of a network, which follows it by the share ``tau``.
+
+        Args:
+            network: What to follow.
+            optimizer: Who trains its parameters, and no others.
+
+        Raises:
+            ValueError: It trains others.
+        """
+        if [id(parameter) for parameter in network.parameters()] != [id(each) for each in optimizer.parameters]:
+            raise ValueError("a network that a target follows needs an optimizer of its own")
+        target = copy.deepcopy(network).requires_grad_(False)
+        self.followed.append((lay_flat(list(target.parameters())), optimizer))
+        return target
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether learning has not started yet, so that actions should be random."""
+        return self.steps < self.config.learning_starts
+
+    @torch.no_grad()
+    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+        """Actions (N, *A) to explore with; stores the observation."""
+        self.replay.begin(obs)
+        self.action = self.sample_actions(obs)
+        return ActOut(self.to_env(self.action))
+
+    def record(self, out: ActOut, step: VecStep) -> None:
+        """Stores the outcome of the last ``act``."""
+        self.replay.add(self.action, step)
+        self.steps += self.num_envs
+
+    def learn(self) -> Metrics:
+        """Takes ``gradient_steps`` on minibatches from the replay; metrics are means over them."""
+        config, counts_steps = self.config, self.targets_follow == "environment steps"
+        taken = self.horizon * self.num_envs
+        if counts_steps:
+            interval = config.target_update_interval
+            self._move_targets(self.steps // interval - (self.steps - taken) // interval)
+        if self.steps - self.first_step <= config.learning_starts:
+            return {}
+        learning_rate = value_at(config.learning_rate, self.progress_remaining)
+        step_size = self.scalar(learning_rate)
+        seen = defaultdict(list)
+        for batch in self._minibatches(taken * self.ranks if config.gradient_steps == -1 else config.gradient_steps):
+            self.n_updates += 1
+            metrics, error = self.update(batch, step_size)
+            for tag, value in metrics.items():
+                seen[tag].append(value)
+            if isinstance(self.replay, PrioritizedReplay):
+                self.replay.update(batch["place"], error)
+            if self.followed and not counts_steps and self.n_updates % config.target_update_interval == 0:
+                self._move_targets(1)
+        means: Metrics = {tag: torch.stack(values).mean() for tag, values in seen.items()}
+        return means | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
+
+    def _move_targets(self, times: int) -> None:
+        """Moves the targets several times, which is once by a larger share, as what they follow stands still."""
+        if times:
+            share = 1.0 - (1.0 - self.config.tau) ** times
+            for flat, optimizer in self.followed:
+                flat.lerp_(optimizer.flat.detach(), share)
+
+    def _minibatches(self, number: int) -> Iterator[dict[str, Any]]:
+        """So many minibatches, drawn and prepared in as few passes as possible."""
+        size = self.config.batch_size
+        most = max(1, AT_ONCE // size) if self.drawn_ahead else 1
+        for first in range(0, number, most):
+            yield from minibatches(self.prepare(self.draw(min(most, number - first) * size)), size)
+
+    def draw(self, size: int) -> Batch:
+        """Transitions from the replay."""
+        if isinstance(self.replay, PrioritizedReplay):
+            beta = ramp(self.config.priority_beta, 1.0, 1.0, self.progress_remaining)
+            return self.replay.sample(size, self.rng, beta)
+        return self.replay.sample(size, self.rng)
+
+    def check(self) -> None:
+        """Warns of hyperparameters that fit together badly."""
+        steps = self.horizon * self.num_envs
+        if self.targets_follow == "environment steps" and self.config.target_update_interval < steps:
+            warnings.warn(
+                f"target_update_interval={self.config.target_update_interval} is less than the {self.horizon} steps x "
+                f"{self.num_envs} environments between two updates: the target network follows with every one.",
+                stacklevel=2,
+            )
+
+    def memory(self) -> int:
+        """Bytes of the replay."""
+        return self.replay.memory(self.observation_space, self.action_space)
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimizers, generator, counters and, unless that is turned off, the replay."""
+        return {
+            **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            "rng": generator_state(self.rng),
+            "steps": self.steps,
+            "first_step": self.first_step,
+            "n_updates": self.n_updates,
+            "replay": self.replay.state_dict() if self.config.save_replay_buffer else {},
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`training_state` gave."""
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(state[name])
+        set_generator_state(self.rng, state["rng"])
+        self.steps = state["steps"]
+        self.n_updates = state["n_updates"]
+        if state["replay"]:
+            self.first_step = state["first_step"]
+            self.replay.load_state_dict(state["replay"])
+        else:
+            self.first_step = self.steps
+            warnings.warn(
+                "Not bit for bit: the checkpoint holds no transitions (save_replay_buffer is off). Learning goes on "
+                f"after {self.config.learning_starts:,} environment steps (learning_starts).",
+                stacklevel=2,
+            )
+
+    def _optimizers(self) -> dict[str, FlatAdam]:
+        """By the names of the attributes."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, FlatAdam)}
