@@ -40,12 +40,13 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor
         network: Being trained.
         batch: Rows of ``obs`` (B, *O), ``action`` and ``weight`` (B,), ``target`` (B, K) from :func:`td_target`.
     """
-    predicted, target = of_action(network.quantiles(batch["obs"]), batch["action"]), batch["target"]
+    action, target = batch["action"], batch["target"]
     if network.n_quantiles == 1:
+        predicted = network(batch["obs"]).gather(1, action.unsqueeze(1))
         each = F.smooth_l1_loss(predicted, target, reduction="none").squeeze(1)
         error = (predicted.detach() - target).squeeze(1)
     else:
-        each, error = quantile_huber(predicted, target)
+        each, error = quantile_huber(of_action(network.quantiles(batch["obs"]), action), target)
     return (each * batch["weight"]).mean(), error
 
 

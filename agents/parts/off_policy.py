@@ -32,7 +32,7 @@ class Update(NamedTuple):
     """What a gradient step gives."""
 
     metrics: dict[str, Tensor]  # by tag, of any shape: their means over the minibatches are logged
-    error: Tensor  # (B,) of each transition, from which its priority follows; of use where the replay has priorities
+    error: Tensor | None = None  # (B,) of each transition, from which its priority follows where it has one
 
 
 class OffPolicyAgent(Agent):
@@ -76,16 +76,19 @@ class OffPolicyAgent(Agent):
         self.horizon = config.train_freq
         self.log_interval = max(1, 1000 // (self.horizon * num_envs))
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
-        options: dict[str, Any] = {"gamma": config.gamma, "n_steps": config.n_steps}
-        self.prioritized = isinstance(config, PrioritizedConfig) and config.prioritized_replay
-        if self.prioritized:
-            options["alpha"] = config.priority_alpha
-        kind = PrioritizedReplay if self.prioritized else Replay
-        self.replay = kind(config.buffer_size, num_envs, self.device, **options)
+        self.replay = self._make_replay()
         self.followed: list[tuple[Tensor, FlatAdam]] = []  # the numbers of each target, and who trains what it follows
         self.steps = 0
         self.first_step = 0  # the one that the replay starts with
         self.n_updates = 0
+
+    def _make_replay(self) -> Replay:
+        config = self.config
+        options: dict[str, Any] = {"gamma": config.gamma, "n_steps": config.n_steps}
+        if isinstance(config, PrioritizedConfig) and config.prioritized_replay:
+            options["alpha"] = config.priority_alpha
+            return PrioritizedReplay(config.buffer_size, self.num_envs, self.device, **options)
+        return Replay(config.buffer_size, self.num_envs, self.device, **options)
 
     # What a subclass defines
 
@@ -108,7 +111,7 @@ class OffPolicyAgent(Agent):
     @property
     def drawn_ahead(self) -> bool:
         """Whether all minibatches of an update may be drawn and prepared before the first gradient step."""
-        return not self.prioritized
+        return not isinstance(self.replay, PrioritizedReplay)
 
     @abstractmethod
     def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
@@ -171,6 +174,7 @@ class OffPolicyAgent(Agent):
             for tag, value in metrics.items():
                 seen[tag].append(value)
             if isinstance(self.replay, PrioritizedReplay):
+                assert error is not None
                 self.replay.update(batch["place"], error)
             if self.followed and not counts_steps and self.n_updates % config.target_update_interval == 0:
                 self._move_targets(1)

@@ -306,8 +306,8 @@ def cost_of_q_learning(kind: type[Agent], options: dict[str, Any]) -> dict[str, 
 
 
 Q_COSTS: dict[tuple[type[Agent], str], dict[str, int]] = {
-    (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 23, "learn, without minibatches": 57},
-    (DQN, "all"): {"act": 65, "record": 22, "minibatch": 398, "learn, without minibatches": 5},
+    (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 52, "learn, without minibatches": 47},
+    (DQN, "all"): {"act": 65, "record": 22, "minibatch": 398, "learn, without minibatches": 6},
     (PQN, "plain"): {"act": 14, "record": 4, "minibatch": 31, "learn, without minibatches": 48},
 }
 

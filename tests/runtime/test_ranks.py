@@ -345,7 +345,9 @@ def test_what_ranks_share_is_marked_on_the_fields_of_a_config(monkeypatch: pytes
     wanted = {"rows": 8, "few": None, "remembered": 250, "waited": 1, "never": 0, "batch_size": 10}
     assert share_of(config, One(4)) == (2, Drawn.model_validate(wanted))
     config, _ = build_config("drawn", CARTPOLE, {"num_envs": 8, "agent": {"few": 6}})
-    with pytest.raises(ConfigError, match="few=6 cannot be divided equally among 4 ranks.*multiple of 4: --agent.few"):
+    with pytest.raises(
+        ConfigError, match=r"few=6 cannot be divided equally among 4 ranks.*multiple of 4: --agent\.few"
+    ):
         share_of(config, One(4))
 
 
