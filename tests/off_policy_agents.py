@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -9,7 +10,7 @@ from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor, nn
 
-from rltrain.agent import ActOut
+from rltrain.agent import Actor, ActOut
 from rltrain.agents.parts.off_policy import OffPolicyAgent, Update
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.replay import Batch
@@ -27,6 +28,23 @@ class DPGConfig(OffPolicyConfig):
     """Gradient steps between two updates of the target networks."""
 
 
+class Direct(Actor):
+    """Takes the actions that a function of the observations gives.
+
+    Args:
+        network: What the function is made of.
+        function: From observations to actions; the network itself if left out.
+    """
+
+    def __init__(self, network: nn.Module, function: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.function = function or network.forward
+
+    def choose(self, obs: Any, state: Any, *, deterministic: bool, rng: Any) -> ActOut:
+        return ActOut(self.function(obs))
+
+
 class DPG(OffPolicyAgent):
     """Deterministic policy gradients (Silver et al. 2014) with targets (Lillicrap et al. 2016, arXiv:1509.02971)."""
 
@@ -39,6 +57,7 @@ class DPG(OffPolicyAgent):
         self.to(self.device)
         self.policy_optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=None)
         self.critic_optimizer = FlatAdam(self.critic.parameters(), eps=1e-8, max_grad_norm=10.0)
+        self.actor = Direct(self.policy)
         self.policy_target = self.make_target(self.policy, self.policy_optimizer)
         self.critic_target = self.make_target(self.critic, self.critic_optimizer)
 
@@ -57,10 +76,6 @@ class DPG(OffPolicyAgent):
         reached = self.critic(torch.cat((batch["obs"], self.policy(batch["obs"])), 1)).squeeze(1)
         self.policy_optimizer.step(-(reached * batch["weight"]).mean(), learning_rate, reduce=self.reduce)
         return Update({"train/loss": loss.detach(), "train/grad_norm": norm})
-
-    @torch.no_grad()
-    def predict(self, obs: Any, state: Any = None, *, deterministic: bool = True, rng: Any = None) -> ActOut:
-        return ActOut(self.policy(obs))
 
 
 class BranchesConfig(PrioritizedConfig):
@@ -84,6 +99,7 @@ class Branches(OffPolicyAgent):
             self.policy = nn.Linear(observation_space.shape[0], sum(self.sizes))
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=10.0)
         self.target = self.make_target(self.policy, self.optimizer)
+        self.actor = Direct(self.policy, lambda obs: self.best(self.policy, obs))
 
     def best(self, network: nn.Module, obs: Tensor) -> Tensor:
         return torch.stack([part.argmax(1) for part in network(obs).split(self.sizes, 1)], 1) + self.first
@@ -110,10 +126,6 @@ class Branches(OffPolicyAgent):
         loss = (error.square() * batch["weight"]).mean()
         norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
         return Update({"train/loss": loss.detach(), "train/grad_norm": norm}, error.detach())
-
-    @torch.no_grad()
-    def predict(self, obs: Any, state: Any = None, *, deterministic: bool = True, rng: Any = None) -> ActOut:
-        return ActOut(self.best(self.policy, obs))
 
 
 def register() -> None:

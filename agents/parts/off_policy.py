@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agent import ActOut, Agent, Metrics
+from rltrain.agent import ActOut, Agent, Metrics, State
 from rltrain.agents.parts.optim import FlatAdam, lay_flat
 from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
@@ -38,8 +38,9 @@ class Update(NamedTuple):
 class OffPolicyAgent(Agent):
     """An agent that takes ``gradient_steps`` on minibatches from a replay after every ``train_freq`` steps.
 
-    A subclass makes its networks, its optimizers (attributes that are a :class:`FlatAdam`) and, by :meth:`make_target`,
-    its target networks. It defines how to act (:meth:`sample_actions`) and what a gradient step is (:meth:`update`).
+    A subclass makes its networks, its ``actor``, its optimizers (attributes that are a :class:`FlatAdam`) and, by
+    :meth:`make_target`, its target networks. It defines how to explore (:meth:`sample_actions`) and what a gradient
+    step is (:meth:`update`).
 
     Args:
         observation_space: Space of a single observation.
@@ -145,7 +146,7 @@ class OffPolicyAgent(Agent):
         return self.steps < self.config.learning_starts
 
     @torch.no_grad()
-    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
+    def act(self, obs: Observation, state: State = None) -> ActOut:
         """Actions (N, *A) to explore with; stores the observation."""
         self.replay.begin(obs)
         self.action = self.sample_actions(obs)
