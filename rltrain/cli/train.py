@@ -24,13 +24,14 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
   --config TEXT                               YAML file with any of the options below.
   --num-seeds INT                             Train so many runs at once, as one batch, with seeds from --seed on.
   --zoo TEXT                                  YAML file of RL Zoo, whose entry for ENV takes the place of ours.
-  --no-progress                               Show no progress.
+  --no-progress                               Show no progress: leaves the tracker console out.
   --json                                      Print the result as one JSON object.
   --debug                                     Show a traceback instead of a line when something fails.
 """
 
 FLAGS = ("json", "no_progress")
 TEXTS = ("config", "zoo", "algo", "env", "env.id", "device", "run_dir", "init_from")
+LISTS = ("trackers",)
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_help(arguments))
         return 0
-    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS)
+    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS, lists=LISTS)
     as_json = options.pop("json", False)
     progress = not options.pop("no_progress", False)
     file = options.pop("config", None)

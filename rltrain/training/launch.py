@@ -12,12 +12,10 @@ from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.distributed.ranks import Ranks, joined
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.rng import global_kept
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
-from rltrain.settings import build_config
-from rltrain.trackers.console import ConsoleTracker
+from rltrain.settings import build_config, check_trackers, validate
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.session import RunResult, conclude, session, trainer_class
 from rltrain.training.setup import Job, create_folder, keep_memory, threads
@@ -37,7 +35,7 @@ def train(
     Args:
         algo: Name of a registered agent, such as ``ppo``.
         env: An id, ours or Gymnasium's, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
-        progress: Whether to show progress.
+        progress: Whether to show progress; without, those of the trackers that do are left out.
         callbacks: Code of your own that looks on.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
             ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; those that begin with
@@ -109,6 +107,7 @@ def resume(
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    trackers: Sequence[str] | None = None,
     nproc: int | None = None,
     command: Sequence[str] | None = None,
 ) -> RunResult:
@@ -124,6 +123,7 @@ def resume(
         classes: Networks of your own that it was trained with: the folder knows their names alone.
         progress: Whether to show progress.
         callbacks: Code of your own that looks on.
+        trackers: Where metrics go, if not where the run was made to send them.
         nproc: Processes on this machine that train together, if not as many as the run was made with.
         command: The arguments of ``rltrain`` that further ranks are started with.
 
@@ -136,6 +136,9 @@ def resume(
     config = folder.config(classes)
     if device is not None:
         config = config.model_copy(update={"device": device})
+    if trackers is not None:
+        config = validate(TrainConfig, {**dict(config), "trackers": trackers})
+        check_trackers(config)
     with (
         joined(config.nproc if nproc is None else nproc, command) as ranks,
         threads(ranks.threads(config.num_threads)),
@@ -225,11 +228,7 @@ def _run(
     keep_memory()
     with (
         Interrupt() as interrupted,
-        session(job, folder, total, checkpoint, callbacks, interrupted) as trainer,
+        session(job, folder, total, checkpoint, callbacks, interrupted, progress) as trainer,
     ):
-        if progress and job.ranks.first:
-            title = f"{job.config.algo} on {job.config.env.id}, seed {job.config.seed}"
-            with global_kept():  # some libraries draw when they are imported
-                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
         stopped_by = trainer.run()
         return conclude(job, trainer, stopped_by, max(job.ranks.gather(interrupted.signal or 0)) or None)

@@ -16,16 +16,16 @@ from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.joined_vec import JoinedVecEnv
 from rltrain.registry import AgentSpec, agent_spec, resolve
-from rltrain.rng import global_kept
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config
-from rltrain.trackers.console import SHOWN, ConsoleTracker
+from rltrain.tracker import RunInfo, Tracker
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.launch import as_typed
 from rltrain.training.metrics import EpisodeStats
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import Job, check_memory, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
+from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer
 from rltrain.tree import tree_cat, tree_map
 from rltrain.vec import TensorVecEnv
@@ -89,13 +89,11 @@ def start_seeds(
         for job in jobs:
             runs.append(SeedRun(job, create_folder(job, together=num_seeds), CallbackList(callbacks), interrupted))
             stack.push(runs[-1].stack)
-        console = None
-        if progress:
-            title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
-            with global_kept():  # some libraries draw when they are imported
-                console = ConsoleTracker(num_seeds * config.total_timesteps, title=title)
-            stack.callback(console.close)
-        train_together(runs, interrupted, console)
+        title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
+        info = RunInfo(runs[0].trainer.folder.path.parent, num_seeds * config.total_timesteps, title=title)
+        display = TrackerList(info, displays(config.trackers) if progress else ())
+        stack.callback(display.close)
+        train_together(runs, interrupted, display)
     return {run.job.config.seed: run.result for run in runs if run.result is not None}
 
 
@@ -193,7 +191,7 @@ class SeedRun:
         self.stack.close()
 
 
-def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: ConsoleTracker | None) -> None:
+def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, display: Tracker) -> None:
     """Trains until every run has ended; those that end early leave the batch, which gets smaller."""
     for run in runs:
         run.trainer.begin()
@@ -204,8 +202,7 @@ def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: Con
         while not ended:
             for run, metrics in zip(going, batch.iterate(), strict=True):
                 run.attempt(run.trainer.learned, metrics)
-            if console is not None:
-                show(console, runs, going)
+            show(display, runs, going)
             reasons = [run.trainer.reason_to_stop() for run in going]
             ended = any(reasons) or any(run.result is not None for run in going)
         for run, reason in zip(going, reasons, strict=True):
@@ -214,14 +211,12 @@ def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: Con
         going = [run for run in going if run.result is None]
 
 
-def show(console: ConsoleTracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) -> None:
+def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) -> None:
     """Shows the steps of all runs, and the means over those that go on."""
-    means = {}
-    for tag in SHOWN:
-        known = [run.trainer.latest[tag] for run in going if tag in run.trainer.latest]
-        if known:
-            means[tag] = fmean(known)
-    console.log(sum(run.trainer.global_step for run in runs), means)
+    latest = [run.trainer.latest for run in going]
+    tags = dict.fromkeys(tag for metrics in latest for tag in metrics)
+    means = {tag: fmean(metrics[tag] for metrics in latest if tag in metrics) for tag in tags}
+    display.log(means, sum(run.trainer.global_step for run in runs))
 
 
 class Batch:

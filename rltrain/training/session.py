@@ -14,13 +14,12 @@ from rltrain.errors import RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
 from rltrain.registry import agent_spec, resolve, spec_of
-from rltrain.rng import global_kept
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
-from rltrain.trackers.csv import CsvTracker
-from rltrain.trackers.tensorboard import TensorBoardTracker
+from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.setup import Job
+from rltrain.training.tracker_list import TrackerList, displays
 
 if TYPE_CHECKING:
     from rltrain.training.trainer import Trainer
@@ -64,6 +63,7 @@ def session(
     checkpoint: Path | None,
     callbacks: CallbackList,
     interrupted: Callable[[], bool],
+    progress: bool = False,
 ) -> Iterator[Trainer]:
     """A trainer with its trackers, at the start or at a checkpoint; the metadata say that it runs, and if it fails."""
     config, first = job.config, job.ranks.first
@@ -82,7 +82,7 @@ def session(
                 callbacks=callbacks,
                 ranks=job.ranks,
             )
-            stack.callback(close_trackers, trainer)
+            stack.callback(lambda: trainer.trackers.close())
             if checkpoint is not None:
                 trainer.load(checkpoint)
             if checkpoint is not None and first:
@@ -90,23 +90,20 @@ def session(
                 set_aside(
                     [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
                 )
-            step = None if checkpoint is None else trainer.global_step
-            with global_kept():  # some libraries draw when they are imported
-                if first:
-                    trainer.trackers += [
-                        TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
-                        CsvTracker(folder.path, resume_step=step),
-                    ]
+            info = RunInfo(
+                folder.path,
+                total,
+                None if checkpoint is None else trainer.global_step,
+                f"{config.algo} on {config.env.id}, seed {config.seed}",
+                config.model_dump(mode="json"),
+            )
+            if first:
+                shown = config.trackers if progress else set(config.trackers) - set(displays(config.trackers))
+                trainer.trackers = TrackerList(info, [name for name in config.trackers if name in shown])
             yield trainer
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
-
-
-def close_trackers(trainer: Trainer) -> None:
-    """Closes all of a trainer's trackers."""
-    for tracker in trainer.trackers:
-        tracker.close()
 
 
 def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
@@ -119,9 +116,6 @@ def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) ->
         except RunError as error:  # what was trained and saved is whole all the same
             warnings.warn(f"There is no score. {error}", stacklevel=2)
     status = "interrupted" if stopped_by == "interrupted" else "completed"
-    for tracker in trainer.trackers:  # a run that goes on later has no final metrics yet
-        tracker.finish(trainer.latest if status == "completed" else {})
-    close_trackers(trainer)
     outcome: dict[str, Any] = {
         "steps": trainer.global_step,
         "seconds": trainer.seconds,
@@ -131,10 +125,14 @@ def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) ->
     summary = evaluation.summary() if evaluation else None
     folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
-    if status == "completed" and first:
+    if status == "completed" and "csv" in trainer.trackers:  # what curves are drawn from
         threshold = spec_of(job.env_source).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:
             warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
+        else:
+            trainer.trackers.artifact(picture, "learning_curve")
+    trainer.trackers.finish(trainer.latest if status == "completed" else {})  # a run that goes on later has none yet
+    trainer.trackers.close()
     return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture)

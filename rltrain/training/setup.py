@@ -22,7 +22,8 @@ from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
 from rltrain.normalize import across_ranks
-from rltrain.registry import AgentSpec, agent_class, agent_spec, importer_of
+from rltrain.plugins import importer_of
+from rltrain.registry import AgentSpec, agent_class, agent_spec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import restore_policy
@@ -126,7 +127,7 @@ class Job:
         return make_vec(self.env_source, num_envs, device=self.device, render=render, **options)
 
     def init_from(self, run: str) -> None:
-        """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.
+        """Takes over the policy of a run or checkpoint, or of a file that an importer is registered for.
 
         Raises:
             CheckpointError: It cannot be loaded, or was trained with other spaces or networks.

@@ -24,9 +24,10 @@ from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs.checkpoint import MODULES, load_training, prune, save_checkpoint, step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.training.tracker_list import TrackerList
 from rltrain.tree import from_dict, to_dict
 from rltrain.vec import VecEnv
 
@@ -68,7 +69,7 @@ class Trainer:
         self.env = env
         self.make_env = make_env
         self.folder = folder
-        self.trackers: list[Tracker] = []
+        self.trackers = TrackerList(RunInfo(folder.path, total_timesteps))  # none, until the session hands some over
         self.total_timesteps = total_timesteps
         self.ranks = ranks
         self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # of all environments, in an iteration
@@ -229,12 +230,10 @@ class Trainer:
             "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
         )
 
-    @global_kept()
     def track(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Hands numbers to every tracker, of now unless a step is given."""
         self.latest.update(metrics)
-        for tracker in self.trackers:
-            tracker.log(self.global_step if step is None else step, metrics)
+        self.trackers.log(metrics, self.global_step if step is None else step)
 
     def evaluate(self) -> None:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
@@ -275,6 +274,8 @@ class Trainer:
                 film(env, path, self.agent.actor, seed=seed)
         except (RLTrainError, OSError) as error:
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
+        else:
+            self.trackers.video(path, self.global_step)
 
     def save(self) -> None:
         """Writes a checkpoint with everything that has memory, unless this step has one.
@@ -306,6 +307,7 @@ class Trainer:
         self.saved_step = self.global_step
         if self.ranks.first:
             prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+        self.trackers.artifact(path, "checkpoint")
         self.callbacks.checkpoint(self, path)
 
     def training_state(self) -> dict[str, Any]:
