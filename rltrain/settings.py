@@ -57,6 +57,17 @@ def build_config(
     return config, source
 
 
+def with_trackers(config: TrainConfig, names: Any) -> TrainConfig:
+    """The configuration with other trackers.
+
+    Raises:
+        ConfigError: One is not registered, or it is no list of names.
+    """
+    config = validate(TrainConfig, {**dict(config), "trackers": names})
+    check_trackers(config)
+    return config
+
+
 def check_trackers(config: TrainConfig) -> None:
     """Refuses trackers that are not registered.
 

@@ -79,13 +79,15 @@ def main(arguments: list[str]) -> int:
     if num_seeds is True or num_seeds != 1:  # an option without its value is True
         from rltrain.cli.report import report_seeds
         from rltrain.training.multi_seed import start_seeds
+        from rltrain.training.request import RunRequest
 
-        return report_seeds(start_seeds(config, num_seeds, progress=progress), as_json)
+        return report_seeds(start_seeds(RunRequest(config, progress=progress, num_seeds=num_seeds)), as_json)
 
     from rltrain.cli.report import report
     from rltrain.training.launch import start
+    from rltrain.training.request import RunRequest
 
-    return report(start(config, progress=progress, command=["train", *arguments]), as_json)
+    return report(start(RunRequest(config, progress=progress, command=["train", *arguments])), as_json)
 
 
 def _help(arguments: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""One session of a run: from the folder and its job to a trainer with trackers, and to how it ended."""
+"""One session of a run: from the folder and what the run is made of to a trainer with trackers, and to how it ended."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rltrain.config import TrainConfig
 from rltrain.errors import RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
-from rltrain.registry import agent_spec, resolve, spec_of
+from rltrain.plugins import resolve
+from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.tracker import RunInfo
-from rltrain.training.callback_list import CallbackList
-from rltrain.training.setup import Job
-from rltrain.training.tracker_list import TrackerList, displays
+from rltrain.training.setup import Setup
+from rltrain.training.tracker_list import TrackerList
 
 if TYPE_CHECKING:
     from rltrain.training.trainer import Trainer
@@ -50,67 +49,45 @@ class RunResult:
     picture: Path | None
 
 
-def trainer_class(config: TrainConfig) -> type[Trainer]:
-    """What runs the agent of a configuration."""
-    return resolve(agent_spec(config.algo).trainer)
-
-
 @contextmanager
-def session(
-    job: Job,
-    folder: RunFolder,
-    total: int,
-    checkpoint: Path | None,
-    callbacks: CallbackList,
-    interrupted: Callable[[], bool],
-    progress: bool = False,
-) -> Iterator[Trainer]:
+def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) -> Iterator[Trainer]:
     """A trainer with its trackers, at the start or at a checkpoint; the metadata say that it runs, and if it fails."""
-    config, first = job.config, job.ranks.first
+    request, config, checkpoint = setup.request, setup.config, setup.request.checkpoint
     with ExitStack() as stack:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
-            trainer = trainer_class(config)(
-                config,
-                job.agent,
-                job.env,
-                make_env=job.make_env,
-                folder=folder,
-                total_timesteps=total,
-                interrupted=interrupted,
-                callbacks=callbacks,
-                ranks=job.ranks,
-            )
+            trainer: Trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
             stack.callback(lambda: trainer.trackers.close())
             if checkpoint is not None:
                 trainer.load(checkpoint)
-            if checkpoint is not None and first:
+            if checkpoint is not None and setup.ranks.first:
                 remove_unfinished(folder.checkpoints)
                 set_aside(
                     [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
                 )
-            info = RunInfo(
-                folder.path,
-                total,
-                None if checkpoint is None else trainer.global_step,
-                f"{config.algo} on {config.env.id}, seed {config.seed}",
-                config.model_dump(mode="json"),
-            )
-            if first:
-                shown = config.trackers if progress else set(config.trackers) - set(displays(config.trackers))
-                trainer.trackers = TrackerList(info, [name for name in config.trackers if name in shown])
+            if setup.ranks.first:
+                trainer.trackers = TrackerList(
+                    RunInfo(
+                        folder.path,
+                        request.total,
+                        None if checkpoint is None else trainer.global_step,
+                        f"{config.algo} on {config.env.id}, seed {config.seed}",
+                        config.model_dump(mode="json"),
+                    ),
+                    request.trackers,
+                )
             yield trainer
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
 
 
-def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
+def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
     """Evaluates what was trained, draws its curve, and says in the metadata how it ended."""
-    folder, first = trainer.folder, job.ranks.first
+    folder = trainer.folder
     evaluation = None
-    if stopped_by != "interrupted" and job.config.n_eval_episodes and first:
+    if stopped_by != "interrupted" and trainer.config.n_eval_episodes and trainer.ranks.first:
         try:
             evaluation = trainer.evaluate_finally()
         except RunError as error:  # what was trained and saved is whole all the same
@@ -126,7 +103,7 @@ def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) ->
     folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
     if status == "completed" and "csv" in trainer.trackers:  # what curves are drawn from
-        threshold = spec_of(job.env_source).reward_threshold
+        threshold = spec_of(trainer.setup.request.env).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:
