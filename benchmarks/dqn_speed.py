@@ -91,7 +91,7 @@ def in_turns(sides: dict[str, Callable[[], int]]) -> dict[str, int]:
 def ours(n: int, settings: dict[str, Any]) -> Callable[[], int]:
     """Some steps and updates of ours, as the trainer makes them."""
     loop = our_side.Loop("dqn", f"rltrain/{ENV}", {"num_envs": n, "agent": settings})
-    iterations = 1 + loop.job.config.agent.learning_starts // loop.transitions
+    iterations = 1 + loop.setup.config.agent.learning_starts // loop.transitions
     return lambda: sum(loop.iterate() for _ in range(iterations))
 
 

@@ -22,6 +22,7 @@ from rltrain.config import TrainConfig
 from rltrain.settings import build_config
 from rltrain.training.launch import start
 from rltrain.training.multi_seed import start_seeds
+from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
 
 SETTINGS: dict[str, dict[str, Any]] = {  # and the iterations in a repeat
@@ -75,8 +76,8 @@ def measure(settings: dict[str, Any], num_seeds: int, threads: int, repeats: int
         rest = {"run_dir": folder, "n_eval_episodes": 0, "save_freq": 0}
         config: TrainConfig = build_config(algo, "rltrain/CartPole-v1", {**options, **rest})[0]
         for repeat in range(repeats + 1):
-            one = start(config, progress=False).seconds
-            results = start_seeds(config, num_seeds, progress=False).values()
+            one = start(RunRequest(config, progress=False)).seconds
+            results = start_seeds(RunRequest(config, progress=False, num_seeds=num_seeds)).values()
             many = max(result.seconds for result in results if isinstance(result, RunResult))
             if repeat:  # the first is to warm up
                 alone.append(steps / one)

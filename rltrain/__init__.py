@@ -25,11 +25,17 @@ if TYPE_CHECKING:
     from rltrain.evaluation.episodes import Evaluation as Evaluation
     from rltrain.make import make_env as make_env
     from rltrain.make import make_vec as make_vec
+    from rltrain.plugins import register_exporter as register_exporter
+    from rltrain.plugins import register_importer as register_importer
+    from rltrain.plugins import register_tracker as register_tracker
+    from rltrain.plugins import register_verb as register_verb
     from rltrain.registry import register_agent as register_agent
     from rltrain.registry import register_env as register_env
     from rltrain.runs.policy import Policy as Policy
     from rltrain.runs.policy import evaluate as evaluate
     from rltrain.runs.policy import load as load
+    from rltrain.tracker import RunInfo as RunInfo
+    from rltrain.tracker import Tracker as Tracker
     from rltrain.training.launch import resume as resume
     from rltrain.training.launch import train as train
     from rltrain.training.multi_seed import train_seeds as train_seeds
@@ -47,7 +53,9 @@ _HOMES = {
     "Evaluation": "rltrain.evaluation.episodes",
     "Policy": "rltrain.runs.policy",
     "RunResult": "rltrain.training.session",
+    "RunInfo": "rltrain.tracker",
     "TensorEnv": "rltrain.env",
+    "Tracker": "rltrain.tracker",
     "VecStep": "rltrain.vec",
     "check_env": "rltrain.check.conformance",
     "check_vec_env": "rltrain.check.conformance",
@@ -57,6 +65,10 @@ _HOMES = {
     "make_vec": "rltrain.make",
     "register_agent": "rltrain.registry",
     "register_env": "rltrain.registry",
+    "register_exporter": "rltrain.plugins",
+    "register_importer": "rltrain.plugins",
+    "register_tracker": "rltrain.plugins",
+    "register_verb": "rltrain.plugins",
     "resume": "rltrain.training.launch",
     "train": "rltrain.training.launch",
     "train_seeds": "rltrain.training.multi_seed",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.config import TrainConfig
+from rltrain.tracker import Tracker
 from rltrain.vec import VecEnv
 
 
@@ -56,6 +57,7 @@ class Training(Protocol):
         folder: Its folder; ``folder.path`` is the directory.
         global_step: Environment steps so far, over all environments and ranks.
         latest: The last value of every metric, by TensorBoard tag.
+        trackers: All trackers as one, for pictures, texts and numbers of the callback's own.
     """
 
     config: TrainConfig
@@ -63,6 +65,11 @@ class Training(Protocol):
     env: VecEnv
     global_step: int
     latest: dict[str, float]
+
+    @property
+    def trackers(self) -> Tracker:
+        """All trackers as one."""
+        ...
 
     @property
     def folder(self) -> Folder:

@@ -152,6 +152,21 @@ class TrainConfig(Model):
     thousand environment steps for one that makes many."""
     stats_window_size: Annotated[int, Field(ge=1)] = 100
     """Finished episodes that rollout/* statistics are averaged over."""
+    trackers: list[str] = ["console", "csv", "tensorboard"]
+    """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """A list, also as text: ``csv tensorboard`` or ``csv, tensorboard``."""
+        return value.replace(",", " ").split() if isinstance(value, str) else [] if value is None else value
+
+    @field_validator("trackers")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if twice := next((name for name in value if value.count(name) > 1), None):
+            raise ValueError(f"'{twice}' is there twice")
+        return value
 
 
 Activation = Literal["tanh", "relu", "silu", "elu", "gelu", "leaky_relu"]

@@ -1,20 +1,18 @@
 """Names of environments and agents, and where their classes are.
 
-A registration is a few strings: the class behind it is imported when it is first made, so listing what
-there is needs no torch. The built-in environments and agents register exactly as a plugin does: by an
-entry point in the group ``rltrain.envs`` or ``rltrain.agents`` that names a function to call.
+A class is imported when it is first made, so listing what there is needs no torch. :mod:`rltrain.plugins` has the
+rest of what can be registered, and finds the packages that register.
 """
 
 from __future__ import annotations
 
 import importlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.plugins import Table, discover, path_of, resolve
 
 if TYPE_CHECKING:
     from rltrain.agent import Agent
@@ -91,12 +89,8 @@ class AgentSpec:
     stacked: str = ""
 
 
-IMPORTERS = {".zip": "rltrain.sb3.importer:load_policy"}
-"""By the ending of a file's name, functions that start an agent from what another library saved."""
-
 _envs: dict[str, EnvSpec] = {}
-_agents: dict[str, AgentSpec] = {}
-_discovered = False
+_agents: Table[AgentSpec] = Table("agent", "Run 'rltrain agents' for the list.")
 
 
 def register_env(id: str, entry_point: str | type, **details: Any) -> None:
@@ -111,10 +105,10 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
         details.setdefault(name, getattr(entry_point, name, None))
     details.setdefault("group", id.rpartition("/")[0] or "other")
     spec = EnvSpec(id, entry_point, **details)
-    known, path = _envs.get(id), _path(entry_point)
-    if known is not None and _path(known.entry_point) != path:
+    known, path = _envs.get(id), path_of(entry_point)
+    if known is not None and path_of(known.entry_point) != path:
         raise ConfigError(
-            f"The environment id '{id}' is registered twice: by {_path(known.entry_point)} and by {path}.",
+            f"The environment id '{id}' is registered twice: by {path_of(known.entry_point)} and by {path}.",
             "Choose another id for one of them.",
         )
     if known is None and id in gymnasium.registry:
@@ -141,32 +135,7 @@ def register_agent(name: str, entry_point: str | type, config: str | type, **det
     Raises:
         ConfigError: The name is taken by another entry point.
     """
-    known = _agents.get(name)
-    if known is not None and _path(known.entry_point) != _path(entry_point):
-        raise ConfigError(
-            f"The agent name '{name}' is registered twice: by {_path(known.entry_point)} and by {_path(entry_point)}.",
-            "Choose another name for one of them.",
-        )
-    _agents[name] = AgentSpec(name, entry_point, config, **details)
-
-
-def _path(entry_point: str | type) -> str:
-    """``module:Class``; a class that is defined again, as in a notebook, has the path of the one before."""
-    return entry_point if isinstance(entry_point, str) else f"{entry_point.__module__}:{entry_point.__qualname__}"
-
-
-def discover() -> None:
-    """Calls the registration functions of all installed packages, once."""
-    global _discovered
-    if _discovered:
-        return
-    _discovered = True
-    for group in ("rltrain.envs", "rltrain.agents"):
-        for plugin in entry_points(group=group):
-            try:
-                plugin.load()()
-            except Exception as error:  # a broken plugin must not take everything else down
-                warnings.warn(f"The plugin '{plugin.name}' ({plugin.value}) was left out: {error}", stacklevel=2)
+    _agents.add(AgentSpec(name, entry_point, config, **details))
 
 
 def env_specs() -> dict[str, EnvSpec]:
@@ -251,32 +220,7 @@ def agent_spec(name: str) -> AgentSpec:
     Raises:
         ConfigError: There is no such agent.
     """
-    specs = agent_specs()
-    if name not in specs:
-        raise ConfigError(
-            f"There is no agent '{name}'.", did_you_mean(name, specs, "Run 'rltrain agents' for the list.")
-        )
-    return specs[name]
-
-
-def resolve(entry_point: str | type) -> Any:
-    """The object behind ``module:name``.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
-    if not isinstance(entry_point, str):
-        return entry_point
-    module, _, name = entry_point.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"'{entry_point}' cannot be imported: {error}.", "Reinstall the package it is in.") from error
-
-
-def importer_of(file: str) -> Callable[..., None] | None:
-    """What starts an agent from a file of another library, by the ending of its name; None for a run of ours."""
-    return next((resolve(entry) for ending, entry in IMPORTERS.items() if file.endswith(ending)), None)
+    return _agents.find(name)
 
 
 def env_class(env: str | type[TensorEnv]) -> type[TensorEnv]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.plugins import trackers
 from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
 
 M = TypeVar("M", bound=BaseModel)
@@ -51,7 +52,30 @@ def build_config(
     data = merge(data, {"algo": algo, "env": {"id": spec.id}})
     agent = validate(agent_config, data.get("agent", {}), "agent.")
     misplaced = [f"agent.{name}" for name in agent_config.model_fields]
-    return validate(TrainConfig, {**data, "agent": agent}, also=misplaced), source
+    config = validate(TrainConfig, {**data, "agent": agent}, also=misplaced)
+    check_trackers(config)
+    return config, source
+
+
+def with_trackers(config: TrainConfig, names: Any) -> TrainConfig:
+    """The configuration with other trackers.
+
+    Raises:
+        ConfigError: One is not registered, or it is no list of names.
+    """
+    config = validate(TrainConfig, {**dict(config), "trackers": names})
+    check_trackers(config)
+    return config
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Refuses trackers that are not registered.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in config.trackers:
+        trackers.find(name)
 
 
 def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:

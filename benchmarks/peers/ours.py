@@ -17,7 +17,8 @@ from rltrain.make import make_vec
 from rltrain.registry import env_spec
 from rltrain.settings import build_config, tuned_defaults
 from rltrain.training.metrics import EpisodeStats
-from rltrain.training.setup import Job, keep_memory
+from rltrain.training.request import RunRequest
+from rltrain.training.setup import Setup, keep_memory
 
 ENV = "rltrain/CartPole-v1"
 PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # its defaults in place of tuned settings
@@ -29,8 +30,8 @@ class Loop:
     def __init__(self, algo: str, env_id: str, options: dict[str, Any]) -> None:
         keep_memory()  # as every run of rltrain does
         config, _ = build_config(algo, env_id, {"device": "cpu", **options}, base=PLAIN)
-        self.job = Job.build(config, None)
-        self.agent, self.env = self.job.agent, self.job.env
+        self.setup = Setup.build(RunRequest(config))
+        self.agent, self.env = self.setup.agent, self.setup.env
         self.transitions = self.agent.horizon * self.env.num_envs
         self.episodes = EpisodeStats(100, self.agent.horizon, self.env.num_envs, self.env.device)
         self.obs = self.env.reset(0)
@@ -58,7 +59,7 @@ class Loop:
 
     def close(self) -> None:
         """Ends the environments."""
-        self.job.close()
+        self.setup.close()
 
 
 def stepping(how: str, num_envs: int, seed: int) -> Callable[[], int]:

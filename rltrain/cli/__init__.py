@@ -6,24 +6,11 @@ import os
 import re
 import sys
 import warnings
-from importlib import import_module
 
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean
+from rltrain.plugins import resolve, verbs
 
-VERBS = {
-    "train": ("train:main", "Train an agent in an environment."),
-    "resume": ("resume:main", "Continue a run where it stopped."),
-    "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),
-    "watch": ("watch:main", "Film a trained policy, or a random one."),
-    "plot": ("plot:main", "Draw learning curves of runs."),
-    "envs": ("listing:envs", "List the environments, or describe one."),
-    "check": ("check:main", "Check an environment: does it keep its promises?"),
-    "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),
-    "agents": ("listing:agents", "List the agents, or describe one."),
-    "export": ("export:main", "Write a trained policy for another library."),
-    "import-sb3": ("import_sb3:main", "Make a run of a policy that Stable-Baselines3 saved."),
-}
 HELP = """usage: rltrain VERB ...
 
 Reinforcement learning whose environments live on the device of the policy.
@@ -84,8 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {verb:<12}{line}" for verb, (_, line) in VERBS.items())
-        print(HELP.format(verbs=verbs))
+        width = max(map(len, verbs), default=0) + 2
+        lines = "\n".join(f"  {name:<{width}}{spec.help}" for name, spec in verbs.items())
+        print(HELP.format(verbs=lines))
         return 0 if arguments else 2
     verb, *rest = arguments
     if verb == "--version":
@@ -93,11 +81,10 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"rltrain {__version__}")
         return 0
-    if verb not in VERBS:
-        known = [*VERBS, "--help", "--version"]
-        raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(VERBS)}."))
-    module, _, function = VERBS[verb][0].partition(":")
-    return int(getattr(import_module(f"rltrain.cli.{module}"), function)(rest))
+    if verb not in verbs:
+        known = [*verbs, "--help", "--version"]
+        raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(verbs)}."))
+    return int(resolve(verbs[verb].entry_point)(rest) or 0)
 
 
 def _print_error(cause: str, fix: str) -> None:

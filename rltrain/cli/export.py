@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from rltrain.cli.options import Parser
-from rltrain.errors import ConfigError
-
-TO = ("sb3",)
+from rltrain.errors import ConfigError, did_you_mean
+from rltrain.plugins import exporters, resolve
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the policy of a run, and says how to load it."""
+    """Writes the policy of a run, and says how to use what was written."""
+    formats = "; ".join(f"{name}: {spec.description}" for name, spec in exporters.items())
     parser = Parser("export", "Write the policy of a run for another library, which loads it without rltrain.")
     parser.add_argument("run", metavar="RUN", help="run folder, or checkpoint in it")
-    parser.add_argument("--to", metavar="sb3", help="for Stable-Baselines3: a zip that its load() opens")
-    parser.add_argument("--out", metavar="FILE.zip", help="[<run>/sb3_<step>.zip]")
-    parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="[latest]")
+    parser.add_argument("--to", metavar="|".join(exporters), help=formats.replace("%", "%%"))
+    parser.add_argument("--out", metavar="FILE", help="[as the format says]")
+    parser.add_argument("--checkpoint", metavar="best|latest|STEP", default="latest", help="[latest]")
     parsed = parser.parse(arguments)
-    if parsed.to not in TO:
-        raise ConfigError(f"There is no '--to {parsed.to or ''}'.", f"Give --to {' or '.join(TO)}.")
-
-    from rltrain.sb3 import need
-
-    need()
-
-    from rltrain.sb3.exporter import export
-
-    algorithm, written = export(
-        parsed.run, parsed.out, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint
-    )
-    print(f"{written[0]}: {algorithm}.load(...) opens it")
-    for path in written[1:]:
-        print(f"{path}: VecNormalize.load(..., venv) scales the observations; set its 'training' to False to evaluate")
+    if parsed.to not in exporters:
+        fix = did_you_mean(parsed.to or "", exporters, f"Give --to {' or '.join(exporters)}.")
+        raise ConfigError(f"There is no '--to {parsed.to or ''}'.", fix)
+    for path, how in resolve(exporters[parsed.to].entry_point)(
+        parsed.run, parsed.out, checkpoint=parsed.checkpoint
+    ).items():
+        print(f"{path}: {how}")
     return 0

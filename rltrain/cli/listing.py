@@ -1,4 +1,4 @@
-"""``rltrain envs`` and ``rltrain agents``: what there is."""
+"""``rltrain envs``, ``rltrain agents`` and ``rltrain trackers``: what there is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import textwrap
 from itertools import groupby
 from typing import Any
 
+from rltrain import plugins
 from rltrain.cli.options import Parser, describe_options
 from rltrain.describe import LABELS, describe_env
 from rltrain.errors import ConfigError
@@ -49,16 +50,35 @@ def agents(arguments: list[str]) -> int:
     found = {name: spec.description for name, spec in specs.items() if word in f"{name} {spec.description}".lower()}
     if not found:
         agent_spec(parsed.query)  # raises, with the nearest name
-    if parsed.json:
-        print(json.dumps(found))
-    else:
-        width = max(map(len, found)) + 2
-        print("\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
+    _list(found, parsed.json)
     return 0
 
 
-def _parse(verb: str, what: str, arguments: list[str]) -> Any:
-    parser = Parser(verb, f"List the {what}; with a name describe one, with any other word search for it.")
+def trackers(arguments: list[str]) -> int:
+    """Lists trackers."""
+    parsed = _parse("trackers", "trackers", arguments, search="with a word search for it")
+    word = (parsed.query or "").lower()
+    descriptions = {name: spec.description for name, spec in plugins.trackers.items()}
+    found = {name: line for name, line in descriptions.items() if word in f"{name} {line}".lower()}
+    if not found:
+        plugins.trackers.find(parsed.query)  # raises, with the nearest name
+    _list(found, parsed.json)
+    return 0
+
+
+def _list(found: dict[str, str], as_json: bool) -> None:
+    """Prints names and what they are."""
+    width = max(map(len, found)) + 2
+    print(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
+
+
+def _parse(
+    verb: str,
+    what: str,
+    arguments: list[str],
+    search: str = "with a name describe one, with any other word search for it",
+) -> Any:
+    parser = Parser(verb, f"List the {what}; {search}.")
     parser.add_argument("query", nargs="?", metavar="QUERY|NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse(arguments)

@@ -120,7 +120,7 @@ def dashed(argument: str) -> str:
 
 
 def parse_overrides(
-    arguments: Sequence[str], *, flags: Container[str] = (), texts: Container[str] = ()
+    arguments: Sequence[str], *, flags: Container[str] = (), texts: Container[str] = (), lists: Container[str] = ()
 ) -> tuple[list[str], dict[str, Any]]:
     """Splits a command line into positional arguments and a nested dict of options.
 
@@ -128,6 +128,7 @@ def parse_overrides(
         arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
         flags: Options that take no value.
         texts: Options whose value is taken as it was typed, but for ``none``.
+        lists: Options that take all the words up to the next option, and none for an empty list.
 
     Returns:
         The positional arguments, and such as ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
@@ -151,6 +152,8 @@ def parse_overrides(
             raise ConfigError(f"There is no option '{option}'.", "Options are written --name value.")
         if name in flags and equals:
             raise ConfigError(f"'{option}' takes no value.", f"Write {option} alone, or leave it out.")
+        if name in lists and not equals:
+            equals, text = "=", " ".join(take_words(rest)) or "[]"
         if not equals and name not in flags and rest and not rest[0].startswith("--"):
             equals, text = "=", rest.pop(0)
         branch = options
@@ -163,6 +166,12 @@ def parse_overrides(
         as_typed = name in texts and text.lower() != "none"
         branch[path[-1]] = (text if as_typed else parse_value(text)) if equals else True
     return positional, options
+
+
+def take_words(rest: list[str]) -> Iterator[str]:
+    """Takes the words up to the next option off a list."""
+    while rest and not rest[0].startswith("--"):
+        yield rest.pop(0)
 
 
 def parse_value(text: str) -> Any:
@@ -210,11 +219,15 @@ def _line(option: str, description: str, default: Any) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return " ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(annotation: Any) -> str:
     """What to type for a field: INT, FLOAT, TEXT, a choice..."""
+    if annotation == list[str]:
+        return "NAME ..."
     names = {int: "INT", float: "NUMBER", str: "TEXT", bool: "true|false", dict: "KEY VALUE"}
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(map(str, typing.get_args(annotation)))

@@ -38,7 +38,8 @@ def report(result: RunResult, as_json: bool) -> int:
         rows.append(("run", str(result.run_dir)))
         if result.picture is not None:
             rows.append(("picture", str(result.picture)))
-        rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
+        if any(result.run_dir.glob("events.*")):
+            rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
         print("\n".join(f"{name:<10}{text}" for name, text in rows))
     return exit_code(result)
 
@@ -66,8 +67,9 @@ def report_seeds(results: Mapping[int, RunResult | RLTrainError], as_json: bool)
             spread = f"{fmean(scores):,.1f} ({min(scores):,.1f} to {max(scores):,.1f})"
             print(f"{'scores':<10}mean {spread} over {len(scores)} seeds")
         if ended:
-            folder = next(iter(ended.values())).run_dir.parent
-            print(f"{'curves':<10}{tensorboard_command()} --logdir {folder.parent}")
+            run_dir = next(iter(ended.values())).run_dir
+            if any(run_dir.glob("events.*")):
+                print(f"{'curves':<10}{tensorboard_command()} --logdir {run_dir.parent.parent}")
     return failed[0].exit_code if failed else max(map(exit_code, ended.values()))
 
 

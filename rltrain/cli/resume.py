@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rltrain.cli.options import Parser, add_module_option, import_module_of, whole
+from rltrain.cli.options import Parser, add_module_option, import_module_of, parse_value, whole
 
 
 def main(arguments: list[str]) -> int:
@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--nproc", type=whole(1), metavar="INT", help="processes that train together [as the run was made with]"
     )
+    parser.add_argument("--trackers", nargs="*", metavar="NAME", help="where metrics go [as the run was made with]")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     add_module_option(parser)
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
         total_timesteps=parsed.total_timesteps,
         device=parsed.device,
         progress=not parsed.no_progress,
+        trackers=None if parsed.trackers is None else parse_value(" ".join(parsed.trackers) or "[]"),
         nproc=parsed.nproc,
         command=["resume", *arguments],
     )

@@ -24,13 +24,14 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
   --config TEXT                               YAML file with any of the options below.
   --num-seeds INT                             Train so many runs at once, as one batch, with seeds from --seed on.
   --zoo TEXT                                  YAML file of RL Zoo, whose entry for ENV takes the place of ours.
-  --no-progress                               Show no progress.
+  --no-progress                               Show no progress: leaves the tracker console out.
   --json                                      Print the result as one JSON object.
   --debug                                     Show a traceback instead of a line when something fails.
 """
 
 FLAGS = ("json", "no_progress")
 TEXTS = ("config", "zoo", "algo", "env", "env.id", "device", "run_dir", "init_from")
+LISTS = ("trackers",)
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_help(arguments))
         return 0
-    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS)
+    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS, lists=LISTS)
     as_json = options.pop("json", False)
     progress = not options.pop("no_progress", False)
     file = options.pop("config", None)
@@ -78,13 +79,15 @@ def main(arguments: list[str]) -> int:
     if num_seeds is True or num_seeds != 1:  # an option without its value is True
         from rltrain.cli.report import report_seeds
         from rltrain.training.multi_seed import start_seeds
+        from rltrain.training.request import RunRequest
 
-        return report_seeds(start_seeds(config, num_seeds, progress=progress), as_json)
+        return report_seeds(start_seeds(RunRequest(config, progress=progress, num_seeds=num_seeds)), as_json)
 
     from rltrain.cli.report import report
     from rltrain.training.launch import start
+    from rltrain.training.request import RunRequest
 
-    return report(start(config, progress=progress, command=["train", *arguments]), as_json)
+    return report(start(RunRequest(config, progress=progress, command=["train", *arguments])), as_json)
 
 
 def _help(arguments: list[str]) -> str:

@@ -7,8 +7,10 @@ Importing this needs neither Stable-Baselines3 nor torch.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from rltrain.errors import ConfigError
+from rltrain.plugins import register_exporter, register_importer
 from rltrain.registry import register_agent
 
 PACKAGES = ("stable_baselines3", "sb3_contrib")
@@ -38,6 +40,27 @@ def register() -> None:
             trainer="rltrain.sb3.trainer:SB3Trainer",
             description=f"Stable-Baselines3: {what}.{missing}",
         )
+
+
+def register_formats() -> None:
+    """Registers its zip files; called through the entry-point group ``rltrain.exporters``."""
+    what = "Stable-Baselines3: a zip that its load() opens, of PPO and DQN [<run>/sb3_<step>.zip]"
+    register_exporter("sb3", "rltrain.sb3:export_zip", description=what)
+    register_importer(".zip", "rltrain.sb3.importer:load_policy")
+
+
+def export_zip(run: str | Path, out: str | Path | None = None, *, checkpoint: str = "latest") -> dict[Path, str]:
+    """Writes a policy for Stable-Baselines3; see :func:`rltrain.sb3.exporter.export` for the arguments and errors.
+
+    Returns:
+        By file that was written, how to open it.
+    """
+    need()
+    from rltrain.sb3.exporter import export
+
+    algorithm, (path, *statistics) = export(run, out, checkpoint=checkpoint)
+    how = "VecNormalize.load(..., venv) scales the observations; set its 'training' to False to evaluate"
+    return {path: f"{algorithm}.load(...) opens it", **dict.fromkeys(statistics, how)}
 
 
 def install(package: str) -> str:

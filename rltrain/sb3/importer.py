@@ -11,11 +11,13 @@ from torch import Tensor
 
 from rltrain.agent import ACTOR, Agent
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.registry import agent_config_class, agent_spec, agent_specs, resolve
+from rltrain.plugins import resolve
+from rltrain.registry import agent_config_class, agent_specs
 from rltrain.sb3.archive import Archive
 from rltrain.sb3.translate import NOT_POLICY, OBS, from_sb3, net_arch_of
 from rltrain.settings import build_config
-from rltrain.training.setup import Job, create_folder
+from rltrain.training.request import RunRequest
+from rltrain.training.setup import Setup, create_folder
 
 OWN = {"PPO": "ppo", "DQN": "dqn"}
 """Algorithms that we have ourselves; every other goes on as its own ``sb3/...``."""
@@ -49,27 +51,20 @@ def import_sb3(
     settings = run_settings(archive, algo)
     overrides = {**settings, "run_dir": str(run_dir), "env": {"kwargs": env_kwargs or {}}}
     config, _ = build_config(settings.pop("algo"), env, overrides, base=({}, "the file"))
-    with closing(Job.build(config, None)) as job:
-        load_into(job.agent, archive, algo=config.algo, env_id=config.env.id)
+    with closing(Setup.build(request := RunRequest(config))) as setup:
+        load_into(setup.agent, archive, algo=config.algo, env_id=config.env.id)
         if config.algo.startswith("sb3/"):
             optimizers = {name: module for name, module in archive.modules.items() if name != "policy"}
-            job.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
-        folder = create_folder(job)
+            setup.agent.load_optimizers(optimizers, archive.variables)  # type: ignore[operator]
+        folder = create_folder(setup)
         try:
-            trainer = resolve(agent_spec(config.algo).trainer)(
-                config,
-                job.agent,
-                job.env,
-                make_env=job.make_env,
-                folder=folder,
-                total_timesteps=config.total_timesteps,
-            )
+            trainer = resolve(request.agent.trainer)(setup, folder)
             trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
-            state = job.agent.training_state()
+            state = setup.agent.training_state()
             if (
                 "steps" in state
             ):  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
-                job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
+                setup.agent.load_training_state({**state, "steps": steps, "first_step": steps})
             trainer.save()
             over = trainer.global_step >= config.total_timesteps
             folder.update_metadata(

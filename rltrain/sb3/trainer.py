@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +15,11 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.runs.folder import RunFolder
 from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.setup import Setup
 from rltrain.training.trainer import PROGRESS, Trainer
 
 
@@ -34,8 +37,8 @@ class SB3Trainer(Trainer):
 
     agent: SB3Agent  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, setup: Setup, folder: RunFolder, interrupted: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(setup, folder, interrupted)
         self.model = self.agent.model
         self.n_episodes = 0
         self.step_before = 0

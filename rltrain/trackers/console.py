@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo, Tracker
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,24 +34,20 @@ class ConsoleTracker(Tracker):
     A call of :meth:`log` notes the numbers; drawing is the business of a thread that rich keeps.
 
     Args:
-        total_timesteps: The step that the run ends at.
-        start_step: The step that it starts or resumes from.
-        title: What is being trained, for the first line.
+        run: The run; its title is the first line.
         stream: Where to write; ``sys.stderr`` when None.
     """
 
-    def __init__(
-        self, total_timesteps: int, *, start_step: int = 0, title: str = "", stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, run: RunInfo, *, stream: TextIO | None = None) -> None:
         from rich.console import Console
 
-        self._total = total_timesteps
-        self._step = start_step
-        self._title = title
+        super().__init__(run)
+        self._total = run.total_timesteps
+        self._step = run.resume_step or 0
         self._values: dict[str, float] = {}
         self._started = time.monotonic()
         self._speed = math.nan
-        self._marks = deque([(self._started, start_step)])  # (seconds, step) of the last _SPEED_WINDOW
+        self._marks = deque([(self._started, self._step)])  # (seconds, step) of the last _SPEED_WINDOW
         console = Console(file=stream or sys.stderr, highlight=False)
         self._stream = console.file
         self._closed = False
@@ -61,9 +57,9 @@ class ConsoleTracker(Tracker):
         if self._live:
             self._live.start()
         else:
-            self._print(title)
+            self._print(run.title)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Notes the numbers; they are drawn at the next refresh."""
         self._values.update((tag, float(metrics[tag])) for tag in SHOWN if tag in metrics)
         now = time.monotonic()
@@ -80,7 +76,7 @@ class ConsoleTracker(Tracker):
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Notes the final numbers."""
-        self.log(self._step, metrics)
+        self.log(metrics, self._step)
 
     def close(self) -> None:
         """Draws the last state, and leaves the terminal as it was found."""
@@ -110,7 +106,7 @@ class ConsoleTracker(Tracker):
         numbers = Text()
         for name, value in self._numbers():
             numbers.append(f"{name} ", style="dim").append(f"{value}   ")
-        return Group(Text(self._title, style="bold"), bar, numbers)
+        return Group(Text(self.run.title, style="bold"), bar, numbers)
 
     def _numbers(self) -> list[tuple[str, str]]:
         """What is known, by name."""

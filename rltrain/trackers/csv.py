@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from rltrain.errors import CheckpointError
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo, Tracker
 
 STEP = "time/total_timesteps"
 """The first column."""
@@ -23,20 +23,20 @@ class CsvTracker(Tracker):
     killed process loses nothing. A new metric rewrites the file with a longer header, in one atomic replacement.
 
     Args:
-        run_dir: The run's folder.
-        resume_step: The step that the run continues from: later rows are dropped. None starts a new table.
+        run: The run. Where it resumes, later rows are dropped; a new run starts a new table.
     """
 
-    def __init__(self, run_dir: Path, *, resume_step: int | None = None) -> None:
-        self._path = run_dir / "progress.csv"
+    def __init__(self, run: RunInfo) -> None:
+        super().__init__(run)
+        self._path = run.run_dir / "progress.csv"
         self._file = self._path.open("ab", buffering=0)
-        columns, rows = _read(self._path) if resume_step is not None else ([STEP], [])
+        columns, rows = _read(self._path) if run.resume_step is not None else ([STEP], [])
         self._columns = dict.fromkeys(columns)  # an ordered set
         self._row: dict[str, str] = {}  # the last row, whose first byte is at _row_start
         self._row_start = 0
-        self._rewrite([row for row in rows if int(row[STEP]) <= (resume_step or 0)])
+        self._rewrite([row for row in rows if int(row[STEP]) <= (run.resume_step or 0)])
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds metrics to the row of their step."""
         cells = {tag: f"{float(value):.9g}" for tag, value in metrics.items() if tag != STEP}
         if self._row.get(STEP) != str(step):
@@ -56,7 +56,7 @@ class CsvTracker(Tracker):
         """Adds the final metrics that were never logged to the last row."""
         unseen = {tag: value for tag, value in metrics.items() if tag not in self._columns}
         if self._row and unseen:
-            self.log(int(self._row[STEP]), unseen)
+            self.log(unseen, int(self._row[STEP]))
 
     def close(self) -> None:
         """Closes the file."""
@@ -86,7 +86,9 @@ def read_progress(path: Path) -> dict[str, list[float]]:
     columns, rows = _read(path)
     if not rows:
         what = "has no rows yet" if path.is_file() else "does not exist"
-        raise CheckpointError(f"'{path}' {what}.", "Name a run folder in which training has logged something.")
+        raise CheckpointError(
+            f"'{path}' {what}.", "Name a run folder whose training has logged something, with the tracker csv."
+        )
     return {column: [float(row[column] or math.nan) for row in rows] for column in columns}
 
 

@@ -4,28 +4,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+from tensorboard.plugins.custom_scalar import metadata as custom_scalars
+from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo, Tracker
 
+BINS = 64
+"""Of a histogram."""
 _CONFIG = "config"
 _FILES = "events.out.tfevents."
 
@@ -33,21 +39,20 @@ _FILES = "events.out.tfevents."
 class TensorBoardTracker(Tracker):
     """Writes TensorBoard event files into the run's folder.
 
-    Scalars keep their tags. The configuration stands under Text, and flattened (``agent.learning_rate``) under
-    HParams, beside the last value of every scalar. Every call is on its way to the disk when it returns: a killed
-    process loses nothing.
+    Scalars keep their tags. The configuration stands under Text, and hyperparameters under HParams, beside the last
+    value of every scalar. Every call is on its way to the disk when it returns: a killed process loses nothing.
 
     After a resume TensorBoard shows one curve. Older event files lose what lies beyond the resumed step, because
     TensorBoard's default reader does not heed purges; a purge goes before the new events all the same, for a
     TensorBoard that had already read the old ones. At one step, the first value of a tag stands.
 
     Args:
-        run_dir: The run's folder.
-        config: The whole configuration, as a nested dict of plain values.
-        resume_step: The step that the run continues from. None starts a new curve.
+        run: The run. Where it does not resume, new curves start.
     """
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], *, resume_step: int | None = None) -> None:
+    def __init__(self, run: RunInfo) -> None:
+        super().__init__(run)
+        run_dir, resume_step = run.run_dir, run.resume_step
         self._step = resume_step or 0
         self._last = {} if resume_step is None else _forget_after(run_dir, resume_step)  # tag -> step of its last point
         self._writer = RecordWriter(_new_file(run_dir).open("xb", buffering=0))
@@ -56,11 +61,8 @@ class TensorBoardTracker(Tracker):
         # Readers purge from this step on; but the first START that TensorBoard meets in a run does nothing.
         purge_step = 0 if resume_step is None else resume_step + 1
         self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
-        text = yaml.safe_dump(dict(config), sort_keys=False)
-        self._write(0, summary=text_pb(_CONFIG, f"```yaml\n{text}```"))
-        self._write(0, summary=hparams_pb(flatten(config), trial_id=f"{run_dir.name} in {run_dir.parent.name}"))
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds a point to each metric's curve."""
         self._step = step
         points = [
@@ -72,9 +74,62 @@ class TensorBoardTracker(Tracker):
             self._last.update(dict.fromkeys(metrics, step))
             self._write(step, summary=Summary(value=points))
 
+    def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
+        """Adds a picture, as PNG."""
+        from PIL import Image
+
+        png = BytesIO()
+        Image.fromarray(image).save(png, "PNG")
+        height, width, channels = image.shape
+        picture = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png.getvalue())
+        self._write(step, summary=Summary(value=[Summary.Value(tag=tag, image=picture)]))
+
+    def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int) -> None:
+        """Adds a histogram of the finite values."""
+        finite = np.asarray(values, dtype=np.float64).ravel()
+        finite = finite[np.isfinite(finite)]
+        if finite.size:
+            counts, edges = np.histogram(finite, bins=BINS)
+            histogram = HistogramProto(
+                min=finite.min(),
+                max=finite.max(),
+                num=finite.size,
+                sum=finite.sum(),
+                sum_squares=finite @ finite,
+                bucket_limit=edges[1:].tolist(),
+                bucket=counts.tolist(),
+            )
+            self._write(step, summary=Summary(value=[Summary.Value(tag=tag, histo=histogram)]))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Adds a text."""
+        self._write(step, summary=text_pb(tag, text))
+
+    def hparams(self, values: Mapping[str, bool | float | str]) -> None:
+        """Shows hyperparameters."""
+        run_dir = self.run.run_dir
+        self._write(0, summary=hparams_pb(dict(values), trial_id=f"{run_dir.name} in {run_dir.parent.name}"))
+
+    def layout(self, charts: Mapping[str, Mapping[str, list[str]]]) -> None:
+        """Draws the charts under Custom Scalars."""
+        categories = [
+            Category(
+                title=heading,
+                chart=[Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in group.items()],
+            )
+            for heading, group in charts.items()
+        ]
+        content = np.array(Layout(category=categories).SerializeToString(), dtype=np.object_)
+        value = Summary.Value(
+            tag=custom_scalars.CONFIG_SUMMARY_TAG,
+            metadata=custom_scalars.create_summary_metadata(),
+            tensor=make_tensor_proto(content),
+        )
+        self._write(0, summary=Summary(value=[value]))
+
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Adds the final metrics that were never logged, and marks the run as successful."""
-        self.log(self._step, {tag: value for tag, value in metrics.items() if tag not in self._last})
+        self.log({tag: value for tag, value in metrics.items() if tag not in self._last}, self._step)
         self._end(STATUS_SUCCESS)
 
     def close(self) -> None:
@@ -89,19 +144,6 @@ class TensorBoardTracker(Tracker):
 
     def _write(self, step: int, **content: Any) -> None:
         self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Hyperparameters by dotted name, in the types that HParams can show; those that are None are left out."""
-    flat: dict[str, bool | float | str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, (bool, int, float)) and math.isfinite(value):  # HParams breaks on NaN and infinity
-            flat[f"{prefix}{key}"] = value
-        elif value is not None:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
 
 
 def _new_file(run_dir: Path) -> Path:

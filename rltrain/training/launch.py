@@ -5,22 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rltrain.callbacks import Callback
-from rltrain.config import TrainConfig
 from rltrain.distributed.ranks import Ranks, joined
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.rng import global_kept
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
-from rltrain.settings import build_config
-from rltrain.trackers.console import ConsoleTracker
-from rltrain.training.callback_list import CallbackList
-from rltrain.training.session import RunResult, conclude, session, trainer_class
-from rltrain.training.setup import Job, create_folder, keep_memory, threads
+from rltrain.settings import build_config, with_trackers
+from rltrain.training.request import RunRequest
+from rltrain.training.session import RunResult, conclude, session
+from rltrain.training.setup import Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
 
 
@@ -37,7 +35,7 @@ def train(
     Args:
         algo: Name of a registered agent, such as ``ppo``.
         env: An id, ours or Gymnasium's, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
-        progress: Whether to show progress.
+        progress: Whether to show progress; without, those of the trackers that do are left out.
         callbacks: Code of your own that looks on.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
             ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; those that begin with
@@ -49,8 +47,7 @@ def train(
         RunError: The run failed.
     """
     config, _ = build_config(algo, env, as_typed(overrides))
-    env_class = None if isinstance(env, str) else env
-    return start(config, env_class=env_class, progress=progress, callbacks=callbacks)
+    return start(RunRequest(config, None if isinstance(env, str) else env, callbacks, progress))
 
 
 def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -62,42 +59,21 @@ def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
 
-def start(
-    config: TrainConfig,
-    *,
-    env_class: type | None = None,
-    progress: bool = True,
-    callbacks: Sequence[Callback] = (),
-    command: Sequence[str] | None = None,
-) -> RunResult:
-    """Starts a new run from a configuration; see :func:`train`.
+def start(request: RunRequest) -> RunResult:
+    """Starts a new run; see :func:`train` for what it raises.
 
     Under ``torchrun``, a job that was started again goes on with the run that it had begun.
-
-    Args:
-        config: The configuration.
-        env_class: The environment, where it is not a registered id.
-        progress: Whether to show progress.
-        callbacks: Code of your own that looks on.
-        command: The arguments of ``rltrain`` that further ranks are started with.
     """
-    with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
+    config = request.config
+    with joined(config.nproc, request.command) as ranks, threads(ranks.threads(config.num_threads)):
         begun = ranks.broadcast_object(str(find_unfinished(config) or "") if ranks.first else None)
         if begun:
-            folder = RunFolder(Path(begun), writes=ranks.first)
-            return _resume(folder, None, config, None, env_class, progress, CallbackList(callbacks), ranks)
-        return _start(config, env_class, progress, CallbackList(callbacks), ranks)
-
-
-def _start(
-    config: TrainConfig, env_class: type | None, progress: bool, callbacks: CallbackList, ranks: Ranks
-) -> RunResult:
-    trainer_class(config).check_callbacks(config.algo, callbacks)
-    with closing(Job.build(config, env_class, ranks)) as job:
-        if config.init_from is not None:
-            job.init_from(config.init_from)
-        ranks.broadcast(job.agent.state_dict().values())
-        return _run(job, create_folder(job), config.total_timesteps, None, progress, callbacks)
+            return _resume(request, RunFolder(Path(begun), writes=ranks.first), ranks)
+        with closing(Setup.build(request, ranks)) as setup:
+            if config.init_from is not None:
+                setup.init_from(config.init_from)
+            ranks.broadcast(setup.agent.state_dict().values())
+            return _run(setup, create_folder(setup))
 
 
 def resume(
@@ -109,6 +85,7 @@ def resume(
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    trackers: Sequence[str] | None = None,
     nproc: int | None = None,
     command: Sequence[str] | None = None,
 ) -> RunResult:
@@ -124,37 +101,29 @@ def resume(
         classes: Networks of your own that it was trained with: the folder knows their names alone.
         progress: Whether to show progress.
         callbacks: Code of your own that looks on.
+        trackers: Where metrics go, if not where the run was made to send them.
         nproc: Processes on this machine that train together, if not as many as the run was made with.
         command: The arguments of ``rltrain`` that further ranks are started with.
 
     Raises:
         CheckpointError: There is nothing to continue from, or it does not fit.
-        ConfigError: The run is over, or has already been trained for ``total_timesteps``.
+        ConfigError: The run is over, or has already been trained for ``total_timesteps``; or there is no such tracker.
         RunError: Another process holds the run, or the run failed.
     """
     folder, named = RunFolder.open(run)
     config = folder.config(classes)
-    if device is not None:
-        config = config.model_copy(update={"device": device})
-    with (
-        joined(config.nproc if nproc is None else nproc, command) as ranks,
-        threads(ranks.threads(config.num_threads)),
-    ):
+    changes = {"device": device, "nproc": nproc}
+    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    if trackers is not None:
+        config = with_trackers(config, trackers)
+    request = RunRequest(config, env, callbacks, progress, command, total_timesteps, named)
+    with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
         folder.writes = ranks.first
-        return _resume(folder, named, config, total_timesteps, env, progress, CallbackList(callbacks), ranks)
+        return _resume(request, folder, ranks)
 
 
-def _resume(
-    folder: RunFolder,
-    named: Path | None,
-    config: TrainConfig,
-    total_timesteps: int | None,
-    env: type | None,
-    progress: bool,
-    callbacks: CallbackList,
-    ranks: Ranks,
-) -> RunResult:
-    trainer_class(config).check_callbacks(config.algo, callbacks)
+def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
+    config = request.config
     metadata = ranks.broadcast_object(folder.metadata() if ranks.first else None)
     if (size := metadata["mode"].get("ranks", 1)) != ranks.world_size:
         raise CheckpointError(
@@ -164,44 +133,45 @@ def _resume(
     folder.lock()
     with ExitStack() as stack:
         stack.callback(folder.release)
-        checkpoint = named or Path()
+        checkpoint = request.checkpoint or Path()
         if ranks.first:
-            checkpoint, faults = folder.checkpoint(named or "latest")
+            checkpoint, faults = folder.checkpoint(request.checkpoint or "latest")
             for fault in faults:
                 warnings.warn(fault, stacklevel=2)
         checkpoint = folder.checkpoints / ranks.broadcast_object(checkpoint.name)
         step = step_of(checkpoint)
-        if total_timesteps is None:
+        if request.total_timesteps is None:
             total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
             over = metadata.get("status") == "completed" and step >= metadata["steps"]
         else:
-            total, stop_at_reward = total_timesteps, None
+            total, stop_at_reward = request.total_timesteps, None
             over = total <= step
         if over:
             raise ConfigError(
                 f"'{folder.path}' has already been trained for {step:,} steps.",
                 f"Give --total-timesteps more than {step} to train on.",
             )
-        config = config.model_copy(update={"stop_at_reward": stop_at_reward})
         if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
             warnings.warn(
                 f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0; "
                 "with such a learning rate the policy does not change any more.",
                 stacklevel=2,
             )
-        job = stack.enter_context(closing(Job.build(config, env, ranks)))
-        if job.mode != metadata["mode"]:
+        config = config.model_copy(update={"stop_at_reward": stop_at_reward})
+        request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
+        setup = stack.enter_context(closing(Setup.build(request, ranks)))
+        if setup.mode != metadata["mode"]:
             warnings.warn(
-                f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {job.mode}.",
+                f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {setup.mode}.",
                 stacklevel=2,
             )
-        if any(metadata[name] != space for name, space in job.spaces.items()):
+        if any(metadata[name] != space for name, space in setup.spaces.items()):
             raise CheckpointError(
                 f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
                 "Train anew, or go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
-        if not job.env.exact_resume:
+        if not setup.env.exact_resume:
             warnings.warn(
                 f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",
                 stacklevel=2,
@@ -215,21 +185,12 @@ def _resume(
                 "episodes_restarted_at": restarted,
             }
         )
-        return _run(job, folder, total, checkpoint, progress, callbacks)
+        return _run(setup, folder)
 
 
-def _run(
-    job: Job, folder: RunFolder, total: int, checkpoint: Path | None, progress: bool, callbacks: CallbackList
-) -> RunResult:
+def _run(setup: Setup, folder: RunFolder) -> RunResult:
     """Trains from the start or a checkpoint, evaluates, draws."""
     keep_memory()
-    with (
-        Interrupt() as interrupted,
-        session(job, folder, total, checkpoint, callbacks, interrupted) as trainer,
-    ):
-        if progress and job.ranks.first:
-            title = f"{job.config.algo} on {job.config.env.id}, seed {job.config.seed}"
-            with global_kept():  # some libraries draw when they are imported
-                trainer.trackers.append(ConsoleTracker(total, start_step=trainer.global_step, title=title))
+    with Interrupt() as interrupted, session(setup, folder, interrupted) as trainer:
         stopped_by = trainer.run()
-        return conclude(job, trainer, stopped_by, max(job.ranks.gather(interrupted.signal or 0)) or None)
+        return conclude(trainer, stopped_by, max(setup.ranks.gather(interrupted.signal or 0)) or None)

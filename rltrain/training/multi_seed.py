@@ -6,26 +6,27 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from numbers import Integral
 from statistics import fmean
 from typing import Any
 
 from rltrain.agent import Agent, Metrics, StackedAgent, next_state
 from rltrain.callbacks import Callback
-from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.joined_vec import JoinedVecEnv
-from rltrain.registry import AgentSpec, agent_spec, resolve
-from rltrain.rng import global_kept
+from rltrain.plugins import resolve
+from rltrain.registry import AgentSpec
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config
-from rltrain.trackers.console import SHOWN, ConsoleTracker
-from rltrain.training.callback_list import CallbackList
+from rltrain.tracker import RunInfo, Tracker
 from rltrain.training.launch import as_typed
 from rltrain.training.metrics import EpisodeStats
+from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
-from rltrain.training.setup import Job, check_memory, create_folder, keep_memory, threads
+from rltrain.training.setup import Setup, check_memory, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
+from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer
 from rltrain.tree import tree_cat, tree_map
 from rltrain.vec import TensorVecEnv
@@ -60,51 +61,43 @@ def train_seeds(
     """
     config, _ = build_config(algo, env, as_typed(overrides))
     env_class = None if isinstance(env, str) else env
-    return start_seeds(config, num_seeds, env_class=env_class, progress=progress, callbacks=callbacks)
+    return start_seeds(RunRequest(config, env_class, callbacks, progress, num_seeds=num_seeds))
 
 
-def start_seeds(
-    config: TrainConfig,
-    num_seeds: int,
-    *,
-    env_class: type | None = None,
-    progress: bool = True,
-    callbacks: Sequence[Callback] = (),
-) -> dict[int, RunResult | RLTrainError]:
-    """Starts new runs from a configuration; see :func:`train_seeds`."""
-    seeds = check_seeds(config, num_seeds)
+def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
+    """Starts ``request.num_seeds`` new runs; see :func:`train_seeds`."""
+    config, seeds = request.config, check_seeds(request)
     keep_memory()
     with threads(config.num_threads), ExitStack() as stack, Interrupt() as interrupted:
-        jobs: list[Job] = []
+        setups: list[Setup] = []
         for seed in seeds:
             with warnings.catch_warnings():
-                if jobs:
+                if setups:
                     warnings.simplefilter("ignore")  # the same as for the first
-                job = Job.build(config.model_copy(update={"seed": seed}), env_class)
-                jobs.append(stack.enter_context(closing(job)))
+                one = replace(request, config=config.model_copy(update={"seed": seed}), progress=False)
+                setups.append(stack.enter_context(closing(Setup.build(one))))
                 if config.init_from is not None:
-                    job.init_from(config.init_from)
-        check_jobs(jobs)
+                    setups[-1].init_from(config.init_from)
+        check_setups(setups)
         runs: list[SeedRun] = []
-        for job in jobs:
-            runs.append(SeedRun(job, create_folder(job, together=num_seeds), CallbackList(callbacks), interrupted))
+        for setup in setups:
+            runs.append(SeedRun(setup, create_folder(setup), interrupted))
             stack.push(runs[-1].stack)
-        console = None
-        if progress:
-            title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
-            with global_kept():  # some libraries draw when they are imported
-                console = ConsoleTracker(num_seeds * config.total_timesteps, title=title)
-            stack.callback(console.close)
-        train_together(runs, interrupted, console)
-    return {run.job.config.seed: run.result for run in runs if run.result is not None}
+        title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
+        info = RunInfo(runs[0].trainer.folder.path.parent, len(seeds) * config.total_timesteps, title=title)
+        display = TrackerList(info, displays(config.trackers) if request.progress else ())
+        stack.callback(display.close)
+        train_together(runs, display)
+    return {run.setup.config.seed: run.result for run in runs if run.result is not None}
 
 
-def check_seeds(config: TrainConfig, num_seeds: int) -> range:
+def check_seeds(request: RunRequest) -> range:
     """The seeds.
 
     Raises:
         ConfigError: There are no such, or the agent has a loop of its own.
     """
+    config, num_seeds = request.config, request.num_seeds
     if isinstance(num_seeds, bool) or not isinstance(num_seeds, Integral) or num_seeds < 1:
         raise ConfigError(f"num_seeds={num_seeds!r} is out of range.", "It must be a whole number of at least 1.")
     if config.seed + num_seeds > 2**63:
@@ -113,31 +106,31 @@ def check_seeds(config: TrainConfig, num_seeds: int) -> range:
         raise ConfigError("One process trains several seeds.", "Leave --nproc and torchrun out, or --num-seeds.")
     if config.compile:
         raise ConfigError("What trains several seeds is not compiled.", "Leave --compile out, or --num-seeds.")
-    if agent_spec(config.algo).trainer != AgentSpec.trainer:
+    if request.agent.trainer != AgentSpec.trainer:
         raise ConfigError(
             f"'{config.algo}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
         )
     return range(config.seed, config.seed + num_seeds)
 
 
-def check_jobs(jobs: Sequence[Job]) -> None:
-    """Holds jobs to what can be trained as one.
+def check_setups(setups: Sequence[Setup]) -> None:
+    """Holds runs to what can be trained as one.
 
     Raises:
         ConfigError: Their environments or networks cannot be.
     """
-    first = jobs[0]
+    first = setups[0]
     if type(first.env) is not TensorVecEnv:
         kind = "with such options around it" if hasattr(first.env, "vec") else "which is no environment of tensors"
         raise ConfigError(
             f"'{first.config.env.id}', {kind}, cannot be trained with several seeds at once.",
             "Start a run for each seed, or take an environment that 'rltrain envs' lists, as it is.",
         )
-    stack(first.config.algo, [job.agent for job in jobs])
-    check_memory(sum(job.agent.memory() for job in jobs), first.device)
+    stack(first.request.agent, [setup.agent for setup in setups])
+    check_memory(sum(setup.agent.memory() for setup in setups), first.device)
 
 
-def stack(algo: str, agents: Sequence[Agent]) -> StackedAgent:
+def stack(spec: AgentSpec, agents: Sequence[Agent]) -> StackedAgent:
     """Several agents, alike but for their seeds, as one that acts and learns for all of them.
 
     They stay whole: what it learns is theirs, at the end of each ``learn``.
@@ -145,21 +138,19 @@ def stack(algo: str, agents: Sequence[Agent]) -> StackedAgent:
     Raises:
         ConfigError: They cannot be.
     """
-    stacked = agent_spec(algo).stacked
-    if not stacked:
+    if not spec.stacked:
         raise ConfigError(
-            f"'{algo}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
+            f"'{spec.name}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
         )
-    return resolve(stacked)(agents)
+    return resolve(spec.stacked)(agents)
 
 
 class SeedRun:
     """One of the runs.
 
     Args:
-        job: What it is made of.
+        setup: What it is made of.
         folder: Its folder.
-        callbacks: Code of the user's own.
         interrupted: Whether there was a signal.
 
     Attributes:
@@ -167,13 +158,11 @@ class SeedRun:
         result: How it ended, once it has.
     """
 
-    def __init__(self, job: Job, folder: RunFolder, callbacks: CallbackList, interrupted: Interrupt) -> None:
-        self.job = job
+    def __init__(self, setup: Setup, folder: RunFolder, interrupted: Interrupt) -> None:
+        self.setup = setup
         self.interrupted = interrupted
         self.stack = ExitStack()
-        self.trainer: Trainer = self.stack.enter_context(
-            session(job, folder, job.config.total_timesteps, None, callbacks, interrupted)
-        )
+        self.trainer: Trainer = self.stack.enter_context(session(setup, folder, interrupted))
         self.result: RunResult | RLTrainError | None = None
 
     def attempt(self, what: Callable[..., None], *arguments: Any) -> None:
@@ -181,7 +170,7 @@ class SeedRun:
         try:
             what(*arguments)
         except RLTrainError as error:
-            warnings.warn(f"Seed {self.job.config.seed} failed, the others go on. {error}", stacklevel=2)
+            warnings.warn(f"Seed {self.setup.config.seed} failed, the others go on. {error}", stacklevel=2)
             self.result = error
             with suppress(RLTrainError), self.stack:
                 raise
@@ -189,11 +178,11 @@ class SeedRun:
     def end(self, reason: str) -> None:
         """Saves, evaluates, draws."""
         self.trainer.end(reason)
-        self.result = conclude(self.job, self.trainer, reason, self.interrupted.signal)
+        self.result = conclude(self.trainer, reason, self.interrupted.signal)
         self.stack.close()
 
 
-def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: ConsoleTracker | None) -> None:
+def train_together(runs: Sequence[SeedRun], display: Tracker) -> None:
     """Trains until every run has ended; those that end early leave the batch, which gets smaller."""
     for run in runs:
         run.trainer.begin()
@@ -204,8 +193,7 @@ def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: Con
         while not ended:
             for run, metrics in zip(going, batch.iterate(), strict=True):
                 run.attempt(run.trainer.learned, metrics)
-            if console is not None:
-                show(console, runs, going)
+            show(display, runs, going)
             reasons = [run.trainer.reason_to_stop() for run in going]
             ended = any(reasons) or any(run.result is not None for run in going)
         for run, reason in zip(going, reasons, strict=True):
@@ -214,14 +202,12 @@ def train_together(runs: Sequence[SeedRun], interrupted: Interrupt, console: Con
         going = [run for run in going if run.result is None]
 
 
-def show(console: ConsoleTracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) -> None:
+def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) -> None:
     """Shows the steps of all runs, and the means over those that go on."""
-    means = {}
-    for tag in SHOWN:
-        known = [run.trainer.latest[tag] for run in going if tag in run.trainer.latest]
-        if known:
-            means[tag] = fmean(known)
-    console.log(sum(run.trainer.global_step for run in runs), means)
+    latest = [run.trainer.latest for run in going]
+    tags = dict.fromkeys(tag for metrics in latest for tag in metrics)
+    means = {tag: fmean(metrics[tag] for metrics in latest if tag in metrics) for tag in tags}
+    display.log(means, sum(run.trainer.global_step for run in runs))
 
 
 class Batch:
@@ -236,7 +222,7 @@ class Batch:
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         self.trainers = trainers
         self.horizon = trainers[0].agent.horizon
-        self.agent = stack(trainers[0].config.algo, [trainer.agent for trainer in trainers])
+        self.agent = stack(trainers[0].setup.request.agent, [trainer.agent for trainer in trainers])
         envs = [trainer.env for trainer in trainers]
         self.env = JoinedVecEnv([env for env in envs if isinstance(env, TensorVecEnv)])
         self.obs = tree_cat([trainer.obs for trainer in trainers])

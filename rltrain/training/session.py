@@ -1,4 +1,4 @@
-"""One session of a run: from the folder and its job to a trainer with trackers, and to how it ended."""
+"""One session of a run: from the folder and what the run is made of to a trainer with trackers, and to how it ended."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rltrain.config import TrainConfig
 from rltrain.errors import RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
-from rltrain.registry import agent_spec, resolve, spec_of
-from rltrain.rng import global_kept
+from rltrain.plugins import resolve
+from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
-from rltrain.trackers.csv import CsvTracker
-from rltrain.trackers.tensorboard import TensorBoardTracker
-from rltrain.training.callback_list import CallbackList
-from rltrain.training.setup import Job
+from rltrain.tracker import RunInfo
+from rltrain.training.setup import Setup
+from rltrain.training.tracker_list import TrackerList
 
 if TYPE_CHECKING:
     from rltrain.training.trainer import Trainer
@@ -51,77 +49,50 @@ class RunResult:
     picture: Path | None
 
 
-def trainer_class(config: TrainConfig) -> type[Trainer]:
-    """What runs the agent of a configuration."""
-    return resolve(agent_spec(config.algo).trainer)
-
-
 @contextmanager
-def session(
-    job: Job,
-    folder: RunFolder,
-    total: int,
-    checkpoint: Path | None,
-    callbacks: CallbackList,
-    interrupted: Callable[[], bool],
-) -> Iterator[Trainer]:
+def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) -> Iterator[Trainer]:
     """A trainer with its trackers, at the start or at a checkpoint; the metadata say that it runs, and if it fails."""
-    config, first = job.config, job.ranks.first
+    request, config, checkpoint = setup.request, setup.config, setup.request.checkpoint
     with ExitStack() as stack:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
         try:
-            trainer = trainer_class(config)(
-                config,
-                job.agent,
-                job.env,
-                make_env=job.make_env,
-                folder=folder,
-                total_timesteps=total,
-                interrupted=interrupted,
-                callbacks=callbacks,
-                ranks=job.ranks,
-            )
-            stack.callback(close_trackers, trainer)
+            trainer: Trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
+            stack.callback(lambda: trainer.trackers.close())
             if checkpoint is not None:
                 trainer.load(checkpoint)
-            if checkpoint is not None and first:
+            if checkpoint is not None and setup.ranks.first:
                 remove_unfinished(folder.checkpoints)
                 set_aside(
                     [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
                 )
-            step = None if checkpoint is None else trainer.global_step
-            with global_kept():  # some libraries draw when they are imported
-                if first:
-                    trainer.trackers += [
-                        TensorBoardTracker(folder.path, config.model_dump(mode="json"), resume_step=step),
-                        CsvTracker(folder.path, resume_step=step),
-                    ]
+            if setup.ranks.first:
+                trainer.trackers = TrackerList(
+                    RunInfo(
+                        folder.path,
+                        request.total,
+                        None if checkpoint is None else trainer.global_step,
+                        f"{config.algo} on {config.env.id}, seed {config.seed}",
+                        config.model_dump(mode="json"),
+                    ),
+                    request.trackers,
+                )
             yield trainer
         except BaseException as error:
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
 
 
-def close_trackers(trainer: Trainer) -> None:
-    """Closes all of a trainer's trackers."""
-    for tracker in trainer.trackers:
-        tracker.close()
-
-
-def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
+def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
     """Evaluates what was trained, draws its curve, and says in the metadata how it ended."""
-    folder, first = trainer.folder, job.ranks.first
+    folder = trainer.folder
     evaluation = None
-    if stopped_by != "interrupted" and job.config.n_eval_episodes and first:
+    if stopped_by != "interrupted" and trainer.config.n_eval_episodes and trainer.ranks.first:
         try:
             evaluation = trainer.evaluate_finally()
         except RunError as error:  # what was trained and saved is whole all the same
             warnings.warn(f"There is no score. {error}", stacklevel=2)
     status = "interrupted" if stopped_by == "interrupted" else "completed"
-    for tracker in trainer.trackers:  # a run that goes on later has no final metrics yet
-        tracker.finish(trainer.latest if status == "completed" else {})
-    close_trackers(trainer)
     outcome: dict[str, Any] = {
         "steps": trainer.global_step,
         "seconds": trainer.seconds,
@@ -131,10 +102,14 @@ def conclude(job: Job, trainer: Trainer, stopped_by: str, signal: int | None) ->
     summary = evaluation.summary() if evaluation else None
     folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
-    if status == "completed" and first:
-        threshold = spec_of(job.env_source).reward_threshold
+    if status == "completed" and "csv" in trainer.trackers:  # what curves are drawn from
+        threshold = spec_of(trainer.setup.request.env).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:
             warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
+        else:
+            trainer.trackers.artifact(picture, "learning_curve")
+    trainer.trackers.finish(trainer.latest if status == "completed" else {})  # a run that goes on later has none yet
+    trainer.trackers.close()
     return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture)

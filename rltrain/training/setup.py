@@ -22,51 +22,60 @@ from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
 from rltrain.normalize import across_ranks
-from rltrain.registry import AgentSpec, agent_class, agent_spec, importer_of
+from rltrain.plugins import importer_of, resolve
+from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
+from rltrain.training.callback_list import CallbackList
+from rltrain.training.request import RunRequest
 from rltrain.vec import VecEnv
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
-class Job:
+class Setup:
     """What a run is made of, all of it checked before anything is created."""
 
-    config: TrainConfig
-    env_source: str | type
+    request: RunRequest
     device: torch.device
     env: VecEnv
     agent: Agent
+    callbacks: CallbackList
     ranks: Ranks = ALONE
 
     @classmethod
-    def build(cls, config: TrainConfig, env_class: type | None, ranks: Ranks = ALONE) -> Job:
-        """Makes everything that a configuration names.
+    def build(cls, request: RunRequest, ranks: Ranks = ALONE) -> Setup:
+        """Makes everything that a request names.
 
         Args:
-            config: The configuration.
-            env_class: The environment, where it is not a registered id.
+            request: What is asked of the run.
             ranks: Those that train together; each makes its share.
 
         Raises:
             ConfigError: Something in it cannot be had.
         """
+        config = request.config
+        callbacks = CallbackList(request.callbacks)
+        resolve(request.agent.trainer).check_callbacks(config.algo, callbacks)
+        if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # a loop of its own
+            raise ConfigError(
+                f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
+                "Start one, or train with an agent of ours.",
+            )
         num_envs, agent_config = share_of(config, ranks)
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
         device = pick_device(ranks.device(config.device))
-        source = env_class or config.env.id
-        env = make_vec(source, num_envs, device=device, **config.env.make_options())
+        env = make_vec(request.env, num_envs, device=device, **config.env.make_options())
         if lost := getattr(env, "left_out", ()):
             names = " and ".join(f"'{name}'" for name in lost)
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(env.close)
-            agent = agent_class(config.algo)(
+            agent = resolve(request.agent.entry_point)(
                 env.single_observation_space,
                 env.single_action_space,
                 num_envs,
@@ -79,11 +88,16 @@ class Job:
             if ranks.world_size > 1:
                 across_ranks(agent, ranks.mean, ranks.world_size)
             speed_up(config, env, agent)
-            job = cls(config, source, device, env, agent, ranks)
+            setup = cls(request, device, env, agent, callbacks, ranks)
             if config.video_freq:
-                job.check_drawing()
+                setup.check_drawing()
             if_it_fails.pop_all()
-        return job
+        return setup
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration."""
+        return self.request.config
 
     def close(self) -> None:
         """Gives back what the environments hold."""
@@ -118,12 +132,12 @@ class Job:
 
     def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
         """Further environments of the same kind; with ``render`` to be drawn."""
-        num_envs = min(at_most, most_envs(self.env_source))
+        num_envs = min(at_most, most_envs(self.request.env))
         options = self.config.env.make_options()
-        return make_vec(self.env_source, num_envs, device=self.device, render=render, **options)
+        return make_vec(self.request.env, num_envs, device=self.device, render=render, **options)
 
     def init_from(self, run: str) -> None:
-        """Takes over the policy of a run or checkpoint, or of a zip of Stable-Baselines3.
+        """Takes over the policy of a run or checkpoint, or of a file that an importer is registered for.
 
         Raises:
             CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
@@ -145,26 +159,25 @@ class Job:
         restore_policy(self.agent, checkpoint)
 
 
-def create_folder(job: Job, together: int = 1) -> RunFolder:
-    """Makes the run folder of a job, and locks it.
+def create_folder(setup: Setup) -> RunFolder:
+    """Makes the run folder, and locks it.
 
     Args:
-        job: What it is for.
-        together: How many seeds are trained at once.
+        setup: What the run is made of.
 
     Raises:
         ConfigError: It cannot be made.
         RunError: It is not seen by all ranks.
     """
-    config, ranks = job.config, job.ranks
+    config, ranks, together = setup.config, setup.ranks, setup.request.num_seeds
     record = {
         **describe_machine(),
-        "mode": {**job.mode, **({"seeds at once": together} if together > 1 else {})},
+        "mode": {**setup.mode, **({"seeds at once": together} if together > 1 else {})},
         "seed": config.seed,
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,
-        "exact_resume": job.exact_resume,
-        **job.spaces,
+        "exact_resume": setup.exact_resume,
+        **setup.spaces,
     }
     folder = RunFolder.create(config, record) if ranks.first else None
     path = Path(ranks.broadcast_object(str(folder.path.absolute()) if folder is not None else None))
@@ -180,15 +193,10 @@ def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
     """The environments and the hyperparameters of one rank, whose sizes count over all of them.
 
     Raises:
-        ConfigError: They cannot be divided, or the agent trains in one process alone.
+        ConfigError: They cannot be divided.
     """
     if ranks.world_size == 1:
         return config.num_envs, config.agent
-    if agent_spec(config.algo).trainer != AgentSpec.trainer:  # a loop of its own
-        raise ConfigError(
-            f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
-            "Start one, or train with an agent of ours.",
-        )
     if ranks.world_size > config.num_envs:
         raise ConfigError(
             f"There are {ranks.world_size} ranks for num_envs={config.num_envs}.",

@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 
-from rltrain.agent import ACTOR, Agent, Metrics, next_state
+from rltrain.agent import ACTOR, Metrics, next_state
 from rltrain.compile import CompileClock
-from rltrain.config import TrainConfig
 from rltrain.devices import answers_late, statistics_dtype
-from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.video import film
@@ -24,11 +22,12 @@ from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
 from rltrain.runs.checkpoint import MODULES, load_training, prune, save_checkpoint, step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.training.setup import Setup
+from rltrain.training.tracker_list import TrackerList
 from rltrain.tree import from_dict, to_dict
-from rltrain.vec import VecEnv
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
@@ -36,45 +35,29 @@ PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_
 class Trainer:
     """Trains an agent in a vectorised environment.
 
+    All ranks take the same decisions; what is not told to them by all-reduced numbers or asked of all is the same
+    anyway.
+
     Args:
-        config: The run's configuration.
-        agent: Who learns.
-        env: Where it trains.
-        make_env: Makes at most so many further environments of the same kind, for evaluation and, with
-            ``render=True``, for videos.
+        setup: What the run is made of.
         folder: Where checkpoints and videos go.
-        total_timesteps: Environment steps to stop at.
         interrupted: Asked after each update whether to save and stop.
-        callbacks: Code of the user's own, told of what happens.
-        ranks: Those that train together. All of them take the same decisions; what is not told to them by all-reduced
-            numbers or asked of all is the same anyway.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        agent: Agent,
-        env: VecEnv,
-        *,
-        make_env: Callable[..., VecEnv],
-        folder: RunFolder,
-        total_timesteps: int,
-        interrupted: Callable[[], bool] = lambda: False,
-        callbacks: CallbackList | None = None,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        self.config = config
-        self.agent = agent
-        self.env = env
-        self.make_env = make_env
+    def __init__(self, setup: Setup, folder: RunFolder, interrupted: Callable[[], bool] = lambda: False) -> None:
+        self.setup = setup
+        self.config = config = setup.config
+        self.agent = agent = setup.agent
+        self.env = env = setup.env
+        self.ranks = ranks = setup.ranks
+        self.make_env = setup.make_env
+        self.callbacks = setup.callbacks
         self.folder = folder
-        self.trackers: list[Tracker] = []
-        self.total_timesteps = total_timesteps
-        self.ranks = ranks
+        self.total_timesteps = setup.request.total
+        self.trackers = TrackerList(RunInfo(folder.path, self.total_timesteps))  # none but those that a session makes
         self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # of all environments, in an iteration
         self.log_interval = config.log_interval or max(1, agent.log_interval // ranks.world_size)
         self.interrupted = interrupted
-        self.callbacks = callbacks or CallbackList()
         self.stopped = False
         self.global_step = 0  # environment steps, over all environments and ranks
         self.n_iterations = 0
@@ -229,12 +212,10 @@ class Trainer:
             "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
         )
 
-    @global_kept()
     def track(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Hands numbers to every tracker, of now unless a step is given."""
         self.latest.update(metrics)
-        for tracker in self.trackers:
-            tracker.log(self.global_step if step is None else step, metrics)
+        self.trackers.log(metrics, self.global_step if step is None else step)
 
     def evaluate(self) -> None:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
@@ -275,6 +256,8 @@ class Trainer:
                 film(env, path, self.agent.actor, seed=seed)
         except (RLTrainError, OSError) as error:
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
+        else:
+            self.trackers.video(path, self.global_step)
 
     def save(self) -> None:
         """Writes a checkpoint with everything that has memory, unless this step has one.
@@ -306,6 +289,7 @@ class Trainer:
         self.saved_step = self.global_step
         if self.ranks.first:
             prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
+        self.trackers.artifact(path, "checkpoint")
         self.callbacks.checkpoint(self, path)
 
     def training_state(self) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rltrain import __version__
-from rltrain.cli import VERBS, main
+from rltrain.cli import main
+from rltrain.plugins import verbs
 from rltrain.runs.folder import RunFolder
 
 CARTPOLE = "rltrain/CartPole-v1"
@@ -35,12 +36,12 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(words) == code
         output = capsys.readouterr()
         assert output.err == ""
-        for verb, (_, line) in VERBS.items():
+        for verb, spec in verbs.items():
             assert f"  {verb}" in output.out
-            assert line in output.out
+            assert spec.help in output.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", list(verbs))
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_verb_has_help(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, flag]) == 0

@@ -12,7 +12,7 @@ import gymnasium
 import pytest
 from countdown import Countdown
 
-from rltrain import registry
+from rltrain import plugins, registry
 from rltrain.errors import ConfigError
 from rltrain.make import make_env, make_vec
 from rltrain.registry import env_spec, env_specs, register_env, twin_of
@@ -91,13 +91,13 @@ def test_a_broken_plugin_warns_and_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     def unimportable() -> Any:
         raise ImportError("no module named 'gone'")
 
-    plugins = [
+    found = [
         SimpleNamespace(name="broken", value="broken:register", load=lambda: broken),
         SimpleNamespace(name="gone", value="gone:register", load=unimportable),
         SimpleNamespace(name="fine", value="fine:register", load=lambda: fine),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: plugins if group == "rltrain.envs" else [])
-    monkeypatch.setattr(registry, "_discovered", False)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == "rltrain.envs" else [])
+    monkeypatch.setattr(plugins, "_discovered", False)
     with pytest.warns(UserWarning, match="left out") as caught:
         specs = env_specs()
     assert sorted(str(warning.message) for warning in caught) == [

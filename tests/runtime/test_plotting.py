@@ -12,18 +12,19 @@ from PIL import Image
 
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.evaluation.plotting import COLOURS, Curve, on_one_axis, plot_runs, short
+from rltrain.tracker import RunInfo
 from rltrain.trackers.csv import CsvTracker
 
 
 def make_run(path: Path, algo: str = "ppo", env: str = "rltrain/CartPole-v1", seed: int = 0, *, n: int = 20) -> Path:
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(f"algo: {algo}\nenv:\n  id: {env}\nseed: {seed}\n")
-    tracker = CsvTracker(path)
-    tracker.log(500, {"time/fps": 1.0})  # before any episode has finished
+    tracker = CsvTracker(RunInfo(path, 1000))
+    tracker.log({"time/fps": 1.0}, 500)  # before any episode has finished
     for i in range(1, n + 1):
-        tracker.log(i * 1000, {"rollout/ep_rew_mean": 10.0 * i + seed})
+        tracker.log({"rollout/ep_rew_mean": 10.0 * i + seed}, i * 1000)
         if i % 5 == 0:
-            tracker.log(i * 1000, {"eval/mean_reward": 10.0 * i + 20})
+            tracker.log({"eval/mean_reward": 10.0 * i + 20}, i * 1000)
     tracker.close()
     return path
 
@@ -114,7 +115,7 @@ def test_a_run_without_a_configuration_goes_by_its_folder(tmp_path: Path, drawn:
 def test_evaluations_alone_are_drawn_too(tmp_path: Path, drawn: list[matplotlib.axes.Axes]) -> None:
     for i in range(3):
         make_run(tmp_path / str(i), n=0)
-        CsvTracker(tmp_path / str(i)).log(10, {"eval/mean_reward": 1.0, "rollout/ep_rew_mean": math.nan})
+        CsvTracker(RunInfo(tmp_path / str(i), 10)).log({"eval/mean_reward": 1.0, "rollout/ep_rew_mean": math.nan}, 10)
     plot_runs([tmp_path / str(i) for i in range(3)], tmp_path / "out.png")
     assert "evaluations" in labels(drawn[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,20 +13,25 @@ import pytest
 from countdown import Countdown
 
 import rltrain
-from rltrain import registry
+from rltrain import plugins, registry
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_spec, env_spec, env_specs, register_agent, register_env
 from rltrain.settings import build_config, tuned_defaults
 
 
 @pytest.fixture(autouse=True)
-def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it."""
     env_specs()
-    for name in ("_envs", "_agents"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+    tables: list[dict[str, Any]] = [registry._envs, registry._agents, plugins.exporters, plugins.importers]
+    tables += [plugins.trackers, plugins.verbs]
+    before = [dict(table) for table in tables]
     monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
     monkeypatch.setattr(gymnasium, "registry", known)
+    yield
+    for table, known_before in zip(tables, before, strict=True):
+        table.clear()
+        table.update(known_before)
 
 
 @pytest.fixture
@@ -82,9 +88,9 @@ def test_clashes_name_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     def clashing() -> None:
         register_env("rltrain/CartPole-v1", "elsewhere:CartPole")
 
-    plugins = [SimpleNamespace(name="other", value="elsewhere:register", load=lambda: clashing)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: plugins if group == "rltrain.envs" else [])
-    monkeypatch.setattr(registry, "_discovered", False)
+    found = [SimpleNamespace(name="other", value="elsewhere:register", load=lambda: clashing)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == "rltrain.envs" else [])
+    monkeypatch.setattr(plugins, "_discovered", False)
     with pytest.warns(UserWarning, match=r"'other' \(elsewhere:register\) was left out:.*:CartPole and by elsewhere"):
         env_specs()
     assert str(env_spec("rltrain/CartPole-v1").entry_point).startswith("rltrain.")

@@ -34,7 +34,8 @@ from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training,
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config
 from rltrain.training.metrics import EpisodeStats, MetricMeans, fetch
-from rltrain.training.setup import share_of
+from rltrain.training.request import RunRequest
+from rltrain.training.setup import Setup, share_of
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep
 
@@ -313,7 +314,7 @@ def test_what_cannot_be_shared_is_refused(changes: dict[str, Any], size: int, ca
 def test_other_loops_than_ours_train_alone() -> None:
     config, _ = build_config("sb3/ppo", CARTPOLE, {"num_envs": 8})
     with pytest.raises(ConfigError, match="'sb3/ppo' trains in one process alone, and there are 2"):
-        share_of(config, One(2))
+        Setup.build(RunRequest(config), One(2))
 
 
 def test_sizes_count_over_all_ranks() -> None:

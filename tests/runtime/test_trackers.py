@@ -7,26 +7,48 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ServerAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata
 
 from rltrain.errors import CheckpointError
-from rltrain.trackers import Tracker
+from rltrain.tracker import RunInfo, Tracker
 from rltrain.trackers import tensorboard as tensorboard_module
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker, read_progress
 from rltrain.trackers.tensorboard import TensorBoardTracker
+from rltrain.training.tracker_list import flatten
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "algo": "ppo",
     "env": {"id": "rltrain/CartPole-v1", "kwargs": {}},
     "agent": {"learning_rate": "lin_0.001", "gamma": 0.99, "target_kl": None, "net_arch": [64, 64], "clip": math.inf},
     "seed": 3,
 }
 TAG = "rollout/ep_rew_mean"
+
+
+def info(run_dir: Path, resume_step: int | None = None, config: dict[str, Any] = CONFIG) -> RunInfo:
+    return RunInfo(run_dir, 1000, resume_step, config=config)
+
+
+def tensorboard(run_dir: Path, resume_step: int | None = None, config: dict[str, Any] = CONFIG) -> TensorBoardTracker:
+    """A tracker that was told what every run tells its trackers first."""
+    tracker = TensorBoardTracker(info(run_dir, resume_step, config))
+    tracker.hparams(flatten(config))
+    tracker.text("config", f"```yaml\n{yaml.safe_dump(config, sort_keys=False)}```", 0)
+    return tracker
+
+
+def console(total: int, stream: io.StringIO, title: str = "", resume_step: int | None = None) -> ConsoleTracker:
+    return ConsoleTracker(RunInfo(Path(), total, resume_step, title), stream=stream)
 
 
 class Terminal(io.StringIO):
@@ -53,9 +75,9 @@ def kill(run_dir: Path, torn: int = 0) -> None:
 
 
 def train(run_dir: Path, steps: range, value: float, resume_step: int | None = None) -> TensorBoardTracker:
-    tracker = TensorBoardTracker(run_dir, CONFIG, resume_step=resume_step)
+    tracker = tensorboard(run_dir, resume_step)
     for step in steps:
-        tracker.log(step, {TAG: value, "time/fps": 1.0})
+        tracker.log({TAG: value, "time/fps": 1.0}, step)
     return tracker
 
 
@@ -75,7 +97,7 @@ def test_tensorboard_shows_one_curve_after_several_resumes(tmp_path: Path, torn:
 
 def test_tensorboard_forgets_lost_points_that_never_come_again(tmp_path: Path) -> None:
     tracker = train(tmp_path, range(10, 70, 10), 1.0)
-    tracker.log(60, {"eval/mean_reward": 5.0})
+    tracker.log({"eval/mean_reward": 5.0}, 60)
     train(tmp_path, range(30, 50, 10), 2.0, resume_step=20).close()
     assert scalars(tmp_path) == {10: 1.0, 20: 1.0, 30: 2.0, 40: 2.0}
     # No purge at work: not even one file alone, in whatever order, holds the lost points.
@@ -99,10 +121,10 @@ def test_tensorboard_that_had_read_the_lost_points_drops_them(
 
 def test_tensorboard_never_doubles_a_point(tmp_path: Path) -> None:
     tracker = train(tmp_path, range(10, 30, 10), 1.0)
-    tracker.log(20, {TAG: 7.0, "eval/mean_reward": 8.0})
-    tracker = TensorBoardTracker(tmp_path, CONFIG, resume_step=20)
-    tracker.log(20, {TAG: 9.0})
-    tracker.log(30, {TAG: 3.0})
+    tracker.log({TAG: 7.0, "eval/mean_reward": 8.0}, 20)
+    tracker = tensorboard(tmp_path, 20)
+    tracker.log({TAG: 9.0}, 20)
+    tracker.log({TAG: 3.0}, 30)
     tracker.finish({TAG: 9.0, "eval/mean_reward": 9.0, "eval/success_rate": 1.0})
     tracker.close()
     assert scalars(tmp_path) == {10: 1.0, 20: 1.0, 30: 3.0}
@@ -140,7 +162,7 @@ def test_tensorboard_lists_hyperparameters_and_how_the_run_ended(tmp_path: Path)
     assert session(tmp_path) == (flat, None)
     tracker.close()
     assert session(tmp_path) == (flat, tensorboard_module.STATUS_FAILURE)
-    tracker = TensorBoardTracker(tmp_path, {**CONFIG, "seed": 4}, resume_step=20)
+    tracker = tensorboard(tmp_path, 20, {**CONFIG, "seed": 4})
     tracker.finish({})
     tracker.close()
     assert session(tmp_path) == ({**flat, "seed": 4.0}, tensorboard_module.STATUS_SUCCESS)
@@ -155,17 +177,42 @@ def test_tensorboard_shows_the_configuration_as_text(tmp_path: Path) -> None:
     assert text.endswith("\n```")
 
 
+def test_tensorboard_shows_pictures_histograms_texts_and_charts(tmp_path: Path) -> None:
+    tracker = tensorboard(tmp_path)
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[1, 2] = 255, 128, 0
+    tracker.image("eval/frame", picture, 10)
+    tracker.histogram("train/weights", np.array([[0.0, 1.0], [math.nan, 3.0]]), 20)
+    tracker.histogram("train/nothing", np.array([math.inf]), 20)
+    tracker.text("note", "a *word*", 30)
+    tracker.layout({"losses": {"both": ["train/value_loss", "train/policy_loss"]}})
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (image,) = events.Images("eval/frame")
+    assert (image.step, image.height, image.width) == (10, 4, 6)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), picture)
+    (histogram,) = events.Histograms("train/weights")
+    assert (histogram.step, histogram.histogram_value.num, histogram.histogram_value.sum) == (20, 3, 4)
+    assert sum(histogram.histogram_value.bucket) == 3
+    assert events.Tags()["histograms"] == ["train/weights"]
+    (text,) = events.Tensors("note")
+    assert (text.step, text.tensor_proto.string_val[0]) == (30, b"a *word*")
+    layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert layout.category[0].title == "losses"
+    assert list(layout.category[0].chart[0].multiline.tag) == ["train/value_loss", "train/policy_loss"]
+
+
 # ------------------------------------------------------------------------------------------------------ CSV
 
 
 def test_csv_has_a_row_per_step_and_grows_its_header(tmp_path: Path) -> None:
-    tracker = CsvTracker(tmp_path)
-    tracker.log(10, {"a": 1.0})
-    tracker.log(10, {"b": 2.5})
-    tracker.log(20, {"a": 1 / 3, "time/total_timesteps": 20.0})
-    tracker.log(20, {"a": 7.0})  # the later value stands, and is shorter
+    tracker = CsvTracker(info(tmp_path))
+    tracker.log({"a": 1.0}, 10)
+    tracker.log({"b": 2.5}, 10)
+    tracker.log({"a": 1 / 3, "time/total_timesteps": 20.0}, 20)
+    tracker.log({"a": 7.0}, 20)  # the later value stands, and is shorter
     assert (tmp_path / "progress.csv").read_text() == "time/total_timesteps,a,b\n10,1,2.5\n20,7,\n"
-    tracker.log(30, {"b": -1.0, 'odd, "name"': 4.0})
+    tracker.log({"b": -1.0, 'odd, "name"': 4.0}, 30)
     # Nothing is closed: what a killed process leaves.
     assert (tmp_path / "progress.csv").read_text() == (
         'time/total_timesteps,a,b,"odd, ""name"""\n10,1,2.5,\n20,7,,\n30,,-1,4\n'
@@ -179,16 +226,16 @@ def test_csv_has_a_row_per_step_and_grows_its_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tail", ["", "\n", "40", "40,0.1", "40,1,2", "40,x,\n", "40,1\n", "\0\0\0", "40,1,2,3\n"])
 def test_csv_resumes_behind_the_resumed_step(tmp_path: Path, tail: str) -> None:
-    tracker = CsvTracker(tmp_path)
+    tracker = CsvTracker(info(tmp_path))
     for step in (10, 20, 30):
-        tracker.log(step, {"a": float(step), "b": 0.5})
+        tracker.log({"a": float(step), "b": 0.5}, step)
     path = tmp_path / "progress.csv"
     path.write_text(path.read_text() + tail)
     assert read_progress(path)["a"] == [10, 20, 30]
-    tracker = CsvTracker(tmp_path, resume_step=20)
+    tracker = CsvTracker(info(tmp_path, 20))
     assert read_progress(path)["a"] == [10, 20]
-    tracker.log(20, {"b": 9.0})
-    tracker.log(40, {"a": 4.0, "c": 1.0})
+    tracker.log({"b": 9.0}, 20)
+    tracker.log({"a": 4.0, "c": 1.0}, 40)
     tracker.finish({"a": 5.0, "d": 6.0})
     tracker.close()
     tracker.close()
@@ -199,17 +246,17 @@ def test_csv_starts_anew_without_a_resume_and_where_the_table_is_gone(tmp_path: 
     path = tmp_path / "progress.csv"
     for content in ("time/total_timesteps,a\n5,1\n", "not a table\n1\n", ""):
         path.write_text(content)
-        CsvTracker(tmp_path, resume_step=None if "5" in content else 10).log(20, {"b": 2.0})
+        CsvTracker(info(tmp_path, None if "5" in content else 10)).log({"b": 2.0}, 20)
         assert path.read_text() == "time/total_timesteps,b\n20,2\n"
     path.unlink()
-    CsvTracker(tmp_path, resume_step=10).log(20, {"b": 2.0})
+    CsvTracker(info(tmp_path, 10)).log({"b": 2.0}, 20)
     assert path.read_text() == "time/total_timesteps,b\n20,2\n"
 
 
 def test_csv_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"progress\.csv' does not exist\. Name a run folder"):
         read_progress(tmp_path / "progress.csv")
-    CsvTracker(tmp_path)
+    CsvTracker(info(tmp_path))
     with pytest.raises(CheckpointError, match="has no rows yet"):
         read_progress(tmp_path / "progress.csv")
 
@@ -221,10 +268,10 @@ def test_console_writes_few_plain_lines_where_there_is_no_terminal(monkeypatch: 
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream = io.StringIO()
-    tracker = ConsoleTracker(150_000, title="ppo on CartPole", stream=stream)
+    tracker = console(150_000, stream, "ppo on CartPole")
     for _ in range(48):
         now += 0.125
-        tracker.log(round((now - 100) * 10_000), {"rollout/ep_rew_mean": 187.41, "train/loss": 1.0})
+        tracker.log({"rollout/ep_rew_mean": 187.41, "train/loss": 1.0}, round((now - 100) * 10_000))
     tracker.finish({"rollout/success_rate": 0.255, "eval/mean_reward": 200.0})
     tracker.close()
     tracker.close()
@@ -239,21 +286,21 @@ def test_console_counts_speed_from_where_the_run_resumed(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream = io.StringIO()
-    tracker = ConsoleTracker(10_000_000, start_step=1_000_000, stream=stream)
+    tracker = console(10_000_000, stream, resume_step=1_000_000)
     now += 10.0
-    tracker.log(1_010_000, {})
+    tracker.log({}, 1_010_000)
     assert stream.getvalue() == "  1,010,000/10,000,000 steps   1,000 steps/s   eta 2:29:50\n"
 
 
 def test_console_draws_on_a_terminal_and_gives_the_cursor_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
-    tracker = ConsoleTracker(1000, title="a [title] with brackets", stream=stream)
+    tracker = console(1000, stream, "a [title] with brackets")
     hide, show = "\x1b[?25l", "\x1b[?25h"
     try:
         assert hide in stream.getvalue()
         for step in range(0, 500, 10):
-            tracker.log(step, {"rollout/ep_rew_mean": float(step)})
+            tracker.log({"rollout/ep_rew_mean": float(step)}, step)
         raise KeyboardInterrupt
     except KeyboardInterrupt:
         tracker.close()
@@ -272,8 +319,8 @@ def test_console_draws_on_a_terminal_and_gives_the_cursor_back(monkeypatch: pyte
 def test_console_is_plain_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream = Terminal()
-    tracker = ConsoleTracker(1000, title="title", stream=stream)
-    tracker.log(500, {})
+    tracker = console(1000, stream, "title")
+    tracker.log({}, 500)
     tracker.close()
     assert "\x1b" not in stream.getvalue()
     assert "500/1,000 steps" in stream.getvalue()
@@ -281,19 +328,19 @@ def test_console_is_plain_on_a_dumb_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_console_outlives_its_reader() -> None:
     stream = io.StringIO()
-    tracker = ConsoleTracker(1000, title="title", stream=stream)
+    tracker = console(1000, stream, "title")
     stream.close()
-    tracker.log(500, {})
+    tracker.log({}, 500)
     tracker.close()
 
 
 # ------------------------------------------------------------------------------------------------------ all
 
 MAKERS: dict[str, Callable[[Path], Tracker]] = {
-    "csv": CsvTracker,
-    "tensorboard": lambda run_dir: TensorBoardTracker(run_dir, CONFIG),
-    "plain": lambda run_dir: ConsoleTracker(1000, stream=io.StringIO()),
-    "live": lambda run_dir: ConsoleTracker(1000, stream=Terminal()),
+    "csv": lambda run_dir: CsvTracker(info(run_dir)),
+    "tensorboard": lambda run_dir: tensorboard(run_dir),
+    "plain": lambda run_dir: console(1000, io.StringIO()),
+    "live": lambda run_dir: console(1000, Terminal()),
 }
 
 
@@ -301,13 +348,13 @@ MAKERS: dict[str, Callable[[Path], Tracker]] = {
 def test_nothing_breaks_on_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
     tracker = MAKERS[name](tmp_path)
     odd = {TAG: math.nan, "rollout/success_rate": math.inf, "eval/mean_reward": -math.inf, "train/loss": 1e300}
-    tracker.log(10, odd)
-    tracker.log(20, odd)
+    tracker.log(odd, 10)
+    tracker.log(odd, 20)
     tracker.finish(odd)
     tracker.close()
     if name == "csv":
         assert read_progress(tmp_path / "progress.csv")["eval/mean_reward"] == [-math.inf, -math.inf]
-        CsvTracker(tmp_path, resume_step=10)
+        CsvTracker(info(tmp_path, 10))
         assert read_progress(tmp_path / "progress.csv")["rollout/success_rate"] == [math.inf]
     if name == "tensorboard":
         assert math.isnan(scalars(tmp_path)[10])
@@ -321,7 +368,7 @@ def test_a_log_call_is_cheap(tmp_path: Path, name: str) -> None:
     seconds = []
     for step in range(1, 201):
         start = time.perf_counter()
-        tracker.log(step, metrics)
+        tracker.log(metrics, step)
         seconds.append(time.perf_counter() - start)
     tracker.close()
     # Measured: 6 us (plain), 21 (live), 80 (csv), 370 (tensorboard, whose checksum is Python). Ten times that fails.
@@ -332,12 +379,12 @@ def test_a_log_call_is_cheap(tmp_path: Path, name: str) -> None:
 def test_the_end_is_drawn_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rich does not draw the last state there when it stops."""
     calls: list[str] = []
-    tracker = ConsoleTracker(100, stream=Terminal())
+    tracker = console(100, Terminal())
     assert tracker._live is not None
     for name in ("refresh", "stop"):
         original = getattr(tracker._live, name)
         monkeypatch.setattr(tracker._live, name, lambda n=name, f=original: (calls.append(n), f()))
-    tracker.log(100, {})
+    tracker.log({}, 100)
     calls.clear()
     tracker.close()
     assert calls[0] == "refresh"

@@ -1,0 +1,131 @@
+"""All trackers of a run as one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from rltrain.plugins import resolve, trackers
+from rltrain.rng import global_kept
+from rltrain.tracker import RunInfo, Tracker
+
+FAILURES = (Exception, SystemExit)
+
+
+class TrackerList(Tracker):
+    """Calls every tracker of a run; does nothing where there are none.
+
+    One that fails, in its constructor or in any call, is named in a warning and left out from then on. The process's
+    global generators are as they were after every call.
+
+    Args:
+        run: The run.
+        names: The trackers to make, by registered name.
+    """
+
+    def __init__(self, run: RunInfo, names: Sequence[str] = ()) -> None:
+        super().__init__(run)
+        self._all: dict[str, Tracker] = {}
+        for name in names:
+            try:
+                with global_kept():  # some libraries draw when they are imported
+                    make = resolve(trackers.find(name).entry_point)
+                    self._all[name] = make(replace(run, config=deepcopy(run.config)))
+            except FAILURES as error:
+                _warn(name, error)
+        self.hparams(flatten(run.config))
+        self.text("config", f"```yaml\n{yaml.safe_dump(dict(run.config), sort_keys=False)}```", 0)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a tracker is at work."""
+        return name in self._all
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Hands over metrics, to each tracker a dict of its own."""
+        self._tell("log", lambda: (dict(metrics), step))
+
+    def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
+        """Hands over a picture."""
+        self._tell("image", lambda: (tag, image, step))
+
+    def video(self, path: Path, step: int) -> None:
+        """Hands over a film."""
+        self._tell("video", lambda: (path, step))
+
+    def artifact(self, path: Path, kind: str) -> None:
+        """Hands over a file or folder."""
+        self._tell("artifact", lambda: (path, kind))
+
+    def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int) -> None:
+        """Hands over numbers to show the distribution of."""
+        self._tell("histogram", lambda: (tag, values, step))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Hands over a text."""
+        self._tell("text", lambda: (tag, text, step))
+
+    def hparams(self, values: Mapping[str, bool | float | str]) -> None:
+        """Hands over hyperparameters."""
+        self._tell("hparams", lambda: (dict(values),))
+
+    def layout(self, charts: Mapping[str, Mapping[str, list[str]]]) -> None:
+        """Hands over charts."""
+        self._tell("layout", lambda: (charts,))
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Hands over the final metrics."""
+        self._tell("finish", lambda: (dict(metrics),))
+
+    def close(self) -> None:
+        """Closes all of them; afterwards there are none."""
+        self._tell("close", tuple)
+        self._all.clear()
+
+    def _tell(self, method: str, arguments: Any) -> None:
+        if not self._all:
+            return
+        with global_kept():
+            for name, tracker in list(self._all.items()):
+                try:
+                    getattr(tracker, method)(*arguments())
+                except FAILURES as error:
+                    _warn(name, error)
+                    del self._all[name]
+                    if method != "close":
+                        with suppress(*FAILURES):
+                            tracker.close()
+
+
+def displays(names: Sequence[str]) -> list[str]:
+    """Those of some trackers that show progress to whoever waits for it."""
+    return [name for name in names if name in trackers and trackers[name].display]
+
+
+def _warn(name: str, error: BaseException) -> None:
+    what = str(error) or "no reason given"
+    warnings.warn(
+        f"The tracker '{name}' failed and is left out from here on. {type(error).__name__}: {what}", stacklevel=4
+    )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Hyperparameters by dotted name, in the types that places can list; those that are None are left out."""
+    flat: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (bool, int, float)) and math.isfinite(value):  # HParams breaks on NaN and infinity
+            flat[f"{prefix}{key}"] = value
+        elif value is not None:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
