@@ -66,9 +66,7 @@ def import_sb3(
             )
             trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
             state = job.agent.training_state()
-            if (
-                "steps" in state
-            ):  # an agent that counts its steps: it continues from here, with an empty buffer
+            if "steps" in state:  # an agent that counts its steps: it continues from here, with an empty buffer
                 job.agent.load_training_state({**state, "steps": steps, "first_step": steps})
             trainer.save()
             over = trainer.global_step >= config.total_timesteps
