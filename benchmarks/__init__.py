@@ -1,1 +1,1 @@
-"""Measurements behind the figures in the documentation, each a command that anyone can run."""
+"""The measurements behind the figures in the documentation, each a command."""

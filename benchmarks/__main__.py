@@ -1,15 +1,15 @@
-"""Ours and its peers side by side: stepping, training, growth of costs, time to solve; into ``benchmarks/README.md``.
+"""Compares rltrain with its peers in stepping, training, growth and time to solve; writes ``benchmarks/README.md``.
 
     python -m benchmarks                                     # all of it: a quarter of an hour on two cores
     python -m benchmarks --quick                             # a few minutes, to see that it works
     python -m benchmarks --only ours sb3 --measure training  # a part, printed and left in runs/benchmarks
     python -m benchmarks --page-only                         # write the pages from the figures that are there
 
-Every peer is installed into a virtual environment of its own under ``.venv-bench``; what cannot be installed is left
-out, with the reason. The peers take turns, each turn a process of its own, so that imports and compilation are
-measured as well. Only a whole run is kept in ``benchmarks/results/peers.json`` and makes the pages anew; what there is
-of one that was interrupted lies in runs/benchmarks. Leave the machine alone meanwhile: two threads that have to wait
-for a third program are many times slower.
+Every peer is installed into its own virtual environment under ``.venv-bench``; one that cannot be installed is left
+out, with the reason. The peers take turns, each turn in a process of its own, so imports and compilation are measured
+as well. Only a complete run is kept in ``benchmarks/results/peers.json`` and rewrites the pages; an interrupted one
+leaves its figures in runs/benchmarks. Let nothing else run meanwhile: two threads that wait for a third program are
+many times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRIALS = venvs.ROOT / "runs" / "benchmarks"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures, prints the page, and keeps it where it was a whole run."""
+    """Measures, prints the page, and keeps it after a complete run."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(parsed: argparse.Namespace) -> dict[str, Any]:
-    """All figures: of each turn what the peer answered, as it was."""
+    """All figures: the unchanged answer of the peer in each turn."""
     TRIALS.mkdir(parents=True, exist_ok=True)
     begin, load = time.perf_counter(), os.getloadavg()[0]
     if load > 0.3 * parsed.cores:
@@ -98,7 +98,7 @@ def compare(parsed: argparse.Namespace) -> dict[str, Any]:
 def take_turn(
     figures: dict[str, Any], measure: str, row: dict[str, Any], repeat: int, python: str, seconds: float
 ) -> None:
-    """One turn of a peer, added to its row; after a failure there are no more of that row."""
+    """One turn of a peer, added to its row; a row that failed gets no more turns."""
     label = f"{report.name_of(row)}, {measure}"
     if label in figures["failed"]:
         return
@@ -111,11 +111,11 @@ def take_turn(
 
 
 def ask(row: dict[str, Any], measure: str, points: Any, seed: int, python: str, seconds: float) -> dict[str, Any]:
-    """What the peer answers to one request.
+    """The peer's answer to one request.
 
     Raises:
-        ValueError: It did not; the last thing it said.
-        subprocess.TimeoutExpired: Not in time.
+        ValueError: It failed; with its last words.
+        subprocess.TimeoutExpired: It took too long.
     """
     peer = peers.PEERS[row["peer"]]
     request = {
@@ -145,12 +145,12 @@ def ask(row: dict[str, Any], measure: str, points: Any, seed: int, python: str, 
 
 
 def core_counts(measure: str, most: int) -> list[int]:
-    """On how many cores something is measured: training also on one."""
+    """The numbers of cores to measure on; training also on one."""
     return sorted({1, most}) if measure == "training" else [most]
 
 
 def cores() -> int:
-    """The cores that this may use."""
+    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,13 +1,13 @@
-"""Gymnasium's environments through our adapter beside Stable-Baselines3: PPO with equal hyperparameters, in turns.
+"""Compares PPO in Gymnasium's environments through our adapter with Stable-Baselines3's PPO.
 
     python -m benchmarks.adapter                              # CartPole-v1 and HalfCheetah-v5, 8 environments
     python -m benchmarks.adapter LunarLander-v3 --threads 2 --repeats 5
 
-Hyperparameters are Stable-Baselines3's defaults on both sides. A repeat is one rollout and the update after it, with
-the episode statistics of either side, without logging, after one to warm up; the sides take turns and the median
-counts. ``DummyVecEnv`` and ``SubprocVecEnv`` are both measured, the faster one counts. The last columns are
-a vector step of random actions: in a bare loop over the same environments, through the adapter in this process, and
-the difference, which is what the adapter costs.
+Hyperparameters are Stable-Baselines3's defaults on both sides. A repeat is one rollout and its update, with each side's
+episode statistics and without logging, after one repeat to warm up. The sides take turns, and the median counts.
+``DummyVecEnv`` and ``SubprocVecEnv`` are both measured, and the faster one counts. The last columns are a vector step
+of random actions in a bare loop over the same environments, the same through the adapter, and the difference, which is
+the cost of the adapter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.peers import ours, sb3
 from rltrain.spaces import random_actions
 
 NUM_ENVS = 8
-STEPS = 2000  # of a vector environment, to measure one
+STEPS = 2000  # vector steps in a measurement
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def training(env_id: str, repeats: int) -> dict[str, Any]:
-    """Steps per second of training, ours and theirs in turns."""
+    """Steps per second of training, both sides in turns."""
     with ExitStack() as stack:
         sides: dict[str, Any] = {
             "ours": stack.enter_context(closing(ours.Loop("ppo", env_id, {"num_envs": NUM_ENVS}))),
@@ -90,7 +90,7 @@ def theirs(env_id: str, vec_env_class: Any) -> sb3.Loop:
 
 
 def steps(env_id: str, repeats: int) -> dict[str, float]:
-    """Microseconds of a vector step: of a bare loop, of the adapter, and the difference, medians over the repeats."""
+    """Microseconds of a vector step in a bare loop and in the adapter, and the difference; medians over the repeats."""
     from rltrain import make_vec
 
     rng = torch.Generator().manual_seed(0)

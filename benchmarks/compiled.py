@@ -1,9 +1,9 @@
-"""Eager against compiled training of PPO in CartPole: steps per second of rollout and learning, without logging.
+"""Compares eager with compiled training of PPO in CartPole, in steps per second without logging.
 
     python -m benchmarks.compiled
 
-The two sides take turns; every figure is the median of the repeats. One thread; the time is the process's own, so that
-others on the machine count for less. The seconds of compiling are those of the clock, with nothing cached.
+The two sides take turns, and every figure is the median of the repeats. It uses one thread and measures the process's
+own time, so other programs on the machine matter less. Seconds of compiling are wall time with an empty cache.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Side:
             self.iterate()
 
     def iterate(self) -> None:
-        """A rollout and what is learned from it."""
+        """A rollout and its update."""
         for _ in range(STEPS):
             out = self.agent.act(self.obs)
             step = self.vec.step(out.action)

@@ -1,12 +1,12 @@
-"""What DQN and Stable-Baselines3's DQN learn in as many steps with the same hyperparameters.
+"""Compares what DQN and Stable-Baselines3's DQN learn in equally many steps with the same hyperparameters.
 
     python -m benchmarks.dqn_learning --seeds 10
 
-Ours has every option off that the other has not. It learns in environments on tensors, the other in Gymnasium's
-through its ``DummyVecEnv``, as many of them. A score is the mean return of 100 fresh episodes of the final policy.
-Printed are interquartile means over the seeds, the difference of the means, and bootstrap 95% intervals (Agarwal et
-al. 2021, arXiv:2108.13264); the scores are drawn to ``benchmarks/results/dqn_learning.png`` and kept beside it. Seeds
-that are kept there are not run again.
+Options that Stable-Baselines3 does not have are off. Ours learns in tensor environments, Stable-Baselines3's in equally
+many of Gymnasium's through its ``DummyVecEnv``. A score is the mean return of 100 new episodes of the final policy. It
+prints interquartile means over the seeds, the difference of the means, and bootstrap 95% intervals (Agarwal et al.
+2021, arXiv:2108.13264). The scores are plotted to ``benchmarks/results/dqn_learning.png`` and kept beside it. Seeds
+that are kept are not run again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIDES = ("ours", "Stable-Baselines3")
 
 
 def main() -> None:
-    """Runs what is missing, prints a Markdown table, draws the scores."""
+    """Runs missing seeds, prints a Markdown table, plots the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds [10]")
     parser.add_argument("--env", choices=[*RUNS], action="append", help="[all]")
@@ -104,7 +104,7 @@ def train_ours(name: str, steps: int, seed: int) -> dict[str, float]:
 
 
 def train_sb3(name: str, steps: int, seed: int) -> dict[str, float]:
-    """Trains the other."""
+    """Trains Stable-Baselines3's."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
@@ -126,7 +126,7 @@ def iqm(scores: np.ndarray) -> float:
 
 
 def interval(statistic: Callable[..., float], *samples: np.ndarray) -> tuple[float, float, float]:
-    """A statistic of samples, and its bootstrap 95% interval, each sample drawn anew by itself."""
+    """A statistic of samples, and its bootstrap 95% interval; each sample is resampled independently."""
     rng = np.random.default_rng(0)
     drawn = [statistic(*(rng.choice(sample, len(sample)) for sample in samples)) for _ in range(10_000)]
     low, high = np.percentile(drawn, [2.5, 97.5])

@@ -1,13 +1,14 @@
-"""How fast DQN is, beside Stable-Baselines3's: steps per second of training on CartPole, in turns.
+"""Compares the speed of DQN with Stable-Baselines3's: steps per second of training on CartPole.
 
     python -m benchmarks.dqn_speed                 # one thread, 1 to 512 environments on either side
     python -m benchmarks.dqn_speed --envs 1 16     # these numbers of them
 
-Hyperparameters are the same on both sides: Stable-Baselines3's defaults to the letter, where an update comes with every
-fourth step of the vector whatever the number of environments; the same with as many updates per environment step as
-for one environment; RL Zoo's for CartPole, with 128 updates every 256 environment steps. Training goes on past
-``learning_starts``, without logging; the two sides take turns, and the median of three counts. Last, gradient steps
-per second of ours at a minibatch of 128 and a network of 120 and 84, drawing the transitions included.
+Hyperparameters are the same on both sides, in three variants: Stable-Baselines3's defaults to the letter, with an
+update after every fourth step of the vector, whatever the number of environments; the same with as many updates per
+environment step as for one environment; and RL Zoo's for CartPole, with 128 updates every 256 environment steps.
+Training is measured after ``learning_starts`` and without logging. The sides take turns, and the median of three
+counts. The last line is our gradient steps per second with minibatches of 128 and layers of 120 and 84, sampling
+included.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ def main() -> None:
 
 
 def spread_over(n: int, steps: int, updates: int) -> dict[str, int]:
-    """As many updates for so many steps of ``n`` environments together."""
+    """The same number of updates per environment step for ``n`` environments."""
     freq = max(1, steps // n)
     return {"train_freq": freq, "gradient_steps": freq * n * updates // steps}
 
 
 def in_turns(sides: dict[str, Callable[[], int]]) -> dict[str, int]:
-    """The median rate of each side; a call does some work and says how much."""
+    """The median rate of each side; a call does some work and returns how much."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for work in sides.values():
         work()
@@ -96,7 +97,7 @@ def ours(n: int, settings: dict[str, Any]) -> Callable[[], int]:
 
 
 def sb3(n: int, settings: dict[str, Any]) -> Callable[[], int]:
-    """Some steps and updates of the other."""
+    """Some steps and updates of Stable-Baselines3's."""
     model: Any = their_side.DQN("MlpPolicy", make_vec_env(ENV, n, seed=0), device="cpu", seed=0, **settings)
     loop = their_side.Loop(model)
     steps = 2 * model.learning_starts + model.train_freq.frequency * n

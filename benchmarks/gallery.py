@@ -1,11 +1,11 @@
-"""The gallery: a picture, the rules and the scores of every environment, in ``envs/README.md``.
+"""Makes the gallery in ``envs/README.md``: a picture, the rules and the scores of every environment.
 
     python -m benchmarks.gallery                       # everything anew
     python -m benchmarks.gallery rltrain/Maze-v0       # one picture and its scores, and the page
 
-Pictures are ``envs/gallery/<name>.png``. Scores are mean returns of 1,000 episodes of random actions and, where
-there is one, of the environment's baseline policy; those of trained agents come from ``benchmarks.seeds --save``,
-steps per second from ``benchmarks.stepping``.
+Pictures are ``envs/gallery/<name>.png``. Scores are mean returns of 1,000 episodes of random actions and of the
+environment's baseline policy, if it has one. Scores of trained agents come from ``benchmarks.seeds --save``, and steps
+per second from ``benchmarks.stepping``.
 """
 
 from __future__ import annotations
@@ -41,24 +41,25 @@ AGENTS = ("ppo", "dqn", "pqn")
 INTRODUCTION = """# Environments
 
 Every environment is a few functions on batched torch tensors, and a Gymnasium environment at the same time.
-`rltrain envs` lists them, `rltrain envs ID` tells what is below and every constant that can be changed with
-`--env.kwargs.NAME VALUE`; `rltrain watch ID` films random actions.
+`rltrain envs` lists them. `rltrain envs ID` prints what this page says about one, and the constants that
+`--env.kwargs.NAME VALUE` changes. `rltrain watch ID` films random actions.
 
-Scores are mean returns: over {episodes:,} episodes of random actions and of the baseline policy where there is one (a
-classical method that the environment brings along; `rltrain eval ID --policy baseline`), and over 100 episodes, or what
-`n_eval_episodes` says, of agents with the settings in `configs/`, the median over seeds with the range beside it.
-Steps per second are those of `TensorVecEnv.step` on 4,096 environments, eager, on {machine}.
+Scores are mean returns. Those of random actions and of the baseline policy, a classical method that some environments
+bring along (`rltrain eval ID --policy baseline`), are over {episodes:,} episodes. Those of agents with the settings in
+`configs/` are over 100 episodes, or as many as `n_eval_episodes` says: the median over seeds, and the range in
+parentheses. Steps per second are those of `TensorVecEnv.step` with 4,096 environments, eager, on {machine}.
 
-Made by `python -m benchmarks.gallery`, from its own measurements and those of `python -m benchmarks.stepping` and
-`python -m benchmarks.seeds AGENT ID --save`; the figures are in `benchmarks/results/`.
+This page is written by `python -m benchmarks.gallery`, from its own measurements and those of
+`python -m benchmarks.stepping` and `python -m benchmarks.seeds AGENT ID --save`. All figures are in
+`benchmarks/results/`.
 """
 
 
 def main() -> None:
     """Draws, measures and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("envs", nargs="*", metavar="ENV", help="which to draw and to measure anew [all]")
-    parser.add_argument("--page-only", action="store_true", help="write the page from what is there")
+    parser.add_argument("envs", nargs="*", metavar="ENV", help="which to draw and measure again [all]")
+    parser.add_argument("--page-only", action="store_true", help="write the page from existing figures")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def draw(env_id: str) -> None:
-    """A picture from the middle of an episode, of the baseline policy where there is one."""
+    """A picture from the middle of an episode, of the baseline policy if there is one."""
     vec = make_vec(env_id, 1, render=True)
     frames = record_episode(vec, baseline_policy(vec, "baseline" if has_baseline(env_id) else "random"), seed=1)
     picture = Image.fromarray(frames[len(frames) // 2].numpy())
@@ -84,7 +85,7 @@ def draw(env_id: str) -> None:
 
 
 def draw_overview() -> None:
-    """Some of the pictures on one."""
+    """Draws some of the pictures on one sheet."""
     width, height, columns = 192, 144, 5
     sheet = Image.new("RGB", (columns * width, len(OVERVIEW) // columns * height), "white")
     for i, name in enumerate(OVERVIEW):
@@ -96,7 +97,7 @@ def draw_overview() -> None:
 
 
 def measure(env_id: str) -> dict[str, dict[str, float]]:
-    """Mean return and episode length of the policies that nobody trained."""
+    """Mean return of the untrained policies."""
     names = ("random", "baseline") if has_baseline(env_id) else ("random",)
     vec = make_vec(env_id, min(EPISODES, MAX_ENVS))
     results = {name: evaluate_baseline(vec, name, EPISODES, seed=0) for name in names}
@@ -107,7 +108,7 @@ def measure(env_id: str) -> dict[str, dict[str, float]]:
 
 
 def has_baseline(env_id: str) -> bool:
-    """Whether the environment brings a policy along."""
+    """Whether the environment has a baseline policy."""
     return env_class(env_id).baseline is not TensorEnv.baseline
 
 
@@ -128,7 +129,7 @@ def page(scores: dict[str, Any]) -> str:
 
 
 def entry(facts: dict[str, Any], scores: dict[str, Any], learned: dict[str, Any], speed: float | None) -> str:
-    """What the page says of one environment; ``learned`` are the runs by agent."""
+    """The entry of one environment; ``learned`` are the runs by agent."""
     name = store.bare(facts["id"])
     rows = [
         ("observation", f"{facts['observation']} `{facts['observation_space']}`"),
@@ -155,7 +156,7 @@ def value(score: dict[str, float]) -> str:
 
 
 def trained(learned: dict[str, Any]) -> str:
-    """What came of the seeds."""
+    """Scores, steps and seconds of the seeds."""
     runs = learned["runs"]
     steps, seconds = ([run[key] for run in runs] for key in ("steps", "seconds"))
     means = [run["evaluation"]["mean_reward"] for run in runs]

@@ -1,10 +1,11 @@
-"""The same environment by several libraries: steps per second of random actions, the libraries taking turns.
+"""Compares the same environment in several libraries, in steps per second of random actions.
 
     python -m benchmarks.libraries                             # CartPole, 8 and 1,024 environments
     python -m benchmarks.libraries envpool/Pong-v5 ALE/Pong-v5 --num-envs 8
 
-Steps of a vector environment of ours, tensors in and out, resets and episode statistics included; the median of the
-repeats, by the clock. Seconds to be ready are those of making it, JAX's compilation above all; the rates are without.
+Each is stepped through our vector environment, tensors in and out, with resets and episode statistics. The libraries
+take turns, and the median of the repeats counts, in wall time. Making the environment, above all JAX's compilation, is
+not part of the rate and stands beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rltrain.training.setup import keep_memory
 from rltrain.vec import VecEnv
 
 CARTPOLES = ["CartPole-v1", "rltrain/CartPole-v1", "envpool/CartPole-v1", "gymnax/CartPole-v1"]
-ACTIONS = 8  # batches of actions drawn before, used in turn
+ACTIONS = 8  # batches of actions, drawn beforehand and used in turn
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
 def measure(
     env_ids: list[str], numbers: list[int], seconds: float, repeats: int
 ) -> dict[tuple[str, int], dict[str, float]]:
-    """Rates by id and number. All are made before any is measured: JAX forbids workers to be forked after it began."""
+    """Rates by id and number. All are made before any is measured, because workers must not be forked once JAX runs."""
     ready: dict[tuple[str, int], float] = {}
     rates: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:

@@ -1,11 +1,11 @@
-"""PPO and PQN on CartPole with many seeds at once beside one run after another, in turns.
+"""Compares PPO and PQN on CartPole with many seeds at once and with one run after another.
 
     python -m benchmarks.many_seeds                      # 8 seeds, one thread
     python -m benchmarks.many_seeds "RL Zoo" --num-seeds 16 --threads 2
 
-Networks of 2 x 64, of which PPO has two. A repeat is a whole run, with logging and the checkpoint at its end, without
-the evaluation and the picture after it; runs one after another take as long as one of them K times. The sides take
-turns, and the median counts.
+Networks are 2 x 64; PPO has two of them. A repeat is a whole run with logging and the final checkpoint, without the
+evaluation and the plot after it. K runs one after another count as K times one run. The sides take turns, and the
+median counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What ``python -m benchmarks`` measures: the points of every measure, with all hyperparameters.
+"""The points of every measure of ``python -m benchmarks``, with all hyperparameters.
 
-A point of training is what ``training`` of a peer is given: the algorithm, the number of environments, the widths of
+A point of training is passed to ``training`` of a peer: the algorithm, the number of environments, the widths of
 the hidden layers (PPO has two such networks, with tanh), and hyperparameters under Stable-Baselines3's names.
 """
 
@@ -65,7 +65,7 @@ SERIES = {"environments": (64, 256, 1_024, 4_096), "width": (64, 128, 256), "epo
 
 
 def points(measure: str, *, quick: bool = False) -> dict[str, Any]:
-    """The points of a measure by name; fewer where it has to be quick."""
+    """The points of a measure by name; fewer of them if it has to be quick."""
     if measure == "stepping":
         return {f"{n:,}": n for n in (NUM_ENVS[::2] if quick else NUM_ENVS)}
     if measure == "training":

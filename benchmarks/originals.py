@@ -1,12 +1,12 @@
-"""Our environments beside those they are modelled on, in the same run: steps per second under random actions.
+"""Compares our environments with their originals, in steps per second of random actions.
 
     python -m benchmarks.originals                  # every environment whose original is installed
     python -m benchmarks.originals minatar taxi     # those with one of the words in their id
 
-The originals run in Gymnasium's vector environments, in one process (sync) and in a worker for each core (async),
-and, where Gymnasium has one, in its own NumPy vector environment; the fastest counts. Ours run on 4,096 environments,
-eager and by ``TensorVecEnv.compile``, on one thread and on two. Ours and theirs take turns; every figure is the median
-of three. Every environment is measured in a process of its own.
+The originals run in Gymnasium's vector environments: in one process (sync), with a worker for each core (async), and in
+Gymnasium's own NumPy vector environment, if there is one. The fastest counts. Ours run with 4,096 environments, eager
+and by ``TensorVecEnv.compile``, on one thread and on two. The sides take turns, and every figure is the median of
+three. Every environment is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def register_originals() -> None:
-    """Makes the packages known that Gymnasium does not know by itself."""
+    """Registers the packages that Gymnasium does not find by itself."""
     import minatar.gym
     import minigrid  # noqa: F401 (registers)
 
@@ -64,7 +64,7 @@ def register_originals() -> None:
 
 
 def original_of(env_id: str) -> str | None:
-    """The id of what an environment is modelled on, if it is installed."""
+    """The id of an environment's original, if it is installed."""
     name = env_id.removeprefix("rltrain/")
     return next((id for id in (name, name.replace("MinAtar-", "MinAtar/")) if id in gymnasium.registry), None)
 
@@ -92,7 +92,7 @@ def compare(env_id: str, original: str) -> dict[str, Any]:
             rates[name].append(rate(lambda i, vec=vec: vec.step(actions[i % ACTIONS]), NUM_ENVS))
         torch.set_num_threads(1)
         for name, (mode, n) in modes.items():
-            # MiniGrid observes sentences, which Gymnasium's shared memory cannot hold
+            # MiniGrid's observations contain text, which Gymnasium's shared memory cannot hold
             options = {"shared_memory": "MiniGrid" not in original} if mode == "async" else {}
             env = gymnasium.make_vec(original, num_envs=n, vectorization_mode=mode, vector_kwargs=options)
             env.reset(seed=0)

@@ -1,10 +1,10 @@
-"""PPO on CartPole by two ranks of one thread beside one such rank, in turns.
+"""Compares PPO on CartPole on two ranks of one thread with one such rank.
 
     python -m benchmarks.ranks                           # 1,024 to 4,096 environments x 32 steps, 4 epochs of 4
     python -m benchmarks.ranks --envs 8192 --nproc 4
 
-Two networks of 2 x 64 with tanh. A repeat is a run of the command line, logging included; checkpoints, evaluation and
-the start of the processes are not. The median of the repeats counts.
+Two networks of 2 x 64 with tanh. A repeat is a run of the command line, with logging and without checkpoints,
+evaluation and the start of the processes. The sides take turns, and the median of the repeats counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``python -m benchmarks`` found, as the page ``benchmarks/README.md``, a plot, and a table in the README."""
+"""Writes the figures of ``python -m benchmarks`` to ``benchmarks/README.md``, a plot, and a table in the README."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ PAGE = Path(__file__).parent / "README.md"
 README = PAGE.parents[1] / "README.md"
 PLOT = store.RESULTS / "peers.png"
 BEGIN, END = "<!-- peers: written by python -m benchmarks --page-only -->", "<!-- end of peers -->"
-INTRODUCTION = """# Ours and its peers
+INTRODUCTION = """# rltrain and its peers
 
-All in one run of `python -m benchmarks` (`make bench`), {minutes:g} minutes, {machine}.
-The peers took turns, each turn a process of its own; figures are medians over the turns with the range in parentheses.
-Everything runs on the CPU, in float32 but for the dynamics of Gymnasium's environments. Peers that bring no batched
-CartPole train in Gymnasium's NumPy one. Versions are at the end; all figures are in `benchmarks/results/peers.json`.
+Measured in one run of `python -m benchmarks` (`make bench`), {minutes:g} minutes, {machine}.
+The libraries took turns, each turn in a process of its own. Figures are medians over the turns, with the range in
+parentheses. Everything runs on the CPU, in float32 except for the dynamics of Gymnasium's environments. Libraries
+without a batched CartPole train in Gymnasium's NumPy one. Versions are at the end, and all figures are in
+`benchmarks/results/peers.json`.
 """
 
 
@@ -35,10 +36,10 @@ def write(figures: dict[str, Any]) -> None:
 def with_table(text: str, figures: dict[str, Any]) -> str:
     """The README with the table between its two marks."""
     below = (
-        "Steps per second of training PPO on CartPole, by environments x steps, epochs and minibatches, equal for all; "
-        "seconds of learning until it is solved, with settings of each one's own. Medians and ranges, "
-        f"{described(figures)}, torch {figures['machine']['torch']}. More is on [the page of the benchmark]"
-        "(benchmarks/README.md), hyperparameters and versions among it."
+        "Steps per second of training PPO on CartPole with equal hyperparameters: environments x steps, epochs and "
+        "minibatches. The last column is the learning time until CartPole is solved, with settings tuned for each "
+        f"library. Medians and ranges, {described(figures)}, torch {figures['machine']['torch']}. "
+        "[The benchmark](benchmarks/README.md) has all measures, hyperparameters and versions."
     )
     between = f"{summary(figures)}\n\n{textwrap.fill(below, 118, break_long_words=False, break_on_hyphens=False)}"
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{between}\n\n{END}", text, flags=re.DOTALL)
@@ -76,16 +77,17 @@ def stepping(figures: dict[str, Any]) -> str:
         for row in done(figures["stepping"])
     ]
     return (
-        "## Raw stepping\n\nSteps per second of CartPole under random actions, by the number of environments. Start-up "
-        "is making them and the first call, less a usual one: compilation, where there is any.\n\n" + table(head, rows)
+        "## Raw stepping\n\nSteps per second of CartPole with random actions, by the number of environments. Start-up "
+        "is the time of making them and of the first call, minus a usual call; it includes compilation.\n\n"
+        + table(head, rows)
     )
 
 
 def training(figures: dict[str, Any]) -> str:
     """Steps per second of rollout and update together."""
     parts = [
-        "## Training\n\nEnvironment steps per second, rollout and update together, with equal hyperparameters; PPO has "
-        "two separate networks of two layers of 64 with tanh, DQN two layers of 64 (as in RL Zoo: 256) with ReLU.\n"
+        "## Training\n\nEnvironment steps per second of rollout and update together, with equal hyperparameters. PPO "
+        "has two networks with two layers of 64 and tanh each, DQN two layers of 64 (as in RL Zoo: 256) with ReLU.\n"
     ]
     head = ["", "cores", "steps/s", "ours is faster by", "start-up, s", "peak so far, MiB"]
     for point in figures["points"]["training"]:
@@ -109,8 +111,8 @@ def training(figures: dict[str, Any]) -> str:
 def growth(figures: dict[str, Any]) -> str:
     """How the cost of PPO grows."""
     parts = [
-        "## Growth\n\nSteps per second of training PPO as some quantity grows, all else as in the first table of "
-        "training (1,024 environments, width 64, 4 epochs; a rollout of 32 steps, always 4 minibatches).\n"
+        "## Growth\n\nSteps per second of training PPO as one quantity grows. Everything else is as in the first table "
+        "of training: 1,024 environments, width 64, 4 epochs, rollouts of 32 steps, always 4 minibatches.\n"
     ]
     for what, series in measures.SERIES.items():
         found = {f"{value:,}": measures.point_name(**(measures.BASE | {what: value})) for value in series}
@@ -139,15 +141,15 @@ def solving(figures: dict[str, Any]) -> str:
         for row in done(figures["solving"])
     ]
     return (
-        f"## Time to solve\n\nCartPole to a mean return of {SOLVED:g} over 100 training episodes, each side with "
-        "settings of its own, below; torch on one thread. Learning is from the first step on, without import and "
-        "compilation; from prompt to prompt is the whole command, evaluation and plots included.\n\n"
+        f"## Time to solve\n\nCartPole to a mean return of {SOLVED:g} over 100 training episodes, each library "
+        "with the settings given below, torch on one thread. Learning is counted from the first step, without import "
+        "and compilation. From prompt to prompt is the whole command, with evaluation and plots.\n\n"
         + table(head, rows)
     )
 
 
 def hyperparameters(figures: dict[str, Any]) -> str:
-    """What everything was run with."""
+    """The hyperparameters of everything."""
     found = {name: point for measure in ("training",) for name, point in figures["points"].get(measure, {}).items()}
     found |= {name_of(row): row["turns"][0]["settings"] for row in done(figures.get("solving", []))}
     lines = [f"- {name}: {', '.join(f'{key} {value}' for key, value in flat(point))}" for name, point in found.items()]
@@ -155,7 +157,7 @@ def hyperparameters(figures: dict[str, Any]) -> str:
 
 
 def versions(figures: dict[str, Any]) -> str:
-    """What was installed for each peer."""
+    """The installed versions for each peer."""
     rows = [row for measure in measures.MEASURES for row in done(figures.get(measure, []))]
     found = {row["peer"]: row["turns"][-1]["versions"] for row in rows}
     lines = [
@@ -166,14 +168,14 @@ def versions(figures: dict[str, Any]) -> str:
 
 
 def left_out(figures: dict[str, Any]) -> str:
-    """What could not be installed, and what failed."""
+    """Peers that could not be installed, and failures."""
     lines = [f"- {PEERS[name].title} could not be installed: `{reason}`" for name, reason in figures["skipped"].items()]
     lines += [f"- {label} failed: `{reason}`" for label, reason in figures["failed"].items()]
     return "\n".join(["## Left out\n", *lines]) if lines else ""
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The table of the README: PPO, each peer on as many cores as suit it."""
+    """The table of the README: PPO, each peer on its best number of cores."""
     points = [name for name in figures["points"]["training"] if name.startswith("PPO")]
     solved = done(figures.get("solving", []))
     rows = []
@@ -189,7 +191,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Lines of stepping and of growth over environments, and every seed of solving as a dot."""
+    """Plots stepping and growth over environments as lines, and every seed of solving as a dot."""
     import matplotlib.pyplot as plt
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
@@ -223,7 +225,7 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 def done(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that had a turn."""
+    """The rows that had a turn."""
     return [row for row in rows if row["turns"]]
 
 

@@ -1,15 +1,15 @@
-"""How reliably and how fast an agent learns: one fresh process for each seed, one line for the table.
+"""Measures how reliably and how fast an agent learns: one fresh process for each seed, one line of a table.
 
     python -m benchmarks.seeds ppo rltrain/CartPole-v1 --seeds 5 --stop-at-reward 475
     python -m benchmarks.seeds ppo rltrain/Pendulum-v1 --seeds 5
 
-``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them. Those of
-other seeds stay if options, settings and machine were the same: ``--first 3 --seeds 2 --save`` makes five of three.
-The settings, from ``configs``, are kept beside the figures.
+``--save`` keeps the figures in ``benchmarks/results/<agent>``, where ``benchmarks.gallery`` finds them. Figures of
+other seeds stay if options, settings and machine are the same: ``--first 3 --seeds 2 --save`` extends three seeds to
+five. The settings, from ``configs``, are kept beside the figures.
 
-Steps and seconds are those of learning: from the first environment step to the end of training, logging
-and checkpoints included, start of the process and final evaluation not. The score is the mean return of
-100 fresh episodes of the final policy.
+Steps and seconds are those of learning: from the first environment step to the end of training, with logging and
+checkpoints, without the start of the process and the final evaluation. The score is the mean return of 100 new episodes
+of the final policy.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def save(algo: str, env: str, options: list[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keeps runs beside those of other seeds that were made alike, and returns them all."""
+    """Keeps runs beside those of other seeds made in the same way, and returns them all."""
     name = f"{algo}/{store.bare(env)}"
     before = store.load(name)
     alike = {"options": options, "settings": tuned_defaults(algo, env_spec(env))[0], "machine": store.machine()}

@@ -1,14 +1,14 @@
-"""Raw stepping: environment steps per second, and dispatched operations, of ``TensorVecEnv.step``.
+"""Measures ``TensorVecEnv.step``: environment steps per second, and dispatched operations.
 
     python -m benchmarks.stepping                                # every environment, into benchmarks/results
     python -m benchmarks.stepping minatar taxi                   # those with one of the words in their id
     python -m benchmarks.stepping CartPole-v1 --num-envs 1 64 4096 65536 --threads 1 2 --compile
 
-Random actions that were drawn before; resets, time limits, episode statistics and final observations are
-included, and as in every run of rltrain memory that was freed is kept. Every figure is the median of the repeats.
-With one thread the time is the process's own, so that others on the machine count for less; else that of the clock.
-``--compile`` measures ``TensorVecEnv.compile`` beside eager torch, and gives the seconds of compiling apart; all
-environments take about twenty minutes so. Every row of the table is measured in a process of its own.
+Actions are random and drawn beforehand. Resets, time limits, episode statistics and final observations are included,
+and freed memory is kept, as in every run. Every figure is the median of the repeats. With one thread the time is the
+process's own, so other programs on the machine matter less; otherwise it is wall time. ``--compile`` measures
+``TensorVecEnv.compile`` beside eager torch and the seconds of compiling apart, which takes about twenty minutes for all
+environments. Every row of the table is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rltrain.training.setup import keep_memory
 from rltrain.vec import TensorVecEnv
 
 R = TypeVar("R")
-ACTIONS = 8  # batches of actions drawn before, used in turn
+ACTIONS = 8  # batches of actions, drawn beforehand and used in turn
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def in_own_process(function: Callable[..., R], *args: Any) -> R:
-    """``function`` in a new process: what it compiles, keeps and sets is gone afterwards."""
+    """Runs ``function`` in a new process, so nothing that it compiles, caches or sets remains."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 

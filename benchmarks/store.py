@@ -1,4 +1,4 @@
-"""Where measured figures are kept: small JSON files under ``benchmarks/results``, with the machine beside them."""
+"""Keeps measured figures in small JSON files under ``benchmarks/results``, with the machine beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def load(name: str) -> dict[str, Any]:
-    """What is kept under a name; empty if nothing is."""
+    """The figures kept under a name; empty if there are none."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
@@ -28,7 +28,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """What figures depend on beside the code."""
+    """The machine and versions that figures depend on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -1,10 +1,10 @@
-"""What agents learn, as one table, from the files that ``benchmarks.seeds --save`` left.
+"""Prints what agents learn as one table, from the files of ``benchmarks.seeds --save``.
 
     python -m benchmarks.table [AGENT]
 
-The score is the mean return of 100 fresh episodes of the final policy, the median over the seeds with the range
-beside it. The goal is the environment's reward threshold, or the score of its baseline policy where it has no
-threshold; reached means: by how many of the seeds.
+A score is the mean return of 100 new episodes of the final policy: the median over the seeds, and the range. The goal
+is the environment's reward threshold, or the score of its baseline policy if it has no threshold. The last column is
+the number of seeds that reached it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def table(agent: str) -> str:
 
 
 def goal_of(env_id: str) -> tuple[str, float | None]:
-    """What there is to reach, and where that comes from."""
+    """The goal, and where it comes from."""
     threshold = env_specs()[env_id].reward_threshold
     if threshold is not None:
         return "threshold", threshold

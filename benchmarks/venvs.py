@@ -20,7 +20,7 @@ ERROR = re.compile(r"^\s*(?:[\w.]+(?:Error|Exception): |ERROR: |error: )(.+)")
 
 
 def python_of(name: str, *, pip_args: str = "", renew: bool = False) -> tuple[str, str]:
-    """The Python that a peer runs with, installed first where it is not yet there, and why there is none.
+    """The Python of a peer, installed if necessary, or the reason why there is none.
 
     One of the two is empty. A peer that could not be installed is not tried again until its requirements change or
     ``renew`` says so.
@@ -41,13 +41,13 @@ def python_of(name: str, *, pip_args: str = "", renew: bool = False) -> tuple[st
 
 
 def install(peer: Peer, folder: Path, pip_args: str) -> str:
-    """Makes the virtual environment anew; returns why that failed, if it did, and leaves nothing then."""
+    """Makes the virtual environment anew. If that fails, it returns the reason and leaves nothing behind."""
     print(f"installing {' '.join(peer.requirements)}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     constraints = folder.parent / "constraints.txt"
     constraints.write_text("\n".join(torch_pin()) + "\n")
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
-    pins = {"PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}  # builds may want torch too
+    pins = {"PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}  # builds may need torch too
     for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, *shlex.split(pip_args), *peer.requirements]):
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **pins}
@@ -59,7 +59,7 @@ def install(peer: Peer, folder: Path, pip_args: str) -> str:
 
 
 def torch_pin() -> list[str]:
-    """The version of torch that every peer gets: ours."""
+    """The version of torch for every peer, which is ours."""
     return re.findall(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
 
 

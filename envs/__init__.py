@@ -1,4 +1,4 @@
-"""The built-in environments, a folder for each family. Importing this needs no torch."""
+"""The built-in environments, one folder for each family. Importing this does not import torch."""
 
 if __name__ != "rltrain.envs":
     raise ImportError(f"import this package as 'rltrain.envs', not as '{__name__}'")

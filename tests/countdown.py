@@ -1,4 +1,4 @@
-"""A small environment with everything that is optional: a mask, infos, a constant; and nothing to draw."""
+"""A small environment with a mask, infos and a constant, and without a picture."""
 
 from __future__ import annotations
 

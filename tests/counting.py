@@ -1,4 +1,4 @@
-"""A Gymnasium environment that counts, so that every number that comes out of it can be told beforehand."""
+"""A Gymnasium environment that counts, so that every number it returns can be predicted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The authors' package beside ours: their games are played, and ours repeat every frame with the same luck.
+"""Compares our MinAtar games with the authors' package: ours repeat every frame with the same random numbers.
 
-A frame of theirs is taken down whole: the state before, the action, every number that they drew, and what came of
-it. A :class:`Twin` says how theirs translates into ours; :func:`differences` then advances ours from all the states
-before, in one batch, and says what differs.
+Every frame of theirs is recorded: the state before, the action, every random number, and the outcome. A :class:`Twin`
+translates theirs into ours. :func:`differences` advances ours from all the recorded states in one batch, and lists what
+differs.
 """
 
 from __future__ import annotations

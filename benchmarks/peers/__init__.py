@@ -1,16 +1,18 @@
-"""Who is compared in ``python -m benchmarks``: one module each, run in a virtual environment of its own.
+"""The libraries that ``python -m benchmarks`` compares: a module for each, run in its own virtual environment.
 
 A peer is a row of :data:`PEERS` and a module that offers, for the measures named there:
 
-- ``stepping(how, num_envs, seed)``: a function that steps that many environments of CartPole some times with random
-  actions, and returns how many steps that were; None where such a number is beyond it.
+- ``stepping(how, num_envs, seed)``: a function that steps this number of CartPole environments several times with
+random
+  actions, and returns the number of steps; None if it cannot step so many.
 - ``training(point, seed)``: a function that collects a rollout and learns from it, and returns the environment steps;
-  None where it has no such agent. ``point`` is one of ``benchmarks.measures``.
+  None if it has no such agent. ``point`` is one of ``benchmarks.measures``.
 - ``solving(how, seed)``: learns CartPole until the mean return of 100 training episodes is :data:`SOLVED`, and returns
   ``seconds`` of learning, ``steps``, ``solved``, ``start_seconds`` of compiling apart, and ``settings``.
 
-Rows are read by the runner, which has none of the libraries; the module is imported in the virtual environment alone,
-where ``python -m benchmarks.peers`` answers one request. Python's standard library is all they have in common.
+The runner reads the rows and has none of the libraries. The module is imported only in its virtual environment, where
+``python -m benchmarks.peers`` answers one request. All of them have Python's standard library, and nothing else, in
+common.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Peer:
-    """A library, and what is measured of it."""
+    """A library, and its measures."""
 
     title: str
-    requirements: tuple[str, ...]  # for pip; none where it is the environment that this runs in
+    requirements: tuple[str, ...]  # for pip; empty for the environment that this runs in
     measures: dict[str, tuple[str, ...]] = field(default_factory=dict)  # measure -> the ways in which it is done
-    module: str = ""  # where it is, if not here under the peer's name
+    module: str = ""  # its module, if not the one here with the peer's name
 
 
 PPO_ALONE = {"training": ("",), "growth": ("",)}

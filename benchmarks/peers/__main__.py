@@ -1,4 +1,4 @@
-"""Answers one request about one peer: a JSON object on standard input, another as the last line of standard output.
+"""Answers one request about one peer: reads a JSON object, and prints another one as its last line.
 
 Started by ``python -m benchmarks`` with the Python of the peer's virtual environment, in the repository's root.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[], int]
-SHARED = ("torch", "jax", "numpy", "gymnasium")  # versions that are of interest wherever they are
+SHARED = ("torch", "jax", "numpy", "gymnasium")  # packages whose versions are reported if installed
 
 
 def main() -> None:
     """Reads, measures, answers."""
-    with redirect_stdout(sys.stderr):  # what libraries print is not the answer
+    with redirect_stdout(sys.stderr):  # so that output of libraries is not taken for the answer
         answer = answer_to(json.load(sys.stdin))
     print(json.dumps(answer))
 
@@ -53,7 +53,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def timed(make: Callable[[], Work | None], seconds: float) -> dict[str, float] | None:
-    """Steps per second of some work, the seconds until it runs as usual, and the memory it took; None if it is None."""
+    """Steps per second of some work, its start-up seconds, and its memory; None if the work is None."""
     begin = time.perf_counter()
     work = make()
     if work is None:
@@ -72,8 +72,8 @@ def timed(make: Callable[[], Work | None], seconds: float) -> dict[str, float] |
 
 
 def peak_mib() -> int:
-    """The most memory that this process has had, MiB."""
-    try:  # of this program alone; getrusage also counts what the process was before it
+    """Peak memory of this process, MiB."""
+    try:  # of this program alone; getrusage also counts the process before exec
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
         found = None

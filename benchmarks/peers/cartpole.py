@@ -1,4 +1,4 @@
-"""A batched CartPole in NumPy for the libraries that bring none: Gymnasium's own, resetting in the step that ends."""
+"""A batched CartPole in NumPy for libraries that have none: Gymnasium's own, with resets in the step that ends."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gymnasium.vector import AutoresetMode
 class BatchedCartPole(CartPoleVectorEnv):
     """Gymnasium's ``CartPoleVectorEnv`` with same-step resets.
 
-    As it is, it spends a step on every reset, a transition that never happened and must not be learned from. Where
-    episodes end, ``info`` holds their rows ``ends``, their last observations ``final_obs`` and their ``lengths``, which
-    are their returns.
+    Gymnasium's version spends a step on every reset, which is a transition that never happened and must not be learned
+    from. Where episodes end, ``info`` has their rows ``ends``, their last observations ``final_obs``, and their
+    ``lengths``, which equal their returns.
     """
 
     metadata = {**CartPoleVectorEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """A step of all; ``truncated`` leaves those out that also terminated."""
+        """Steps all environments; ``truncated`` is false where an episode also terminated."""
         obs, reward, terminated, truncated, info = super().step(action)
         ends = np.flatnonzero(self.prev_done)
         if len(ends):

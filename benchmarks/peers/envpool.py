@@ -12,7 +12,7 @@ from benchmarks.peers import ACTIONS
 
 
 def stepping(how: str, num_envs: int, seed: int) -> Callable[[], int]:
-    """Steps all of them with random actions, and waits for all."""
+    """Steps all environments with random actions, and waits for all of them."""
     threads = min(num_envs, len(os.sched_getaffinity(0)))
     env = envpool.make("CartPole-v1", env_type="gymnasium", num_envs=num_envs, num_threads=threads, seed=seed)
     env.reset()

@@ -1,4 +1,4 @@
-"""gymnax: environments in JAX, compiled; a call for each step, or a scan over steps in one call, as in PureJaxRL."""
+"""gymnax: compiled environments in JAX, by a call for each step or by a scan over steps, as in PureJaxRL."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup, keep_memory
 
 ENV = "rltrain/CartPole-v1"
-PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # its defaults in place of tuned settings
+PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # defaults in place of tuned settings
 
 
 class Loop:
-    """An agent with untuned settings, trained as ``Trainer`` does, with episode statistics and no log."""
+    """An agent with untuned settings, trained as by ``Trainer``, with episode statistics and without logging."""
 
     def __init__(self, algo: str, env_id: str, options: dict[str, Any]) -> None:
         keep_memory()  # as every run of rltrain does
@@ -88,7 +88,7 @@ def training(point: dict[str, Any], seed: int) -> Callable[[], int]:
 
 
 def solving(how: str, seed: int) -> dict[str, Any]:
-    """Tuned settings, log and checkpoint included; or the command, with evaluation and plots, as its user waits."""
+    """Tuned settings with logging and checkpoint; or the whole command, with evaluation and plots."""
     algo, _, prompt = how.partition(" ")
     algo = algo.lower()
     settings, _ = tuned_defaults(algo, env_spec(ENV))

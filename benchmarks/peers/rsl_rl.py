@@ -1,4 +1,4 @@
-"""rsl_rl, in the batched CartPole, with the distribution over two actions that it does not bring itself."""
+"""rsl_rl in the batched CartPole, with a distribution over two actions, which it lacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = 200_000  # at most
 
 
 class Categorical(Distribution):
-    """Discrete actions; every one of the ``output_dim`` = 1 outputs is the number of an action."""
+    """Discrete actions; each of the ``output_dim`` = 1 outputs is the index of an action."""
 
     actions = 2
     input_dim = actions  # type: ignore[assignment]
@@ -80,7 +80,7 @@ class CartPole(VecEnv):
 
 
 class Loop:
-    """PPO in its environments, trained as ``OnPolicyRunner`` does, without its log."""
+    """PPO in its environments, trained as by ``OnPolicyRunner``, without logging."""
 
     def __init__(self, num_envs: int, net_arch: list[int], agent: dict[str, Any], seed: int) -> None:
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3, and whatever has its interface."""
+"""Stable-Baselines3, and libraries with its interface."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class BatchedVecEnv(VecEnv):
 
 
 class Loop:
-    """A model in its environments, trained as its ``learn`` does, without a log.
+    """A model in its environments, trained as by its ``learn``, without logging.
 
     Args:
         model: PPO or DQN.
@@ -122,7 +122,7 @@ class UntilSolved(BaseCallback):
         return not self.solved
 
     def seconds(self) -> tuple[float, float]:
-        """Learning, and what the first rollout and update took beyond the usual: compilation where there is any."""
+        """Seconds of learning, and the extra time of the first rollout and update, which is compilation."""
         spans = np.diff(self.marks[1:])
         usual = [statistics.median(spans[kind::2]) for kind in (0, 1)]
         start = max(float(spans[:2].sum() - sum(usual)), 0.0)

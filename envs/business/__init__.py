@@ -16,20 +16,20 @@ def register() -> None:
         "rltrain/DynamicPricing-v0",
         "rltrain.envs.business.dynamic_pricing:DynamicPricing",
         group="business",
-        description="Price a stock day by day so that a season brings most, learning what customers pay.",
+        description="Set prices day by day to sell a stock for the most money while learning what customers pay.",
     )
     register_env(
         "rltrain/BatteryArbitrage-v0",
         "rltrain.envs.business.battery_arbitrage:BatteryArbitrage",
         group="business",
-        description="Charge a battery while electricity is cheap, and sell when it is dear.",
+        description="Charge a battery while electricity is cheap, and sell while it is expensive.",
         max_episode_steps=168,
     )
     register_env(
         "rltrain/Portfolio-v0",
         "rltrain.envs.business.portfolio:Portfolio",
         group="business",
-        description="Spread wealth over assets that can be foretold a little, when trading costs.",
+        description="Spread wealth over assets whose returns are slightly predictable, while trading costs money.",
         max_episode_steps=250,
     )
     register_env(

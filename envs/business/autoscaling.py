@@ -20,13 +20,13 @@ DAY = 288  # steps of five minutes
 
 @dataclass
 class AutoscalingState:
-    """What runs, what waits, and what comes."""
+    """Servers, queue and demand."""
 
     running: Tensor  # (N,) servers that work
     booting: Tensor  # (N, B) servers that are starting, those that come up next first
     queue: Tensor  # (N,) thousands of requests that wait
     clock: Tensor  # (N,) int64, step of the day, 0 to 287
-    burst: Tensor  # (N,) what demand is multiplied by beyond the time of day, minus 1, not below 0
+    burst: Tensor  # (N,) factor of the demand beyond the time of day, minus 1, not below 0
     arrived: Tensor  # (N,) thousands of requests that came in the last step
     served: Tensor  # (N,) thousands of requests that were served in it
     dropped: Tensor  # (N,) thousands of requests that were turned away in it
@@ -35,9 +35,9 @@ class AutoscalingState:
 class Autoscaling(TensorEnv[AutoscalingState]):
     """Scale a cluster of servers to its requests, in steps of five minutes.
 
-    Observation: (N, 7 + B): servers running and, for each step until they are up, booting, by ``max_servers``; the
-        queue by its limit; what arrived and what was served in the last step, by what ``max_servers`` can serve; the
-        share of time that servers were busy; sine and cosine of the time of day.
+    Observation: (N, 7 + B): servers running and, for each step until they are up, servers booting, divided by
+        ``max_servers``; the queue divided by its limit; requests arrived and requests served in the last step, divided
+        by what ``max_servers`` can serve; the share of time that servers were busy; sine and cosine of the time of day.
     Action: 0 stops ``stride`` servers at once, 1 changes nothing, 2 starts ``stride`` servers; in general 2 k + 1
         actions from k strides fewer to k more.
     Reward: minus the cost in euros: of servers, running or booting; of waiting; and of requests turned away.
@@ -47,12 +47,12 @@ class Autoscaling(TensorEnv[AutoscalingState]):
     Baseline: target tracking: as many servers as keep the last step's requests and half of the queue at
         ``target`` of their capacity.
 
-    Requests arrive at a rate that follows the time of day, with bursts that come by chance and fade, and noise whose
-    variance is that of a Poisson process with ``grain`` requests at a time.
+    Requests arrive at a rate that follows the time of day, with random bursts that fade, and with noise that has the
+    variance of a Poisson process of ``grain`` requests at a time.
 
     Args:
         max_servers: Most servers, running and booting.
-        stride: Servers that one step up or down means.
+        stride: Number of servers in one stride.
         reach: How many strides up or down an action can go, k.
         boot_steps: Steps until a new server works, B.
         server_rate: Requests that a server serves in a step, thousands.
@@ -60,10 +60,10 @@ class Autoscaling(TensorEnv[AutoscalingState]):
         wait_cost: Cost of waiting, euros for a thousand requests and a step.
         drop_cost: Cost of requests turned away, euros a thousand.
         queue_limit: Requests that can wait, thousands.
-        base_load: Mean requests in a step, by what ``max_servers`` can serve.
-        day_swing: Height of the daily wave by the mean; its top is at 14 h.
+        base_load: Mean requests in a step, as a share of what ``max_servers`` can serve.
+        day_swing: Height of the daily wave as a share of the mean; its peak is at 14 h.
         burst_chance: Probability that a burst begins in a step.
-        burst_size: Mean height of a burst, by the load of that time of day.
+        burst_size: Mean height of a burst as a share of the load at that time of day.
         burst_fade: Share of a burst that is over after each step.
         grain: Requests that come together, thousands.
         target: Share of the capacity that the baseline aims at.
@@ -124,12 +124,12 @@ class Autoscaling(TensorEnv[AutoscalingState]):
         self.action_space = spaces.Discrete(2 * reach + 1)
 
     def load(self, clock: Tensor) -> Tensor:
-        """Mean requests (N,) in a step at that time of day without bursts, thousands."""
+        """Mean requests (N,) in a step at the time of day without bursts, thousands."""
         wave = 1 + self.day_swing * self._wave.index_select(0, clock)
         return self.base_load * self.max_servers * self.server_rate * wave
 
     def reset(self, n: int, rng: torch.Generator | None) -> AutoscalingState:
-        """Any time of day, no burst, no queue, and as many servers as the load asks for at the baseline's target."""
+        """Any time of day, no burst, no queue, and as many servers as the load needs at the baseline's target."""
         clock = torch.randint(DAY, (n,), generator=rng, device=self.device)
         load = self.load(clock)
         none = torch.zeros_like(load)

@@ -1,4 +1,4 @@
-"""Battery arbitrage: buy electricity when it is cheap, store it, and sell it when it is dear."""
+"""Battery arbitrage: buy electricity when it is cheap, store it, and sell it when it is expensive."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DAY = 24  # hours
 
 @dataclass
 class BatteryState:
-    """What is stored, what time it is, and what electricity costs."""
+    """Charge, time and prices."""
 
     charge: Tensor  # (N,) MWh in the battery
     hour: Tensor  # (N,) int64, of the day, 0 to 23
-    deviation: Tensor  # (N,) euros per MWh, the price's deviation from that of the hour
+    deviation: Tensor  # (N,) euros per MWh, the deviation from the usual price of the hour
     power: Tensor  # (N,) MW from the grid in the last hour, negative to it
     profit: Tensor  # (N,) euros since the start
 
 
 class BatteryArbitrage(TensorEnv[BatteryState]):
-    """Charge and discharge a battery hour by hour on the market for electricity.
+    """Charge and discharge a battery hour by hour on the electricity market.
 
     Observation: (N, 5): the share of the capacity that is charged, the price in hundreds of euros per MWh, sine and
-        cosine of the time of day, and the price's deviation from the hour's, in hundreds of euros per MWh.
-    Action: (N, 1) in [-1, 1]: power as a share of ``max_power``: above 0 to charge, below 0 to discharge; as far as
-        what is stored and what there is room for allow.
+        cosine of the time of day, and the deviation from the usual price of the hour, in hundreds of euros per MWh.
+    Action: (N, 1) in [-1, 1]: power as a share of ``max_power``, above 0 to charge and below 0 to discharge, limited by
+        the charge and by the free capacity.
     Reward: what was sold minus what was bought and minus the battery's wear, in hundreds of euros.
     Episode end: none but the time limit, a week.
     Source: prices of a daily cycle and a mean-reverting deviation as in Lucia and Schwartz, "Electricity prices and
@@ -47,9 +47,9 @@ class BatteryArbitrage(TensorEnv[BatteryState]):
     The daily cycle is the sum of a wave of a day with its top at 18 h and one of half a day with tops at 8 and 20 h.
 
     Args:
-        capacity: Of the battery, MWh.
+        capacity: Capacity of the battery, MWh.
         max_power: Largest power at the grid, MW.
-        efficiency: Share of the energy that a full cycle gives back.
+        efficiency: Share of the energy that a full cycle returns.
         wear: Cost of a MWh that passes into or out of the battery, euros.
         mean_price: Mean price, euros per MWh.
         day_swing: Height of the daily wave, euros per MWh.
@@ -100,7 +100,7 @@ class BatteryArbitrage(TensorEnv[BatteryState]):
         self.action_space = spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)
 
     def reset(self, n: int, rng: torch.Generator | None) -> BatteryState:
-        """Any hour and any charge; the price's deviation as it is in the long run."""
+        """Any hour and any charge; the price's deviation from its long-run distribution."""
         share = torch.rand(n, generator=rng, device=self.device, dtype=self.dtype)
         hour = torch.randint(DAY, (n,), generator=rng, device=self.device)
         shock = torch.randn(n, generator=rng, device=self.device, dtype=self.dtype)
@@ -121,7 +121,7 @@ class BatteryArbitrage(TensorEnv[BatteryState]):
     def step(
         self, state: BatteryState, action: Tensor, rng: torch.Generator | None
     ) -> tuple[BatteryState, Tensor, Tensor]:
-        """Trades for an hour at the price that is seen; half of the losses are on either way."""
+        """Trades for an hour at the observed price; half of the losses occur on the way in and half on the way out."""
         shock = torch.randn(len(action), generator=rng, device=self.device, dtype=self.dtype)
         one_way = self.efficiency.sqrt()
         wanted = action.squeeze(-1).to(self.dtype).clamp(-1, 1) * self.max_power

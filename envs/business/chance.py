@@ -9,20 +9,20 @@ from torch import Tensor
 def count_cdf(mean: Tensor, size: int, dispersion: Tensor | None = None) -> Tensor:
     """P(count <= k) for k = 0, ..., size - 1: (..., size) for means (...).
 
-    ``torch.searchsorted(cdf, u)`` turns uniform numbers u (..., M) into counts, which end at ``size``: unlike
-    ``torch.poisson``, it takes as many random numbers for one row as for another.
+    ``torch.searchsorted(cdf, u)`` turns uniform numbers u (..., M) into counts of at most ``size``. Unlike
+    ``torch.poisson``, it takes the same number of random numbers for every row.
 
     Args:
         mean: Expected counts (...), not below 0.
         size: Number of terms.
-        dispersion: The variance by the mean, 0-d, not below 1: a negative binomial distribution, whose terms follow
+        dispersion: Variance divided by mean, 0-d, not below 1: a negative binomial distribution, whose terms follow
             the recursion of Panjer, "Recursive evaluation of a family of compound distributions", 1981, equation 3.
             None for a Poisson distribution, the limit at 1.
     """
     k = torch.arange(size, device=mean.device, dtype=mean.dtype)
     mean = mean.unsqueeze(-1)
     if dispersion is None:
-        log_factorial = k.clamp(min=1).log().cumsum(0)  # torch.compile would compute lgamma for every mean anew
+        log_factorial = k.clamp(min=1).log().cumsum(0)  # torch.compile would compute lgamma again for every mean
         log_p = torch.addcmul(-mean - log_factorial, mean.clamp(min=1e-30).log(), k)
     else:
         excess = (dispersion - 1).clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""What the family's pictures are made of: a board measured in pixels, bars, curves and labels."""
+"""Building blocks of the family's pictures: a board measured in pixels, bars, curves and labels."""
 
 from __future__ import annotations
 

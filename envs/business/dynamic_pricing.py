@@ -1,4 +1,4 @@
-"""DynamicPricing: sell a stock before the season ends to customers of whom little is known."""
+"""DynamicPricing: sell a stock before the season ends to customers about whom little is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rltrain.envs.business.drawing import WHITE, bar, board, panel
 
 @dataclass
 class DynamicPricingState:
-    """What is left to sell and how long, what was learnt of the customers, and what they are."""
+    """Stock, time, what was learned about the customers, and their true behaviour."""
 
     stock: Tensor  # (N,) units left
     day: Tensor  # (N,) days gone by
@@ -30,26 +30,26 @@ class DynamicPricingState:
 
 
 class DynamicPricing(TensorEnv[DynamicPricingState]):
-    """Sell a stock within a season, day by day at a price of your choice, to customers whose number you do not know.
+    """Sell a stock within a season, at a price set day by day, to an unknown number of customers.
 
-    Observation: (N, 8): the share of the stock that is left; the share of the days that is left; the last day's price
-        by ``max_price``, p, and sales by the stock for a day, d; and the averages of p, p^2, d and p d over the days
-        gone by: all that a linear regression of sales on prices needs.
+    Observation: (N, 8): the share of the stock that is left; the share of the days that is left; p, the last day's
+        price divided by ``max_price``; d, its sales divided by the stock for a day; and the averages of p, p^2, d and p
+        d over the days so far, which are all that a linear regression of sales on prices needs.
     Action: (N, 1): the day's price, from -1 for ``min_price`` to 1 for ``max_price``.
     Reward: the day's revenue, in thousands of euros.
-    Episode end: all is sold, or the season over. What is left then is worth nothing.
+    Episode end: all is sold, or the season is over. What is left then is worth nothing.
     Source: Gallego and van Ryzin, "Optimal dynamic pricing of inventories with stochastic demand over finite
         horizons", 1994, with linear demand; unknown to the seller as in den Boer and Zwart, "Simultaneously learning
         and optimizing using controlled variance pricing", 2014.
-    Baseline: certainty equivalence: the price that would be best if demand were what least squares make of the sales
-        so far, and fluid (Gallego and van Ryzin, section 4).
+    Baseline: certainty equivalence: the price that would be best for a fluid demand that equals the least-squares
+        estimate from the sales so far (Gallego and van Ryzin, section 4).
 
     Customers come as a Poisson process, and each buys one unit if the price is not above what it is worth to the
     customer, which is uniform between 0 and a limit. How many come, and the limit, are drawn anew for every episode.
 
     Args:
         customers: Mean number of customers, per day; a range ``[low, high]`` to draw it for every episode.
-        limit: What the unit is worth to who likes it most, euros; may be a range as well.
+        limit: Largest value of a unit to any customer, euros; may be a range as well.
         stock: Units at the start of the season.
         days: Length of the season.
         min_price: Lowest price, euros.
@@ -82,13 +82,13 @@ class DynamicPricing(TensorEnv[DynamicPricingState]):
         self.min_price = self.constant("min_price", min_price, at_least=0)
         self.max_price = self.constant("max_price", max_price, above=min_price)
         most = max(map(float, customers)) if isinstance(customers, Sequence) else float(customers)
-        self._terms = math.ceil(most + 6 * math.sqrt(most) + 6)  # further counts have no chance in float32
+        self._terms = math.ceil(most + 6 * math.sqrt(most) + 6)  # larger counts have probability 0 in float32
         high = np.array([1, 1, 1, days, 1, 1, days, days], dtype=np.float32)  # all of the stock sold on one day
         self.observation_space = spaces.Box(0.0, high, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)
 
     def reset(self, n: int, rng: torch.Generator | None) -> DynamicPricingState:
-        """All of the stock, and customers nobody has met."""
+        """The whole stock, and unknown customers."""
         none = torch.zeros(n, 4, device=self.device, dtype=self.dtype)
         stock = torch.full_like(none[:, 0], self.stock)
         return DynamicPricingState(stock, none[:, 0], none[:, :2], none, self.draw_constants(n, rng))
@@ -122,8 +122,8 @@ class DynamicPricing(TensorEnv[DynamicPricingState]):
     def baseline(self, state: DynamicPricingState) -> Tensor:
         """The fluid price for the demand a - b * price that least squares find.
 
-        So that there is an estimate from the first day on, a middling market is taken to have been seen for two days,
-        at a quarter and at three quarters of its limit.
+        So that there is an estimate from the first day on, it assumes two earlier days in an average market, with
+        prices of a quarter and three quarters of the limit.
         """
         customers, limit = self.customers.mean(), self.limit.mean()
         seen = torch.stack((limit, limit**2 * 0.625, customers, customers * limit * 0.375))

@@ -22,20 +22,20 @@ MOST_DAYS = 100.0  # of demand that are told apart
 
 @dataclass
 class InventoryState:
-    """What lies where, and what is on its way. The first of the 1 + R places is the warehouse, the others are shops."""
+    """Stock at each place and on the way. The first of the 1 + R places is the warehouse, the others are shops."""
 
     stock: Tensor  # (N, 1 + R) units on hand
     pipeline: Tensor  # (N, P) units on the way, to one place after the other, a day's each, the next day's first
     sold: Tensor  # (N, R) units sold on the last day
-    lost: Tensor  # (N, R) units asked for in vain on the last day
+    lost: Tensor  # (N, R) units of lost sales on the last day
 
 
 class Inventory(TensorEnv[InventoryState]):
     """Keep R shops and the warehouse that supplies them in stock, at little cost.
 
-    Observation: what is on hand at the 1 + R places, then what is on the way to each, the next day's arrivals first;
-        all in days of the place's mean demand, at most 100.
-    Action: (N, 1 + R): what to order for the warehouse and for each shop, from -1 for nothing to 1 for
+    Observation: the stock on hand at the 1 + R places, then the stock on the way to each, the next day's arrivals
+        first; all in days of the place's mean demand, at most 100.
+    Action: (N, 1 + R): the order for the warehouse and for each shop, from -1 for nothing to 1 for
         ``order_limit`` days of its mean demand, rounded to whole units.
     Reward: minus the day's costs, in hundreds of euros: for stock left in the evening, and for lost sales.
     Episode end: none but the time limit.
@@ -45,15 +45,15 @@ class Inventory(TensorEnv[InventoryState]):
         warehouse up to one of the whole system's (Shang and Song, "Newsvendor bounds and heuristic for optimal
         policies in serial supply chains", 2003, equation 9).
 
-    A day: what is due arrives; the warehouse orders from a supplier who has everything, and sends what shops order
-    as far as its stock lasts, shared out in proportion; customers come, and what they do not find they buy elsewhere.
-    Demand is negative binomial. Shops differ in size: their mean demands rise evenly from half to one and a half
-    times ``mean_demand``.
+    On each day deliveries arrive first. Then the warehouse orders from a supplier with unlimited stock, and sends what
+    the shops order, shared out in proportion if its stock does not suffice. Then customers come; what they do not find
+    is a lost sale. Demand is negative binomial. Shops differ in size: their mean demands rise evenly from half to one
+    and a half times ``mean_demand``.
 
     Args:
         shops: Number of shops, R.
         mean_demand: Mean demand of the average shop, units a day.
-        dispersion: Variance of a day's demand by its mean; 1 for Poisson.
+        dispersion: Variance of a day's demand divided by its mean; 1 for Poisson.
         supplier_lead_time: Days from the supplier to the warehouse.
         shop_lead_time: Days from the warehouse to a shop; 0 for the same morning.
         order_limit: Largest order, days of the place's mean demand.
@@ -157,7 +157,7 @@ class Inventory(TensorEnv[InventoryState]):
     def base_stock(self) -> Tensor:
         """(1 + R,) units up to which the baseline orders: for the warehouse, of the whole system; for the shops.
 
-        What counts is the demand until the next day's order arrives.
+        The demand until the next day's order arrives decides.
         """
         cdf = count_cdf(self.mean_demand * self._sizes * self._covered, self._terms[1], self.dispersion)
         keeping = torch.stack((self.shop_cost, self.warehouse_cost))

@@ -1,4 +1,4 @@
-"""Job shop: which job's next operation to put on its machine, so that all are done soon."""
+"""Job shop: choose which job's next operation to schedule, so that all jobs are done soon."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class JobShopState:
     finish: Tensor  # (N, J, M) minutes from the start at which it ends, 0 while it is not scheduled
     done: Tensor  # (N, J) int64, operations that are scheduled
     job_free: Tensor  # (N, J) minutes, when the job's last scheduled operation ends
-    work_left: Tensor  # (N, J) minutes that the job's operations take which are not scheduled
+    work_left: Tensor  # (N, J) minutes that the job's unscheduled operations take
     machine_free: Tensor  # (N, M) minutes, when the machine's last scheduled operation ends
 
 
 class JobShop(TensorEnv[JobShopState]):
-    """Schedule J jobs on M machines, operation by operation, to be done with all as early as possible.
+    """Schedule J jobs on M machines, operation by operation, so that all are done as early as possible.
 
     Observation: (N, 6 J + M), all times in ``longest`` M / 2 minutes: for every job the share of its operations that
         are scheduled, when it is free, the work that is left, the duration of its next operation, when the machine
@@ -148,7 +148,7 @@ class JobShop(TensorEnv[JobShopState]):
         return torch.cat(parts, 1)
 
     def info(self, state: JobShopState) -> dict[str, Tensor]:
-        """The end of the last operation that is scheduled, minutes: the makespan in the end."""
+        """The end of the last scheduled operation, minutes; at the end of the episode this is the makespan."""
         return {"makespan": state.machine_free.amax(1)}
 
     def baseline(self, state: JobShopState) -> Tensor:

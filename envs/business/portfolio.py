@@ -1,4 +1,4 @@
-"""Portfolio: how to spread wealth over assets whose returns can be foretold a little, when trading costs."""
+"""Portfolio: spread wealth over assets whose returns are slightly predictable, while trading costs money."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rltrain.envs.business.drawing import bar, board, panel
 
 @dataclass
 class PortfolioState:
-    """What is held, and what is known of the assets. Cash comes after the K assets."""
+    """The holdings, and the signals of the assets. Cash comes after the K assets."""
 
     weights: Tensor  # (N, K + 1) shares of the wealth, as the market has moved them since the last trade
-    signal: Tensor  # (N, K) what is foretold of each asset's return tomorrow beyond its mean, in deviations
-    log_wealth: Tensor  # (N,) natural logarithm of the wealth by that of the start
+    signal: Tensor  # (N, K) forecast of each asset's return tomorrow beyond its mean, in deviations
+    log_wealth: Tensor  # (N,) natural logarithm of the wealth divided by the initial wealth
     turnover: Tensor  # (N,) share of the wealth that the last trade moved
 
 
 class Portfolio(TensorEnv[PortfolioState]):
-    """Choose each day how the wealth is spread over K assets and cash.
+    """Choose each day how to spread wealth over K assets and cash.
 
     Observation: (N, 2 K + 1): the signal of every asset (clipped at +-5), then the weights of the assets and cash.
     Action: (N, K + 1) in [-1, 1]: the new weights are the softmax of 5 times these, cash last; nothing is borrowed.
@@ -46,8 +46,8 @@ class Portfolio(TensorEnv[PortfolioState]):
         assets: Number of assets, K.
         mean_return: Mean return of an asset, percent a day.
         volatility: Standard deviation of the noise, percent a day.
-        correlation: Of the noises of two assets.
-        predictability: Standard deviation of what is foretold, percent a day.
+        correlation: Correlation between the noises of two assets.
+        predictability: Standard deviation of the forecast, percent a day.
         reversion: Share of a signal that is lost in a day.
         cost: Cost of a trade, percent of what is moved.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
@@ -86,7 +86,7 @@ class Portfolio(TensorEnv[PortfolioState]):
         self.action_space = spaces.Box(-1.0, 1.0, (assets + 1,), dtype=np.float32)
 
     def reset(self, n: int, rng: torch.Generator | None) -> PortfolioState:
-        """All in cash; the signals as they are in the long run."""
+        """Everything in cash; signals from their long-run distribution."""
         weights = torch.zeros(n, self.assets + 1, device=self.device, dtype=self.dtype)
         weights[:, -1] = 1
         none = torch.zeros(n, device=self.device, dtype=self.dtype)
@@ -124,7 +124,7 @@ class Portfolio(TensorEnv[PortfolioState]):
         return torch.cat((state.signal.clamp(-5, 5), state.weights.clamp(0, 1)), 1)
 
     def info(self, state: PortfolioState) -> dict[str, Tensor]:
-        """The wealth by that of the start, and the share of it that the last trade moved."""
+        """The wealth divided by the initial wealth, and the share of it that the last trade moved."""
         return {"wealth": state.log_wealth.exp(), "turnover": state.turnover}
 
     def baseline(self, state: PortfolioState) -> Tensor:

@@ -54,7 +54,7 @@ class Acrobot(TensorEnv[AcrobotState]):
         max_vel_1: Largest ``theta1_dot``, rad/s.
         max_vel_2: Largest ``theta2_dot``, rad/s.
         torque: The motor's torque, N m.
-        torque_noise_max: Largest error of the torque, uniform, N m.
+        torque_noise_max: Bound of the uniform error of the torque, N m.
         equations: ``"book"``, or ``"nips"`` for the paper's, which lack a term.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 
@@ -105,7 +105,7 @@ class Acrobot(TensorEnv[AcrobotState]):
         self.action_space = spaces.Discrete(3)
 
     def reset(self, n: int, rng: torch.Generator | None) -> AcrobotState:
-        """Everything uniform in [-0.1, 0.1]."""
+        """All fields uniform in [-0.1, 0.1]."""
         start = torch.empty(4, n, device=self.device, dtype=self.dtype).uniform_(-0.1, 0.1, generator=rng)
         theta1, theta2, theta1_dot, theta2_dot = start.unbind()
         return AcrobotState(theta1, theta2, theta1_dot, theta2_dot, self.draw_constants(n, rng))
@@ -136,8 +136,8 @@ class Acrobot(TensorEnv[AcrobotState]):
     def _equations_of_motion(self, c: Any, torque: Tensor) -> Callable[[Tensor], Tensor]:
         """The time derivative (4, N) as a function of the state (4, N).
 
-        d1, d2, phi1 and phi2 are those of Sutton (1996), figure 4, d1 with the other sign. What does not change
-        during a step stands outside. ``addcmul(a, b, c)`` is ``a + b * c`` in one operation.
+        d1, d2, phi1 and phi2 are those of Sutton (1996), figure 4, d1 with the other sign. Terms that do not change
+        during a step are computed outside. ``addcmul(a, b, c)`` is ``a + b * c`` in one operation.
         """
         inertia2 = c.link_mass_2 * c.link_com_pos_2.square() + c.link_moi
         inertia1 = c.link_mass_1 * c.link_com_pos_1.square() + c.link_mass_2 * c.link_length_1.square() + c.link_moi

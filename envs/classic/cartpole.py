@@ -56,7 +56,7 @@ class CartPole(TensorEnv[CartPoleState]):
     max_episode_steps = 500
     reward_threshold = 475.0
     render_fps = 50
-    reset_interval = 8  # the fastest fall takes so long
+    reset_interval = 8  # steps that the fastest fall takes
 
     x_threshold: ClassVar[float] = 2.4  # m
     theta_threshold_radians: ClassVar[float] = 12 * 2 * math.pi / 360
@@ -85,7 +85,7 @@ class CartPole(TensorEnv[CartPoleState]):
         self.action_space = spaces.Discrete(2)
 
     def reset(self, n: int, rng: torch.Generator | None) -> CartPoleState:
-        """Everything uniform in [-0.05, 0.05]."""
+        """All fields uniform in [-0.05, 0.05]."""
         start = torch.empty(4, n, device=self.device, dtype=self.dtype).uniform_(-0.05, 0.05, generator=rng)
         x, x_dot, theta, theta_dot = start.unbind()
         return CartPoleState(x, x_dot, theta, theta_dot, self.draw_constants(n, rng))

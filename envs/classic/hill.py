@@ -1,4 +1,4 @@
-"""The valley that both mountain cars are in: all but the motor and the reward."""
+"""The valley of both mountain cars: everything except the motor and the reward."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Hill(TensorEnv[CarState]):
         return {"is_success": self._has_arrived(state)}
 
     def render(self, state: CarState, index: int = 0) -> Tensor:
-        """The car in its valley, and an arrow as long as its way in 5 steps, (400, 600, 3) uint8."""
+        """The car in its valley, and an arrow as long as its path in 5 steps, (400, 600, 3) uint8."""
         c = self.constants_of(state.drawn[index])
         left, right, goal = float(c.min_position), float(c.max_position), float(c.goal_position)
         x, velocity = float(state.position[index]), float(state.velocity[index])

@@ -1,4 +1,4 @@
-"""Machines with their equations of motion, to be steered with continuous or few actions."""
+"""Machines with their equations of motion, controlled by continuous or by a few discrete actions."""
 
 from rltrain.registry import register_env
 

@@ -30,7 +30,7 @@ class CarParkingState:
     heading: Tensor  # (N,) rad, counter-clockwise from the x axis, not wrapped
     speed: Tensor  # (N,) m/s, positive forwards
     steering: Tensor  # (N,) rad, of the front wheels, positive to the left
-    clearance: Tensor  # (N,) m to what the car must not touch, at most 1, below 0 where it touches
+    clearance: Tensor  # (N,) m to the nearest obstacle, at most 1, below 0 where the car touches it
     drawn: Tensor  # (N, K) the constants drawn for this episode, see TensorEnv.draw_constants
 
 
@@ -38,8 +38,8 @@ class CarParking(TensorEnv[CarParkingState]):
     """Park a car in a slot at right angles to the lane, forwards or backwards.
 
     Observation: (N, 7): the car's middle (12 m), cos and sin of the heading, the speed (3 m/s), the steering angle as
-        a share of ``max_steering``, and the distance of the nearest of its corners and the slot's posts from what it
-        must not touch (m, at most 1, below 0 once it touches).
+        a share of ``max_steering``, and the distance to the nearest obstacle (m, at most
+        1, below 0 once the car touches it).
     Action: (N, 2) in [-1, 1]: acceleration as a share of ``max_acceleration``, rate of the steering angle as a share
         of ``steering_rate``.
     Reward: the gain in a potential, minus 0.5 per m from the car's middle to the slot's and minus 2 |cos(heading)|;
@@ -55,14 +55,14 @@ class CarParking(TensorEnv[CarParkingState]):
     Every constant may be a range ``[low, high]``, drawn anew for each episode.
 
     Args:
-        length: Of the car, m.
-        width: Of the car, m.
-        wheelbase: Distance of its axles, m.
-        slot_width: Of the slot, m.
-        slot_depth: Of the slot, m.
+        length: Length of the car, m.
+        width: Width of the car, m.
+        wheelbase: Distance between its axles, m.
+        slot_width: Width of the slot, m.
+        slot_depth: Depth of the slot, m.
         max_acceleration: Largest acceleration, m/s^2.
         max_steering: Largest angle of the front wheels, rad.
-        steering_rate: How fast that angle can change, rad/s.
+        steering_rate: Largest rate of change of that angle, rad/s.
         tau: Time between two states, s.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 
@@ -115,7 +115,7 @@ class CarParking(TensorEnv[CarParkingState]):
     def step(
         self, state: CarParkingState, action: Tensor, rng: torch.Generator | None
     ) -> tuple[CarParkingState, Tensor, Tensor]:
-        """The controls change first; then the car drives on the arc that they mean, by the midpoint rule."""
+        """The controls change first; then the car drives on the resulting arc, by the midpoint rule."""
         c = self.constants_of(state.drawn)
         pedal, wheel = action.to(self.dtype).clamp(-1, 1).unbind(-1)
         speed = (state.speed + c.tau * c.max_acceleration * pedal).clamp(-MAX_SPEED, MAX_SPEED)
@@ -150,7 +150,7 @@ class CarParking(TensorEnv[CarParkingState]):
         return (self._off(state) < 0.4) & straight & (state.speed.abs() < 0.3)
 
     def _clearance(self, rear_x: Tensor, rear_y: Tensor, heading: Tensor, drawn: Tensor) -> Tensor:
-        """How far the car is from touching anything, m, at most 1; below 0 where it touches. See the class."""
+        """Distance to the nearest obstacle, m, at most 1; below 0 where the car touches it. See the class."""
         c = self.constants_of(drawn)
         cos, sin = heading.cos(), heading.sin()
         clear = torch.ones_like(cos)

@@ -35,8 +35,9 @@ class CartPoleSwingUp(TensorEnv[CartPoleSwingUpState]):
     Observation: (N, 5): x / track, x_dot (m/s), cos(theta), sin(theta), theta_dot (rad/s), the speeds clipped at
         +-10 m/s and +-30 rad/s.
     Action: (N, 1) in [-1, 1]: the force on the cart as a share of ``force_mag``, positive to the right.
-    Reward: a product of shares of 1: (1 + cos(theta)) / 2, upright; 1 - (x / track)^2 / 2, in the middle; and
-        (1 + exp(-theta_dot^2 / 10)) / 2, at rest. At most 1 in a step, about 0.25 or less while the pole hangs.
+    Reward: a product of three factors of at most 1: (1 + cos(theta)) / 2, upright; 1 - (x / track)^2 / 2, in the
+        middle; and (1 + exp(-theta_dot^2 / 10)) / 2, at rest. At most 1 in a step, about 0.25 or less while the pole
+        hangs.
     Episode end: the cart runs off the track, which costs 10.
     Source: equations 23 and 24 of Florian, "Correct equations for the dynamics of the cart-pole system", 2007, without
         friction; the reward after the task ``swingup`` of Tassa et al., "DeepMind Control Suite", 2018,
@@ -135,7 +136,7 @@ class CartPoleSwingUp(TensorEnv[CartPoleSwingUpState]):
         return columns(parts)
 
     def baseline(self, state: CartPoleSwingUpState) -> Tensor:
-        """Gives the pole the energy of the top while it is down, and holds it there when it has come up."""
+        """Pumps energy into the pole while it is down, and balances it once it has come up."""
         c = self.constants_of(state.drawn)
         theta = torch.remainder(state.theta + math.pi, 2 * math.pi) - math.pi
         swing = c.length * state.theta_dot.square() / 1.5 - c.gravity * (1 - theta.cos())  # m^2/s^2, 0 at the top

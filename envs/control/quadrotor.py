@@ -22,7 +22,7 @@ FAR = 3.0  # m off the reference at which a flight has failed
 
 @dataclass
 class QuadrotorState:
-    """Where the quadrotor is, and the phase of what it flies after."""
+    """Where the quadrotor is, and the phase of its reference."""
 
     x: Tensor  # (N,) m, to the right
     z: Tensor  # (N,) m, upwards
@@ -50,7 +50,7 @@ class Quadrotor(TensorEnv[QuadrotorState]):
 
     Args:
         gravity: Acceleration of free fall, m/s^2.
-        mass: Of the whole, kg.
+        mass: Mass of the quadrotor, kg.
         inertia: Moment of inertia about the pitch axis, kg m^2.
         arm: Distance of a rotor from the middle, m.
         max_thrust: Largest thrust of a rotor, N.
@@ -58,7 +58,7 @@ class Quadrotor(TensorEnv[QuadrotorState]):
         path_width: Half the width of the reference's figure of eight, m; 0 for a reference at rest.
         path_height: Half its height, m.
         period: Time for the whole figure, s.
-        lookahead: How many future places of the reference are seen.
+        lookahead: Number of future positions of the reference in the observation.
         tau: Time between two states, s.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 

@@ -1,4 +1,4 @@
-"""Tasks that test one ability each: exploring, discounting, choosing; and probes that find bugs in agents."""
+"""Tasks that each test one ability (exploring, discounting, choosing), and probes that find bugs in agents."""
 
 from rltrain.registry import register_env
 
@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def register_probes() -> None:
-    """Registers the probes, which stand in a group of their own."""
+    """Registers the probes, which have a group of their own."""
     probes: dict[str, tuple[str, int | None, float | None]] = {
         "ConstantReward": ("Learn that a reward of 1 for ever is worth 1 / (1 - gamma).", 4, None),
         "ObservationReward": ("Learn that an observation is worth what is seen.", None, None),
@@ -44,7 +44,7 @@ def register_probes() -> None:
         "ActionReward": ("Choose the action that is seen.", None, 0.9),
         "Target": ("Hit the one of two targets that is seen, with a real number.", None, 0.9),
         "DelayedReward": ("Take the action that pays two steps later.", None, 0.95),
-        "Autoreset": ("Learn what a state is worth although the time is up after each step.", 1, None),
+        "Autoreset": ("Learn the value of a state although the time limit ends every episode after one step.", 1, None),
     }
     for name, (description, max_episode_steps, reward_threshold) in probes.items():
         register_env(

@@ -16,13 +16,13 @@ from rltrain.env import TensorEnv
 
 @dataclass
 class BanditState:
-    """The arms, and what pulling them has brought."""
+    """The arms, and the rewards so far."""
 
     means: Tensor  # (N, K) mean reward of each arm, not observed
     counts: Tensor  # (N, K) how often each arm was pulled
     sums: Tensor  # (N, K) the rewards of each arm, added up
     arm: Tensor  # (N,) int64, the arm last pulled; -1 before the first pull
-    reward: Tensor  # (N,) what that brought
+    reward: Tensor  # (N,) the reward of that pull
 
 
 class Bandit(TensorEnv[BanditState]):
@@ -40,8 +40,9 @@ class Bandit(TensorEnv[BanditState]):
         Bounds for Bandit Problems", 2012.
 
     With ten Bernoulli arms, always pulling the best one would earn 90.9 in 100 pulls, on average, random pulls earn 50.
-    What one can do without memory, to stay with an arm as long as it pays and to try the next one when it does not,
-    earns 73. The info ``regret`` is what always pulling the best arm would have been expected to earn more.
+    The best that is possible without memory, staying with an arm as long as it pays and trying the next one when it
+    does not, earns 73. The info ``regret`` is the expected reward of always pulling the best arm minus that of the
+    actual pulls.
 
     Args:
         num_arms: K.

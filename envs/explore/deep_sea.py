@@ -1,4 +1,4 @@
-"""DeepSea: dive down to the right at every step; all that one is told on the way is that it costs a little."""
+"""DeepSea: dive down to the right at every step, although each such step costs a little and only the last one pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DiscountingChain: choose when to be paid; the chain that pays most may be the one that pays last."""
+"""DiscountingChain: choose when to be paid; the best-paying chain may be the one that pays last."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rltrain.env import TensorEnv
 
 @dataclass
 class DiscountingChainState:
-    """How far along which chain it is."""
+    """The chosen chain, and the progress along it."""
 
     chain: Tensor  # (N,) int64, 0 to 4; -1 before the choice
     steps: Tensor  # (N,) int64, steps since the start
 
 
 class DiscountingChain(TensorEnv[DiscountingChainState]):
-    """bsuite's discounting chain: who discounts too much takes an early payment and misses the bonus.
+    """bsuite's discounting chain: an agent that discounts too much takes an early payment and misses the bonus.
 
     Observation: (N, 2): the chain that was chosen, from 0 to 4, -1 before that; the steps so far, by 100.
     Action: the chain, 0 to 4, in the first step; of no effect after it.

@@ -1,14 +1,14 @@
-"""Environments so small that one can say what an agent must learn there, each for one way of getting it wrong.
+"""Probes: environments so small that the right values are known. Each of them exposes one kind of bug in an agent.
 
-Train on them in this order, for some seconds each; the first one at which an agent fails tells what to look at:
+Train on them in this order, for a few seconds each. The first one at which an agent fails tells where to look:
 
     ConstantReward     is the value right where the time limit cuts an episode off?
     ObservationReward  does the value depend on the observation?
     Bandit             does the policy follow the reward?
     ActionReward       does the policy depend on the observation?
-    Target             and where actions are real numbers?
+    Target             does it do so where actions are real numbers?
     DelayedReward      does a reward reach the action that earned it, with the right discount?
-    Autoreset          is the value looked up where the step led, and not at the start of the next episode?
+    Autoreset          is the value taken from where the step led, not from the start of the next episode?
 
 After Andy Jones, "Debugging RL, Without the Agonizing Pain", 2021.
 """
@@ -29,7 +29,7 @@ from rltrain.env import TensorEnv
 
 @dataclass
 class ProbeState:
-    """What there is to know."""
+    """A bit and a step counter."""
 
     bit: Tensor  # (N,) int64, 0 or 1
     steps: Tensor  # (N,) int64, steps since the start, as far as they are counted
@@ -37,7 +37,7 @@ class ProbeState:
 
 
 class Probe(TensorEnv[ProbeState]):
-    """What the probes share: they observe a bit and the number of steps; the bit is drawn at the start.
+    """Base class of the probes: they observe a bit, drawn at the start, and the number of steps.
 
     Args:
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
@@ -65,14 +65,14 @@ class Probe(TensorEnv[ProbeState]):
     def outcome(
         self, state: ProbeState, reward: Tensor, ended: Tensor | bool, bit: Tensor | None = None
     ) -> tuple[ProbeState, Tensor, Tensor]:
-        """What a step returns; the bit stays unless another is given."""
+        """The results of a step; the bit stays unless another is given."""
         reward = reward.to(self.dtype)
         steps = (state.steps + 1).clamp(max=self.most_steps)
         after = ProbeState(state.bit if bit is None else bit, steps, reward)
         return after, reward, ended if isinstance(ended, Tensor) else torch.full_like(reward, ended, dtype=torch.bool)
 
     def render(self, state: ProbeState, index: int = 0) -> Tensor:
-        """What is observed, and what the last step earned, (240, 480, 3) uint8."""
+        """The observation and the last reward, (240, 480, 3) uint8."""
         bit, steps = self.observe(ProbeState(*(x[index : index + 1] for x in vars(state).values())))[0].tolist()
         reward = float(state.reward[index])
         canvas = Canvas(480, 240, world=(0, 0, 480, 240))
@@ -91,7 +91,7 @@ class Probe(TensorEnv[ProbeState]):
 
 
 class ConstantReward(Probe):
-    """Value of a reward that never ends: 1 / (1 - gamma), whatever is done.
+    """Value of an endless reward: 1 / (1 - gamma), whatever the action.
 
     Observation: (N, 2): always 0, so that there is one state alone.
     Action: 0 or 1, of no effect.
@@ -115,12 +115,12 @@ class ConstantReward(Probe):
         return torch.zeros(len(state.bit), 2, device=self.device, dtype=self.dtype)
 
     def step(self, state: ProbeState, action: Tensor, rng: torch.Generator | None) -> tuple[ProbeState, Tensor, Tensor]:
-        """A reward, and nothing else."""
+        """A reward of 1; nothing changes."""
         return self.outcome(state, torch.ones_like(state.reward), ended=False)
 
 
 class ObservationReward(Probe):
-    """Value of an observation: the bit that is seen, whatever is done.
+    """Value of an observation: the bit in it, whatever the action.
 
     Observation: (N, 2): a random bit; the steps so far.
     Action: 0 or 1, of no effect.
@@ -256,7 +256,7 @@ class DelayedReward(Probe):
 
 
 class Autoreset(Probe):
-    """Time is up after each step, and what comes next is another episode: where the step led counts, not that.
+    """The time limit ends every episode after one step; what counts is where the step led, not the next episode.
 
     Observation: (N, 2): a bit, drawn at the start, and 1 after a step; always 0.
     Action: 0 or 1, of no effect.

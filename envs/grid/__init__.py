@@ -1,4 +1,4 @@
-"""Worlds of square cells: MiniGrid's tasks, and puzzles with levels to generalise over."""
+"""Grid worlds: MiniGrid's tasks, and puzzles with separate levels for training and testing."""
 
 from typing import Any
 
@@ -26,18 +26,18 @@ def register() -> None:
     walls, lava = (f"Reach the goal across {what} with one opening." for what in ("a wall", "a river of lava"))
     _minigrid("SimpleCrossingS9N1", "crossing:Crossing", walls, 324, size=9, num_crossings=1, obstacle="wall")
     _minigrid("LavaCrossingS9N1", "crossing:Crossing", lava, 324, size=9, num_crossings=1, obstacle="lava")
-    memory = "Remember an object to the end of a hallway, and go to its like."
+    memory = "Remember an object to the end of a hallway, and go to one of the same kind."
     _minigrid("MemoryS7", "memory:Memory", memory, 245, size=7)
     _minigrid("MemoryS13", "memory:Memory", memory, 845, size=13)
-    balls = "Reach the goal without running into the balls that move about."
+    balls = "Reach the goal without running into moving balls."
     _minigrid("Dynamic-Obstacles-5x5", "dynamic_obstacles:DynamicObstacles", balls, 100, size=5, n_obstacles=2)
     _minigrid("Dynamic-Obstacles-8x8", "dynamic_obstacles:DynamicObstacles", balls, 256, size=8, n_obstacles=4)
     _puzzle("Snake-v0", "snake:Snake", "Eat apples and grow without running into a wall or yourself.", 4000)
     _puzzle("Game2048-v0", "game2048:Game2048", "Slide tiles so that equal ones merge into ever larger ones.", 10_000)
     _puzzle(
-        "Sokoban-v0", "sokoban:Sokoban", "Push boxes onto their targets; levels to train on, others to test on.", 120
+        "Sokoban-v0", "sokoban:Sokoban", "Push boxes onto their targets; separate levels for training and testing.", 120
     )
-    _puzzle("Maze-v0", "maze:Maze", "Find the way through a maze; mazes to train on, others to test on.", 100)
+    _puzzle("Maze-v0", "maze:Maze", "Find the way through a maze; separate mazes for training and testing.", 100)
 
 
 def _minigrid(name: str, where: str, description: str, max_steps: int, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Uniform choices among a number of things that differs from row to row, from one number in [0, 1) each."""
+"""Uniform choices among a number of options that differs by row, each from one number in [0, 1)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def but(k: Tensor, taken: Tensor) -> Tensor:
 
 
 def choose(allowed: Tensor, u: Tensor) -> Tensor:
-    """The number (N,) of one of the columns that are allowed in its row, ``allowed`` being (N, K) bool."""
+    """The index (N,) of one of the allowed columns of each row; ``allowed`` is (N, K) bool."""
     count = allowed.cumsum(1, dtype=torch.int32)
     rank = (u * count[:, -1]).to(torch.int32) + 1
     return torch.searchsorted(count, rank.unsqueeze(1)).squeeze(1)

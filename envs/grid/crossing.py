@@ -1,4 +1,4 @@
-"""Crossing: find the way through rivers of lava, or walls, that each have one opening."""
+"""Crossing: cross rivers of lava, or walls, that each have one opening."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Crossing(MiniGrid[MiniGridState]):
     Args:
         size: Width and height with the walls, cells; odd.
         num_crossings: Number of barriers, from wall to wall, upright or level.
-        obstacle: What they are of: ``"lava"`` or ``"wall"``.
+        obstacle: Material of the barriers, ``"lava"`` or ``"wall"``.
         max_steps: Steps in which the reward falls to 0.1, and the time limit; 4 size^2 if None.
         view: ``"image"``, or ``"categories"``: the same numbers (N, 147) as categories, which networks take one-hot.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.

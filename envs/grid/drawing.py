@@ -21,9 +21,9 @@ def draw_world(
     """The world with its agent.
 
     Args:
-        codes: Of the cells, row by row, and last of what the agent carries.
-        width: In cells.
-        height: In cells.
+        codes: Codes of the cells, row by row, and last that of what the agent carries.
+        width: Width in cells.
+        height: Height in cells.
         place: The agent's cell.
         direction: Where it looks: 0 right, 1 down, 2 left, 3 up.
         seen: The cells that it sees.

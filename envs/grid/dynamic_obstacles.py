@@ -1,4 +1,4 @@
-"""DynamicObstacles: cross a room to the goal without running into the balls that move about."""
+"""DynamicObstacles: cross a room to the goal without running into moving balls."""
 
 from __future__ import annotations
 

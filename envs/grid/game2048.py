@@ -164,7 +164,7 @@ class Game2048(TensorEnv[Game2048State]):
 
 @lru_cache(maxsize=1)
 def line_tables() -> tuple[Tensor, Tensor, Tensor]:
-    """What happens to every line, by its code; 2 ROWS entries each.
+    """The results of a move for every line, by its code; 2 ROWS entries each.
 
     Returns:
         The line (2 ROWS, 4) uint8 after sliding to its front, and above ROWS to its back; the points (2 ROWS,) for it,

@@ -1,4 +1,4 @@
-"""KeyCorridor: search the rooms along a corridor for the key to the one that is locked, and take the ball in it."""
+"""KeyCorridor: search the rooms along a corridor for the key to the locked room, and take the ball in it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class LavaGap(MiniGrid[MiniGridState]):
 
     Args:
         size: Width and height with the walls, cells.
-        obstacle: What the strip is of: ``"lava"`` or ``"wall"``.
+        obstacle: Material of the strip, ``"lava"`` or ``"wall"``.
         max_steps: Steps in which the reward falls to 0.1, and the time limit; 4 size^2 if None.
         view: ``"image"``, or ``"categories"``: the same numbers (N, 147) as categories, which networks take one-hot.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.

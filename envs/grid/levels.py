@@ -1,9 +1,9 @@
-"""Generated levels in three splits, so that it can be measured how well a policy does where it never trained.
+"""Generated levels in three splits, to measure how a policy generalises to levels that it was not trained on.
 
 A generator of levels is an endless stream, the same in every process. Each level belongs to one split: half of them to
-``train``, a quarter each to ``validation`` and ``test``. Which one is decided by the level's own picture, so no
-level can be in two; and as its eight rotations and reflections decide alike, none is in another split turned either.
-Level ``k`` of a split is its ``k``-th in the stream, however many are asked for.
+``train``, a quarter each to ``validation`` and ``test``. A fingerprint of the level's own board decides which, so no
+level is in two splits. The eight rotations and reflections of a board have the same fingerprint, so no level of one
+split is a turned level of another. Level ``k`` of a split is its ``k``-th in the stream, however many are used.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ def level_bank(
     """The first levels of a split, no two alike, not even when turned or reflected.
 
     Args:
-        name: Of the kind of level, with everything that it depends on.
-        generate: Makes up to so many levels by a generator of the CPU. Its boards show all that makes levels differ.
+        name: Name of the kind of level, with everything that it depends on.
+        generate: Function that makes up to a given number of levels from a CPU generator. Levels that differ must have
+            different boards.
         split: One of SPLITS.
-        num_levels: How many of the split ``train``; of the others there are HELD_OUT.
-        level_seed: Picks another stream of levels, dealt out to the splits by the same rule.
+        num_levels: Number of levels of the split ``train``; the others have HELD_OUT.
+        level_seed: Seed of the stream of levels, which are assigned to the splits by the same rule.
         batch: How many levels to generate at a time.
 
     Returns:
         The levels on the CPU, in order.
 
     Raises:
-        ConfigError: There are hardly as many different levels.
+        ConfigError: There are not as many different levels.
     """
     wanted = num_levels if split == "train" else HELD_OUT
     parts: list[Levels] = []

@@ -1,4 +1,4 @@
-"""Maze: find the way through a maze, and through mazes never seen before."""
+"""Maze: find the way through a maze, and through mazes that were not trained on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rltrain.canvas import BLUE, GREEN, INK, PAPER, Canvas
 from rltrain.env import TensorEnv
 from rltrain.envs.grid.levels import SPLITS, Levels, level_bank
 
-FREE, WALL, GOAL, START = range(4)  # what is on a square of a level
+FREE, WALL, GOAL, START = range(4)  # contents of a square of a level
 
 
 @dataclass
 class MazeState:
-    """Where the agent is in which maze."""
+    """The maze, and where the agent is."""
 
     level: Tensor  # (N,) int64, index in the split
     position: Tensor  # (N,) int64, the agent's square, counted row by row from the top left
@@ -51,7 +51,7 @@ class Maze(TensorEnv[MazeState]):
         size: Squares along a side, the walls around included; odd.
         split: Which levels: train, validation or test.
         num_levels: Levels of the split train; the other two have 500 each.
-        level_seed: Another number stands for other levels, dealt out to the splits by the same rule.
+        level_seed: Seed of the levels, which are assigned to the splits by the same rule.
         goal_reward: Reward for reaching the goal.
         step_cost: Cost of a step.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
@@ -122,7 +122,7 @@ class Maze(TensorEnv[MazeState]):
         return {"level": state.level, "is_success": self._arrived(state)}
 
     def baseline(self, state: MazeState) -> Tensor:
-        """The shortest path: there is but one."""
+        """The shortest path, which is the only one."""
         return self._route.index_select(0, state.level * self.cells + state.position).to(torch.int64)
 
     def _arrived(self, state: MazeState) -> Tensor:

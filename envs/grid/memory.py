@@ -1,4 +1,4 @@
-"""Memory: see an object, walk down a hallway, and choose the side on which there is another of its kind."""
+"""Memory: see an object, walk down a hallway, and choose the side with an object of the same kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MiniGrid's world: walls, doors, keys, balls, boxes, lava and goals, and an agent that sees a part of it."""
+"""MiniGrid's world: walls, doors, keys, balls, boxes, lava and goals, and an agent with a partial view."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ S = TypeVar("S", bound=MiniGridState)
 
 
 class MiniGrid(TensorEnv[S]):
-    """The rules and the view that all tasks share. A task draws the world in ``reset`` and says what its aim is.
+    """The rules and the view that all tasks share. A task draws the world in ``reset`` and defines its goal.
 
     Attributes:
         state_class: The class of its states.

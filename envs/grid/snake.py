@@ -18,7 +18,7 @@ from rltrain.envs.grid.chance import choose
 
 @dataclass
 class SnakeState:
-    """Where the snake lies. Squares are counted row by row from the top left."""
+    """The snake and the apple. Squares are counted row by row from the top left."""
 
     body: Tensor  # (N, size^2) uint8, moves without growth after which the square is free again: 0 free, 1 the tail
     head: Tensor  # (N,) int64, its square, where body equals length
@@ -49,7 +49,7 @@ class Snake(TensorEnv[SnakeState]):
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 
     Raises:
-        ConfigError: ``size`` is not an even number from 4 to 14, or a reward is no number.
+        ConfigError: ``size`` is not an even number from 4 to 14, or a reward is not a number.
     """
 
     max_episode_steps = 4000

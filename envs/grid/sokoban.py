@@ -1,4 +1,4 @@
-"""Sokoban: push boxes onto targets, without pushing them where they cannot come back from."""
+"""Sokoban: push boxes onto targets, without getting them stuck."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Sokoban(TensorEnv[SokobanState]):
         min_pushes: Least number of pushes of a level, by the distances from boxes to targets.
         split: Which levels: train, validation or test.
         num_levels: Levels of the split train; the other two have 500 each.
-        level_seed: Another number stands for other levels, dealt out to the splits by the same rule.
+        level_seed: Seed of the levels, which are assigned to the splits by the same rule.
         step_cost: Cost of a step.
         box_reward: Reward for a box on a target.
         finish_reward: Reward for the last one.

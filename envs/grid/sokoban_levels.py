@@ -1,4 +1,4 @@
-"""Levels of Sokoban, made by playing backwards from their solution, so that all can be solved.
+"""Sokoban levels, made by playing backwards from the solution, so that all can be solved.
 
 After Racaniere et al., "Imagination-Augmented Agents for Deep Reinforcement Learning", 2017.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rltrain.envs.grid.levels import Levels, level_bank
 
-WALL, TARGET, BOX, PLAYER = 1, 2, 4, 8  # what is on a square of a level, added up
+WALL, TARGET, BOX, PLAYER = 1, 2, 4, 8  # contents of a square of a level, added up
 DIG = 4  # steps of the walk that digs a room, for each square along a side
 STEPS = 250  # of the backward game
 JUDGED = 20  # steps from one judgement to the next

@@ -1,4 +1,4 @@
-"""What there is in MiniGrid's worlds, and the numbers it goes by."""
+"""Objects and colours of MiniGrid's worlds, with MiniGrid's numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """What is in a cell. A cell's code is ``8 * kind + colour``; what hides the cells behind it comes last."""
+    """Kinds of cells. A cell's code is ``8 * kind + colour``; kinds that hide the cells behind them come last."""
 
     UNSEEN = 0
     EMPTY = 1

@@ -1,4 +1,4 @@
-"""What an agent in a MiniGrid world sees: the 7 x 7 cells before it, less those behind walls and closed doors."""
+"""The view of an agent in a MiniGrid world: the 7 x 7 cells ahead, without those behind walls and closed doors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _AGENT = 1 << SIZE // 2  # the agent's cell in its row of seven bits
 
 
 class View:
-    """Pictures of all that N agents see, in MiniGrid's numbers.
+    """The views of N agents, in MiniGrid's numbers.
 
     A column of the view is seven cells of one byte, the farthest first, and an empty byte: one word of 64 bits. So
-    what is seen of a column is found for all its cells at once.
+    the visible cells of a column are found all at once.
 
     Args:
-        width: Of the world, in cells.
-        height: Of the world, in cells.
+        width: Width of the world in cells.
+        height: Height of the world in cells.
         through_walls: Whether nothing hides what is behind it.
-        device: Of every tensor.
+        device: Device of every tensor.
     """
 
     def __init__(self, width: int, height: int, *, through_walls: bool, device: torch.device) -> None:

@@ -16,7 +16,7 @@ from rltrain.env import TensorEnv
 
 @dataclass
 class MemoryChainState:
-    """What was shown, what will be asked, and how far along the chain it is."""
+    """The bits shown, the question, and the progress along the chain."""
 
     context: Tensor  # (N, B) -1 or 1, the bits to remember
     query: Tensor  # (N,) int64, from 0 to B - 1: the bit that will be asked for
@@ -25,7 +25,7 @@ class MemoryChainState:
 
 
 class MemoryChain(TensorEnv[MemoryChainState]):
-    """bsuite's memory chain: only who still knows the first observation can answer at the end.
+    """bsuite's memory chain: the answer at the end needs the first observation.
 
     Observation: (N, 2 + B): the time left, from 1 down to 0; the number of the bit that is asked for, in the
         observation before the answer, otherwise 0; the B bits as -1 and 1, in the first two observations, otherwise 0.

@@ -25,7 +25,7 @@ class RepeatPreviousState:
 
 
 class RepeatPrevious(TensorEnv[RepeatPreviousState]):
-    """POPGym's repeat previous: cards are dealt one by one, and an old one has to be named at every step.
+    """POPGym's repeat previous: cards are dealt one by one, and at every step an earlier one has to be named.
 
     Observation: the suit of the card in view: 0 spades, 1 diamonds, 2 clubs, 3 hearts.
     Action: the suit of the k-th last card, counting the one in view.

@@ -1,6 +1,6 @@
 """The five games of MinAtar: Atari's ideas on ten by ten cells.
 
-Their ids are -v1, as MinAtar's own with minimal action sets; ``minimal_actions=False`` gives those of -v0.
+Their ids end with -v1, as MinAtar's do with minimal action sets; ``minimal_actions=False`` gives MinAtar's -v0.
 """
 
 from rltrain.registry import register_env
@@ -9,9 +9,9 @@ from rltrain.registry import register_env
 def register() -> None:
     """Registers the family.
 
-    The authors' package has no time limit but Freeway's, which ends a game in its 2,501st frame. The other games last
-    for as long as they are played well, so they are cut off after 5,000 frames: several times what random or learning
-    agents reach, and short enough to evaluate one that never fails.
+    Only Freeway has a time limit in the authors' package, 2,501 frames. The other games last as long as they are played
+    well, so they are truncated after 5,000 frames. That is several times what random or learning agents reach, and
+    short enough to evaluate an agent that never fails.
     """
     register_env(
         "rltrain/MinAtar-Asterix-v1",

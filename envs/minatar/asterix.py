@@ -17,7 +17,7 @@ ENEMY, TREASURE = 1, 2
 
 @dataclass
 class AsterixState:
-    """The player, what crosses the board, and how fast. Row 0 is at the top, lane i in row i + 1."""
+    """The player, the objects that cross the board, and their speed. Row 0 is at the top, lane i in row i + 1."""
 
     player_x: Tensor  # (N,) int64, column
     player_y: Tensor  # (N,) int64, row, 1 to 8
@@ -31,7 +31,7 @@ class AsterixState:
 
 
 class AsterixChance(NamedTuple):
-    """What one frame leaves to chance."""
+    """The random numbers of one frame."""
 
     repeat: Tensor  # (N,) bool, the last action sticks
     rightward: Tensor  # (N,) bool, what appears comes from the left

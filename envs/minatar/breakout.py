@@ -33,7 +33,7 @@ class BreakoutState:
 
 
 class BreakoutChance(NamedTuple):
-    """What one frame leaves to chance."""
+    """The random numbers of one frame."""
 
     repeat: Tensor  # (N,) bool, the last action sticks
 

@@ -30,7 +30,7 @@ class FreewayState:
 
 
 class FreewayChance(NamedTuple):
-    """What one frame leaves to chance."""
+    """The random numbers of one frame."""
 
     repeat: Tensor  # (N,) bool, the last action sticks
     pause: Tensor  # (N, 8) int8, that of the cars once the chicken has crossed

@@ -1,9 +1,10 @@
-"""What the five games of MinAtar share: actions that stick, the board of ten by ten cells, and its picture.
+"""The base of the five MinAtar games: sticky actions, the board of ten by ten cells, and its picture.
 
 All five follow the rules of Young and Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducible
 Reinforcement Learning Experiments", 2019, arXiv:1903.03176, and where the paper is silent the observed behaviour of
-the authors' package ``minatar`` 1.0.15. That package is under the GPL and a dependency of the tests only, which hold
-every step against it; the code here was written anew, for batches and without branches, and contains none of it.
+the authors' package ``minatar`` 1.0.15. That package is under the GPL and is a dependency of the tests only, which
+compare every step with it. The code here was written from scratch, for batches and without branches, and contains none
+of it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ GRID = "#2b3240"
 def words(cells: Tensor) -> Tensor:
     """Cells (K, 4 W) bool as (K, W) int32, four in a word.
 
-    Boards are put together of words: what ``torch.compile`` makes for the CPU handles bytes and bools one by one.
+    Boards are put together from words, because CPU code of ``torch.compile`` handles bytes and bools one by one.
     """
     return view_bools(cells, torch.int32)
 
@@ -47,10 +48,10 @@ class Look(NamedTuple):
 
 
 class MinAtarGame(TensorEnv[S], Generic[S, C]):
-    """A game on ten by ten cells, its chance kept apart from its rules.
+    """A game on ten by ten cells, with randomness separate from the rules.
 
-    ``C`` is a named tuple of tensors (N, ...): all that is random in one step, drawn by :meth:`draw` and used by the
-    pure function :meth:`advance`. Among it is ``repeat`` (N,) bool, see :meth:`stick`. The state has a field
+    ``C`` is a named tuple of tensors (N, ...) with everything random in one step, drawn by :meth:`draw` and used by the
+    pure function :meth:`advance`. It includes ``repeat`` (N,) bool, see :meth:`stick`. The state has a field
     ``last_action`` (N,) int64, one of the six codes, ``NOOP`` at the start of an episode.
 
     Attributes:
@@ -85,11 +86,11 @@ class MinAtarGame(TensorEnv[S], Generic[S, C]):
 
     @abstractmethod
     def draw(self, n: int, rng: torch.Generator | None) -> C:
-        """All that is left to chance in one step of ``n`` games."""
+        """Everything random in one step of ``n`` games."""
 
     @abstractmethod
     def advance(self, state: S, action: Tensor, chance: C) -> tuple[S, Tensor, Tensor]:
-        """The rules, without any chance of their own: arguments and results as in :meth:`step`."""
+        """The rules, without randomness; arguments and results as in :meth:`step`."""
 
     def step(self, state: S, action: Tensor, rng: torch.Generator | None) -> tuple[S, Tensor, Tensor]:
         """One frame of every game."""

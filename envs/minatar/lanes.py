@@ -1,4 +1,4 @@
-"""Boards of eight lanes with one thing in each, as in Asterix and Freeway: looked up, not put together."""
+"""Lookup tables for boards of eight lanes with one object in each, as in Asterix and Freeway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LANES = 8  # rows 1 to 8
 
 
 class Lanes:
-    """Pictures of all that can be seen of a row.
+    """Pictures of every possible row.
 
     Args:
         channels: Names of the channels, C of them, the player's first.
@@ -21,7 +21,7 @@ class Lanes:
             kind is negative where the thing goes to the left, and 0 where there is none.
         player: Columns that the player can be in.
         wraps: Whether what is behind one end of a lane is its other end; otherwise there is nothing.
-        device: Where the pictures are.
+        device: Device of the pictures.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class SeaquestState:
 
 
 class SeaquestChance(NamedTuple):
-    """What one frame leaves to chance."""
+    """The random numbers of one frame."""
 
     repeat: Tensor  # (N,) bool, the last action sticks
     rightward: Tensor  # (N,) bool, an enemy that appears comes from the left

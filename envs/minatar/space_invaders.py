@@ -1,4 +1,4 @@
-"""MinAtar's SpaceInvaders: shoot down aliens that march to and fro, and ever closer."""
+"""MinAtar's SpaceInvaders: shoot down aliens that march back and forth, and ever closer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SpaceInvadersState:
 
 
 class SpaceInvadersChance(NamedTuple):
-    """What one frame leaves to chance."""
+    """The random numbers of one frame."""
 
     repeat: Tensor  # (N,) bool, the last action sticks
 

@@ -1,4 +1,4 @@
-"""Small games with tables for rules, as Gymnasium has them."""
+"""Gymnasium's toy texts: small games whose rules are tables."""
 
 from rltrain.registry import register_env
 

@@ -42,8 +42,8 @@ class CliffWalking(TensorEnv[CliffWalkingState]):
         n_rows: Rows of the board; the cliff is the lowest, but for its first and last cell.
         n_columns: Columns of the board.
         is_slippery: Whether the ground is slippery.
-        success_rate: Probability of going where one wants to on slippery ground; otherwise one goes at a right angle
-            to it, to either side alike.
+        success_rate: Probability of moving in the chosen direction on slippery ground; otherwise the move is at a right
+            angle to it, to either side with equal probability.
         step_reward: Reward of a step.
         cliff_reward: Reward of a step off the cliff.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.

@@ -1,10 +1,10 @@
-"""What stands on the boards of small games: people and flags."""
+"""Figures on the boards of small games: people and flags."""
 
 from rltrain.canvas import BLUE, GREEN, INK, PAPER, Canvas
 
 
 def draw_person(canvas: Canvas, x: float, y: float, color: str = BLUE, *, size: float = 1.0) -> None:
-    """Somebody about (x, y), 0.65 * ``size`` tall."""
+    """A person around (x, y), 0.65 * ``size`` tall."""
     for grown, shade in ((0.035, PAPER), (0.0, color)):
         canvas.circle((x, y - 0.13 * size), (0.2 + grown) * size, shade)
         canvas.circle((x, y + 0.17 * size), (0.14 + grown) * size, shade)

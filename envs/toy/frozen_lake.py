@@ -46,14 +46,14 @@ class FrozenLake(TensorEnv[FrozenLakeState]):
 
     Args:
         map_name: ``"4x4"`` or ``"8x8"``.
-        desc: A map of one's own instead, a text for each row: S start, F frozen, H hole, G goal.
+        desc: A map of your own instead, a text for each row: S start, F frozen, H hole, G goal.
         is_slippery: Whether the ice is slippery.
-        success_rate: Probability of going where one wants to on slippery ice.
+        success_rate: Probability of moving in the chosen direction on slippery ice.
         reward_schedule: Rewards of a step onto the goal, into a hole and onto the ice.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 
     Raises:
-        ConfigError: An argument is not known or out of range, or ``desc`` is no map.
+        ConfigError: An argument is not known or out of range, or ``desc`` is not a map.
     """
 
     max_episode_steps = 100

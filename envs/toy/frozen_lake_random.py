@@ -1,4 +1,4 @@
-"""FrozenLakeRandom: cross a frozen lake whose holes are elsewhere in every episode."""
+"""FrozenLakeRandom: cross a frozen lake whose holes differ in every episode."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FrozenLakeRandomState:
 
 
 class FrozenLakeRandom(TensorEnv[FrozenLakeRandomState]):
-    """FrozenLake on a lake of its own in every episode, which the observation shows.
+    """FrozenLake with a new lake in every episode, which the observation shows.
 
     Observation: (N, 3, size, size) bool: the walker, the holes, the goal.
     Action: 0 left, 1 down, 2 right, 3 up; a step off the board leads nowhere.
@@ -36,7 +36,7 @@ class FrozenLakeRandom(TensorEnv[FrozenLakeRandomState]):
     Episode end: on the goal, at the bottom right, or in a hole.
     Source: Gymnasium 1.4, ``envs/toy_text/frozen_lake.py``, ``generate_random_map``, which draws one
         lake for all episodes.
-    Baseline: plans 15 * ``size`` steps ahead, by value iteration with discount 0.999 on each lake: all but optimal.
+    Baseline: plans 15 * ``size`` steps ahead, by value iteration with discount 0.999 on each lake; nearly optimal.
 
     Every cell but the start and the goal is frozen with probability ``frozen_probability``. A lake that cannot be
     crossed in 3 * ``size`` steps is drawn anew, as in Gymnasium, where any way is short enough. Should 4 lakes in a row
@@ -46,7 +46,7 @@ class FrozenLakeRandom(TensorEnv[FrozenLakeRandomState]):
         size: Rows and columns of the lake.
         frozen_probability: Probability that a cell is frozen.
         is_slippery: Whether the ice is slippery: see :class:`~rltrain.envs.toy.frozen_lake.FrozenLake`.
-        success_rate: Probability of going where one wants to on slippery ice.
+        success_rate: Probability of moving in the chosen direction on slippery ice.
         reward_schedule: Rewards of a step onto the goal, into a hole and onto the ice.
         **base: ``device`` and ``dtype``, see :class:`~rltrain.env.TensorEnv`.
 

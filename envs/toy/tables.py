@@ -17,13 +17,13 @@ class Tables:
     """A game of S states and A actions with one outcome each, or three where steps are slippery.
 
     Args:
-        outcomes: What an action in a state leads to: its one outcome; on slippery ground three, where the middle one
-            is that of going where one wants to and the others are those of slipping to either side.
+        outcomes: The outcomes of an action in a state: one, or three on slippery ground, of which the middle one is the
+            move in the chosen direction and the others are slips to either side.
         n_states: S.
         n_actions: A.
-        starts: States in which episodes start, each as often as the others.
+        starts: States in which episodes start, with equal probability.
         success_rate: 0-d, the probability of the middle outcome; the others share the rest. None where there is one.
-        device: Where the tables are.
+        device: Device of the tables.
         dtype: Type of the rewards.
     """
 
@@ -48,7 +48,7 @@ class Tables:
         self._success_rate = success_rate
 
     def start(self, n: int, rng: torch.Generator | None) -> Tensor:
-        """``n`` start states (n,); nothing is drawn where there is but one."""
+        """``n`` start states (n,); nothing is drawn if there is only one."""
         if len(self._starts) == 1:
             return self._starts.repeat(n)
         return self._starts[torch.randint(len(self._starts), (n,), generator=rng, device=self._starts.device)]
@@ -61,7 +61,7 @@ class Tables:
         return self._next_state[row], self._reward[row], self._terminated[row]
 
     def probabilities(self) -> list[float]:
-        """Of the outcomes."""
+        """The probabilities of the outcomes."""
         if self._success_rate is None:
             return [1.0]
         aside = (1 - float(self._success_rate)) / 2
@@ -92,7 +92,7 @@ class Tables:
 
 
 def slip(n: int, success_rate: Tensor, rng: torch.Generator | None) -> Tensor:
-    """Where ``n`` steps on slippery ground lead (n,): 1 where one wants to, 0 or 2 to either side."""
+    """The outcomes (n,) of ``n`` steps on slippery ground: 1 for the chosen direction, 0 or 2 for either side."""
     chance = torch.rand(n, generator=rng, device=success_rate.device)
     aside = (1 - success_rate) / 2
     return (chance >= aside).to(torch.int64) + (chance >= 1 - aside)

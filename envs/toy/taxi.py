@@ -1,4 +1,4 @@
-"""Taxi: pick a passenger up and drop her off where she wants to go."""
+"""Taxi: pick up a passenger and drop her off at her destination."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Ranks: processes that train one agent together, each in its share of the environments.
+"""Ranks: processes that train one agent together, each with its share of the environments.
 
-They come from ``torchrun``, on any number of machines, or from ``--nproc`` on this one. Rank 0 alone writes, prints and
-evaluates. What they tell each other goes through ``torch.distributed``, by gloo on the CPU and NCCL on GPUs, and on the
-CPU of a single machine through shared memory; a process on its own is :data:`ALONE`, which costs nothing. torch is
-imported when there is somebody to talk to.
+They are started by ``torchrun``, on any number of machines, or by ``--nproc`` on this one. Rank 0 alone writes, prints
+and evaluates. Messages go through ``torch.distributed``, by gloo on the CPU and NCCL on GPUs, and through shared memory
+on the CPU of a single machine. A process on its own is :data:`ALONE`, which costs nothing and does not import torch.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ if TYPE_CHECKING:
     from rltrain.distributed.shared_memory import SharedMemory
 
 PATIENCE = timedelta(days=7)
-"""How long a rank waits for another, which may be evaluating or filming. One that died is noticed at once."""
+"""How long a rank waits for another, which may be evaluating or filming. A rank that died is noticed at once."""
 MEETING = timedelta(minutes=10)
 """How long ranks wait for each other at the start."""
 
-_meetings = 0  # of this process, so that the keys of one are not those of the next
+_meetings = 0  # counts those of this process, so that each has keys of its own
 
 
 class Ranks:
-    """A process on its own, and what every rank can do.
+    """The interface of a rank, and the rank of a process on its own.
 
     Attributes:
-        rank: Which one this is, from 0.
-        world_size: How many there are.
-        local_world_size: How many of them are on this machine.
+        rank: Number of this rank, from 0.
+        world_size: Number of ranks.
+        local_world_size: Number of ranks on this machine.
     """
 
     rank = 0
@@ -47,11 +46,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """Whether this is the rank that writes and prints."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """What a seed of the run becomes on this rank: the same on the first, another on each of the others."""
+        """The seed of this rank: the run's own on the first rank, and another one on each other rank."""
         if self.first:
             return seed
         from rltrain.rng import derive_seed
@@ -59,11 +58,11 @@ class Ranks:
         return derive_seed(seed, "rank", self.rank)
 
     def device(self, name: str) -> str:
-        """What a device of the run becomes on this rank."""
+        """The device of this rank for a device of the run."""
         return name
 
     def threads(self, number: int | None) -> int | None:
-        """Threads of torch on the CPU, where ``number`` are asked for."""
+        """Threads of torch on the CPU if ``number`` are asked for."""
         return number
 
     def share(self, what: str, number: int, fix: str) -> int:
@@ -103,12 +102,12 @@ class Group(Ranks):
     """One of several ranks.
 
     Args:
-        rank: Which one, from 0.
-        world_size: How many there are.
-        local_world_size: How many are on this machine.
-        local_rank: Which of those this is, from 0.
-        store: Where they meet, a ``torch.distributed.Store``.
-        starter: Of the other ranks, where this process started them.
+        rank: Its number, from 0.
+        world_size: Number of ranks.
+        local_world_size: Number of ranks on this machine.
+        local_rank: Its number among those on this machine, from 0.
+        store: The ``torch.distributed.Store`` by which they meet.
+        starter: The starter of the other ranks, if this process started them.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class Group(Ranks):
             local_rank,
         )
         self._dist, self._torch, self._starter = dist, torch, starter
-        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # what an earlier try has left in the store is not ours
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # ignores what an earlier try has left in the store
         self._store = dist.PrefixStore(f"rltrain/{again}/{_meetings}", store)
         if starter is not None:
             starter.wait(lambda: self._store.add("here", 0) == world_size - 1)
@@ -157,11 +156,11 @@ class Group(Ranks):
         return f"cuda:{self.local_rank}" if name in ("auto", "cuda") and self._torch.cuda.is_available() else name
 
     def threads(self, number: int | None) -> int | None:
-        """One, unless something else is asked for: ranks on the same cores would be in each other's way."""
+        """One, unless another number is asked for, because ranks on the same cores would slow each other down."""
         return number or (None if "OMP_NUM_THREADS" in os.environ else 1)
 
     def _share_memory(self) -> SharedMemory | None:
-        """Memory that all ranks have, where all are on this machine; None if one of them cannot have it."""
+        """Memory shared by all ranks, if all are on this machine; None if one of them cannot open it."""
         from rltrain.distributed.shared_memory import SharedMemory
 
         path = self.broadcast_object(str(SharedMemory.make(self.world_size) or "") if self.first else None)
@@ -175,7 +174,7 @@ class Group(Ranks):
         return None if refused else memory
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean of a tensor over the ranks, to the last bit the same on all."""
+        """The mean of a tensor over the ranks, bit for bit the same on all."""
         share = (tensor / self.world_size).contiguous()
         with self._talking():
             if self._memory is not None and self._memory.fits(share):
@@ -215,14 +214,14 @@ class Group(Ranks):
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        """Makes a broken connection the failure of the rank at its other end."""
+        """Turns a broken connection into the failure of the rank at its other end."""
         try:
             yield
         except RuntimeError as error:
             raise self._who_failed() or self._lost() from error
 
     def _who_failed(self) -> RankFailed | None:
-        """The rank that failed of its own accord, and has said why, if there is one."""
+        """The rank that failed first and reported why, if there is one."""
         try:
             said = json.loads(self._store.get("failed")) if self._store.check(["failed"]) else None
         except RuntimeError:  # the first rank, and the store with it, is gone
@@ -230,7 +229,7 @@ class Group(Ranks):
         return said and RankFailed(f"Rank {said['rank']} failed: {said['why']}", exit_code=said["exit_code"])
 
     def _lost(self) -> RunError:
-        """The error for a rank that died without a word."""
+        """The error for a rank that died without a report."""
         who = self._starter.who_died() if self._starter is not None else None
         return RunError(
             f"{who or 'Another rank died'}, and the others cannot train without it.",
@@ -238,7 +237,7 @@ class Group(Ranks):
         )
 
     def blame(self, error: BaseException) -> RankFailed | None:
-        """Says why this rank fails, for the others to know; what another one failed of, if that was first."""
+        """Reports to the others why this rank fails; returns another rank's failure if that came first."""
         if isinstance(error, RankFailed):
             return None
         code = error.exit_code if isinstance(error, RLTrainError) else RunError.exit_code
@@ -262,16 +261,16 @@ class Group(Ranks):
 
 @contextmanager
 def joined(nproc: int, command: Sequence[str] | None = None) -> Iterator[Ranks]:
-    """The ranks that this process is one of.
+    """Joins the ranks that this process belongs to.
 
     Args:
-        nproc: How many are asked for on this machine; more than 1 are started, unless ``torchrun`` has done so.
-        command: The arguments of ``rltrain`` that further ranks are started with.
+        nproc: Number of ranks on this machine; if more than 1, they are started unless ``torchrun`` has done so.
+        command: The arguments of ``rltrain`` to start further ranks with.
 
     Raises:
-        ConfigError: There are not as many as are asked for.
-        RankFailed: Another one failed, and has said why.
-        RunError: Another one was killed.
+        ConfigError: The number of ranks is not the one asked for.
+        RankFailed: Another rank failed and reported why.
+        RunError: Another rank was killed.
     """
     env = os.environ
     size = int(env.get("WORLD_SIZE", 1))
@@ -307,15 +306,15 @@ def joined(nproc: int, command: Sequence[str] | None = None) -> Iterator[Ranks]:
 
 
 def is_first() -> bool:
-    """Whether this is the first rank, or the only one; known before they have met."""
+    """Whether this is the first rank, or the only one; known before they meet."""
     return os.environ.get("RANK", "0") == "0" or int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 
 def job_name() -> tuple[str, bool] | None:
-    """What ``torchrun`` calls the job that this process is a part of, and whether it is to go on with an earlier run.
+    """The name of this process's job in ``torchrun``, and whether it should continue an earlier run.
 
-    That is so for a job that has a name of its own, such as the number that Slurm knows it by, and for a process that
-    was started again after a failure.
+    It should if the job has a name of its own, such as its number in Slurm, or if the process was started again after a
+    failure.
     """
     name = os.environ.get("TORCHELASTIC_RUN_ID")
     if name is None:

@@ -1,7 +1,7 @@
-"""What the ranks of one machine tell each other through memory that all of them have.
+"""Messages between the ranks of one machine through shared memory.
 
-A message through sockets wakes several threads one after another, which on a virtual machine takes as long as a small
-minibatch. Here a rank writes its tensor into a place of its own, counts its turn up, and looks until the others have.
+A message through sockets wakes several threads one after another, which takes as long as a small minibatch on a virtual
+machine. Here a rank writes its tensor to its own row, increments its turn, and polls until the others have done so.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch import Tensor
 CAPACITY = 2**20
 """Bytes of the largest tensor."""
 LINE = 64
-"""Bytes of a cache line: nobody else writes into that of a rank's turn."""
+"""Bytes of a cache line; each rank's turn has one to itself."""
 TURN, PID, LEFT = range(3)
 LOOKS = 5_000
-"""How often a rank looks before it lets others have its core."""
+"""How often a rank polls before it yields its core."""
 PATIENCE = 0.1
-"""Seconds until it also asks whether the others are still alive."""
+"""Seconds after which it also checks whether the others are alive."""
 
 
 class SharedMemory:
-    """Memory of several processes on this machine, each of which has a row of it to write in.
+    """Memory shared by processes on this machine, with a row for each of them to write to.
 
     Args:
         path: A file made by :meth:`make`. It may be deleted once all have opened it.
-        index: Which process this is.
-        size: How many there are.
+        index: Number of this process.
+        size: Number of processes.
 
     Raises:
         OSError: The file cannot be opened.
@@ -46,7 +46,7 @@ class SharedMemory:
             memory = mmap.mmap(file.fileno(), 0)
         head = size * LINE
         self._signs = np.frombuffer(memory, np.int64, head // 8).reshape(size, LINE // 8)
-        # A rank that is one turn ahead writes into the other half: nobody is still reading there.
+        # A rank that is one turn ahead writes to the other half, which nobody reads any more.
         self._halves = np.frombuffer(memory, np.uint8, offset=head).reshape(2, size, CAPACITY)
         self._turns = self._signs[:, TURN]
         self._own = self._signs[index]
@@ -55,9 +55,9 @@ class SharedMemory:
 
     @staticmethod
     def make(size: int) -> Path | None:
-        """A file for so many processes, in memory where there is such a place.
+        """A file for this number of processes, in memory if the system has a folder there.
 
-        None where there is not enough, or where processors may see what another wrote in another order.
+        None if there is too little memory, or if processors may see each other's writes out of order.
         """
         if platform.machine() not in ("x86_64", "AMD64") or not hasattr(os, "posix_fallocate"):
             return None
@@ -74,11 +74,11 @@ class SharedMemory:
 
     @staticmethod
     def fits(tensor: Tensor) -> bool:
-        """Whether there is room for it."""
+        """Whether the tensor fits."""
         return tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() <= CAPACITY
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all (size, *shape), which :meth:`fits`; valid until the next call.
+        """The tensors of all processes, (size, *shape), for one that :meth:`fits`; valid until the next call.
 
         Raises:
             RuntimeError: Another process has gone.
@@ -93,7 +93,7 @@ class SharedMemory:
         return rows.view(-1, *tensor.shape)
 
     def _wait(self) -> None:
-        """Until all have taken this turn."""
+        """Waits until all have taken this turn."""
         turns, turn = self._turns, self._turn
         for _ in range(LOOKS):
             if turns.min() >= turn:
@@ -106,13 +106,13 @@ class SharedMemory:
             time.sleep(0.001 if late else 0.0)
 
     def _ask(self, missing: np.ndarray) -> None:
-        """Whether those that are missing will come."""
+        """Whether the missing processes are still alive."""
         for _, pid, left, *_ in self._signs[missing].tolist():
             if left or not _alive(pid):
                 raise RuntimeError("another process has gone")
 
     def leave(self) -> None:
-        """Tells the others not to wait any more."""
+        """Tells the others to stop waiting."""
         self._own[LEFT] = 1
 
 

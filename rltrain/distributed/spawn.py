@@ -15,18 +15,18 @@ from typing import Any
 from rltrain.errors import RankFailed
 
 GRACE = 5.0
-"""Seconds that the others are given to end by themselves."""
+"""Seconds that the others have to end by themselves."""
 HOST = "127.0.0.1"
 
 
 class Starter:
     """While entered, ranks 1 to ``number`` - 1 run the same command line; this process is rank 0.
 
-    They are in the process group of this one: a terminal's Ctrl-C reaches all. They know of each other what
-    ``torchrun`` would tell them.
+    They are in the process group of this one, so a terminal's Ctrl-C reaches all. They get the environment variables
+    that ``torchrun`` would set.
 
     Args:
-        number: How many ranks there are, with this one.
+        number: Number of ranks, this one included.
         command: The arguments of ``rltrain``.
     """
 
@@ -42,13 +42,13 @@ class Starter:
         known = {
             "MASTER_ADDR": HOST,
             "MASTER_PORT": self.store.port,
-            "TORCHELASTIC_USE_AGENT_STORE": True,  # the store is there already: no rank is to make it
+            "TORCHELASTIC_USE_AGENT_STORE": True,  # the store exists already, so no rank must make it
             "WORLD_SIZE": self.number,
             "LOCAL_WORLD_SIZE": self.number,
             "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # no traces of lost connections
         }
         debug = ["--debug"] if "--debug" in sys.argv else []
-        safe = [] if os.getcwd() in sys.path else ["-P"]  # modules of this folder are not to hide others
+        safe = [] if os.getcwd() in sys.path else ["-P"]  # modules of this folder must not hide others
         for rank in range(1, self.number):
             own = {**known, "RANK": rank, "LOCAL_RANK": rank}
             self._ranks.append(
@@ -72,10 +72,10 @@ class Starter:
                     rank.wait(max(0.0, deadline - time.monotonic()))
 
     def wait(self, met: Callable[[], bool]) -> None:
-        """Waits for the other ranks to come.
+        """Waits for the other ranks to connect.
 
         Raises:
-            RankFailed: One has left instead.
+            RankFailed: One has exited instead.
         """
         while not met():
             for rank, process in enumerate(self._ranks, 1):
@@ -84,8 +84,8 @@ class Starter:
             time.sleep(0.01)
 
     def who_died(self) -> str | None:
-        """Which rank was killed, and by what, if one was."""
-        deadline = time.monotonic() + 1.0  # its connections were closed before it could be waited for
+        """The rank that was killed and the signal, if any."""
+        deadline = time.monotonic() + 1.0  # its connections close before its exit code is known
         while time.monotonic() < deadline:
             for rank, process in enumerate(self._ranks, 1):
                 if code := process.poll():

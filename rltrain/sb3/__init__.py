@@ -1,7 +1,7 @@
-"""Stable-Baselines3's algorithms behind the same commands as our agents, and policies that cross over.
+"""Stable-Baselines3: its algorithms as agents, policies in both directions, and our environments as its ``VecEnv``.
 
-Its algorithms own their loop: :class:`~rltrain.sb3.trainer.SB3Trainer` runs it where the trainer runs an agent.
-Importing this needs neither Stable-Baselines3 nor torch.
+Its algorithms have their own training loop, which :class:`~rltrain.sb3.trainer.SB3Trainer` runs. Importing this imports
+neither Stable-Baselines3 nor torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALGORITHMS = {
     "TQC": ("sb3_contrib", "Truncated Quantile Critics; continuous actions"),
     "CrossQ": ("sb3_contrib", "Q-learning without target networks; continuous actions"),
 }
-"""Class, the package it is in, and what it is."""
+"""Class name, package and description of every algorithm."""
 
 
 def register() -> None:
@@ -64,12 +64,12 @@ def export_zip(run: str | Path, out: str | Path | None = None, *, checkpoint: st
 
 
 def install(package: str) -> str:
-    """The command that brings a package."""
+    """The command that installs a package."""
     return "pip install 'rltrain[sb3]'" if package in PACKAGES else f"pip install {package}"
 
 
 def need(package: str = "stable_baselines3") -> None:
-    """Refuses to go on without a package.
+    """Raises an error if a package is missing.
 
     Raises:
         ConfigError: It is not installed.

@@ -1,4 +1,4 @@
-"""An algorithm of Stable-Baselines3 as something that acts, and that checkpoints can hold: ``agent.PPO`` is a class."""
+"""An algorithm of Stable-Baselines3 as an agent that acts and can be saved: ``agent.PPO`` is a class."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
 
 
 class SB3Agent:
-    """Acts, and gives and takes its state as tensors. Learning is the trainer's: see ``rltrain.sb3.trainer``.
+    """Acts, and saves and loads its state as tensors. ``rltrain.sb3.trainer`` makes it learn.
 
     Args:
         observation_space: Space of a single observation.
         action_space: Space of a single action.
         num_envs: N.
         config: Hyperparameters.
-        device: Where the policy lives.
-        seed: Of everything random in the algorithm.
+        device: Device of the policy.
+        seed: Seed of everything random in the algorithm.
 
     Raises:
         ConfigError: Stable-Baselines3 refuses the spaces or hyperparameters.
@@ -94,7 +94,7 @@ class SB3Agent:
                 ) from error
 
         self.actor = SB3Actor(self)
-        if hasattr(self.model, "exploration_rate"):  # that of acting without learning
+        if hasattr(self.model, "exploration_rate"):  # of acting without learning
             self.model.exploration_rate = values["exploration_final_eps"]
 
     @property
@@ -116,7 +116,7 @@ class SB3Agent:
         return isinstance(freq, TrainFreq) and freq.unit is TrainFrequencyUnit.EPISODE
 
     def check(self) -> None:
-        """Passes on what Stable-Baselines3 warned of; called once before a run."""
+        """Repeats the warnings of Stable-Baselines3; called once before a run."""
         for said in self._said:
             warnings.warn(" ".join(str(said.message).split()), stacklevel=2)
         if isinstance(self.observation_space, spaces.Dict) and MASK in self.observation_space.spaces:
@@ -127,7 +127,7 @@ class SB3Agent:
             )
 
     def memory(self) -> int:
-        """Bytes of the replay buffer; on a GPU 0, as it stays with the host."""
+        """Bytes of the replay buffer; 0 on a GPU, because it stays in the host's memory."""
         if self.buffer_size is None or self.device.type != "cpu":
             return 0
         return self.buffer_size * (2 * bytes_of(self.observation_space) + bytes_of(self.model.action_space) + 9)
@@ -140,7 +140,7 @@ class SB3Agent:
         """Puts back what :meth:`state_dict` gave.
 
         Raises:
-            RuntimeError: It is of other networks, or normalised otherwise.
+            RuntimeError: The networks or the normalisation differ.
         """
         self.actor.load_state_dict({name.removeprefix(ACTOR): tensor for name, tensor in state.items()})
 

@@ -1,7 +1,7 @@
-"""Reads a zip that Stable-Baselines3 saved, and runs nothing of it: tensors by torch's own safe loader, text as text.
+"""Reads a zip that Stable-Baselines3 saved without running code: tensors by torch's safe loader, text as text.
 
-Its ``data`` is JSON in which pickles are embedded as text. They are never decoded: beside each stands what the
-object looked like, in words, and that is what is read.
+Its ``data`` is JSON in which pickles are embedded as text. They are never decoded. Beside each one stands a description
+of the object in words, which is read instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VARIABLES = "pytorch_variables"
 
 @dataclass(frozen=True)
 class Archive:
-    """What a zip holds.
+    """The contents of a zip.
 
     Attributes:
         path: The file.
@@ -46,7 +46,7 @@ class Archive:
         """Reads a file.
 
         Raises:
-            CheckpointError: It is missing, is no such zip, or holds more than tensors where tensors should be.
+            CheckpointError: It is missing, is not such a zip, or contains more than tensors where tensors should be.
         """
         path = Path(path)
         try:
@@ -69,7 +69,7 @@ class Archive:
         """The name of the class that saved it.
 
         Raises:
-            ConfigError: None that we know.
+            ConfigError: The class is unknown.
         """
         described = self.data.get("policy_class")
         home = str(described.get("__module__")) if isinstance(described, dict) else ""
@@ -93,7 +93,7 @@ class Archive:
         return by_home[home]
 
     def settings(self, model: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
-        """The hyperparameters that are there in words, for a config class, and the names of those that are not."""
+        """The hyperparameters readable as words, for a config class, and the names of the others."""
         settings: dict[str, Any] = {}
         lost = []
         for name in model.model_fields:
@@ -107,14 +107,14 @@ class Archive:
         return settings, lost
 
     def policy_kwargs(self) -> dict[str, Any]:
-        """The constructor arguments of the policy that are there in words; classes by their names."""
+        """The constructor arguments of the policy readable as words; classes by their names."""
         given = self.data.get("policy_kwargs") or {}
         kwargs = {name: _literal(value) for name, value in given.items() if not name.startswith(":")}
         return {name: value for name, value in kwargs.items() if value is not None}
 
 
 def readable(value: Any) -> Any:
-    """A value of ``data`` as a setting: plain, or a schedule in words; None where only a pickle would tell."""
+    """A value of ``data`` as a setting: plain, or a schedule in words; None if only a pickle has it."""
     if not isinstance(value, dict):
         return value
     if PICKLED not in value:
@@ -143,14 +143,14 @@ def _literal(value: Any) -> Any:
 
 
 def _tensors(content: bytes, name: str, path: Path) -> Any:
-    """What torch's safe loader makes of a file in the zip.
+    """The tensors of a file in the zip, by torch's safe loader.
 
     Raises:
-        CheckpointError: There is more in it than tensors.
+        CheckpointError: It contains more than tensors.
     """
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever it is in there that is not tensors
+    except Exception as error:  # anything in there that is not a tensor
         raise CheckpointError(
             f"'{name}' in '{path}' holds something other than tensors, or is damaged. Nothing of it was run.",
             "Ask for one that the algorithm's own save() wrote.",

@@ -1,4 +1,4 @@
-"""A configuration as the constructors of Stable-Baselines3 take it."""
+"""Converts a configuration to the constructor arguments of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ACTIVATIONS = {
     "gelu": nn.GELU,
     "leaky_relu": nn.LeakyReLU,
 }
-NATURE_CNN = 36  # pixels that its convolutions need
+NATURE_CNN = 36  # pixels that its convolutions need at least
 
 
 def policy_name(space: spaces.Space) -> str:
-    """What Stable-Baselines3 calls the policy for observations of this space."""
+    """Stable-Baselines3's name of the policy for observations of this space."""
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
     if is_image_space(space) and sorted(space.shape)[1] >= NATURE_CNN:  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def policy_name(space: spaces.Space) -> str:
 
 
 def constructor_arguments(values: dict[str, Any], action_space: spaces.Space) -> dict[str, Any]:
-    """The hyperparameters as the constructor takes them: schedules as functions, classes for their names."""
+    """The hyperparameters as the constructor takes them: schedules as functions, classes in place of names."""
     arguments = {name: _schedule(value) for name, value in values.items()}
     if "noise_type" in arguments:
         arguments["action_noise"] = _noise(arguments.pop("noise_type"), arguments.pop("noise_std"), action_space)

@@ -13,7 +13,7 @@ class Blank(VecEnv):
     """Has the spaces of N environments, and no environment.
 
     Raises:
-        ValueError: Stable-Baselines3, which counts from 0, would misread a space that does not.
+        ValueError: A space does not start at 0, which Stable-Baselines3 would misread.
     """
 
     def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space) -> None:
@@ -24,17 +24,17 @@ class Blank(VecEnv):
         super().__init__(num_envs, observation_space, action_space)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """There is no picture, nor anything else."""
+        """Has no picture and no attribute."""
         if attr_name != "render_mode":
             raise AttributeError(attr_name)
         return [None] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """In nothing."""
+        """Has no wrappers."""
         return [False] * self.num_envs
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
     def _nothing(self, *_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("there is no environment here")

@@ -1,4 +1,4 @@
-"""A trained policy as a zip that Stable-Baselines3 opens without us, its normalisation as a ``VecNormalize`` file."""
+"""Exports a policy as a zip that Stable-Baselines3 opens without rltrain, and a ``VecNormalize`` file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def export(
 
     Args:
         run: A run folder, or a checkpoint directory in it.
-        out: The zip; beside the run's configuration, named for its step, when None.
+        out: The zip; if None, a file in the run folder, named by its step.
         checkpoint: ``latest``, ``best``, or a step.
 
     Returns:
-        The name of the algorithm that loads it; the zip, and where the run normalises the file for
+        The name of the algorithm that loads it, and the files: the zip and, if the run normalises, the file for
         ``VecNormalize.load``.
 
     Raises:
@@ -60,7 +60,7 @@ def translated(policy: Policy) -> SB3Agent:
     """The policy as an algorithm of Stable-Baselines3.
 
     Raises:
-        ConfigError: It has no such policy.
+        ConfigError: Stable-Baselines3 has no such policy.
     """
     agent: Any = policy.agent
     if isinstance(agent, SB3Agent):
@@ -104,7 +104,7 @@ def _dqn(policy: Policy) -> SB3Agent:
 
 
 def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
-    """An untrained algorithm of Stable-Baselines3 with the settings that it knows."""
+    """An untrained algorithm of Stable-Baselines3 with the settings of the policy."""
     agent: Any = policy.agent
     extractor = settings["policy_kwargs"].pop("features_extractor_class")
     del settings["policy_kwargs"]["features_extractor_kwargs"]
@@ -118,7 +118,7 @@ def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
 
 
 def _check_observations(space: spaces.Space, extractor: str, channels_last: bool | None) -> None:
-    """Refuses what Stable-Baselines3 would look at with other eyes."""
+    """Refuses observations that Stable-Baselines3 would process differently."""
     if isinstance(space, spaces.Dict):
         if MASK in space.spaces:
             raise _lacks(f"the observation's {MASK}")

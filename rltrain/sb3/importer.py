@@ -1,4 +1,4 @@
-"""Policies that Stable-Baselines3 trained: as a run folder of ours, and as the start of a run. No pickle is opened."""
+"""Imports policies that Stable-Baselines3 trained, as a run folder or as the start of a run. No pickle is opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup, create_folder
 
 OWN = {"PPO": "ppo", "DQN": "dqn"}
-"""Algorithms that we have ourselves; every other goes on as its own ``sb3/...``."""
+"""Algorithms that rltrain has itself; every other one continues as its ``sb3/...``."""
 
 
 def import_sb3(
@@ -34,10 +34,10 @@ def import_sb3(
     """Makes a run folder of a zip, which ``eval``, ``watch`` and ``resume`` understand.
 
     Args:
-        file: What ``model.save(...)`` wrote.
+        file: The zip that ``model.save(...)`` wrote.
         env: The environment it was trained in; the file does not say.
-        algo: ``ppo`` for our own PPO or ``sb3/ppo`` for the original; by default ours where there is one.
-        run_dir: Where the run folder is made.
+        algo: ``ppo`` for our own PPO or ``sb3/ppo`` for the original; by default ours, if there is one.
+        run_dir: Folder in which the run folder is created.
         env_kwargs: Constructor arguments of the environment.
 
     Returns:
@@ -61,9 +61,7 @@ def import_sb3(
             trainer = resolve(request.agent.trainer)(setup, folder)
             trainer.global_step = steps = int(archive.data.get("num_timesteps") or 0)
             state = setup.agent.training_state()
-            if (
-                "steps" in state
-            ):  # an agent that counts for itself: it goes on from here, with nothing to learn from yet
+            if "steps" in state:  # an agent that counts its steps: it continues from here, with an empty buffer
                 setup.agent.load_training_state({**state, "steps": steps, "first_step": steps})
             trainer.save()
             over = trainer.global_step >= config.total_timesteps
@@ -82,10 +80,10 @@ def import_sb3(
 
 
 def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
-    """The configuration that a zip tells of; warns of what only its pickles know.
+    """The configuration in a zip; warns about settings that only its pickles have.
 
     Raises:
-        ConfigError: The algorithm is another.
+        ConfigError: It is another algorithm.
     """
     name = archive.algorithm
     own, theirs = OWN.get(name), f"sb3/{name.lower()}"
@@ -143,10 +141,10 @@ def load_into(agent: Agent, archive: Archive, *, algo: str, env_id: str) -> None
 
 
 def check_spaces(archive: Archive, agent: Agent, env_id: str) -> None:
-    """Compares what the file says of its spaces, in words, with those of the environment.
+    """Compares the spaces described in the file with those of the environment.
 
     Raises:
-        ConfigError: They are others.
+        ConfigError: They differ.
     """
     for name, space in (
         ("observation_space", agent.observation_space),

@@ -1,4 +1,4 @@
-"""Entries of RL Zoo's YAML files as settings of ours. What they write as Python is read as data, never run.
+"""Reads entries of RL Zoo's YAML files as settings. Python expressions in them are read as data, never run.
 
 A file maps environment ids to entries; values such as ``"dict(net_arch=[64, 64], activation_fn=nn.ReLU)"`` are
 expressions that RL Zoo evaluates. Here their syntax tree is read: numbers, text, lists, tuples, dicts and ``dict(...)``
@@ -18,7 +18,7 @@ from rltrain.settings import ALIASES, canonical, load_config
 
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 FOR_THE_RUN = {*TrainConfig.model_fields, *ALIASES, "frame_stack"} - {"algo", "env", "agent"}
-OUTSIDE = {  # what an entry may ask for beside hyperparameters, and we do not have
+OUTSIDE = {  # what an entry may ask for beside hyperparameters and rltrain does not have
     "env_wrapper": "wrapper",
     "vec_env_wrapper": "wrapper",
     "callback": "callback",
@@ -30,7 +30,7 @@ OUTSIDE = {  # what an entry may ask for beside hyperparameters, and we do not h
 
 
 def zoo_settings(path: str | Path, env_id: str, agent_options: Iterable[str]) -> dict[str, Any]:
-    """The settings of an environment in RL Zoo's file for an algorithm, one environment unless it says more.
+    """The settings of an environment in RL Zoo's file for an algorithm, with one environment unless it says more.
 
     Args:
         path: The file, such as ``ppo.yml``.
@@ -41,7 +41,8 @@ def zoo_settings(path: str | Path, env_id: str, agent_options: Iterable[str]) ->
         Settings in the shape of :class:`~rltrain.config.TrainConfig`.
 
     Raises:
-        ConfigError: There is no entry, an expression computes something, or the entry asks for what we do not have.
+        ConfigError: There is no entry, an expression computes something, or the entry asks for something that rltrain
+            does not have.
     """
     entries = load_config(path)
     name = next((name for name in (env_id, env_id.rpartition("/")[2]) if name in entries), None)

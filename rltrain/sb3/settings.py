@@ -1,7 +1,7 @@
 """Hyperparameters of Stable-Baselines3's algorithms, read from their constructors: ``settings.PPO`` is a config class.
 
-Names, defaults and help texts are those of the installed version. What only code can say (buffer classes,
-callbacks) is left out, and what RL Zoo adds beside them (``normalize_*``, ``noise_*``) is here as well.
+Names, defaults and help texts are those of the installed version. Arguments that need code (buffer classes,
+callbacks) are left out; RL Zoo's additions (``normalize_*``, ``noise_*``) are included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rltrain.config import Activation, AgentConfig, Model
 from rltrain.sb3 import ALGORITHMS, need
 from rltrain.schedules import Schedule
 
-OURS = {  # said elsewhere in the configuration, or nothing that a file can say
+OURS = {  # elsewhere in the configuration, or not expressible in a file
     *("self", "policy", "env", "policy_kwargs", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"),
     *("stats_window_size", "rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class", "action_noise"),
 }
@@ -31,7 +31,7 @@ Optimizer = Literal["Adam", "AdamW", "RMSprop", "SGD", "RMSpropTFLike"]
 
 
 def _last_name(value: Any) -> Any:
-    """``nn.ReLU`` as ``ReLU``: the ways in which RL Zoo writes a class."""
+    """``nn.ReLU`` as ``ReLU``, the two spellings of a class in RL Zoo."""
     return value.rpartition(".")[2] if isinstance(value, str) else value
 
 
@@ -114,7 +114,7 @@ def _described(default: Any, text: str) -> Any:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """What the docstring says of the constructor's parameters."""
+    """The constructor's parameters with their descriptions from the docstring."""
     found = re.findall(r":param (\w+):(.*?)(?=\n\s*:|\n\s*\.\. |\Z)", inspect.getdoc(cls) or "", re.DOTALL)
     texts = {name: " ".join(text.split()) for name, text in found}
     return {name: text[:1].upper() + text[1:] for name, text in texts.items()}

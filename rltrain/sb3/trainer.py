@@ -1,4 +1,4 @@
-"""Runs an algorithm of Stable-Baselines3, whose loop is its own: what our trainer does between updates hangs in it."""
+"""Runs an algorithm of Stable-Baselines3 in its own loop, and does between updates what our trainer does."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Stop(Exception):
 class SB3Trainer(Trainer):
     """Trains an algorithm of Stable-Baselines3; see :class:`~rltrain.training.trainer.Trainer` for the arguments.
 
-    Logging, evaluation, checkpoints and videos come after an update, as they do for our agents. It does not resume bit
-    for bit: parameters, optimizers, statistics and counters go on, while episodes start anew, and a replay buffer is
-    filled again by the policy before it learns on.
+    Logging, evaluation, checkpoints and videos come after an update, as for our agents. A resume is not bit for bit:
+    parameters, optimizers, statistics and counters continue, but episodes start anew, and the policy fills a replay
+    buffer again before it learns.
     """
 
     agent: SB3Agent  # type: ignore[assignment]
@@ -49,10 +49,10 @@ class SB3Trainer(Trainer):
 
     @staticmethod
     def check_callbacks(algo: str, callbacks: CallbackList) -> None:
-        """Refuses callbacks that want the episodes as tensors, which there are none of here.
+        """Refuses callbacks that need episodes as tensors, which do not exist here.
 
         Raises:
-            ConfigError: One does.
+            ConfigError: A callback needs them.
         """
         if callbacks.want_episodes:
             raise ConfigError(
@@ -89,7 +89,7 @@ class SB3Trainer(Trainer):
         model._update_current_progress_remaining = update_progress  # type: ignore[method-assign]
 
     def run(self) -> str:
-        """Trains until there is a reason to stop, which is returned."""
+        """Trains until there is a reason to stop, and returns it."""
         self.begin()
         reason = self.reason_to_stop()
         if reason is None:
@@ -105,7 +105,7 @@ class SB3Trainer(Trainer):
         return reason
 
     def after_update(self) -> None:
-        """What there is to do between two updates.
+        """Does what is due between two updates.
 
         Raises:
             Stop: There is a reason to stop.
@@ -123,13 +123,13 @@ class SB3Trainer(Trainer):
         return freq > 0 and self.global_step // freq > self.step_before // freq
 
     def log(self) -> None:
-        """Hands what the algorithm has recorded to the trackers."""
+        """Passes the algorithm's records to the trackers."""
         self.model.dump_logs()
         metrics = {tag: value for tag, value in self.numbers.last.items() if not tag.startswith("time/")}
         self.publish({**metrics, "rollout/episodes": self.n_episodes, **self.times()}, self.global_step)
 
     def training_state(self) -> dict[str, Any]:
-        """Everything with memory beside the parameters, but for environments and replay buffer."""
+        """Everything with memory beside the parameters, except environments and replay buffer."""
         model = self.model
         return {
             "trainer": {name: getattr(self, name) for name in PROGRESS},
@@ -159,7 +159,7 @@ class SB3Trainer(Trainer):
 
 
 class Hooks(BaseCallback):
-    """Where our trainer hangs in the loop of Stable-Baselines3."""
+    """The callback by which our trainer acts inside the loop of Stable-Baselines3."""
 
     def __init__(self, trainer: SB3Trainer) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Hooks(BaseCallback):
 
 
 class Numbers(KVWriter):
-    """Keeps what a logger of Stable-Baselines3 was last asked to write."""
+    """Keeps the last numbers that a logger of Stable-Baselines3 was asked to write."""
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}

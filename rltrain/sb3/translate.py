@@ -1,4 +1,4 @@
-"""The same policy in our words and in those of Stable-Baselines3: parameters by name."""
+"""Translates parameter names between our policies and those of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from rltrain.errors import CheckpointError
 
 OBS, RETURN = "normalizer.obs.", "normalizer.return."
-"""What :class:`~rltrain.sb3.agent.SB3Agent` calls the statistics of observations and of returns."""
+"""Names of the statistics of observations and of returns in :class:`~rltrain.sb3.agent.SB3Agent`."""
 NOT_POLICY = ("actor.obs_normalizer.", "reward_normalizer.")
 EXTRACTOR = "features_extractor."
 ALIASES = (f"pi_{EXTRACTOR}", f"vf_{EXTRACTOR}")
@@ -38,12 +38,12 @@ TABLES = {  # beginnings of our names, and of Stable-Baselines3's; those of imag
 
 
 def to_sb3(algo: str, state: Mapping[str, Tensor], hidden: int) -> dict[str, Tensor]:
-    """The parameters of one of our agents under Stable-Baselines3's names; what observations are scaled by is left out.
+    """The parameters of one of our agents under Stable-Baselines3's names, without the statistics of observations.
 
     Args:
         algo: ``ppo`` or ``dqn``.
         state: The agent's module state.
-        hidden: How many hidden layers a network of action values has.
+        hidden: Number of hidden layers of a network of action values.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -58,7 +58,7 @@ def from_sb3(algo: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of :func:`to_sb3`.
 
     Raises:
-        CheckpointError: There is a network that the agent does not have.
+        CheckpointError: The policy has a network that the agent does not have.
     """
     arch = net_arch_of(algo, state)
     table = tuple((theirs, ours) for ours, theirs in _table(algo, len(arch)))
@@ -76,7 +76,7 @@ def from_sb3(algo: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def moments_to_sb3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The statistics that our agents scale observations by, under the names of :class:`~rltrain.sb3.agent.SB3Agent`."""
+    """The observation statistics of our agents under the names of :class:`~rltrain.sb3.agent.SB3Agent`."""
     prefix = "actor.obs_normalizer.moments."
     renamed = {}
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""Our environments as a vectorised environment of Stable-Baselines3, in NumPy."""
+"""Our environments as a ``VecEnv`` of Stable-Baselines3, in NumPy."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TRUNCATED = "TimeLimit.truncated"
 
 
 class Infos(Sequence[dict[str, Any]]):
-    """The infos of a step. A row's dict is made when somebody asks for it, and kept then.
+    """The infos of a step. A row's dict is made when it is first read, and then kept.
 
     Args:
         step: The step; valid until the next.
-        ended: By index, what is said of rows whose episode ended.
+        ended: By index, the infos of rows whose episode ended.
     """
 
     def __init__(self, step: VecStep, ended: dict[int, dict[str, Any]]) -> None:
@@ -80,7 +80,7 @@ class SB3VecEnv(SB3Base):
     The rows share one environment: an attribute is the same for all, and :meth:`set_attr` sets it for all.
 
     Args:
-        vec: The environments; used for nothing else from here on.
+        vec: The environments, which must not be used elsewhere from here on.
         render_mode: None or ``"rgb_array"``.
 
     Raises:
@@ -107,7 +107,7 @@ class SB3VecEnv(SB3Base):
         self._began = time.monotonic()
 
     def reset(self) -> VecEnvObs:
-        """Starts every environment anew: from the seed if one was given since the last time, else with fresh chance."""
+        """Starts every environment anew: from the seed if one was given since the last time, else at random."""
         if self._seeds[0] is not None:
             self._rng = np.random.default_rng(derive_seed(self._seeds[0], "sb3"))
             first = self._seeds[0]
@@ -138,7 +138,7 @@ class SB3VecEnv(SB3Base):
         return self._observe(step.obs), reward, done, Infos(step, ended)  # type: ignore[return-value]
 
     def _ended(self, step: VecStep, rows: np.ndarray, truncated: np.ndarray) -> dict[int, dict[str, Any]]:
-        """What ``infos`` say of the rows whose episode ended, by row."""
+        """The ``infos`` of rows whose episode ended, by row."""
         index = torch.from_numpy(rows).to(self.vec.device)
         last = to_numpy(tree_map(lambda part: part[index], step.final_obs), self.observation_space)
         returns, lengths = step.episode_return[index].tolist(), step.episode_length[index].tolist()
@@ -165,7 +165,7 @@ class SB3VecEnv(SB3Base):
         return [self.vec.render(i).cpu().numpy() for i in range(self.num_envs)]
 
     def close(self) -> None:
-        """Gives back what the environments hold."""
+        """Releases what the environments hold."""
         self.vec.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
@@ -201,7 +201,7 @@ class SB3VecEnv(SB3Base):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the environment, once, and gives the answer for each of ``indices``.
+        """Calls a method of the environment once, and returns the answer for each of ``indices``.
 
         ``render`` and ``action_masks`` answer row by row.
 
@@ -215,7 +215,7 @@ class SB3VecEnv(SB3Base):
         return [answer[i] if method_name == "action_masks" else answer for i in rows]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
-        """True of ``Monitor``, whose work is done here, and of nothing else."""
+        """True for ``Monitor``, whose work is done here, and for nothing else."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     def _owner(self, name: str) -> Any:
@@ -248,8 +248,8 @@ def make_sb3_vec(
     Args:
         env: A registered id, or a :class:`~rltrain.env.TensorEnv` class.
         num_envs: N.
-        device: Where the environments compute; observations come as NumPy arrays all the same.
-        seed: Of the first reset; None for chance.
+        device: Device on which the environments compute; observations are NumPy arrays in any case.
+        seed: Seed of the first reset; None for a random one.
         render_mode: None or ``"rgb_array"``.
         **kwargs: ``max_episode_steps``, ``dtype`` and constructor arguments of the environment.
 

@@ -1,4 +1,4 @@
-"""Gymnasium's CartPole as a judge: every transition of a vector environment is played again from its observation."""
+"""Replays every transition of a vector environment in Gymnasium's CartPole, from its observation."""
 
 from __future__ import annotations
 

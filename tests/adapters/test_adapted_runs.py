@@ -1,4 +1,4 @@
-"""Gymnasium's environments from the command line and from Python: trained, resumed, evaluated, filmed, described."""
+"""Runs in Gymnasium's environments, from the command line and from Python: train, resume, evaluate, film, describe."""
 
 from __future__ import annotations
 

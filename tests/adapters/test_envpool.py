@@ -1,4 +1,4 @@
-"""EnvPool behind our interface: no transition is made up, none is lost."""
+"""EnvPool through our adapter: no transition is made up, and none is lost."""
 
 from __future__ import annotations
 

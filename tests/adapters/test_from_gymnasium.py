@@ -1,4 +1,4 @@
-"""Gymnasium's environments behind our interface, held to an environment that counts."""
+"""Gymnasium's environments through our adapter, checked with an environment that counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gymnax's and brax's environments behind our interface: memory, time limits, state, pictures."""
+"""gymnax's and brax's environments through our adapter: memory, time limits, state, pictures."""
 
 from __future__ import annotations
 

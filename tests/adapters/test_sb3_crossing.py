@@ -1,4 +1,4 @@
-"""Policies cross over to Stable-Baselines3 and back, act the same on both sides, and bring no code with them."""
+"""Policies convert to Stable-Baselines3 and back, act the same on both sides, and carry no code."""
 
 from __future__ import annotations
 

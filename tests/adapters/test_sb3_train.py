@@ -1,4 +1,4 @@
-"""Stable-Baselines3's algorithms behind our commands: one line of a run folder like another."""
+"""Stable-Baselines3's algorithms as agents: runs, checkpoints and logs like those of any agent."""
 
 from __future__ import annotations
 

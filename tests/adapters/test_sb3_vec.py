@@ -1,4 +1,4 @@
-"""Our environments as Stable-Baselines3 sees them: its own semantics, held against our step."""
+"""Our environments as a VecEnv of Stable-Baselines3: its semantics, compared with our step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that die, and what becomes of the run: an error that names them, nothing left behind, a checkpoint kept."""
+"""Workers that die: the error names them, nothing is left behind, and a checkpoint is kept."""
 
 from __future__ import annotations
 

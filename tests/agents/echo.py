@@ -1,4 +1,4 @@
-"""An environment with any spaces: it shows a number in whatever form, and checks the actions it is given."""
+"""An environment with any spaces: it observes a number in every form, and checks its actions."""
 
 from __future__ import annotations
 

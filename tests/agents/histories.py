@@ -1,4 +1,4 @@
-"""Episodes made up at random, all of them remembered in plain lists, and fed into a replay on the way."""
+"""Random episodes, recorded in plain lists and stored in a replay at the same time."""
 
 from __future__ import annotations
 

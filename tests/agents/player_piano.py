@@ -1,4 +1,4 @@
-"""A CUDA graph on the CPU: the operations of a block, kept with the tensors they read and wrote, to be played again."""
+"""A CUDA graph on the CPU: records the operations of a block with their tensors, and replays them."""
 
 from __future__ import annotations
 

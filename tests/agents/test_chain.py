@@ -1,4 +1,4 @@
-"""Gradients that are written out equal autograd's."""
+"""Gradients written by hand equal autograd's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled and recorded training against eager training."""
+"""Compiled and graphed training equals eager training."""
 
 from __future__ import annotations
 

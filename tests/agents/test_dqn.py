@@ -1,4 +1,4 @@
-"""The DQN agent: when it explores, when and from what it learns, and what it leaves alone."""
+"""The DQN agent: when it explores, when and from what it learns, and what it must not change."""
 
 from __future__ import annotations
 

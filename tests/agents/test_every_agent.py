@@ -1,4 +1,4 @@
-"""What every agent owes: it is decided by its seed, goes on from its state, and is left alone by who only asks it."""
+"""Requirements on every agent: the seed determines it, its state restores it, and predicting does not change it."""
 
 from __future__ import annotations
 

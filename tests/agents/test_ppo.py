@@ -1,4 +1,4 @@
-"""The PPO agent: what it stores, what it learns from, when it stops, and what it leaves alone."""
+"""The PPO agent: what it stores, what it learns from, when it stops, and what it must not change."""
 
 from __future__ import annotations
 

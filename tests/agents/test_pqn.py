@@ -1,4 +1,4 @@
-"""The PQN agent: its targets, an epoch by hand, and what it leaves alone."""
+"""The PQN agent: its targets, an epoch by hand, and what it must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every agent learns what the probes have to teach, and the probes see what they are for."""
+"""Every agent passes the probes, and broken agents fail the probes made for their bug."""
 
 from __future__ import annotations
 

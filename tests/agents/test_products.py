@@ -1,4 +1,4 @@
-"""Products by oneDNN are those of torch's own linear layer."""
+"""Matrix products by oneDNN equal those of torch's linear layer."""
 
 from __future__ import annotations
 

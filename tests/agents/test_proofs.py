@@ -1,4 +1,4 @@
-"""The two proofs that an iteration of training never waits for the device, and what it costs in operations."""
+"""Two proofs that a training iteration never waits for the device, and its number of operations."""
 
 from __future__ import annotations
 

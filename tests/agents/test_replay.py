@@ -1,4 +1,4 @@
-"""The replay against plain lists that forget nothing."""
+"""The replay equals plain lists that keep everything."""
 
 from __future__ import annotations
 

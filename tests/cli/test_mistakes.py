@@ -1,4 +1,4 @@
-"""Whatever is typed wrong: one line for the cause, one for the fix, the right exit code, and nothing is made."""
+"""Typing mistakes: one line for the cause, one for the fix, the right exit code, and nothing is created."""
 
 from __future__ import annotations
 

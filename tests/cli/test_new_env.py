@@ -1,4 +1,4 @@
-"""What `rltrain new-env` writes is a package that installs, passes its tests, and trains."""
+"""`rltrain new-env` writes a package that installs, passes its tests, and trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every verb prints and answers when it is used as it should be."""
+"""The output and exit code of every verb in normal use."""
 
 from __future__ import annotations
 

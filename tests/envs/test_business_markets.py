@@ -1,4 +1,4 @@
-"""Battery, portfolio and job shop: books that balance, prices of the model, schedules that can be carried out."""
+"""Battery, portfolio and job shop: books balance, prices follow the model, schedules are feasible."""
 
 from __future__ import annotations
 

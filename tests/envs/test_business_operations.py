@@ -1,4 +1,4 @@
-"""Servers, stocks and prices: nothing gets lost, demand is that of the model, and baselines are the textbook's."""
+"""Servers, stocks and prices: nothing gets lost, demand follows the model, and baselines follow the textbook."""
 
 from __future__ import annotations
 

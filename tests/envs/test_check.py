@@ -1,4 +1,4 @@
-"""A tensor environment with one mistake in it: the check finds that one, names it, and says what to do."""
+"""The check finds the one mistake in a tensor environment, names it, and says what to do."""
 
 from __future__ import annotations
 

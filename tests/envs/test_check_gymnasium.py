@@ -1,4 +1,4 @@
-"""A plain Gymnasium environment with one mistake in it: the check finds that one, names it, and says what to do."""
+"""The check finds the one mistake in a Gymnasium environment, names it, and says what to do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What ``torch.compile`` captures of an environment's step is that step.
+"""A step captured by ``torch.compile`` equals the environment's own step.
 
-Not every step is: to Dynamo a tensor is never equal to a member of an enumeration, for one, and it says nothing.
+That is not a matter of course: Dynamo silently takes a tensor never to be equal to a member of an enumeration, for one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every environment of ours keeps the promises that `rltrain check` holds others to."""
+"""Every built-in environment passes the checks of `rltrain check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machines of envs/control obey physics: energies are kept, and motions are those of independent equations."""
+"""The machines of envs/control obey physics: energy is conserved, and motion agrees with independent equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exploration tasks follow their sources' rules, and probes have the values that they say."""
+"""Exploration tasks follow the rules of their sources, and probes have the values that they state."""
 
 from __future__ import annotations
 

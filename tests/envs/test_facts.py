@@ -1,4 +1,4 @@
-"""Every environment says what it is."""
+"""Every environment has a complete description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Gymnasium's users meet: gymnasium.make, make_vec, the environment checker and the wrappers."""
+"""Our environments in Gymnasium: gymnasium.make, make_vec, the environment checker and the wrappers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated levels are the same every time, and no level of one split is in another."""
+"""Generated levels are reproducible, and no level of one split is in another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worlds that MiniGrid's tasks begin with: as often as in the package minigrid 3.2, and solvable."""
+"""The start worlds of MiniGrid's tasks: as frequent as in the package minigrid 3.2, and solvable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our dynamics are Gymnasium's: the same states and actions lead to the same place."""
+"""Our dynamics equal Gymnasium's: the same states and actions lead to the same states."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Mazes are perfect and their baseline walks the shortest way; Sokoban's levels can be solved, by its rules."""
+"""Mazes are perfect and their baseline takes the shortest path; Sokoban's levels can be solved by its rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""2048, held against its rules in plain Python."""
+"""2048 equals its rules in plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snake, held against its rules in plain Python."""
+"""Snake equals its rules in plain Python."""
 
 from __future__ import annotations
 

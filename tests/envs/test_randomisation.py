@@ -1,4 +1,4 @@
-"""Constants given as ranges are drawn for every episode: every environment that takes ranges."""
+"""Constants given as ranges are drawn in every episode, in every environment that takes ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names lead to environments, and wrong ones to advice."""
+"""Ids resolve to environments, and wrong ids raise errors with advice."""
 
 from __future__ import annotations
 

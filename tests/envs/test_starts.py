@@ -1,4 +1,4 @@
-"""Starts are new for every episode, also where they are drawn every few steps only."""
+"""Every episode has a new start, also in environments that draw starts only every few steps."""
 
 from __future__ import annotations
 

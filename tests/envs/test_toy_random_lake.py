@@ -1,4 +1,4 @@
-"""Random lakes: each can be crossed, they are spread as Gymnasium's are, and the ice is FrozenLake's."""
+"""Random lakes: each can be crossed, their distribution is Gymnasium's, and the ice is FrozenLake's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vectorised environment, beside what test_conformance.py holds every environment to."""
+"""The vectorised environment, beyond what test_conformance.py tests in every environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files for clusters say what torchrun and rltrain understand."""
+"""The commands in the files for clusters are valid for torchrun and rltrain."""
 
 from __future__ import annotations
 

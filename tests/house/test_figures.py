@@ -1,4 +1,4 @@
-"""Figures are kept with what they depend on, and joined only where that agrees."""
+"""Figures are kept with the settings they depend on, and merged only where these agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gets installed is what is here: wheel and source distribution are built, compared and imported."""
+"""Wheel and source distribution contain what the repository does: both are built, compared and imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison with other libraries, run with a peer that is a few lines: what is written is what it answered."""
+"""The comparison with other libraries, run with a fake peer: the pages contain its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not be in the repository, whoever adds it."""
+"""Things that must not be in the repository."""
 
 from __future__ import annotations
 

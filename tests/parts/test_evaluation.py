@@ -1,4 +1,4 @@
-"""Evaluation: a fixed quota of episodes per environment, and what is made of their returns."""
+"""Evaluation: a fixed quota of episodes per environment, and statistics of their returns."""
 
 from __future__ import annotations
 

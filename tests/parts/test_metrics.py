@@ -1,4 +1,4 @@
-"""Episode statistics against a deque, and means on their way to the log."""
+"""Episode statistics compared with a deque, and means for the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is put around vector environments: held to what was seen before, across the borders of episodes."""
+"""Wrappers of vector environments, compared with recorded observations, also across ends of episodes."""
 
 from __future__ import annotations
 

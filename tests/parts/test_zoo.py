@@ -1,4 +1,4 @@
-"""Entries of RL Zoo's files: read as data, and refused by name where they ask for what there is not."""
+"""Entries of RL Zoo's files are read as data, and refused by name if they ask for something unavailable."""
 
 from __future__ import annotations
 

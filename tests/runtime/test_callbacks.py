@@ -1,4 +1,4 @@
-"""CallbackList are told what happens, when it happens, and training does not notice them."""
+"""Callbacks are called when things happen, and do not affect training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, and a damaged one is never used."""
+"""A checkpoint exists completely or not at all, and a damaged one is never used."""
 
 from __future__ import annotations
 

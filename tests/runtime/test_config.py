@@ -1,4 +1,4 @@
-"""A configuration: where it comes from, and what is refused before anything is made."""
+"""The configuration: its sources, and what is refused before anything is created."""
 
 from __future__ import annotations
 

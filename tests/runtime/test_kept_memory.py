@@ -1,4 +1,4 @@
-"""Memory that was freed is taken again, not asked of the kernel anew."""
+"""Freed memory is reused instead of requested from the kernel again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks as people start them: by ``--nproc`` and by ``torchrun``, interrupted and killed."""
+"""Ranks started by ``--nproc`` and by ``torchrun``, interrupted and killed."""
 
 from __future__ import annotations
 

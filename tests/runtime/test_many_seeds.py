@@ -1,4 +1,4 @@
-"""Many seeds at once: each of the runs is the one that it would be alone, and a run like any other afterwards."""
+"""Many seeds at once: each run equals the one it would be alone, and is a run like any other afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves: which lines are drawn, and where the picture goes."""
+"""Learning curves: the lines that are drawn, and the file of the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plugin may bring, and what it may not."""
+"""Plugins: what they may add, and what is refused."""
 
 from __future__ import annotations
 

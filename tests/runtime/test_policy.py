@@ -1,4 +1,4 @@
-"""The door for libraries: train, load, predict, evaluate, start from."""
+"""The Python interface: train, load, predict, evaluate, start from another policy."""
 
 from __future__ import annotations
 

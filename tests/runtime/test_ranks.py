@@ -1,4 +1,4 @@
-"""Ranks train together what one process would train alone."""
+"""Ranks together train what one process would train alone."""
 
 from __future__ import annotations
 

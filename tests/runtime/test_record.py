@@ -1,4 +1,4 @@
-"""Films: every state of an episode, and files that show what was drawn."""
+"""Videos: every state of an episode, and files that show what was drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if nothing had happened, to the last bit."""
+"""A run that was killed continues bit for bit as if nothing had happened."""
 
 from __future__ import annotations
 

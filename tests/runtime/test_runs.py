@@ -1,4 +1,4 @@
-"""The run folder: numbered, locked, and honest about what is in it."""
+"""The run folder: numbered, locked, with correct metadata."""
 
 from __future__ import annotations
 

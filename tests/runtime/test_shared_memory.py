@@ -1,4 +1,4 @@
-"""Ranks on one machine tell each other through memory what they would through sockets."""
+"""Ranks on one machine exchange through shared memory what they would through sockets."""
 
 from __future__ import annotations
 
