@@ -117,9 +117,10 @@ class Policy:
 
     def _batch(self, obs: Any, space: spaces.Space, name: str) -> Tensor:
         shape = tuple(space.shape or ())
-        tensor = torch.as_tensor(np.asarray(obs) if not isinstance(obs, Tensor) else obs).to(self.device)
+        tensor = torch.as_tensor(np.asarray(obs) if not isinstance(obs, Tensor) else obs)
         if space.dtype is not None and np.dtype(space.dtype).kind == "f":
             tensor = tensor.to(torch.float32)
+        tensor = tensor.to(self.device)  # after the conversion: not every device has float64
         if tuple(tensor.shape) == shape:
             tensor = tensor.unsqueeze(0)
         if tuple(tensor.shape[1:]) != shape:

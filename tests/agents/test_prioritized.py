@@ -43,9 +43,13 @@ def counted(replay: PrioritizedReplay, draws: int = DRAWS, at_once: int = 40) ->
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("block", [8, BLOCK])
-def test_frequencies_are_powers_of_the_errors(alpha: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lacking", [set(), {"cpu"}], ids=["float64", "float32"])
+def test_frequencies_are_powers_of_the_errors(
+    alpha: float, block: int, lacking: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Equation 1, and section 3.3: p is the size of the error, and a little more. At block 8 over several blocks."""
     monkeypatch.setattr("rltrain.agents.parts.replay.BLOCK", block)
+    monkeypatch.setattr("rltrain.devices.WITHOUT_FLOAT64", lacking)
     replay, _ = filled(40, 2, alpha)
     places = steps_of(replay)
     errors = torch.linspace(-5.0, 3.0, len(places))
