@@ -11,6 +11,7 @@ from typing import Any
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.distributed.ranks import Ranks, joined
+from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.rng import global_kept
 from rltrain.runs.checkpoint import step_of
@@ -26,7 +27,7 @@ from rltrain.training.signals import Interrupt
 
 def train(
     algo: str,
-    env: str | type,
+    env: str | EnvClass,
     *,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -105,7 +106,7 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: str | None = None,
-    env: type | None = None,
+    env: EnvClass | None = None,
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
