@@ -51,7 +51,7 @@ bench: $(VENV)/.has-run
 
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
-	rm -rf .venv-bench .venv-oldest .venv-newest build dist rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-bench .venv-oldest .venv-newest build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+import gymnasium
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -16,6 +17,7 @@ from rltrain.errors import ConfigError, did_you_mean
 from rltrain.tree import leaves, names
 
 Observation: TypeAlias = Tensor | dict[str, Tensor]
+EnvClass: TypeAlias = "type[TensorEnv[Any]] | type[gymnasium.Env[Any, Any]]"
 S = TypeVar("S")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.registry import env_class, env_spec, resolve, spec_of
@@ -11,7 +11,7 @@ from rltrain.registry import env_class, env_spec, resolve, spec_of
 if TYPE_CHECKING:
     import torch
 
-    from rltrain.env import TensorEnv
+    from rltrain.env import EnvClass, TensorEnv
     from rltrain.vec import TensorVecEnv, VecEnv
 
 OPTIONS = (
@@ -59,7 +59,7 @@ def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
 
 
 def make_vec(
-    env: str | type,
+    env: str | EnvClass,
     num_envs: int,
     *,
     device: torch.device | str = "cpu",
@@ -67,7 +67,7 @@ def make_vec(
     max_episode_steps: int | None = None,
     render: bool = False,
     **options: Any,
-) -> VecEnv:
+) -> VecEnv[Any]:
     """Makes N environments, stepped together, their data on ``device``.
 
     Args:
@@ -98,7 +98,8 @@ def make_vec(
             f"'{name}' is not for '{spec.id}', whose environments are tensors.",
             f"Leave --env.{name.replace('_', '-')} out.",
         )
-    return wrap(make_tensor_vec(env, num_envs, autoreset=not render, **common, **options), **around)
+    ours = cast("str | type[TensorEnv]", env)  # a class of Gymnasium's has a vectorizer
+    return wrap(make_tensor_vec(ours, num_envs, autoreset=not render, **common, **options), **around)
 
 
 def make_tensor_vec(

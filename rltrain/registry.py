@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.plugins import Table, discover, path_of, resolve
@@ -17,7 +17,7 @@ from rltrain.plugins import Table, discover, path_of, resolve
 if TYPE_CHECKING:
     from rltrain.agent import Agent
     from rltrain.config import AgentConfig
-    from rltrain.env import TensorEnv
+    from rltrain.env import EnvClass, TensorEnv
 
 CONFIGS = "rltrain.configs"
 """The package with our own settings."""
@@ -66,6 +66,20 @@ class EnvSpec:
     parameters: Mapping[str, Any] | None = None
 
 
+class EnvDetails(TypedDict, total=False):
+    """What :func:`register_env` takes beside id and class: the rest of :class:`EnvSpec`."""
+
+    description: str
+    group: str
+    max_episode_steps: int | None
+    reward_threshold: float | None
+    kwargs: Mapping[str, Any]
+    configs: str
+    vectorizer: str
+    batched: bool
+    parameters: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class AgentSpec:
     """A registered agent.
@@ -89,11 +103,20 @@ class AgentSpec:
     stacked: str = ""
 
 
+class AgentDetails(TypedDict, total=False):
+    """What :func:`register_agent` takes beside name and classes: the rest of :class:`AgentSpec`."""
+
+    description: str
+    configs: str
+    trainer: str
+    stacked: str
+
+
 _envs: dict[str, EnvSpec] = {}
 _agents: Table[AgentSpec] = Table("agent", "Run 'rltrain agents' for the list.")
 
 
-def register_env(id: str, entry_point: str | type, **details: Any) -> None:
+def register_env(id: str, entry_point: str | EnvClass, **details: Unpack[EnvDetails]) -> None:
     """Makes an environment known to rltrain and to Gymnasium; see :class:`EnvSpec` for the details.
 
     Raises:
@@ -101,8 +124,8 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
     """
     import gymnasium
 
-    for name in ("max_episode_steps", "reward_threshold"):  # a class speaks for itself
-        details.setdefault(name, getattr(entry_point, name, None))
+    details.setdefault("max_episode_steps", getattr(entry_point, "max_episode_steps", None))
+    details.setdefault("reward_threshold", getattr(entry_point, "reward_threshold", None))
     details.setdefault("group", id.rpartition("/")[0] or "other")
     spec = EnvSpec(id, entry_point, **details)
     known, path = _envs.get(id), path_of(entry_point)
@@ -129,7 +152,9 @@ def register_env(id: str, entry_point: str | type, **details: Any) -> None:
     )
 
 
-def register_agent(name: str, entry_point: str | type, config: str | type, **details: Any) -> None:
+def register_agent(
+    name: str, entry_point: str | type[Agent], config: str | type[AgentConfig], **details: Unpack[AgentDetails]
+) -> None:
     """Makes an agent known; see :class:`AgentSpec`.
 
     Raises:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol
 
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from rltrain.compile import fused, recorded
 from rltrain.env import Observation, TensorEnv, check_observation, check_outcome
@@ -17,29 +18,33 @@ from rltrain.rng import derive_seed, generator_state, make_generator, set_genera
 from rltrain.tree import from_dict, to_dict, tree_where
 
 S = TypeVar("S")
+O_co = TypeVar("O_co", covariant=True, default=Observation)  # Tensor or dict[str, Tensor], where one knows which
 
 SUCCESS = "is_success"
 """The key of ``info`` that says whether an episode was a success."""
 
 
-class VecStep(NamedTuple):
+class VecStep(NamedTuple, Generic[O_co]):
     """The outcome of one step of N environments: every field in every step, in fixed shapes, on the device.
 
     Valid until the next call of ``step``. Where an episode ended, the environment has already been reset.
     """
 
-    obs: Observation  # (N, *O) first observation of the next episode where one ended
+    obs: O_co  # (N, *O) first observation of the next episode where one ended
     reward: Tensor  # (N,) float32
     terminated: Tensor  # (N,) bool, the episode came to its end
     truncated: Tensor  # (N,) bool, the episode was cut off by the time limit; never where terminated
-    final_obs: Observation  # (N, *O) observation that the action led to, before any reset
+    final_obs: O_co  # (N, *O) observation that the action led to, before any reset
     episode_return: Tensor  # (N,) float32 sum of rewards so far; the episode's where one ended
     episode_length: Tensor  # (N,) int64 steps so far; the episode's where one ended
     info: dict[str, Tensor]  # (N,) each, read before the reset
 
 
-class VecEnv(Protocol):
-    """N environments stepped together, their data on one device, reset in the step that ends an episode."""
+class VecEnv(Protocol[O_co]):
+    """N environments stepped together, their data on one device, reset in the step that ends an episode.
+
+    ``VecEnv[Tensor]`` and ``VecEnv[dict[str, Tensor]]`` tell type checkers which kind of observation it has.
+    """
 
     num_envs: int
     device: torch.device
@@ -47,11 +52,13 @@ class VecEnv(Protocol):
     single_action_space: spaces.Space
     exact_resume: bool  # whether state_dict() is enough to continue bit for bit
 
-    def reset(self, seed: int) -> Observation:
+    def reset(self, seed: int) -> O_co:
         """Starts every environment anew and returns the first observations (N, *O)."""
+        ...
 
-    def step(self, action: Tensor) -> VecStep:
+    def step(self, action: Tensor) -> VecStep[O_co]:
         """Steps every environment with ``action`` (N, *A)."""
+        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Everything with memory, as a nested dict of tensors."""

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rltrain.agent import Actor, ActOut, State, next_state
@@ -18,7 +19,7 @@ from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.vec import SUCCESS, VecEnv, VecStep
 
-Choose: TypeAlias = Callable[[Observation], Tensor]
+Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, or dict[str, Tensor]
 """A policy without memory as a function: the actions (N, *A) for observations (N, *O)."""
 
 MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
@@ -36,9 +37,9 @@ class Evaluation:
         successes: Whether each episode was a success; empty where the environment does not say.
     """
 
-    returns: np.ndarray
-    lengths: np.ndarray
-    successes: np.ndarray = field(default_factory=lambda: np.empty(0))
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    successes: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def mean_reward(self) -> float:

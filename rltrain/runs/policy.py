@@ -15,6 +15,7 @@ from torch import Tensor
 from rltrain.agent import Agent
 from rltrain.config import EnvConfig, TrainConfig
 from rltrain.devices import pick_device
+from rltrain.env import EnvClass
 from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
 from rltrain.evaluation.episodes import Choose, Evaluation, most_envs, run_episodes
@@ -50,7 +51,7 @@ class Policy:
         observation_space: spaces.Space,
         action_space: spaces.Space,
         device: torch.device,
-        env: str | type,
+        env: str | EnvClass,
         warnings: list[str],
     ) -> None:
         self.agent = agent
@@ -127,7 +128,7 @@ class Policy:
             raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
         return tensor
 
-    def in_env(self, env: str | type) -> Policy:
+    def in_env(self, env: str | EnvClass) -> Policy:
         """The same policy, to be evaluated and filmed in another environment with the same spaces."""
         config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
         spaces = self.observation_space, self.action_space
@@ -157,7 +158,7 @@ class Policy:
         return vec
 
     @property
-    def _known_env(self) -> str | type:
+    def _known_env(self) -> str | EnvClass:
         """Where it was trained, if that is to be had."""
         try:
             spec_of(self._env)
@@ -200,7 +201,7 @@ def load(
     *,
     checkpoint: str | int = "latest",
     device: str = "cpu",
-    env: type | None = None,
+    env: EnvClass | None = None,
     classes: Sequence[type] = (),
 ) -> Policy:
     """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
@@ -232,7 +233,7 @@ def load(
 
 def evaluate(
     policy: str | Path | Policy | Choose,
-    env: str | type | None = None,
+    env: str | EnvClass | None = None,
     episodes: int = 100,
     *,
     deterministic: bool = True,

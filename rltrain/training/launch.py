@@ -11,6 +11,7 @@ from typing import Any
 
 from rltrain.callbacks import Callback
 from rltrain.distributed.ranks import Ranks, joined
+from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.folder import RunFolder, find_unfinished
@@ -24,7 +25,7 @@ from rltrain.training.signals import Interrupt
 
 def train(
     algo: str,
-    env: str | type,
+    env: str | EnvClass,
     *,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -81,7 +82,7 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: str | None = None,
-    env: type | None = None,
+    env: EnvClass | None = None,
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),

@@ -13,6 +13,7 @@ from typing import Any
 
 from rltrain.agent import Agent, Metrics, StackedAgent, next_state
 from rltrain.callbacks import Callback
+from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.joined_vec import JoinedVecEnv
 from rltrain.plugins import resolve
@@ -34,7 +35,7 @@ from rltrain.vec import TensorVecEnv
 
 def train_seeds(
     algo: str,
-    env: str | type,
+    env: str | EnvClass,
     num_seeds: int,
     *,
     progress: bool = True,

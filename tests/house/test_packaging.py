@@ -22,7 +22,7 @@ import rltrain
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SOURCES = {"rltrain": "rltrain", "envs": "rltrain.envs", "agents": "rltrain.agents", "configs": "rltrain.configs"}
-LINKS = ("rltrain/envs", "rltrain/agents", "rltrain/configs")
+LINKS = ("rltrain/envs", "rltrain/agents", "rltrain/configs", "src/rltrain")
 
 # The builds are shared by the tests below, so they stay in one process.
 pytestmark = pytest.mark.xdist_group("packaging")
@@ -49,10 +49,10 @@ def run(*command: str | Path, cwd: Path, **options: object) -> str:
 def copy_of_the_sources(to: Path, links: bool) -> Path:
     """The files a build needs, so that it leaves nothing in the checkout."""
     to.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, to)
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in SOURCES:
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for folder in (*SOURCES, "src"):
         shutil.copytree(ROOT / folder, to / folder, symlinks=True, ignore=ignore)
     for link in LINKS:
         if not links:  # git leaves a small text file where it may not make a symlink
@@ -70,8 +70,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run(*build, base / "direct", "--wheel", tree, cwd=base)
     plain = copy_of_the_sources(base / "plain", links=False)
     run(*build, base / "through-sdist", plain, cwd=base)
+    run(*build, base / "linked-sdist", tree, cwd=base)
     return {
         "wheel": next((base / "direct").glob("*.whl")),
+        "wheel of the sdist with symlinks": next((base / "linked-sdist").glob("*.whl")),
         "sdist": next((base / "through-sdist").glob("*.tar.gz")),
         "wheel of the sdist": next((base / "through-sdist").glob("*.whl")),
     }
@@ -107,6 +109,7 @@ def test_the_wheel_holds_every_file_and_nothing_else(built: dict[str, Path]) -> 
 
 def test_the_wheel_is_the_same_without_symlinks_and_through_the_sdist(built: dict[str, Path]) -> None:
     assert files_in(built["wheel of the sdist"]) == files_in(built["wheel"])
+    assert files_in(built["wheel of the sdist with symlinks"]) == files_in(built["wheel"])
 
 
 def test_the_sdist_builds_on_its_own(built: dict[str, Path]) -> None:
@@ -137,6 +140,32 @@ for spec in [*env_specs().values(), *agent_specs().values()]:
 """
     imported = run("-I", "-c", script, target, cwd=elsewhere).split()
     assert set(python_folders()) < set(imported)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["symlinks", "no symlinks"])
+def test_an_editable_install_shows_rltrain_and_nothing_else(links: bool, tmp_path: Path) -> None:
+    tree, site, user = copy_of_the_sources(tmp_path / "tree", links), tmp_path / "site", tmp_path / "user"
+    (user / "envs").mkdir(parents=True)  # without __init__.py: any package envs on the path would hide it
+    (user / "envs" / "mine.py").touch()
+    build = "import sys\nfrom setuptools import build_meta\nbuild_meta.build_editable(sys.argv[1])"
+    run("-c", build, tmp_path, cwd=tree)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    script = """
+import pathlib, site, sys
+sys.path = [path for path in sys.path if not pathlib.Path(path, "rltrain").exists()]  # the install of this process
+sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+site.addsitedir(sys.argv[1])
+import envs.mine, rltrain, rltrain.agents, rltrain.configs, rltrain.envs
+for package in (rltrain, rltrain.envs, rltrain.agents, rltrain.configs):
+    print(package.__file__)
+"""
+    files = run("-c", script, site, cwd=user).splitlines()
+    for file, folder in zip(files, SOURCES, strict=True):
+        assert (tree / folder / "__init__.py").samefile(file)
+    if links:  # type checkers follow a path, and run no code to find a package
+        (line,) = (line for file in site.glob("*.pth") for line in file.read_text().splitlines())
+        assert {path.name for path in Path(line).iterdir() if path.suffix != ".egg-info"} == {"rltrain"}
 
 
 @pytest.mark.parametrize("name", ["envs", "agents"])

@@ -96,7 +96,8 @@ def test_symlinks_are_those_that_make_a_checkout_complete() -> None:
         name: subprocess.run(["git", "-C", str(ROOT), "cat-file", "blob", blob], capture_output=True, text=True).stdout
         for name, blob in links.items()
     }
-    assert targets == {f"rltrain/{name}": f"../{name}" for name in ("agents", "configs", "envs")}
+    expected = {f"rltrain/{name}": f"../{name}" for name in ("agents", "configs", "envs")}
+    assert targets == {**expected, "src/rltrain": "../rltrain"}
 
 
 PICKLING = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
