@@ -24,7 +24,7 @@ from rltrain.config import AgentConfig
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import global_kept, seed_global
-from rltrain.sb3 import ALGORITHMS
+from rltrain.sb3.algorithms import ALGORITHMS
 from rltrain.sb3.arguments import constructor_arguments, policy_name
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm

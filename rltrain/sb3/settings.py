@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from rltrain.config import Activation, AgentConfig, Model
-from rltrain.sb3 import ALGORITHMS, need
+from rltrain.sb3.algorithms import ALGORITHMS, need
 from rltrain.schedules import Schedule
 
 OURS = {  # elsewhere in the configuration, or not expressible in a file

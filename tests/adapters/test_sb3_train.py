@@ -21,6 +21,7 @@ from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class
 from rltrain.runs.checkpoint import POLICY, TRAINING
 from rltrain.runs.folder import RunFolder
+from rltrain.sb3 import algorithms
 from rltrain.sb3.trainer import SB3Trainer
 from rltrain.settings import build_config, to_yaml, validate
 from rltrain.trackers.csv import read_progress
@@ -254,7 +255,7 @@ def test_callbacks_that_want_episodes_are_refused_before_anything_is_made(tmp_pa
 def test_without_the_package_one_line_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sb3, "find_spec", lambda name: None)
+    monkeypatch.setattr(algorithms, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as refused:
         sb3.need("sb3_contrib")
     assert refused.value.fix == "Run: pip install 'rltrain[sb3]'"
