@@ -27,7 +27,7 @@ from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
-from rltrain.vec import VecEnv
+from rltrain.vec import VecEnv, own_spaces
 
 DIVIDED, COUNTED = ("batch_size",), ("buffer_size", "learning_starts", "target_update_interval")
 """Hyperparameters that count over all environments, and of which each of several ranks gets a share."""
@@ -119,6 +119,12 @@ class Job:
             "action_space": to_json(self.env.single_action_space),
         }
 
+    @property
+    def own_spaces(self) -> dict[str, Any]:
+        """Those that the environment has before an adapter makes tensors of them, as plain data."""
+        names = "env_observation_space", "env_action_space"
+        return {name: to_json(space) for name, space in zip(names, own_spaces(self.env), strict=True)}
+
     def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
         """Further environments of the same kind; with ``render`` to be drawn."""
         num_envs = min(at_most, most_envs(self.env_source))
@@ -168,6 +174,7 @@ def create_folder(job: Job, together: int = 1) -> RunFolder:
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": job.exact_resume,
         **job.spaces,
+        **job.own_spaces,
     }
     folder = RunFolder.create(config, record) if ranks.first else None
     path = Path(ranks.broadcast_object(str(folder.path.absolute()) if folder is not None else None))
