@@ -223,10 +223,6 @@ class Agent(nn.Module, ABC):
         """Bytes of the experience that it will keep; what cannot fit is refused before a run."""
         return 0
 
-    def initial_state(self, n: int) -> State:
-        """The recurrent state of ``n`` rows at the start of an episode; None without memory."""
-        return self.actor.initial_state(n)
-
     @abstractmethod
     def act(self, obs: Observation, state: State = None) -> ActOut:
         """Actions to explore with, for training. Keeps what learning needs of ``obs`` (N, *O) and ``state``."""

@@ -31,7 +31,19 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
             return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
         case spaces.Dict():
             return {"type": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
-    raise ConfigError(f"The space {space} is not supported.", "Use Box, Discrete, MultiDiscrete, MultiBinary or Dict.")
+        case spaces.Tuple():
+            return {"type": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
+        case spaces.OneOf():
+            return {"type": "OneOf", "spaces": [to_json(part) for part in space.spaces]}
+        case spaces.Text():
+            lengths = {"min_length": int(space.min_length), "max_length": int(space.max_length)}
+            return {"type": "Text", **lengths, "charset": "".join(sorted(space.character_set))}
+        case spaces.Sequence():
+            return {"type": "Sequence", "space": to_json(space.feature_space), "stack": bool(space.stack)}
+        case spaces.Graph():
+            edge = None if space.edge_space is None else to_json(space.edge_space)
+            return {"type": "Graph", "node_space": to_json(space.node_space), "edge_space": edge}
+    raise ConfigError(f"The space {space} is not supported.", "Use the kinds of spaces that Gymnasium has.")
 
 
 def from_json(data: dict[str, Any]) -> spaces.Space:
@@ -54,6 +66,17 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
                 return spaces.MultiBinary(data["n"])
             case "Dict":
                 return spaces.Dict({name: from_json(part) for name, part in data["spaces"].items()})
+            case "Tuple":
+                return spaces.Tuple([from_json(part) for part in data["spaces"]])
+            case "OneOf":
+                return spaces.OneOf([from_json(part) for part in data["spaces"]])
+            case "Text":
+                return spaces.Text(data["max_length"], min_length=data["min_length"], charset=data["charset"])
+            case "Sequence":
+                return spaces.Sequence(from_json(data["space"]), stack=data["stack"])
+            case "Graph":
+                parts = (data["node_space"], data["edge_space"])
+                return spaces.Graph(*(None if part is None else from_json(part) for part in parts))  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"A saved space cannot be read: {error}.", "The run folder is damaged.") from error
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")

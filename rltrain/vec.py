@@ -78,6 +78,14 @@ class VecEnv(Protocol[O_co]):
         ...
 
 
+def own_spaces(vec: VecEnv) -> tuple[spaces.Space, spaces.Space]:
+    """The spaces of an observation and an action before an adapter made tensors of them.
+
+    An adapter has them as ``own_spaces``; elsewhere they are the ``single_*_space`` of the vector environment.
+    """
+    return getattr(vec, "own_spaces", (vec.single_observation_space, vec.single_action_space))
+
+
 def check_counts(num_envs: int, max_episode_steps: int | None) -> None:
     """Checks the numbers of a vector environment.
 

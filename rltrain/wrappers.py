@@ -17,7 +17,7 @@ from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.spaces import channels_first
 from rltrain.tree import from_dict, tree_where
-from rltrain.vec import VecEnv, VecStep
+from rltrain.vec import VecEnv, VecStep, own_spaces
 
 GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue. ITU-R BT.601."""
@@ -62,6 +62,11 @@ class VecWrapper:
         self.exact_resume = vec.exact_resume
         self.single_observation_space = vec.single_observation_space
         self.single_action_space = vec.single_action_space
+
+    @property
+    def own_spaces(self) -> tuple[spaces.Space, spaces.Space]:
+        """Observations as they are here, actions as the environment inside has them."""
+        return self.single_observation_space, own_spaces(self.vec)[1]
 
     def __getattr__(self, name: str) -> Any:
         if name == "vec":  # not there yet
@@ -302,6 +307,16 @@ class RescaleAction(VecWrapper):
         self.low, self.high = (torch.as_tensor(x, device=vec.device) for x in (space.low, space.high))
         self.single_action_space = spaces.Box(-1.0, 1.0, space.shape, space.dtype.type)
 
+    @property
+    def own_spaces(self) -> tuple[spaces.Space, spaces.Space]:
+        """Those of the environment inside, whose observations are as they were."""
+        return own_spaces(self.vec)
+
     def step(self, action: Tensor) -> VecStep:
         """A step with ``action`` (N, *A) from -1 to 1."""
-        return self.vec.step(torch.lerp(self.low, self.high, (action + 1.0) / 2.0))
+        return self.vec.step(rescaled(action, self.low, self.high))
+
+
+def rescaled(action: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """From -1 to 1 to from ``low`` to ``high``."""
+    return torch.lerp(low, high, (action + 1.0) / 2.0)

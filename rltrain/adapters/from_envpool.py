@@ -113,7 +113,8 @@ def vectorize(
     with named_errors(spec.id), quiet():
         known = envpool.make_spec(name, **{key: value for key, value in options.items() if key != "render_mode"})
         real = np.float32 if dtype is None else str(dtype).removeprefix("torch.")
-        leaves, _ = observation_leaves(_mended(known.gymnasium_observation_space), real)
+        observation_space = _mended(known.gymnasium_observation_space)
+        leaves, _ = observation_leaves(observation_space, real)
         actions = Actions.for_space(known.gymnasium_action_space)
     if known.config.max_num_players > 1:
         raise ConfigError(f"'{spec.id}' is a game of several players.", "There are agents for one player alone.")
@@ -127,6 +128,7 @@ def vectorize(
     return HostVecEnv(
         spec,
         num_envs,
+        observation_space,
         leaves,
         actions,
         lambda block: Pool(make, leaves, actions, block.arrays, limit, autoreset=not render),

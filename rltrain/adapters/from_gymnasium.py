@@ -94,6 +94,7 @@ class GymVecEnv(HostVecEnv):
         super().__init__(
             spec,
             num_envs,
+            first.observation_space,
             leaves,
             actions,
             hire,

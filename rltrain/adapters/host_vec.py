@@ -56,6 +56,7 @@ class HostVecEnv:
     Args:
         spec: Its registration.
         num_envs: N.
+        observation_space: Space of a single observation of the environments.
         leaves: The parts of observations.
         actions: The conversion of actions.
         hire: Function that makes the host environments for a block.
@@ -73,6 +74,7 @@ class HostVecEnv:
         self,
         spec: EnvSpec,
         num_envs: int,
+        observation_space: spaces.Space,
         leaves: list[Leaf],
         actions: Actions,
         hire: Callable[[Block], HostEnvs],
@@ -86,6 +88,7 @@ class HostVecEnv:
         self.device = torch.device(device)
         self.max_episode_steps = max_episode_steps
         self.render_fps = render_fps
+        self.own_spaces = observation_space, actions.of_env
         self.single_observation_space = seen_space(leaves)
         self.single_action_space = actions.space
         block = Block(block_fields(num_envs, leaves, actions))

@@ -66,6 +66,7 @@ class JaxVecEnv:
         self.max_episode_steps = game.max_episode_steps
         self.render_fps = game.render_fps
         leaves, _ = observation_leaves(game.observation_space, str(dtype or torch.float32).removeprefix("torch."))
+        self.own_spaces = game.observation_space, game.action_space
         self.single_observation_space = seen_space(leaves)
         self.single_action_space = Actions.for_space(game.action_space).space
         self._names = [leaf.name for leaf in leaves] if leaves[0].path else None

@@ -7,10 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.config import EnvConfig, TrainConfig
@@ -26,20 +24,24 @@ from rltrain.rng import derive_seed, make_generator
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
+from rltrain.runs.translation import Translation
 from rltrain.spaces import from_json
-from rltrain.tree import leaves, tree_where
 from rltrain.vec import VecEnv
+
+CHANGING = ("atari", "grayscale", "resize", "frame_stack", "time_aware")
+"""Options around an environment that change what is observed."""
 
 
 class Policy:
     """Acts as a trained agent does.
 
     Attributes:
-        agent: The agent.
+        agent: The agent; ``agent.actor`` acts on tensors, such as the environments of :meth:`make_vec` give.
         config: The configuration of its run.
         step: Environment steps it was trained for.
-        observation_space: Space of a single observation.
-        action_space: Space of a single action.
+        observation_space: Space of a single observation as the agent sees it.
+        action_space: Space of a single action as the agent gives it.
+        translation: Between those and the environment's own spaces, which :meth:`predict` speaks.
         warnings: What was passed over to load it.
     """
 
@@ -48,8 +50,7 @@ class Policy:
         agent: Agent,
         config: TrainConfig,
         step: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        translation: Translation,
         device: torch.device,
         env: str | EnvClass,
         warnings: list[str],
@@ -57,12 +58,14 @@ class Policy:
         self.agent = agent
         self.config = config
         self.step = step
-        self.observation_space = observation_space
-        self.action_space = action_space
+        self.observation_space = agent.observation_space
+        self.action_space = agent.action_space
+        self.translation = translation
         self.device = device
         self.warnings = warnings
         self._env = env
 
+    @torch.no_grad()
     def predict(
         self,
         obs: Any,
@@ -72,67 +75,35 @@ class Policy:
     ) -> tuple[Any, Any]:
         """The action for an observation, with the signature of Stable-Baselines3.
 
+        Observations and actions are of the environment's own spaces: what ``env.reset()`` and ``env.step()`` give goes
+        in, and what comes out goes into ``env.step()``. Options of the run that change observations, such as
+        ``frame_stack``, are the caller's to apply; ``rescale_action`` is applied here.
+
         Args:
-            obs: One observation or a batch of them, numpy or torch, or a dict of such.
+            obs: One observation, or a batch of N as Gymnasium's vector environments give it: arrays, tensors, numbers
+                or lists, in dicts and tuples as the space has them.
             state: Recurrent state from the call before; None at the start.
             episode_start: (N,) bool, true where an episode begins: its recurrent state starts anew.
             deterministic: The most likely action rather than a sample.
 
         Returns:
-            The action, numpy for numpy and a tensor for a tensor, without the batch dimension if ``obs`` had
-            none; and the recurrent state (None for agents without memory).
+            The action, and the recurrent state as a tree of tensors (N, ...), None for agents without memory. For one
+            observation the action of a Discrete space is an ``int``, any other an array of the space's type and shape;
+            for a batch it is an array with N rows. Where a tensor was given it is a tensor.
 
         Raises:
-            ValueError: The shape of ``obs`` is not that of the observation space, or a part of it is missing.
+            ValueError: ``obs`` has other shapes than the environment's observations, or a part of it is missing.
         """
-        if isinstance(self.observation_space, spaces.Dict):
-            lost = [name for name in self.observation_space.spaces if not isinstance(obs, dict) or name not in obs]
-            if lost:
-                raise ValueError(f"obs must be a dict with '{lost[0]}'")
-        as_tensor = any(isinstance(x, Tensor) for x in (obs.values() if isinstance(obs, dict) else (obs,)))
-        batch = (
-            {name: self._batch(obs[name], space, name) for name, space in self.observation_space.spaces.items()}
-            if isinstance(self.observation_space, spaces.Dict)
-            else self._batch(obs, self.observation_space, "obs")
-        )
-        single = not self._has_batch(obs)
-        rows = next(leaves(batch)).shape[0]
-        if state is None:
-            state = self.agent.initial_state(rows)
-        elif episode_start is not None:
-            fresh = self.agent.initial_state(rows)
-            start = torch.as_tensor(episode_start, device=self.device)
-            state = tree_where(start, fresh, state)
-        out = self.agent.predict(batch, state, deterministic=deterministic)
-        action = out.action[0] if single else out.action
-        if as_tensor:
-            return action, out.state
-        return action.cpu().numpy().astype(self.action_space.dtype, copy=False), out.state
-
-    def _has_batch(self, obs: Any) -> bool:
-        space = self.observation_space
-        if isinstance(space, spaces.Dict):
-            name, space = next(iter(space.spaces.items()))
-            obs = obs[name]
-        return np.ndim(obs) > len(space.shape or ())
-
-    def _batch(self, obs: Any, space: spaces.Space, name: str) -> Tensor:
-        shape = tuple(space.shape or ())
-        tensor = torch.as_tensor(np.asarray(obs) if not isinstance(obs, Tensor) else obs)
-        if space.dtype is not None and np.dtype(space.dtype).kind == "f":
-            tensor = tensor.to(torch.float32)
-        tensor = tensor.to(self.device)  # after the conversion: not every device has float64
-        if tuple(tensor.shape) == shape:
-            tensor = tensor.unsqueeze(0)
-        if tuple(tensor.shape[1:]) != shape:
-            raise ValueError(f"{name} has shape {tuple(np.shape(obs))}, expected {shape} or (N, {str(shape)[1:]}")
-        return tensor
+        batch = self.translation.to_agent(obs)
+        if episode_start is not None:
+            episode_start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.device).reshape(batch.rows)
+        out = self.agent.actor(batch.obs, state, episode_start, deterministic=deterministic)
+        return self.translation.to_env(out.action, single=batch.single, as_tensor=batch.as_tensor), out.state
 
     def in_env(self, env: str | EnvClass) -> Policy:
         """The same policy, to be evaluated and filmed in another environment with the same spaces."""
         config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
-        spaces = self.observation_space, self.action_space
-        return Policy(self.agent, config, self.step, *spaces, self.device, env, self.warnings)
+        return Policy(self.agent, config, self.step, self.translation, self.device, env, self.warnings)
 
     def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
         """Environments of the kind it was trained in.
@@ -228,7 +199,20 @@ def load(
         observation_space, action_space, config.num_envs, config.agent, device=where, seed=config.seed
     )
     restore_policy(agent, path)
-    return Policy(agent, config, step_of(path), observation_space, action_space, where, env or config.env.id, warnings)
+    translation = _translation(config, metadata, (observation_space, action_space), where)
+    return Policy(agent, config, step_of(path), translation, where, env or config.env.id, warnings)
+
+
+def _translation(
+    config: TrainConfig, metadata: dict[str, Any], seen: tuple[spaces.Space, spaces.Space], device: torch.device
+) -> Translation:
+    """As the metadata tell; of runs from before they did, none but the types."""
+    names = "env_observation_space", "env_action_space"
+    told = all(name in metadata for name in names)
+    own = (from_json(metadata[names[0]]), from_json(metadata[names[1]])) if told else seen
+    given = config.env.model_dump(include=set(CHANGING))
+    options = ", ".join(f"{name}={given[name]}" for name in CHANGING if given[name] not in (None, False, 1))
+    return Translation(own, seen, device, rescales=told and config.env.rescale_action, options=options)
 
 
 def evaluate(

@@ -233,7 +233,7 @@ class Batch:
     def iterate(self) -> list[Metrics]:
         """Collects and learns; gives the metrics of each."""
         self.agent.progress_remaining = self.trainers[0].progress_remaining
-        initial = tree_cat([trainer.agent.initial_state(trainer.env.num_envs) for trainer in self.trainers])
+        initial = tree_cat([trainer.agent.actor.initial_state(trainer.env.num_envs) for trainer in self.trainers])
         for _ in range(self.horizon):
             out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)

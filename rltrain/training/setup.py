@@ -30,7 +30,7 @@ from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.request import RunRequest
-from rltrain.vec import VecEnv
+from rltrain.vec import VecEnv, own_spaces
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -130,6 +130,12 @@ class Setup:
             "action_space": to_json(self.env.single_action_space),
         }
 
+    @property
+    def own_spaces(self) -> dict[str, Any]:
+        """Those that the environment has before an adapter makes tensors of them, as plain data."""
+        names = "env_observation_space", "env_action_space"
+        return {name: to_json(space) for name, space in zip(names, own_spaces(self.env), strict=True)}
+
     def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
         """Further environments of the same kind; with ``render`` to be drawn."""
         num_envs = min(at_most, most_envs(self.request.env))
@@ -178,6 +184,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": setup.exact_resume,
         **setup.spaces,
+        **setup.own_spaces,
     }
     folder = RunFolder.create(config, record) if ranks.first else None
     path = Path(ranks.broadcast_object(str(folder.path.absolute()) if folder is not None else None))

@@ -72,7 +72,7 @@ class Trainer:
         self.metrics = MetricMeans()
         self.fetching: tuple[Fetch, int] | None = None
         self.obs = env.reset(ranks.seed(config.seed))
-        self.state = agent.initial_state(env.num_envs)
+        self.state = agent.actor.initial_state(env.num_envs)
 
     @staticmethod
     def check_callbacks(algo: str, callbacks: CallbackList) -> None:
@@ -125,7 +125,7 @@ class Trainer:
 
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
-        initial = self.agent.initial_state(self.env.num_envs)
+        initial = self.agent.actor.initial_state(self.env.num_envs)
         for _ in range(self.agent.horizon):
             out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)

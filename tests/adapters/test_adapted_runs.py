@@ -139,15 +139,6 @@ def test_a_class_of_gymnasiums_trains_and_its_policy_acts(tmp_path: Path) -> Non
     assert env.action_space.contains(action)
 
 
-@pytest.mark.parametrize("observation", ["bytes", "wide", "multi", "binary", "nested"])
-@pytest.mark.parametrize("action", ["shifted", "box", "bytes", "multi", "binary"])
-def test_ppo_trains_with_every_kind_of_space(tmp_path: Path, observation: str, action: str) -> None:
-    options = {"total_timesteps": 64, "n_eval_episodes": 1}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        train(tmp_path, Counting, env_kwargs={"observation": observation, "action": action}, **options)
-
-
 def test_what_is_left_out_of_the_observation_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="'words' of the observations is text, and left out"):
         train(tmp_path, Counting, env_kwargs={"observation": "nested"})

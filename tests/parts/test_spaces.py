@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,13 @@ OTHERS = [
     spaces.Box(0, 1, (10, 10, 4), bool),
     spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64),
     spaces.Dict({"observation": HALF, "action_mask": spaces.MultiBinary(3), "deep": spaces.Discrete(2)}),
+    spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [-2, 0]]),
+    spaces.Tuple((spaces.Discrete(2), spaces.Tuple((HALF, spaces.Dict({"a/b": spaces.Text(3)}))))),
+    spaces.Text(7, min_length=0, charset="ab é\n"),
+    spaces.OneOf((spaces.Discrete(2), HALF)),
+    spaces.Sequence(spaces.Box(-1.0, 1.0, (2,)), stack=True),
+    spaces.Graph(spaces.Box(-1.0, 1.0, (2,)), None),
+    spaces.Graph(spaces.Discrete(3), spaces.Discrete(4)),
 ]
 
 
@@ -57,7 +65,11 @@ def test_equal_bounds_are_one_number() -> None:
     assert to_json(HALF)["low"] == [-np.inf, 0.0, -1.0]
 
 
-@pytest.mark.parametrize("space", [spaces.Text(3), spaces.Tuple([spaces.Discrete(2)])], ids=str)
+class Sphere(spaces.Space[Any]):
+    """A space that Gymnasium does not have."""
+
+
+@pytest.mark.parametrize("space", [Sphere(), spaces.Tuple([spaces.Discrete(2), Sphere()])], ids=str)
 def test_refuses_other_spaces(space: spaces.Space) -> None:
     with pytest.raises(ConfigError, match="not supported"):
         to_json(space)

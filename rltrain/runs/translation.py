@@ -1,0 +1,135 @@
+"""Between observations and actions as an environment has them, and as an agent does: tensors, in spaces of its own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rltrain.adapters.spaces import Actions, Leaf, observation_leaves
+from rltrain.env import Observation
+from rltrain.wrappers import rescaled
+
+
+class Batch(NamedTuple):
+    """Observations as an agent sees them, and how they were given."""
+
+    obs: Observation  # (N, *O)
+    rows: int  # N
+    single: bool  # given without a batch dimension
+    as_tensor: bool  # a part of them was given as a tensor
+
+
+class Translation:
+    """The mapping that an adapter makes while training, for observations and actions from anywhere.
+
+    Args:
+        of_env: The environment's own spaces of a single observation and a single action.
+        of_agent: Those that the agent was trained with.
+        device: Where the agent is.
+        rescales: Whether the agent's actions go from -1 to 1, and the environment's from the bounds of its space.
+        options: The options around the environment that change its observations, for error messages.
+    """
+
+    def __init__(
+        self,
+        of_env: tuple[spaces.Space, spaces.Space],
+        of_agent: tuple[spaces.Space, spaces.Space],
+        device: torch.device,
+        *,
+        rescales: bool = False,
+        options: str = "",
+    ) -> None:
+        self.observation_space, self.action_space = of_env
+        self.device = device
+        self.leaves, _ = observation_leaves(self.observation_space)
+        seen = of_agent[0]
+        self.shapes = [_shape(seen[leaf.name] if isinstance(seen, spaces.Dict) else seen) for leaf in self.leaves]
+        self.in_dict = isinstance(seen, spaces.Dict)
+        self.actions = Actions.for_space(self.action_space)
+        self.bounds: tuple[Tensor, Tensor] | None = None
+        if rescales:
+            box = cast(spaces.Box, self.actions.space)
+            self.bounds = torch.as_tensor(box.low, device=device), torch.as_tensor(box.high, device=device)
+        self.same_actions = of_agent[1] == self.action_space and not rescales
+        self.options = f". It is that of the environment with {options}, as in training" if options else ""
+
+    def to_agent(self, obs: Any) -> Batch:
+        """Observations for the agent.
+
+        Args:
+            obs: One observation of the environment, or a batch as its vector environment gives it: arrays, tensors,
+                numbers or lists, in dicts and tuples as the space has them.
+
+        Raises:
+            ValueError: It is no observation of the environment.
+        """
+        given = [self._part(obs, leaf) for leaf in self.leaves]
+        shapes = [tuple(np.shape(part)) for part in given]
+        single = shapes[0] == self.leaves[0].shape
+        rows = 1 if single else next(iter(shapes[0]), 1)
+        for leaf, shape in zip(self.leaves, shapes, strict=True):
+            if shape != (leaf.shape if single else (rows, *leaf.shape)):
+                expected = f"{leaf.shape} or (N, {str(leaf.shape)[1:]}".replace("(N, )", "(N,)")
+                raise ValueError(f"{leaf.name or 'obs'} has shape {shape}, expected {expected}{self.options}")
+        as_tensor = any(isinstance(part, Tensor) for part in given)
+        batches = [
+            self._tensor(part, leaf).reshape(rows, *shape)
+            for part, leaf, shape in zip(given, self.leaves, self.shapes, strict=True)
+        ]
+        names = [leaf.name for leaf in self.leaves]
+        seen = dict(zip(names, batches, strict=True)) if self.in_dict else batches[0]
+        return Batch(seen, rows, single, as_tensor)
+
+    def to_env(self, action: Tensor, *, single: bool, as_tensor: bool) -> Any:
+        """What the environment is to be given.
+
+        Args:
+            action: The agent's (N, *A).
+            single: Whether to leave out the batch dimension: a Discrete action becomes an ``int``.
+            as_tensor: Whether to give a tensor on the agent's device rather than an array or an ``int``.
+        """
+        if self.bounds is not None:
+            action = rescaled(action, *self.bounds)
+        if as_tensor and self.same_actions:
+            return action[0] if single else action
+        given = self.actions.to_env(action.cpu().numpy())
+        if as_tensor:
+            given = torch.as_tensor(given, device=self.device)
+            return given[0] if single else given
+        if not single:
+            return given
+        return int(given[0]) if isinstance(self.action_space, spaces.Discrete) else np.asarray(given[0])
+
+    def _part(self, obs: Any, leaf: Leaf) -> Any:
+        """What there is of a leaf, as a tensor or an array."""
+        try:
+            part = leaf.of(obs)
+        except (KeyError, IndexError, TypeError) as error:
+            kind = type(self.observation_space).__name__.lower()
+            raise ValueError(f"obs must be a {kind} with '{leaf.name}'{self.options}") from error
+        return part if isinstance(part, Tensor) else np.asarray(part)
+
+    def _tensor(self, part: Any, leaf: Leaf) -> Tensor:
+        """The same numbers in the type that the agent was trained with."""
+        if isinstance(part, Tensor):
+            # Converted before it is moved: not every device has float64.
+            typed = part.to(torch.from_numpy(np.empty(0, leaf.dtype)).dtype).to(self.device)
+            same = leaf.dtype.kind == "f" or part.dtype == typed.dtype or bool((typed == part.to(self.device)).all())
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                array = np.array(
+                    part, leaf.dtype, order="C"
+                )  # a copy: the one given may be read-only, or run backwards
+            same = leaf.dtype.kind == "f" or part.dtype == leaf.dtype or np.array_equal(array, part)
+            typed = torch.from_numpy(array).to(self.device)
+        if not same:
+            raise ValueError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {part}")
+        return typed
+
+
+def _shape(space: spaces.Space) -> tuple[int, ...]:
+    return space.shape or ()
