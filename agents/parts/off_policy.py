@@ -29,10 +29,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Update(NamedTuple):
-    """What a gradient step gives."""
+    """The outcome of a gradient step."""
 
-    metrics: dict[str, Tensor]  # by tag, of any shape: their means over the minibatches are logged
-    error: Tensor | None = None  # (B,) of each transition, from which its priority follows where it has one
+    metrics: dict[str, Tensor]  # by tag, of any shape; the mean over all minibatches is logged
+    error: Tensor | None = None  # (B,) of each transition, which sets its priority where the replay has priorities
 
 
 class OffPolicyAgent(Agent):
@@ -55,7 +55,7 @@ class OffPolicyAgent(Agent):
         targets_follow: What ``target_update_interval`` counts: environment steps, as for Stable-Baselines3's DQN (ranks
             count them together, so the field is marked ``CountedOverRanks``), or gradient steps, as for its SAC.
         replay: The transitions.
-        rng: Source of the agent's chance.
+        rng: The agent's generator.
         steps: Environment steps taken, over all environments of this rank.
         n_updates: Gradient steps taken, the one that :meth:`update` is called for included.
     """
@@ -78,7 +78,7 @@ class OffPolicyAgent(Agent):
         self.log_interval = max(1, 1000 // (self.horizon * num_envs))
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.replay = self._make_replay()
-        self.followed: list[tuple[Tensor, FlatAdam]] = []  # the numbers of each target, and who trains what it follows
+        self.followed: list[tuple[Tensor, FlatAdam]] = []  # (parameters of a target, optimizer of its network)
         self.steps = 0
         self.first_step = 0  # the one that the replay starts with
         self.n_updates = 0
@@ -95,17 +95,17 @@ class OffPolicyAgent(Agent):
 
     @abstractmethod
     def sample_actions(self, obs: Observation) -> Tensor:
-        """Actions (N, *A) to explore with, as the replay is to store them: in their own type and shape."""
+        """Actions (N, *A) to explore with. The replay stores them in the type and shape they have here."""
 
     def to_env(self, action: Tensor) -> Tensor:
         """Stored actions as the environment takes them."""
         return action
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """Transitions as :meth:`update` takes them, with all that can be computed before: noise, or targets.
+        """What :meth:`update` is given: transitions, and all that can be computed before, such as targets or noise.
 
-        Called once for several minibatches where :attr:`drawn_ahead`. Whatever it computes has a row for each
-        transition. The default leaves them as they are.
+        It is called once for many minibatches where :attr:`drawn_ahead`, so each value has one row per transition. The
+        default adds nothing. ``place`` must stay where the replay has priorities.
         """
         return batch._asdict()
 
@@ -116,23 +116,27 @@ class OffPolicyAgent(Agent):
 
     @abstractmethod
     def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
-        """Takes a gradient step on a minibatch of what :meth:`prepare` gave, with the step size of now.
+        """Takes a gradient step on a minibatch, rows of what :meth:`prepare` gave.
 
-        The loss weighs transitions by ``weight``: 0 for what was drawn and is no step. The value of ``next_obs`` counts
-        for ``discount``, and for nothing after a termination.
+        The loss of each row is to be multiplied by its ``weight``, which is 0 for rows that are no step. The value of
+        ``next_obs`` is multiplied by ``discount``, and is 0 after a termination.
+
+        Args:
+            batch: B rows.
+            learning_rate: The step size at this point of training.
         """
 
     # What they have in common
 
     def make_target(self, network: Network, optimizer: FlatAdam) -> Network:
-        """A copy of a network, which follows it by the share ``tau``.
+        """A copy of a network that moves towards it by the share ``tau`` every ``target_update_interval``.
 
         Args:
-            network: What to follow.
-            optimizer: Who trains its parameters, and no others.
+            network: The network to copy.
+            optimizer: Trains the parameters of this network and no others.
 
         Raises:
-            ValueError: It trains others.
+            ValueError: It does not.
         """
         if [id(parameter) for parameter in network.parameters()] != [id(each) for each in optimizer.parameters]:
             raise ValueError("a network that a target follows needs an optimizer of its own")
@@ -183,14 +187,14 @@ class OffPolicyAgent(Agent):
         return means | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
 
     def _move_targets(self, times: int) -> None:
-        """Moves the targets several times, which is once by a larger share, as what they follow stands still."""
+        """Moves the targets so many times: one move by a larger share, as the networks stand still meanwhile."""
         if times:
             share = 1.0 - (1.0 - self.config.tau) ** times
             for flat, optimizer in self.followed:
                 flat.lerp_(optimizer.flat.detach(), share)
 
     def _minibatches(self, number: int) -> Iterator[dict[str, Any]]:
-        """So many minibatches, drawn and prepared in as few passes as possible."""
+        """``number`` minibatches, drawn and prepared in as few passes as possible."""
         size = self.config.batch_size
         most = max(1, AT_ONCE // size) if self.drawn_ahead else 1
         for first in range(0, number, most):
