@@ -1,10 +1,10 @@
-# Everything runs in a virtual environment that make sets up itself, and renews when pyproject.toml or
-# the constraints change. Any of these can be set on the command line: make test JOBS=4
+# Everything runs in a virtual environment that make creates, and updates when pyproject.toml or the constraints
+# change. Any of these variables can be set on the command line: make test JOBS=4
 
-PYTHON ?= python3# makes the virtual environment; 3.11 or newer
+PYTHON ?= python3# creates the virtual environment; 3.11 or newer
 OLDEST_PYTHON ?= python3.11# of test-oldest
 NEWEST_PYTHON ?= python3.13# of test-newest
-VENV ?= .venv# where it is
+VENV ?= .venv# its folder
 CONSTRAINTS ?= constraints.txt# versions to install; empty for the newest that fit
 PIP_ARGS ?=# added to every pip install, e.g. "--index-url URL"
 JOBS ?= 2# test processes
@@ -21,10 +21,10 @@ help:  ## print this list
 	@echo 'make train   train PPO on CartPole until it is solved'
 	@echo 'make test    run the tests'
 	@echo 'make test-oldest, make test-newest'
-	@echo '             run them with the oldest versions that are supported, and with the newest there are;'
-	@echo '             each in an environment of its own, whose torch is several gigabytes'
+	@echo '             run the tests with the oldest supported versions, and with the newest ones, each in its own'
+	@echo '             virtual environment; torch takes several gigabytes there'
 	@echo 'make check   lint, check formatting and types'
-	@echo 'make bench   measure ours beside its peers, each in an environment of its own: a quarter of an hour'
+	@echo 'make bench   compare rltrain with other libraries, each in its own virtual environment, in a quarter of an hour'
 	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) CONSTRAINTS=$(CONSTRAINTS) PIP_ARGS=$(PIP_ARGS) JOBS=$(JOBS) ARGS=$(ARGS)'
@@ -54,9 +54,9 @@ clean:
 	rm -rf .venv-bench .venv-oldest .venv-newest build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The set-up. A virtual environment made here carries the mark .ours; .ready is missing from it while
-# something is being installed, so one that an interrupt left half done is made anew. One that was there
-# before is used as it is and never removed.
+# The set-up. A virtual environment created here contains a file .ours. Its file .ready is missing while something is
+# being installed, so one that was interrupted is created anew. A virtual environment that existed before is used as it
+# is and never removed.
 
 INPUTS := pyproject.toml $(CONSTRAINTS)
 STAMPS := $(addprefix $(VENV)/,.ready .has-run .has-test .has-dev)
