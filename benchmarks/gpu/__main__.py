@@ -112,7 +112,8 @@ def run(todo: list[Row], report: Report, worker: Worker, clock: Clock) -> None:
         expected = measured.get(row.kind, guesses[row.kind])
         result = {"skipped": reason} if (reason := unfit(row, report.figures, expected, clock.left)) else None
         if result is None:
-            limit = min(clock.left, 60 + 4 * expected)  # one that hangs leaves time to the others
+            patience = 60 + 4 * expected  # one that hangs leaves time to the others
+            limit = clock.left if report.figures["mini"] else min(clock.left, patience)
             result = worker.ask(row.work, row.options, limit)
             if "error" not in result:
                 measured[row.kind] = max(measured.get(row.kind, 0.0), result["took_s"])

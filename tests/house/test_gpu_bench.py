@@ -28,7 +28,7 @@ from rltrain.registry import resolve
 
 ROOT = Path(__file__).parents[2]
 MINI = Setup("cpu", mini=True)
-SECONDS = 300  # a machine may be busy
+SECONDS = 600  # half a minute, where nothing else is going on
 
 
 @pytest.fixture(scope="module")
