@@ -24,6 +24,22 @@ BLOCKS = re.findall(
 # score about 20 in CartPole and 0 in MemoryChain.
 AGENTS: dict[str, tuple[str, str, dict[str, Any], int, float]] = {
     "class ActorCritic(": ("actor_critic", "rltrain/CartPole-v1", {"num_envs": 64}, 65_536, 80.0),
+    "class DDPG(": (
+        "ddpg",
+        "rltrain/Probe-Target-v0",
+        {
+            "num_envs": 8,
+            "agent": {
+                "learning_starts": 512,
+                "train_freq": 4,
+                "buffer_size": 4_096,
+                "learning_rate": 3e-3,
+                "tau": 0.05,
+            },
+        },
+        8_192,
+        0.9,
+    ),
     "class Recurrent(": (
         "recurrent",
         "rltrain/MemoryChain-v0",
