@@ -60,7 +60,7 @@ clean:
 
 INPUTS := pyproject.toml $(CONSTRAINTS)
 STAMPS := $(addprefix $(VENV)/,.ready .has-run .has-test .has-dev)
-INSTALL = rm -f $(STAMPS) && echo 'installing into $(VENV); the first time this takes a minute or two' && \
+INSTALL = rm -rf $(STAMPS) rltrain.egg-info && echo 'installing into $(VENV); the first time this takes a minute or two' && \
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
 	$(addprefix -c ,$(CONSTRAINTS)) $(PIP_ARGS)
 

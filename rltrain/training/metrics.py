@@ -93,11 +93,12 @@ class EpisodeStats:
 
     def state_dict(self) -> dict[str, Any]:
         """The ring and the count."""
-        return {"ring": self._ring, "count": self._count}
+        # Without the spare slot, in which the last of several writes is kept: a GPU fixes no order among them.
+        return {"ring": self._ring[:, : self.window].contiguous(), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`state_dict` gave."""
-        self._ring.copy_(state["ring"])
+        self._ring[:, : self.window] = state["ring"][:, : self.window]  # older checkpoints hold the spare slot too
         self._count.copy_(state["count"])
 
 
