@@ -240,7 +240,7 @@ USAGE = [
     (f"eval {CARTPOLE} --policy baseline", "CartPole has no baseline policy"),
     (f"eval {CARTPOLE} --checkpoint best", "has no checkpoints"),
     *[(f"{verb} {what} --env.kwargs.gravty 1", "'gravty'") for verb in ("eval", "watch") for what in ("run", CARTPOLE)],
-    (f"eval {CARTPOLE} --env.kwargs.length [0.5,0.1]", "length=[0.5, 0.1] is no range"),
+    (f"eval {CARTPOLE} --env.kwargs.length [0.5,0.1]", "length=[0.5, 0.1] is not a range"),
     (f"eval {CARTPOLE} --env.kwargs.length [0.5,0.6,0.7]", "[low, high]"),
     # watch and plot
     ("watch run --policy random", "'--policy' is for environments"),
@@ -273,7 +273,7 @@ USAGE = [
     ("new-env Walk", "such as walk."),
     ("new-env walk extra", "'extra' is too much"),
     ("new-env walk --out x", "no option '--out'"),
-    ("new-env file", "'file' is there already"),
+    ("new-env file", "'file' already exists"),
     ("new-env rltrain", "the namespace of other environments"),
     # envs and agents
     ("envs xyzzy", "no environment 'xyzzy'"),

@@ -105,8 +105,8 @@ def test_its_code_is_as_tidy_as_ours(room: Path) -> None:
         ("tensor-env", "the class TensorEnv, which the code needs", "another name"),
         ("none", "the class None, which Python has", "another name"),
         ("exception", "the class Exception, which Python has", "another name"),
-        ("there", "'there' is there already", "another name"),
-        ("dangling", "'dangling' is there already", "another name"),
+        ("there", "'there' already exists", "another name"),
+        ("dangling", "'dangling' already exists", "another name"),
     ],
 )
 def test_a_name_that_cannot_be_used(

@@ -74,7 +74,7 @@ def test_the_verb_of_the_guide_is_listed_and_runs(tmp_path: Path) -> None:
 
 
 def test_the_way_of_a_learning_rate_is_short_and_there() -> None:
-    files = re.findall(r"^\d\. `([\w./]+)`", section("One learning rate's way"), flags=re.MULTILINE)
+    files = re.findall(r"^\d\. `([\w./]+)`", section("The way of a learning rate"), flags=re.MULTILINE)
     assert 1 < len(files) <= 8
     assert len(set(files)) == len(files)
     assert all((ROOT / file).is_file() for file in files)
