@@ -68,6 +68,9 @@ def test_equal_bounds_are_one_number() -> None:
 class Sphere(spaces.Space[Any]):
     """A space that Gymnasium does not have."""
 
+    def __repr__(self) -> str:
+        return "Sphere()"
+
 
 @pytest.mark.parametrize("space", [Sphere(), spaces.Tuple([spaces.Discrete(2), Sphere()])], ids=str)
 def test_refuses_other_spaces(space: spaces.Space) -> None:
