@@ -72,7 +72,7 @@ class Sphere(spaces.Space[Any]):
         return "Sphere()"
 
 
-@pytest.mark.parametrize("space", [Sphere(), spaces.Tuple([spaces.Discrete(2), Sphere()])], ids=str)
+@pytest.mark.parametrize("space", [Sphere(), spaces.Tuple([spaces.Discrete(2), Sphere()])], ids=["alone", "in a tuple"])
 def test_refuses_other_spaces(space: spaces.Space) -> None:
     with pytest.raises(ConfigError, match="not supported"):
         to_json(space)
