@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from pathlib import Path
@@ -75,7 +76,7 @@ class StopAt(Callback):
 
 
 def test_one_process_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_agents", dict(registry.agent_specs()))
+    monkeypatch.setattr(registry, "_agents", copy.copy(registry._agents))
     off_policy_agents.register()
 
     def start(run_dir: Path, *callbacks: Callback) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import os
@@ -340,7 +341,7 @@ class Drawn(AgentConfig):
 
 
 def test_what_ranks_share_is_marked_on_the_fields_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_agents", dict(registry._agents))
+    monkeypatch.setattr(registry, "_agents", copy.copy(registry._agents))
     register_agent("drawn", "somewhere:Drawn", Drawn)
     config, _ = build_config("drawn", CARTPOLE, {"num_envs": 8})
     wanted = {"rows": 8, "few": None, "remembered": 250, "waited": 1, "never": 0, "batch_size": 10}
