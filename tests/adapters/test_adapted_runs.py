@@ -188,7 +188,7 @@ MISTAKES = [
     ("counting:Counting-v0 --env.max-episode-steps 0", "env.max_episode_steps=0"),
     ("counting:Counting-v0 --env.resize 84", "no pictures of bytes"),
     ("counting:Counting-v0 --env.grayscale", "no pictures of bytes"),
-    ("counting:Counting-v0 --env.atari", "'Counting-v0' is no Atari game"),
+    ("counting:Counting-v0 --env.atari", "'Counting-v0' is not an Atari game"),
     ("counting:Counting-v0 --env.rescale-action", "cannot be rescaled"),
     ("counting:Counting-v0 --env.kwargs.frame_stack 3", "is an option: --env.frame-stack"),
     ("counting:Counting-v0 --env.framestack 3", "Did you mean 'frame_stack'"),
