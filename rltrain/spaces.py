@@ -43,7 +43,7 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
         case spaces.Graph():
             edge = None if space.edge_space is None else to_json(space.edge_space)
             return {"type": "Graph", "node_space": to_json(space.node_space), "edge_space": edge}
-    if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # another library's text, such as MiniGrid's missions
+    if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # text of another library: MiniGrid's missions
         return to_json(spaces.Text(2**16))
     raise ConfigError(f"The space {space} is not supported.", "Use the kinds of spaces that Gymnasium has.")
 
