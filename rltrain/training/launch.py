@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rltrain.callbacks import Callback
-from rltrain.distributed.ranks import Ranks, joined
+from rltrain.distributed.group import joined
+from rltrain.distributed.ranks import Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.checkpoint import step_of

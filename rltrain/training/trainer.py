@@ -10,12 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rltrain.agent import ACTOR, Metrics, next_state
 from rltrain.compile import CompileClock
-from rltrain.devices import answers_late, statistics_dtype
-from rltrain.errors import CheckpointError, RLTrainError, RunError
+from rltrain.devices import answers_late
+from rltrain.errors import CheckpointError, RLTrainError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.video import film
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
@@ -24,6 +22,7 @@ from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
 from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.health import check_modules, diverged
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
@@ -187,7 +186,7 @@ class Trainer:
         """
         self.track(metrics, step)
         if not math.isfinite(metrics.get("train/loss", 0.0)):
-            raise self.diverged("The loss is")
+            raise diverged("The loss is", self.global_step)
         self.callbacks.log(self)
 
     def times(self) -> dict[str, float]:
@@ -204,13 +203,6 @@ class Trainer:
     def compile_seconds(self) -> float:
         """How long this session has compiled."""
         return self.compiling.seconds if self.compiling else 0.0
-
-    def diverged(self, what: str) -> RunError:
-        """The error for numbers that ran away."""
-        return RunError(
-            f"{what} not finite after {self.global_step:,} steps.",
-            "Lower --agent.learning-rate, or look for NaN in the environment's observations and rewards.",
-        )
 
     def track(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Hands numbers to every tracker, of now unless a step is given."""
@@ -263,25 +255,13 @@ class Trainer:
         """Writes a checkpoint with everything that has memory, unless this step has one.
 
         Raises:
-            RunError: The policy is not finite: no checkpoint is worth losing an older one for it. Or ranks have
-                different ones.
+            RunError: The policy is not finite, or differs between ranks; see :func:`check_modules`.
         """
         self.deliver()
         if self.saved_step == self.global_step:
             return
         modules = self.agent.state_dict()
-        broken = [name for name, tensor in modules.items() if not bool(torch.isfinite(tensor).all())]
-        if broken:
-            raise self.diverged(f"'{broken[0]}' of the policy is")
-        if self.ranks.world_size > 1:
-            sums = self.ranks.gather(
-                [float(tensor.sum(dtype=statistics_dtype(tensor.device))) for tensor in modules.values()]
-            )
-            if any(other != sums[0] for other in sums):
-                raise RunError(
-                    f"Ranks have come to different policies after {self.global_step:,} steps.",
-                    "The agent must hand its gradients to self.reduce, and take the same steps on every rank.",
-                )
+        check_modules(modules, self.ranks, self.global_step)
         policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
         beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)} if self.ranks.first else {}
         state = {**self.training_state(), MODULES: beside}

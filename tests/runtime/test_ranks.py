@@ -25,7 +25,8 @@ import rltrain.training.setup
 import rltrain.vec
 from rltrain import registry
 from rltrain.config import AgentConfig, CountedOverRanks, DividedAmongRanks
-from rltrain.distributed.ranks import ALONE, Group, Ranks, joined
+from rltrain.distributed.group import Group, joined
+from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import make_vec
