@@ -1,20 +1,25 @@
 """Which ways of being fast are worth their code: each against the plain one, in turns, on both kinds of processor.
 
-    python -m benchmarks.ablation                          # everything: about eight minutes on two quiet cores
+    python -m benchmarks.ablation                          # everything: about ten minutes on two quiet cores
     python -m benchmarks.ablation --only training --processor avx2 --threads 1
     python -m benchmarks.ablation --table                  # the tables of what was measured, and nothing else
 
-``training`` is collecting and learning on CartPole without a log: by autograd alone; by autograd with tanh by way of the
-logistic function; with every perceptron as one node of autograd's graph; as the agents do it here, with losses that say
-their gradient themselves, and with large products by oneDNN on top; and as they did at commit 8dc3248, whose code is run
-from a ``git worktree`` that this command makes in a temporary folder and removes. ``compiled`` is the same with
-``--compile``. ``seeds`` is four seeds learning as one beside four processes on two cores, ``ranks`` two ranks that tell
-each other their gradients through shared memory beside two that do so by gloo.
+``training`` is collecting and learning on CartPole without a log, in six ways of this checkout and two of an older one:
 
-Both checkouts run at the same time in processes of their own, of which one works at a time. A figure is the median of the
-repeats. On a processor with AVX-512, ``avx2`` is played by ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``; on one
-without, ``native`` is that already. Results are kept in ``benchmarks/results/ablation.json`` beside those that are there:
-what this machine cannot measure stays, with its date.
+- by autograd alone; with tanh by way of the logistic function; with every perceptron as one node of autograd's graph;
+- as the agents do it here, with losses that say their gradient themselves; with large products by oneDNN on top, and
+  with its tanh as well;
+- as they did it at commit 8dc3248, which had both, with and without oneDNN. Its code is run from a ``git worktree`` that
+  this command makes in a temporary folder and removes.
+
+``compiled`` is the same with ``--compile``. ``seeds`` is four seeds learning as one beside four processes on two cores,
+``ranks`` two ranks that tell each other their gradients through shared memory beside two that do so by gloo.
+
+Both checkouts are open at the same time, each in a process of its own, and take turns. On one thread, time is that of
+the process alone, so that others on the machine count for less. On a processor with AVX-512, ``avx2`` is played by
+``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``, and by ``-march=x86-64-v3`` in what is compiled; on one without,
+``native`` is AVX2 already. A figure is the median of the repeats. They are kept in ``benchmarks/results/ablation.json``
+beside those that are there: what this machine cannot measure stays, with its date.
 """
 
 from __future__ import annotations
@@ -87,6 +92,7 @@ def main() -> None:
     parser.add_argument("--processor", nargs="+", choices=[*PROCESSORS], default=[*PROCESSORS], help="[both]")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of torch [1 2]")
     parser.add_argument("--points", nargs="+", metavar="POINT", default=[*POINTS], help="parts of their names [all]")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="those of these names [all]")
     parser.add_argument("--seconds", type=float, default=0.7, help="of a repeat [0.7]")
     parser.add_argument("--repeats", type=int, default=3, help="[3]")
     parser.add_argument("--table", action="store_true", help="measure nothing")
@@ -101,7 +107,7 @@ def main() -> None:
                 for part in parsed.only:
                     if part in VARIANTS:
                         for threads in parsed.threads:
-                            training(part, sides, processor, threads, points, parsed.seconds, parsed.repeats)
+                            training(part, sides, processor, threads, points, parsed)
                     elif part == "seeds":
                         seeds(processor, {name: STACKED[name] for name in STACKED if name in points}, parsed)
             if "ranks" in parsed.only:
@@ -159,8 +165,7 @@ def training(
     processor: str,
     threads: int,
     points: dict[str, Any],
-    seconds: float,
-    repeats: int,
+    parsed: argparse.Namespace,
 ) -> None:
     """Measures the variants of a part at every point, in turns."""
     with ExitStack() as stack:
@@ -168,11 +173,13 @@ def training(
         for point, settings in points.items():
             if part == "compiled" and not point.startswith("PPO"):
                 continue
-            rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS[part]}
-            for _ in range(repeats):
+            rates: dict[str, list[float]] = {
+                name: [] for name in VARIANTS[part] if name in (parsed.variants or VARIANTS[part])
+            }
+            for _ in range(parsed.repeats):
                 for variant, measured in rates.items():
                     side = sides[BEFORE if variant.startswith(BEFORE) else NOW]
-                    side.send({"point": point, "settings": settings, "variant": variant, "seconds": seconds})
+                    side.send({"point": point, "settings": settings, "variant": variant, "seconds": parsed.seconds})
                     measured.append(side.receive()["rate"])
             kind = sides[NOW].capability
             keep(part, point, f"{kind}, {threads} thread{'s' * (threads > 1)}", rates)

@@ -42,31 +42,38 @@ def td_loss(agent: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return loss, loss.detach()
 
 
+def dqn_loss(agent: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """DQN's for expected values likewise."""
+    predicted = agent.policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1))
+    each = F.smooth_l1_loss(predicted, batch["target"], reduction="none").squeeze(1) * batch["share"].sum(1)
+    return each.sum(), each.detach().sum(), (predicted.detach() - batch["target"]).squeeze(1)
+
+
 class OneNode(torch.autograd.Function):
     """A perceptron. ``anchor`` is a parameter of it, so that autograd sees that the result depends on some."""
 
     @staticmethod
     def forward(ctx: Any, perceptron: Any, x: Tensor, anchor: Tensor) -> Tensor:
-        ctx.perceptron, ctx.tape = perceptron, []
-        return perceptron.forward(x, ctx.tape)
+        ctx.perceptron, ctx.tape, ctx.views = perceptron, [], perceptron.views()
+        return perceptron.forward(x, ctx.tape, ctx.views)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
-        ctx.perceptron.backward(grad, ctx.tape)
+        ctx.perceptron.backward(grad, ctx.tape, ctx.views)
         return None, None, None
 
 
 def as_one_node(perceptron: Any, x: Tensor) -> Tensor:
     """In place of ``Perceptron.__call__``."""
-    if not perceptron.fits(x):
+    if not manual_grad.fit(x, perceptron):
         raise RuntimeError("This network cannot be one node.")
     if not torch.is_grad_enabled():
-        return perceptron.forward(x)
+        return perceptron.forward(x, None, perceptron.views())
     return OneNode.apply(perceptron, x, perceptron.links[-1].own["weight"])
 
 
 def onednn(x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-    """x y^T + bias, by an operation of torch's own compiler; ``then`` may be ``tanh``."""
+    """``x y^T + bias`` by an operation of torch's own compiler; ``then`` may be ``tanh``."""
     return torch.ops.mkldnn._linear_pointwise.default(x, y, bias, then, [], "")
 
 
@@ -79,24 +86,23 @@ def links_by_onednn(with_tanh: bool) -> tuple[Callable[..., Any], Callable[..., 
     """``LinearLink.forward`` and ``backward`` with large products by oneDNN."""
     forward, backward = manual_grad.LinearLink.forward, manual_grad.LinearLink.backward
 
-    def much(link: Any, x: Tensor) -> bool:
-        weight = link.own["weight"]
+    def much(weight: Tensor, x: Tensor) -> bool:
         return weight.dim() == 2 and len(x) * weight.numel() >= ROWS
 
-    def by_onednn(link: Any, x: Tensor, tape: list[Tensor] | None) -> Tensor:
-        if not much(link, x):
-            return forward(link, x, tape)
-        y = onednn(x, link.own["weight"], link.own["bias"], "tanh" if link.tanh and with_tanh else "none")
+    def by_onednn(link: Any, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        if not much(views[0], x):
+            return forward(link, x, tape, views)
+        y = onednn(x, views[0], link.own["bias"].detach(), "tanh" if link.tanh and with_tanh else "none")
         y = tanh(y) if link.tanh and not with_tanh else y
         if tape is not None:
             tape += (x, y) if link.tanh else (x,)
         return y
 
-    def back(link: Any, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
-        if first or not much(link, grad):
-            return backward(link, grad, tape, first=first)
+    def back(link: Any, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        if first or not much(views[0], grad):
+            return backward(link, grad, tape, first, views)
         slope = torch.ops.aten.tanh_backward(grad, tape[-1]) if link.tanh else grad
-        backward(link, grad, tape, first=True)
-        return onednn(slope, link.own["weight"].t())
+        backward(link, grad, tape, True, views)
+        return onednn(slope, views[1])
 
     return by_onednn, back

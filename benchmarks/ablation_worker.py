@@ -23,6 +23,7 @@ try:
     from rltrain.agents import chain, products  # as it was
 except ImportError:
     from benchmarks import ablation_variants as others
+    from rltrain.agents.dqn.agent import DQN
     from rltrain.agents.parts import manual_grad, networks
     from rltrain.agents.ppo.agent import PPO
     from rltrain.agents.pqn.agent import PQN
@@ -41,11 +42,11 @@ def as_variant(variant: str) -> Iterator[None]:
         forward, backward = others.links_by_onednn("tanh" in variant)
         changes = [(manual_grad.LinearLink, "forward", forward), (manual_grad.LinearLink, "backward", backward)]
     elif "autograd" in variant or "node" in variant:
-        changes = [(PPO, "_loss", others.ppo_loss), (PQN, "_loss", others.td_loss)]
+        changes = [(PPO, "_loss", others.ppo_loss), (PQN, "_loss", others.td_loss), (DQN, "_loss", others.dqn_loss)]
         if "node" in variant:
             changes.append((manual_grad.Perceptron, "__call__", others.as_one_node))
         else:
-            changes.append((manual_grad.Perceptron, "fits", lambda self, x: False))
+            changes.append((manual_grad, "fit", lambda x, *_: False))
             if "fast tanh" not in variant:
                 changes.append((networks.Tanh, "forward", lambda self, x: torch.tanh(x)))
     patches = [patch.object(*change) for change in changes]

@@ -246,9 +246,7 @@ def _columns(params: Tensor) -> Tensor:
     return params.movedim(-1, 0).contiguous()
 
 
-def _category_grad(
-    log_probs: Tensor, chosen: Tensor, log_prob_grad: Tensor, entropy_grad: float, dim: int
-) -> Tensor:
+def _category_grad(log_probs: Tensor, chosen: Tensor, log_prob_grad: Tensor, entropy_grad: float, dim: int) -> Tensor:
     """The gradient of logits along ``dim``, where ``chosen`` and ``log_prob_grad`` have one place."""
     probs = log_probs.exp()
     grad = (probs * -log_prob_grad).scatter_add_(dim, chosen, log_prob_grad)

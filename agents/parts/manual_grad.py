@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -33,8 +34,8 @@ class Perceptron:
     ``SiLU`` and ``Tanh``, no activation right after another. Elsewhere the layers are called.
 
     It is no module: the layers belong to the network that made them. Their parameters may have a leading dimension K,
-    ``weight`` (K, out, in) and ``bias`` (K, out), and are those of K networks then: x is (K, B, inputs), and each network
-    sees what is its own.
+    ``weight`` (K, out, in) and ``bias`` (K, out), and are those of K networks then: x is (K, B, inputs), and each
+    network sees what is its own.
 
     Args:
         modules: Layers, possibly in ``Sequential``.
@@ -43,52 +44,68 @@ class Perceptron:
     def __init__(self, *modules: nn.Module) -> None:
         self.layers = list(_unpacked(modules))
         self.links = _links(self.layers)
+        self._parameters = [link.own for link in self.links if link.own]
+        self._places: list[int] = []
+        self._views: list[tuple[Any, ...]] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., B, inputs) to (..., B, outputs)."""
-        if not torch.is_grad_enabled() and self.fits(x):
-            return self.forward(x)
+        if not torch.is_grad_enabled() and fit(x, self):
+            return self.forward(x, None, self.views())
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def fits(self, x: Tensor) -> bool:
-        """Whether :meth:`forward` and :meth:`backward` can be used."""
-        known = self.links and x.dim() == self.links[0].own["weight"].dim() and not x.requires_grad
-        return bool(known) and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
-
-    def forward(self, x: Tensor, tape: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Sequence[Any]) -> Tensor:
         """(..., B, outputs) without a gradient. What the way back needs is put on the tape, if there is one."""
-        for link in self.links:
-            x = link.forward(x, tape)
+        for link, own in zip(self.links, views, strict=True):
+            x = link.forward(x, tape, own)
         return x
 
-    def backward(self, grad: Tensor, tape: list[Tensor]) -> None:
-        """From the gradient of the outputs (..., B, outputs) to the ``grad`` of the parameters, which is written over."""
-        for link in reversed(self.links):
-            grad = link.backward(grad, tape, first=link is self.links[0])
+    def backward(self, grad: Tensor, tape: list[Tensor], views: Sequence[Any]) -> None:
+        """From the gradient of the outputs (..., B, outputs) to the ``grad`` of the parameters, writing over it."""
+        for i in range(len(views) - 1, -1, -1):
+            grad = self.links[i].backward(grad, tape, not i, views[i])
+
+    def views(self) -> Sequence[tuple[Any, ...]]:
+        """The parameters as each link wants them, made anew only where they have moved in memory."""
+        if torch.compiler.is_compiling():
+            return [link.views() for link in self.links]
+        places = [own["weight"].data_ptr() for own in self._parameters]  # biases move with their weights
+        if places != self._places or not places[0]:  # on the device meta all are nowhere
+            self._places, self._views = places, [link.views() for link in self.links]
+        return self._views
+
+
+def fit(x: Tensor, *perceptrons: Perceptron) -> bool:
+    """Whether :meth:`Perceptron.forward` and :meth:`Perceptron.backward` can be used on x."""
+    if x.requires_grad or (not x.is_meta and torch.is_autocast_enabled(x.device.type)):
+        return False
+    links = [each.links for each in perceptrons]
+    return all(links) and [each[0].own["weight"].dim() for each in links] == [x.dim()] * len(links)
 
 
 def evaluate(x: Tensor, *perceptrons: Perceptron) -> tuple[tuple[Tensor, ...], Back] | None:
-    """The outputs of perceptrons on the same inputs, without a gradient, and the way back; None if that is not written."""
-    if not all(each.fits(x) for each in perceptrons):
+    """The outputs of perceptrons on the same inputs, without a gradient, and the way back.
+
+    None where that is not written out, see :class:`Perceptron`.
+    """
+    if not fit(x, *perceptrons):
         return None
-    tapes: list[list[Tensor]] = [[] for _ in perceptrons]
+    passes: list[tuple[Perceptron, list[Tensor], Sequence[Any]]] = [(each, [], each.views()) for each in perceptrons]
 
-    @torch.no_grad()
     def back(*grads: Tensor) -> None:
-        for each, grad, tape in zip(perceptrons, grads, tapes, strict=True):
-            each.backward(grad, tape)
+        for (each, tape, views), grad in zip(passes, grads, strict=True):
+            each.backward(grad, tape, views)
 
-    with torch.no_grad():
-        return tuple(each.forward(x, tape) for each, tape in zip(perceptrons, tapes, strict=True)), back
+    return tuple([each.forward(x, tape, views) for each, tape, views in passes]), back
 
 
 def by_autograd(*outputs: Tensor) -> tuple[tuple[Tensor, ...], Back]:
     """What :func:`evaluate` gives, from outputs that autograd knows the way back from."""
 
     def back(*grads: Tensor) -> Tensor:
-        return torch.stack([(output * grad).sum() for output, grad in zip(outputs, grads, strict=True)]).sum()
+        return reduce(torch.add, [(output * grad).sum() for output, grad in zip(outputs, grads, strict=True)])
 
     return tuple(output.detach() for output in outputs), back
 
@@ -121,18 +138,22 @@ class Link(ABC):
     """One layer. Activations write over what they are given, which nobody else needs.
 
     Attributes:
-        own: The layer's parameters by name. They are looked up anew in every call: others may take their place.
+        own: The layer's parameters by name.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self.own: dict[str, Any] = layer._parameters
 
+    def views(self) -> tuple[Any, ...]:
+        """The parameters as the other methods take them."""
+        return ()
+
     @abstractmethod
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
         """The outputs (..., B, outputs). What the way back needs is put on the tape, if there is one."""
 
     @abstractmethod
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
         """From the gradient of the outputs to that of the inputs; takes its part off the tape.
 
         Of the ``first`` link nobody asks for the latter, as they are what was observed.
@@ -148,46 +169,38 @@ class LinearLink(Link):
         # A product with few columns takes MKL the time of one with many; with few rows it does not.
         self.few_inputs = 4 * layer.in_features <= layer.out_features
         self.few_outputs = 4 * layer.out_features <= layer.in_features
-        self._place = 0
-        self._views: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
-        y = self._affine(x, 2 if self.tanh else 1)
+    def views(self) -> tuple[Any, ...]:
+        """W, W^T, b as a column or as a row, and the functions for as many networks."""
+        weight, bias = self.own["weight"].detach(), self.own["bias"].detach()
+        if weight.dim() == 2:
+            return weight, weight.t(), bias.unsqueeze(1) if self.few_outputs else bias, torch.addmm, torch.mm
+        return weight, weight.mT, bias.unsqueeze(2 if self.few_outputs else 1), torch.baddbmm, torch.bmm
+
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        weight, turned, bias, add, _ = views
+        scale = 2 if self.tanh else 1
+        if self.few_outputs:
+            y = add(bias, weight, x.mT, beta=scale, alpha=scale).mT
+        else:
+            y = add(bias, x, turned, beta=scale, alpha=scale)
         if self.tanh:
             y = _tanh_of_half(y)
         if tape is not None:
             tape += (x, y) if self.tanh else (x,)
         return y
 
-    def _affine(self, x: Tensor, scale: int) -> Tensor:
-        """scale (W x + b)."""
-        weight, bias = self.own["weight"], self.own["bias"]
-        turned, column, row = self._turned(weight, bias)
-        add = torch.addmm if weight.dim() == 2 else torch.baddbmm
-        if self.few_outputs:
-            return add(column, weight, x.mT, beta=scale, alpha=scale).mT
-        return add(row, x, turned, beta=scale, alpha=scale)
-
-    def _turned(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """W^T, and b as a column and as a row. They are views, made anew only where the parameters have moved."""
-        if torch.compiler.is_compiling():
-            return weight.mT, bias.unsqueeze(-1), bias.unsqueeze(-2) if bias.dim() > 1 else bias
-        if self._views is None or self._place != weight.data_ptr():
-            w, b = weight.detach(), bias.detach()
-            self._place, self._views = w.data_ptr(), (w.mT, b.unsqueeze(-1), b.unsqueeze(-2) if b.dim() > 1 else b)
-        return self._views
-
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        weight, _, _, _, multiply = views
         if self.tanh:
             grad = torch.ops.aten.tanh_backward(grad, tape.pop())
-        x, weight, bias = tape.pop(), self.own["weight"], self.own["bias"]
-        torch.sum(grad, -2, out=grad_of(bias))
-        place = grad_of(weight)
+        x = tape.pop()
+        torch.sum(grad, -2, out=grad_of(self.own["bias"]))
         if self.few_inputs:
-            place.copy_((x.mT @ grad).mT)
+            grad_of(self.own["weight"]).copy_(multiply(x.mT, grad).mT)
         else:
-            (torch.mm if place.dim() == 2 else torch.bmm)(grad.mT, x, out=place)
-        return grad if first else grad @ weight
+            multiply(grad.mT, x, out=grad_of(self.own["weight"]))
+        return grad if first else multiply(grad, weight)
 
 
 class LayerNormLink(Link):
@@ -197,20 +210,24 @@ class LayerNormLink(Link):
         super().__init__(layer)
         self.shape, self.eps = list(layer.normalized_shape), layer.eps
 
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
-        weight, bias = self.own["weight"], self.own["bias"]
+    def views(self) -> tuple[Any, ...]:
+        """The weight and the bias."""
+        return self.own["weight"].detach(), self.own["bias"].detach()
+
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        weight, bias = views
         if weight.dim() == 1:
             y, mean, scale = torch.native_layer_norm(x, self.shape, weight, bias, self.eps)
-            kept = (x, mean, scale)
+            kept = [x, mean, scale]
         else:
             normal, mean, scale = torch.native_layer_norm(x, self.shape, None, None, self.eps)
-            y, kept = torch.addcmul(bias.unsqueeze(-2), normal, weight.unsqueeze(-2)), (x, mean, scale, normal)
+            y, kept = torch.addcmul(bias.unsqueeze(-2), normal, weight.unsqueeze(-2)), [x, mean, scale, normal]
         if tape is not None:
             tape += kept
         return y
 
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
-        weight, bias = self.own["weight"], self.own["bias"]
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        weight, bias = views
         back = torch.ops.aten.native_layer_norm_backward
         if weight.dim() == 1:
             scale, mean, x = tape.pop(), tape.pop(), tape.pop()
@@ -228,38 +245,38 @@ class LayerNormLink(Link):
 class ReLULink(Link):
     """max(x, 0)."""
 
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
         y = x.relu_()
         if tape is not None:
             tape.append(y)
         return y
 
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
         return torch.ops.aten.threshold_backward(grad, tape.pop(), 0)
 
 
 class SiLULink(Link):
     """x sigmoid(x)."""
 
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
         if tape is not None:
             tape.append(x)
         return torch.ops.aten.silu(x)
 
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
         return torch.ops.aten.silu_backward(grad, tape.pop())
 
 
 class TanhLink(Link):
     """A tanh that is not behind a linear layer."""
 
-    def forward(self, x: Tensor, tape: list[Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
         y = _tanh_of_half(x.mul_(2))
         if tape is not None:
             tape.append(y)
         return y
 
-    def backward(self, grad: Tensor, tape: list[Tensor], *, first: bool) -> Tensor:
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
         return torch.ops.aten.tanh_backward(grad, tape.pop())
 
 
@@ -276,6 +293,3 @@ KINDS: dict[type[nn.Module], Any] = {
     nn.SiLU: SiLULink,
     Tanh: TanhLink,
 }
-
-
-Chain = Perceptron  # the name that DQN knows

@@ -46,7 +46,7 @@ class FlatAdam:
         self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
 
     def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:
-        """Takes these tensors for its own: (size,) each, and the 0-d number of steps; parameters become views of them."""
+        """Takes these tensors, (size,) each and the 0-d number of steps, for its own; parameters become views of them."""
         self.flat = nn.Parameter(flat)
         self.flat.grad = grad
         self._moments = exp_avg, exp_avg_sq
@@ -182,6 +182,7 @@ class StackedAdam:
 
 def grad_of(parameter: Tensor) -> Tensor:
     """Where the gradient of a parameter is kept; made of zeros if there is no such place yet."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+    grad = parameter.grad
+    if grad is None:
+        grad = parameter.grad = torch.zeros_like(parameter)
+    return grad

@@ -136,20 +136,6 @@ class QNetwork(nn.Module):
         for name in ("forward", "quantiles"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
 
-    def chain(self) -> None:
-        """None: DQN learns by autograd."""
-
-    def values(self, obs: Observation, chain: None) -> Tensor:
-        """What :meth:`forward` gives."""
-        return self(obs)
-
-    def chain(self) -> None:
-        """None: DQN learns by autograd."""
-
-    def values(self, obs: Observation, chain: None) -> Tensor:
-        """What :meth:`forward` gives."""
-        return self(obs)
-
     @contextmanager
     def noise(self, rng: torch.Generator | None) -> Iterator[None]:
         """Lets noisy layers draw from ``rng`` within a block."""

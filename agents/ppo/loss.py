@@ -129,11 +129,14 @@ class Terms:
         self.waiting.append(rows)
 
     def result(self) -> Tensor:
-        """(5, minibatches, ...) means of the surrogate objective, of the squared error of the value, of the entropy, of
-        the estimated KL divergence, and of whether the ratio was clipped.
+        """The means (5, minibatches, ...).
+
+        Of the surrogate objective, of the squared error of the value, of the entropy, of the estimated KL divergence, and
+        of whether the ratio was clipped.
         """
-        self._take_means()
-        return torch.cat(self.means, 1)
+        if self.waiting:
+            self._take_means()
+        return self.means[0] if len(self.means) == 1 else torch.cat(self.means, 1)
 
     def _take_means(self) -> None:
         surrogate, error, entropy, log_ratio = (torch.stack(each) for each in zip(*self.waiting, strict=True))
