@@ -112,11 +112,12 @@ class Side:
 def several(settings: dict[str, Any]) -> Callable[[], int]:
     """Agents of several seeds that act and learn as one."""
     from rltrain.joined_vec import JoinedVecEnv
+    from rltrain.registry import agent_spec
     from rltrain.training.multi_seed import stack
 
     options = {name: settings[name] for name in ("num_envs", "agent")}
     loops = [Loop(settings["algo"], ENV, {**options, "seed": seed}) for seed in range(settings["num_seeds"])]
-    agent = stack(settings["algo"], [loop.agent for loop in loops])
+    agent = stack(agent_spec(settings["algo"]), [loop.agent for loop in loops])
     env = JoinedVecEnv([loop.env for loop in loops])
     obs = torch.cat([loop.obs for loop in loops])
 

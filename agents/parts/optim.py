@@ -46,7 +46,7 @@ class FlatAdam:
         self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
 
     def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:
-        """Takes these tensors, (size,) each and the 0-d number of steps, for its own; parameters become views of them."""
+        """Takes these tensors, (size,) each and the 0-d number of steps, for its own; parameters become views."""
         self.flat = nn.Parameter(flat)
         self.flat.grad = grad
         self._moments = exp_avg, exp_avg_sq

@@ -131,8 +131,8 @@ class Terms:
     def result(self) -> Tensor:
         """The means (5, minibatches, ...).
 
-        Of the surrogate objective, of the squared error of the value, of the entropy, of the estimated KL divergence, and
-        of whether the ratio was clipped.
+        Of the surrogate objective, the squared error of the value, the entropy, the estimated KL divergence, and
+        whether the ratio was clipped.
         """
         if self.waiting:
             self._take_means()
