@@ -15,8 +15,8 @@ from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.off_policy import OffPolicyAgent, Update
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.agents.parts.q_network import QNetwork
-from rltrain.agents.parts.replay import Batch
+from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.replay import Batch, PrioritizedReplay
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, seeded
@@ -116,7 +116,7 @@ class DQN(OffPolicyAgent):
             "obs": batch.obs,
             "action": batch.action,
             "target": target,
-            "weight": batch.weight,
+            "share": at_action(batch.weight / self.config.batch_size, batch.action, self.policy.n_actions),
             "place": batch.place,
         }
 
@@ -126,12 +126,14 @@ class DQN(OffPolicyAgent):
     def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
         """A step along the gradient of the loss."""
         with self.policy.noise(self.rng):
-            loss, error = self._loss(batch)
-        norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
-        metrics = {"train/loss": loss.detach(), "train/grad_norm": norm, "train/q_target": batch["target"]}
+            scalar, loss, error = self._loss(batch)
+        norm = self.optimizer.step(scalar, learning_rate, reduce=self.reduce)
+        metrics = {"train/loss": loss, "train/grad_norm": norm, "train/q_target": batch["target"]}
+        if error.dim() > 1 and isinstance(self.replay, PrioritizedReplay):  # who asks for those of the actions taken
+            error = error.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
         return Update(metrics, error)
 
-    def _loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
         return td_loss(self.policy, batch)
 
     def learn(self) -> Metrics:

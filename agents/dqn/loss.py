@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rltrain.agents.parts.q_network import QNetwork
@@ -30,36 +29,49 @@ def td_target(batch: Batch, target_net: QNetwork, online_net: QNetwork | None = 
     return torch.addcmul(batch.reward.unsqueeze(1), batch.discount.unsqueeze(1), following)
 
 
-def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """The weighted loss, to be minimised, and the error of every transition (B,).
+def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The weighted loss, to be minimised, and its gradient.
 
     For expected values the Huber loss, whose gradient is the error clipped at 1, as in Mnih et al. (2015); for
     quantiles the quantile Huber loss of Dabney et al. (2018), arXiv:1710.10044, equation 10 and algorithm 1.
 
     Args:
         network: Being trained.
-        batch: Rows of ``obs`` (B, *O), ``action`` and ``weight`` (B,), ``target`` (B, K) from :func:`td_target`.
+        batch: Rows of ``obs`` (B, *O), ``action`` (B,), ``target`` (B, K) from :func:`td_target`, and ``share`` (B, A):
+            what the error of each action value counts for in the loss, 0 of those not taken.
+
+    Returns:
+        A scalar to differentiate, None where the gradients are in place; the loss; and the errors, (B, A) of expected
+        values, those of actions not taken among them, or (B,).
     """
-    action, target = batch["action"], batch["target"]
-    if network.n_quantiles == 1:
-        predicted = network(batch["obs"]).gather(1, action.unsqueeze(1))
-        each = F.smooth_l1_loss(predicted, target, reduction="none").squeeze(1)
-        error = (predicted.detach() - target).squeeze(1)
-    else:
-        each, error = quantile_huber(of_action(network.quantiles(batch["obs"]), action), target)
-    return (each * batch["weight"]).mean(), error
+    values, back = network.evaluate(batch["obs"])
+    with torch.no_grad():
+        target, share = batch["target"], batch["share"]
+        if network.n_quantiles == 1:
+            error = values - target
+            slope = error.clamp(-1.0, 1.0)
+            gradient = slope * share
+            loss = (gradient * torch.sub(error, slope, alpha=0.5)).sum()
+        else:
+            each, slope, error = quantile_huber(of_action(values, batch["action"]), target)
+            gradient = share.unsqueeze(2) * slope.unsqueeze(1)
+            loss = (each * share.sum(1)).sum()
+    return back(gradient), loss, error
 
 
-def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantile Huber loss (B,) of predicted quantiles (B, K) against samples (B, K'), and the mean distance (B,)."""
+def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of predicted quantiles (B, K) against samples (B, K').
+
+    Returns:
+        The quantile Huber loss (B,), its derivative by the predicted quantiles (B, K), and the mean distance (B,).
+    """
     k = predicted.shape[1]
     levels = (torch.arange(k, device=predicted.device) + 0.5) / k
     distance = target.unsqueeze(1) - predicted.unsqueeze(2)  # (B, K, K')
-    huber = F.smooth_l1_loss(
-        predicted.unsqueeze(2).expand_as(distance), target.unsqueeze(1).expand_as(distance), reduction="none"
-    )
-    asymmetric = (levels.unsqueeze(1) - (distance.detach() < 0).to(huber.dtype)).abs()
-    return (asymmetric * huber).mean(2).sum(1), distance.detach().abs().mean((1, 2))
+    asymmetric = (levels.unsqueeze(1) - (distance < 0).to(distance.dtype)).abs()
+    slope = distance.clamp(-1.0, 1.0)  # of the Huber loss, which is this times the distance less half of this
+    huber = slope * torch.sub(distance, slope, alpha=0.5)
+    return (asymmetric * huber).mean(2).sum(1), -(asymmetric * slope).mean(2), distance.abs().mean((1, 2))
 
 
 def of_action(values: Tensor, action: Tensor) -> Tensor:

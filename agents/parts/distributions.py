@@ -46,6 +46,7 @@ class Distribution(nn.Module, ABC):
     def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of raw actions and entropy, each (...)."""
 
+    @abstractmethod
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
         """From the gradients of :meth:`log_prob_entropy` to that of ``params``, (..., B, P).
 
@@ -57,14 +58,6 @@ class Distribution(nn.Module, ABC):
             log_prob_grad: (..., B).
             entropy_grad: The same for every row.
         """
-        for parameter in self.parameters():
-            parameter.grad = None if parameter.grad is None else parameter.grad.zero_()
-        with torch.enable_grad():
-            leaf = params.detach().requires_grad_()
-            log_prob, entropy = self.log_prob_entropy(leaf, raw)
-            torch.autograd.backward((log_prob, entropy), (log_prob_grad, torch.full_like(entropy, entropy_grad)))
-        assert leaf.grad is not None
-        return leaf.grad
 
     def to_env(self, raw: Tensor) -> Tensor:
         """The action for the environment: inside the action space."""
@@ -95,12 +88,7 @@ class Categorical(Distribution):
 
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
         log_probs = _columns(params).log_softmax(0)
-        probs = log_probs.exp()
-        grad = (probs * -log_prob_grad).scatter_add_(0, raw.unsqueeze(0), log_prob_grad.unsqueeze(0))
-        if entropy_grad:  # dH/dz = -p (log p + H)
-            entropy = -(probs * log_probs).sum(0)
-            grad.addcmul_(probs, log_probs + entropy, value=-entropy_grad)
-        return grad.movedim(0, -1)
+        return _category_grad(log_probs, raw.unsqueeze(0), log_prob_grad.unsqueeze(0), entropy_grad, 0).movedim(0, -1)
 
     def to_env(self, raw: Tensor) -> Tensor:
         return raw + self.start if self.start else raw
@@ -133,6 +121,12 @@ class MultiCategorical(Distribution):
         entropies = [-(part.exp() * part).sum(-1) for part in log_probs]
         return torch.cat(chosen, -1).sum(-1), torch.stack(entropies, -1).sum(-1)
 
+    def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
+        log_probs = [part.log_softmax(-1) for part in params.split(self.sizes, -1)]
+        each, slope = raw.split(1, -1), log_prob_grad.unsqueeze(-1)
+        parts = zip(log_probs, each, strict=True)
+        return torch.cat([_category_grad(part, chosen, slope, entropy_grad, -1) for part, chosen in parts], -1)
+
     def to_env(self, raw: Tensor) -> Tensor:
         return raw + self.start
 
@@ -161,6 +155,11 @@ class Bernoulli(Distribution):
         log_prob = ones * params - F.softplus(params)
         entropy = F.softplus(params) - params * params.sigmoid()
         return log_prob.sum(-1), entropy.sum(-1)
+
+    def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
+        probs = params.sigmoid()
+        by_log_prob = (raw.to(params.dtype) - probs) * log_prob_grad.unsqueeze(-1)
+        return by_log_prob - entropy_grad * params * probs * (1.0 - probs)
 
 
 class Gaussian(Distribution):
@@ -245,6 +244,16 @@ class SquashedGaussian(Gaussian):
 def _columns(params: Tensor) -> Tensor:
     """(..., P) as (P, ...): a softmax over many short rows takes a CPU twenty times as long as down long columns."""
     return params.movedim(-1, 0).contiguous()
+
+
+def _category_grad(log_probs: Tensor, chosen: Tensor, log_prob_grad: Tensor, entropy_grad: float, dim: int) -> Tensor:
+    """The gradient of logits along ``dim``, where ``chosen`` and ``log_prob_grad`` have one place."""
+    probs = log_probs.exp()
+    grad = (probs * -log_prob_grad).scatter_add_(dim, chosen, log_prob_grad)
+    if entropy_grad:  # dH/dz = -p (log p + H)
+        entropy = -(probs * log_probs).sum(dim, keepdim=True)
+        grad.addcmul_(probs, log_probs + entropy, value=-entropy_grad)
+    return grad
 
 
 def _gumbel(shape: tuple[int, ...], device: torch.device, rng: torch.Generator | None) -> Tensor:

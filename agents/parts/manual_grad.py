@@ -1,67 +1,113 @@
-"""Layers one after another with their gradient written out, for updates that autograd would take longest with.
+"""Perceptrons with their gradient written out, and losses that say their gradient themselves.
 
-On networks as small as most of reinforcement learning has, a CPU spends about as long in autograd's own work, node by
-node, as in the arithmetic. What is written out here gives the same gradients, to the rounding.
+On networks as small as most of reinforcement learning has, a CPU spends longer in autograd's own work, operation by
+operation, than in the arithmetic: see ``docs/ablation.md``. Losses therefore give their gradient with respect to what a
+network says, and :func:`evaluate` has the way back from there: written out, or by autograd for networks of other kinds.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from rltrain.agents.parts.linear import Linear, enough_rows, product
 from rltrain.agents.parts.networks import Tanh
 from rltrain.agents.parts.optim import grad_of
 
+Back: TypeAlias = Callable[..., Tensor | None]
+"""From the gradients of a network's outputs to those of its parameters.
 
-class Chain:
-    """A forward pass that remembers, and a backward pass that fills the ``grad`` of every parameter.
+They are in place afterwards, and the result is None. Or they are not yet, and the result is a scalar to differentiate:
+its value means nothing, its gradient is the one in question.
+"""
 
-    Parameters with a leading dimension K, ``weight`` (K, out, in) and ``bias`` (K, out), are those of K networks: x is
-    (K, B, inputs) then, and each network sees what is its own.
+
+class Perceptron:
+    """Layers of a network one after another, evaluated in the shortest way that there is for them.
+
+    Without autograd that is in few operations on a CPU: ``Linear`` first, then ``Linear``, ``LayerNorm``, ``ReLU``,
+    ``SiLU`` and ``Tanh``, no activation right after another. Elsewhere the layers are called.
+
+    It is no module: the layers belong to the network that made them. Their parameters may have a leading dimension K,
+    ``weight`` (K, out, in) and ``bias`` (K, out), and are those of K networks then: x is (K, B, inputs), and each
+    network sees what is its own.
 
     Args:
-        layers: ``Linear``, ``LayerNorm``, ``ReLU``, ``SiLU`` and ``Tanh``, possibly in ``Sequential``, such that
-            :meth:`fits`. Their parameters have a ``grad``, which is written over; both stay where they are in memory.
+        modules: Layers, possibly in ``Sequential``.
     """
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
-        modules = list(_unpacked(layers))
-        self.links: list[Link] = []
-        for i, module in enumerate(modules):
-            if isinstance(module, nn.Linear):
-                kind = LinearLink if module.weight.dim() == 2 else StackedLinearLink
-                before_tanh = isinstance(modules[i + 1] if i + 1 < len(modules) else None, Tanh)
-                self.links.append(kind(module, TanhLink(doubled=True) if before_tanh else None, first=i == 0))
-            elif isinstance(module, Tanh):
-                if i == 0 or not isinstance(modules[i - 1], nn.Linear):
-                    self.links.append(TanhLink(doubled=False))
-            elif isinstance(module, nn.LayerNorm):
-                self.links.append((LayerNormLink if module.weight.dim() == 1 else StackedLayerNormLink)(module))
-            else:
-                self.links.append(ReLULink() if isinstance(module, nn.ReLU) else SiLULink())
+    def __init__(self, *modules: nn.Module) -> None:
+        self.layers = list(_unpacked(modules))
+        self.links = _links(self.layers)
+        self._parameters = [link.own for link in self.links if link.own]
+        self._places: list[int] = []
+        self._views: list[tuple[Any, ...]] = []
 
-    @staticmethod
-    def fits(layers: Iterable[nn.Module]) -> bool:
-        """Whether these layers can be a chain: a ``Linear`` first, all of kinds that are known here."""
-        kinds = [type(layer) for layer in _unpacked(layers)]
-        linear = {nn.Linear, Linear}
-        return bool(kinds) and kinds[0] in linear and set(kinds) <= linear | {nn.LayerNorm, nn.ReLU, nn.SiLU, Tanh}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) to (B, outputs), which have no gradient."""
-        for link in self.links:
-            x = link.forward(x)
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., B, inputs) to (..., B, outputs)."""
+        if not torch.is_grad_enabled() and fit(x, self):
+            return self.forward(x, None, self.views())
+        for layer in self.layers:
+            x = layer(x)
         return x
 
-    def backward(self, grad: Tensor) -> None:
-        """From the gradient of the outputs (B, outputs) of the last forward pass to those of the parameters."""
-        for link in reversed(self.links):
-            grad = link.backward(grad)
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Sequence[Any]) -> Tensor:
+        """(..., B, outputs) without a gradient. What the way back needs is put on the tape, if there is one."""
+        for link, own in zip(self.links, views, strict=True):
+            x = link.forward(x, tape, own)
+        return x
+
+    def backward(self, grad: Tensor, tape: list[Tensor], views: Sequence[Any]) -> None:
+        """From the gradient of the outputs (..., B, outputs) to the ``grad`` of the parameters, writing over it."""
+        for i in range(len(views) - 1, -1, -1):
+            grad = self.links[i].backward(grad, tape, not i, views[i])
+
+    def views(self) -> Sequence[tuple[Any, ...]]:
+        """The parameters as each link wants them, made anew only where they have moved in memory."""
+        if torch.compiler.is_compiling():
+            return [link.views() for link in self.links]
+        places = [own["weight"].data_ptr() for own in self._parameters]  # biases move with their weights
+        if places != self._places or not places[0]:  # on the device meta all are nowhere
+            self._places, self._views = places, [link.views() for link in self.links]
+        return self._views
+
+
+def fit(x: Tensor, *perceptrons: Perceptron) -> bool:
+    """Whether :meth:`Perceptron.forward` and :meth:`Perceptron.backward` can be used on x."""
+    if x.requires_grad or (not x.is_meta and torch.is_autocast_enabled(x.device.type)):
+        return False
+    links = [each.links for each in perceptrons]
+    return all(links) and [each[0].own["weight"].dim() for each in links] == [x.dim()] * len(links)
+
+
+def evaluate(x: Tensor, *perceptrons: Perceptron) -> tuple[tuple[Tensor, ...], Back] | None:
+    """The outputs of perceptrons on the same inputs, without a gradient, and the way back.
+
+    None where that is not written out, see :class:`Perceptron`.
+    """
+    if not fit(x, *perceptrons):
+        return None
+    passes: list[tuple[Perceptron, list[Tensor], Sequence[Any]]] = [(each, [], each.views()) for each in perceptrons]
+
+    def back(*grads: Tensor) -> None:
+        for (each, tape, views), grad in zip(passes, grads, strict=True):
+            each.backward(grad, tape, views)
+
+    return tuple([each.forward(x, tape, views) for each, tape, views in passes]), back
+
+
+def by_autograd(*outputs: Tensor) -> tuple[tuple[Tensor, ...], Back]:
+    """What :func:`evaluate` gives, from outputs that autograd knows the way back from."""
+
+    def back(*grads: Tensor) -> Tensor:
+        return reduce(torch.add, [(output * grad).sum() for output, grad in zip(outputs, grads, strict=True)])
+
+    return tuple(output.detach() for output in outputs), back
 
 
 def _unpacked(layers: Iterable[nn.Module]) -> Iterable[nn.Module]:
@@ -72,183 +118,178 @@ def _unpacked(layers: Iterable[nn.Module]) -> Iterable[nn.Module]:
             yield layer
 
 
+def _links(layers: Sequence[nn.Module]) -> list[Link]:
+    """One for each layer, but a tanh behind a linear layer shares its; none at all where they do not fit together."""
+    kinds = [type(layer) for layer in layers]
+    known = all(kind in KINDS for kind in kinds) and kinds[:1] == [nn.Linear]
+    in_turns = all(kind in AFFINE or before in AFFINE for before, kind in pairwise(kinds))
+    if not known or not in_turns or any(None in layer._parameters.values() for layer in layers):
+        return []
+    links: list[Link] = []
+    for layer in layers:
+        if isinstance(layer, Tanh) and isinstance(links[-1], LinearLink):
+            links[-1].tanh = True
+        else:
+            links.append(KINDS[type(layer)](layer))
+    return links
+
+
 class Link(ABC):
-    """One layer of a chain. Activations write over what they are given, which nobody else needs."""
+    """One layer. Activations write over what they are given, which nobody else needs.
+
+    Attributes:
+        own: The layer's parameters by name.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.own: dict[str, Any] = layer._parameters
+
+    def views(self) -> tuple[Any, ...]:
+        """The parameters as the other methods take them."""
+        return ()
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """The outputs; keeps what the way back needs."""
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        """The outputs (..., B, outputs). What the way back needs is put on the tape, if there is one."""
 
     @abstractmethod
-    def backward(self, grad: Tensor) -> Tensor:
-        """From the gradient of the outputs to that of the inputs."""
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        """From the gradient of the outputs to that of the inputs; takes its part off the tape.
+
+        Of the ``first`` link nobody asks for the latter, as they are what was observed.
+        """
 
 
 class LinearLink(Link):
-    """y = W x + b, or the tanh of it.
+    """W x + b, or the tanh of it."""
 
-    Args:
-        layer: W and b.
-        tanh: What comes next, if it is that. Often it can be had in the same operation.
-        first: Whether nobody asks for the gradient of x, as it is what was observed.
-    """
-
-    def __init__(self, layer: nn.Linear, tanh: TanhLink | None, *, first: bool) -> None:
-        self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
-        self.weight_grad, self.bias_grad = grad_of(layer.weight), grad_of(layer.bias)
-        self.transposed = self.weight.mT
-        self.tanh, self.first = tanh, first
-        self.scale = 1 if tanh is None else 2
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer)
+        self.tanh = False
         # A product with few columns takes MKL the time of one with many; with few rows it does not.
         self.few_inputs = 4 * layer.in_features <= layer.out_features
         self.few_outputs = 4 * layer.out_features <= layer.in_features
-        self.column = self.bias.unsqueeze(-1)
-        self.many = enough_rows(self.weight)
-        self.many_turned = math.inf if self.few_inputs or self.few_outputs else enough_rows(self.weight, turned=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x
-        if x.shape[-2] >= self.many:
-            y = self._product(x, self.weight, self.bias, "none" if self.tanh is None else "tanh")
-            if self.tanh is not None:
-                self.tanh.y = y
-            return y
-        y = self._scaled(x)
-        return y if self.tanh is None else self.tanh.forward(y)
+    def views(self) -> tuple[Any, ...]:
+        """W, W^T, b as a column or as a row, and the functions for as many networks."""
+        weight, bias = self.own["weight"].detach(), self.own["bias"].detach()
+        if weight.dim() == 2:
+            return weight, weight.t(), bias.unsqueeze(1) if self.few_outputs else bias, torch.addmm, torch.mm
+        return weight, weight.mT, bias.unsqueeze(2 if self.few_outputs else 1), torch.baddbmm, torch.bmm
 
-    def backward(self, grad: Tensor) -> Tensor:
-        if self.tanh is not None:
-            grad = self.tanh.backward(grad)
-        self._fill(grad, fast=grad.shape[-2] >= self.many_turned)
-        if self.first:
-            return grad
-        return self._product(grad, self.transposed) if grad.shape[-2] >= self.many else grad @ self.weight
-
-    def _product(self, x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-        return product(x, y, bias, then)
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        """What comes before tanh is doubled: scale (W x + b)."""
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        weight, turned, bias, add, _ = views
+        scale = 2 if self.tanh else 1
         if self.few_outputs:
-            return torch.addmm(self.column, self.weight, x.t(), beta=self.scale, alpha=self.scale).t()
-        return torch.addmm(self.bias, x, self.transposed, beta=self.scale, alpha=self.scale)
-
-    def _fill(self, grad: Tensor, *, fast: bool) -> None:
-        """The gradients of W and b."""
-        if fast:
-            self.weight_grad.copy_(product(grad.t(), self.x.t()))
-        elif self.few_inputs:
-            self.weight_grad.copy_(torch.mm(self.x.t(), grad).t())
+            y = add(bias, weight, x.mT, beta=scale, alpha=scale).mT
         else:
-            torch.mm(grad.t(), self.x, out=self.weight_grad)
-        torch.sum(grad, 0, out=self.bias_grad)
+            y = add(bias, x, turned, beta=scale, alpha=scale)
+        if self.tanh:
+            y = _tanh_of_half(y)
+        if tape is not None:
+            tape += (x, y) if self.tanh else (x,)
+        return y
 
-
-class StackedLinearLink(LinearLink):
-    """The same of K networks at once."""
-
-    def __init__(self, layer: nn.Linear, tanh: TanhLink | None, *, first: bool) -> None:
-        super().__init__(layer, tanh, first=first)
-        self.row = self.bias.unsqueeze(-2)
-
-    def _product(self, x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-        each = [None] * len(y) if bias is None else bias
-        return torch.stack([product(*one, then) for one in zip(x, y, each, strict=True)])
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        if self.few_outputs:
-            return torch.baddbmm(self.column, self.weight, x.mT, beta=self.scale, alpha=self.scale).mT
-        return torch.baddbmm(self.row, x, self.transposed, beta=self.scale, alpha=self.scale)
-
-    def _fill(self, grad: Tensor, *, fast: bool) -> None:
-        if fast:
-            for place, one, x in zip(self.weight_grad, grad, self.x, strict=True):
-                place.copy_(product(one.t(), x.t()))
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        weight, _, _, _, multiply = views
+        if self.tanh:
+            grad = torch.ops.aten.tanh_backward(grad, tape.pop())
+        x = tape.pop()
+        torch.sum(grad, -2, out=grad_of(self.own["bias"]))
+        if self.few_inputs:
+            grad_of(self.own["weight"]).copy_(multiply(x.mT, grad).mT)
         else:
-            product_ = torch.bmm(self.x.mT, grad).mT if self.few_inputs else torch.bmm(grad.mT, self.x)
-            self.weight_grad.copy_(product_)
-        torch.sum(grad, 1, out=self.bias_grad)
+            multiply(grad.mT, x, out=grad_of(self.own["weight"]))
+        return grad if first else multiply(grad, weight)
 
 
 class LayerNormLink(Link):
     """Ba et al. (2016), arXiv:1607.06450."""
 
     def __init__(self, layer: nn.LayerNorm) -> None:
-        self.weight, self.bias = layer.weight.detach(), layer.bias.detach()
-        self.grads = grad_of(layer.weight), grad_of(layer.bias)
+        super().__init__(layer)
         self.shape, self.eps = list(layer.normalized_shape), layer.eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        y, *self.moments = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
-        self.x = x
+    def views(self) -> tuple[Any, ...]:
+        """The weight and the bias."""
+        return self.own["weight"].detach(), self.own["bias"].detach()
+
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        weight, bias = views
+        if weight.dim() == 1:
+            y, mean, scale = torch.native_layer_norm(x, self.shape, weight, bias, self.eps)
+            kept = [x, mean, scale]
+        else:
+            normal, mean, scale = torch.native_layer_norm(x, self.shape, None, None, self.eps)
+            y, kept = torch.addcmul(bias.unsqueeze(-2), normal, weight.unsqueeze(-2)), [x, mean, scale, normal]
+        if tape is not None:
+            tape += kept
         return y
 
-    def backward(self, grad: Tensor) -> Tensor:
-        result, *grads = torch.ops.aten.native_layer_norm_backward(
-            grad, self.x, self.shape, *self.moments, self.weight, self.bias, [True, True, True]
-        )
-        for place, new in zip(self.grads, grads, strict=True):
-            place.copy_(new)
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        weight, bias = views
+        back = torch.ops.aten.native_layer_norm_backward
+        if weight.dim() == 1:
+            scale, mean, x = tape.pop(), tape.pop(), tape.pop()
+            result, by_weight, by_bias = back(grad, x, self.shape, mean, scale, weight, bias, [True, True, True])
+        else:
+            normal, scale, mean, x = tape.pop(), tape.pop(), tape.pop(), tape.pop()
+            by_weight, by_bias = (grad * normal).sum(1), grad.sum(1)
+            grad = grad * weight.unsqueeze(-2)
+            result = back(grad, x, self.shape, mean, scale, None, None, [True, False, False])[0]
+        grad_of(self.own["weight"]).copy_(by_weight)
+        grad_of(self.own["bias"]).copy_(by_bias)
         return result
-
-
-class StackedLayerNormLink(LayerNormLink):
-    """The same of K networks at once, each with a weight and a bias of its own."""
-
-    def __init__(self, layer: nn.LayerNorm) -> None:
-        super().__init__(layer)
-        self.weight, self.bias = self.weight.unsqueeze(-2), self.bias.unsqueeze(-2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.y, *self.moments = torch.native_layer_norm(x, self.shape, None, None, self.eps)
-        self.x = x
-        return torch.addcmul(self.bias, self.y, self.weight)
-
-    def backward(self, grad: Tensor) -> Tensor:
-        weight_grad, bias_grad = self.grads
-        torch.sum(grad * self.y, 1, out=weight_grad)
-        torch.sum(grad, 1, out=bias_grad)
-        return torch.ops.aten.native_layer_norm_backward(
-            grad * self.weight, self.x, self.shape, *self.moments, None, None, [True, False, False]
-        )[0]
 
 
 class ReLULink(Link):
     """max(x, 0)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.y = x.relu_()
-        return self.y
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        y = x.relu_()
+        if tape is not None:
+            tape.append(y)
+        return y
 
-    def backward(self, grad: Tensor) -> Tensor:
-        return torch.ops.aten.threshold_backward(grad, self.y, 0)
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        return torch.ops.aten.threshold_backward(grad, tape.pop(), 0)
 
 
 class SiLULink(Link):
     """x sigmoid(x)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.x = x
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        if tape is not None:
+            tape.append(x)
         return torch.ops.aten.silu(x)
 
-    def backward(self, grad: Tensor) -> Tensor:
-        return torch.ops.aten.silu_backward(grad, self.x)
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        return torch.ops.aten.silu_backward(grad, tape.pop())
 
 
 class TanhLink(Link):
-    """tanh(x) = 2 sigmoid(2x) - 1, which on a CPU takes a third of the time; equal within 2e-7.
+    """A tanh that is not behind a linear layer."""
 
-    Args:
-        doubled: Whether it is given 2x.
-    """
+    def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
+        y = _tanh_of_half(x.mul_(2))
+        if tape is not None:
+            tape.append(y)
+        return y
 
-    def __init__(self, *, doubled: bool) -> None:
-        self.doubled = doubled
+    def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
+        return torch.ops.aten.tanh_backward(grad, tape.pop())
 
-    def forward(self, x: Tensor) -> Tensor:
-        share = (x if self.doubled else x.mul_(2)).sigmoid_()
-        self.y = torch.rsub(share, -1, alpha=-2)
-        return self.y
 
-    def backward(self, grad: Tensor) -> Tensor:
-        return torch.ops.aten.tanh_backward(grad, self.y)
+def _tanh_of_half(x: Tensor) -> Tensor:
+    """tanh(x / 2) = 2 sigmoid(x) - 1, which on a CPU takes a quarter of the time; equal within 2e-7. Writes over x."""
+    return torch.rsub(x.sigmoid_(), -1, alpha=-2)
+
+
+AFFINE: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
+KINDS: dict[type[nn.Module], Any] = {
+    nn.Linear: LinearLink,
+    nn.LayerNorm: LayerNormLink,
+    nn.ReLU: ReLULink,
+    nn.SiLU: SiLULink,
+    Tanh: TanhLink,
+}

@@ -11,7 +11,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.parts.linear import Linear
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.spaces import channels_first
@@ -56,7 +55,7 @@ def mlp(
     activation: str,
     *,
     layer_norm: bool = False,
-    linear: type[nn.Linear] = Linear,
+    linear: type[nn.Linear] = nn.Linear,
 ) -> nn.Sequential:
     """Linear layers of the given widths, each followed by the activation, normalised before it if asked for."""
     layers: list[nn.Module] = []

@@ -46,10 +46,7 @@ class FlatAdam:
         self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
 
     def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:
-        """Takes these tensors for its own: (size,) each, and the 0-d number of steps; parameters become views of them.
-
-        What was made of the parameters before, such as a chain, is to be made anew.
-        """
+        """Takes these tensors, (size,) each and the 0-d number of steps, for its own; parameters become views."""
         self.flat = nn.Parameter(flat)
         self.flat.grad = grad
         self._moments = exp_avg, exp_avg_sq
@@ -184,6 +181,8 @@ class StackedAdam:
 
 
 def grad_of(parameter: Tensor) -> Tensor:
-    """Where the gradient of a parameter belongs."""
-    assert parameter.grad is not None
-    return parameter.grad
+    """Where the gradient of a parameter is kept; made of zeros if there is no such place yet."""
+    grad = parameter.grad
+    if grad is None:
+        grad = parameter.grad = torch.zeros_like(parameter)
+    return grad

@@ -11,8 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.parts.custom_networks import encoder_for
-from rltrain.agents.parts.linear import Linear
-from rltrain.agents.parts.manual_grad import Chain
+from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
 from rltrain.agents.parts.networks import in_bfloat16, mask_logits, mlp
 from rltrain.agents.parts.settings import QNetworkKwargs
 from rltrain.env import Observation
@@ -67,6 +66,8 @@ class QNetwork(nn.Module):
         ConfigError: The action space is not Discrete, or no network fits the observation space.
     """
 
+    written_out = True  # whether gradients are, where :mod:`~rltrain.agents.parts.manual_grad` can
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -84,43 +85,56 @@ class QNetwork(nn.Module):
                 "Use an environment with a Discrete action space, or train with ppo.",
             )
         self.n_actions, self.n_quantiles = int(action_space.n), n_quantiles
-        linear = NoisyLinear if noisy else Linear
+        linear = NoisyLinear if noisy else nn.Linear
         self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
         size = self.encoder.size
         self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
         size = (config.net_arch or [size])[-1]
         self.action_head = linear(size, self.n_actions * n_quantiles)
         self.value_head = linear(size, n_quantiles) if dueling else None
+        self.features_of, self.values_of = Perceptron(self.body), Perceptron(self.body, self.action_head)
         self.noisy_layers = [layer for layer in self.modules() if isinstance(layer, NoisyLinear)]
 
     def quantiles(self, obs: Observation) -> Tensor:
         """(B, A, K): quantiles of the return of every action; for K = 1 its mean."""
-        features = self.body(self.encoder(obs))
+        features = self.features_of(self.encoder(obs))
         values = self.action_head(features).view(-1, self.n_actions, self.n_quantiles)
         if self.value_head is not None:
             values = values - values.mean(1, keepdim=True) + self.value_head(features).unsqueeze(1)
         return values
 
     def forward(self, obs: Observation) -> Tensor:
-        """(B, A) expected returns, those of forbidden actions so low that they are never the highest."""
+        """(..., B, A) expected returns, those of forbidden actions so low that they are never the highest.
+
+        Leading dimensions are those of networks whose parameters are stacked.
+        """
         if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
-            return mask_logits(self.action_head(self.body(self.encoder(obs))), obs)
+            return mask_logits(self.values_of(self.encoder(obs)), obs)
         return mask_logits(self.quantiles(obs).mean(2), obs)
+
+    def evaluate(self, obs: Observation) -> tuple[Tensor, Back]:
+        """Values (..., B, A) or quantiles (B, A, K), without a gradient, and the way back from theirs."""
+        if self.n_quantiles > 1:
+            (values,), back = by_autograd(self.quantiles(obs))
+        elif self.value_head is not None or not self.written_out:
+            (values,), back = by_autograd(self(obs))
+        else:
+            features = self.encoder(obs)
+            (values,), back = evaluate(features, self.values_of) or by_autograd(self.values_of(features))
+        return values, back
+
+    @property
+    def stackable(self) -> bool:
+        """Whether K of these can be evaluated as one."""
+        if self.n_quantiles > 1 or self.value_head is not None or not self.written_out:
+            return False
+        return bool(self.values_of.links) and not list(self.encoder.parameters())
 
     def use_bfloat16(self, device: torch.device) -> None:
         """Lets layers multiply in bfloat16; what they give is float32."""
+        self.written_out = False
         for name in ("forward", "quantiles"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
-
-    def chain(self) -> Chain | None:
-        """The layers with their gradient written out, on features that need none; None where that is not possible."""
-        layers = (self.body, self.action_head)
-        plain = self.n_quantiles == 1 and self.value_head is None and not list(self.encoder.parameters())
-        return Chain(layers) if plain and Chain.fits(layers) else None
-
-    def values(self, obs: Observation, chain: Chain | None) -> Tensor:
-        """What :meth:`forward` gives, without a gradient; along a chain of its own in the shortest way."""
-        return self(obs) if chain is None else mask_logits(chain.forward(self.encoder(obs)), obs)
 
     @contextmanager
     def noise(self, rng: torch.Generator | None) -> Iterator[None]:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from rltrain.agent import ActOut, Metrics
 from rltrain.agents.parts.actors import DistributionActor
-from rltrain.agents.parts.networks import in_bfloat16, mask_logits
+from rltrain.agents.parts.networks import in_bfloat16
 from rltrain.agents.parts.on_policy import OnPolicyAgent
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.returns import generalized_advantage
 from rltrain.agents.parts.rollout import in_chunks
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import KL, metrics_of, normalized_across, ppo_loss, ppo_loss_backward
+from rltrain.agents.ppo.loss import Rows, Terms, approx_kl, metrics_of, normalized_across, ppo_loss
 from rltrain.agents.ppo.policy import make_policy
 from rltrain.env import Observation
 from rltrain.normalize import RewardNormalizer
@@ -65,14 +65,11 @@ class PPO(OnPolicyAgent):
             RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
         )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-5, max_grad_norm=config.max_grad_norm)
-        self.chains = self.policy.chains()
         self.loss_config = config
 
     def use_bfloat16(self) -> None:
-        """Lets both networks multiply in bfloat16; their gradients come from autograd then."""
-        self.chains = None
-        for name in ("forward", "params", "value"):
-            setattr(self.policy, name, in_bfloat16(getattr(self.policy, name), self.device))
+        """Lets both networks multiply in bfloat16."""
+        self.policy.use_bfloat16(self.device)
         self.actor.params = in_bfloat16(self.actor.params, self.device)  # type: ignore[method-assign]
 
     def memory(self) -> int:
@@ -90,7 +87,7 @@ class PPO(OnPolicyAgent):
 
     def _choose(self, obs: Observation, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distribution parameters (N, P), raw actions, and actions (N, *A)."""
-        params = self._params(self._normalized(obs))
+        params = self.policy.params(self._normalized(obs))
         raw = self.distribution.sample(params, noise)
         return params, raw, self.distribution.to_env(raw)
 
@@ -111,22 +108,22 @@ class PPO(OnPolicyAgent):
             None if clip_range_vf is None else self.scalar(clip_range_vf),
         )
         stopped = torch.zeros(self.stack, device=self.device)  # 1 once target_kl was passed: no step is taken any more
-        terms, norms, stops = [], [], []
+        terms, norms, stops = Terms(scheduled[1]), [], []
         across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
         if across and self.loss_config is config:
             self.loss_config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
             minibatches = self._minibatches(batch)
             for minibatch in normalized_across(minibatches, self.reduce, self.ranks) if across else minibatches:
-                means, norm, stopped = self._update(minibatch, stopped, *scheduled)
-                terms.append(means)
+                rows, norm, stopped = self._update(minibatch, stopped, *scheduled)
+                terms.add(rows)
                 norms.append(norm)
                 stops.append(stopped)
         self.n_updates += config.n_epochs
 
-        skipped = torch.stack(stops).unsqueeze(1) > 0
-        table = torch.cat([torch.stack(terms), torch.stack(norms).unsqueeze(1)], 1)
-        means = table.masked_fill(skipped, 0.0).sum(0) / (~skipped).sum(0).clamp(min=1)
+        skipped = torch.stack(stops) > 0
+        table = torch.cat([terms.result(), torch.stack(norms).unsqueeze(0)])
+        means = table.masked_fill(skipped, 0.0).sum(1) / (~skipped).sum(0).clamp(min=1)
         results: Metrics = {**metrics_of(means[:-1], config), "train/grad_norm": means[-1]}
         results["train/explained_variance"] = explained_variance(value, batch["returns"])
         results["train/learning_rate"] = learning_rate
@@ -149,23 +146,20 @@ class PPO(OnPolicyAgent):
         learning_rate: float | Tensor,
         clip_range: float | Tensor,
         clip_range_vf: float | Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A step on a minibatch: the terms of the loss, the norm of the gradient, and ``stopped`` from here on."""
-        loss, means = self._loss(minibatch, clip_range, clip_range_vf)
+    ) -> tuple[Rows, Tensor, Tensor]:
+        """A step on a minibatch: what is known of its rows, the norm of the gradient, and ``stopped`` from here on."""
+        loss, rows = self._loss(minibatch, clip_range, clip_range_vf)
         skip = None
         if self.config.target_kl is not None:
-            over = self.reduce(means[KL]) > 1.5 * self.config.target_kl
+            over = self.reduce(approx_kl(rows.log_ratio)) > 1.5 * self.config.target_kl
             skip = stopped = torch.maximum(stopped, over.to(stopped.dtype))
-        return means, self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip), stopped
+        return rows, self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip), stopped
 
     def _loss(
         self, minibatch: dict[str, Any], clip_range: float | Tensor, clip_range_vf: float | Tensor | None
-    ) -> tuple[Tensor | None, Tensor]:
-        """The loss, None where its gradients are in place already, and its terms."""
-        config = self.loss_config
-        if self.chains is None:
-            return ppo_loss(self.policy, minibatch, config, clip_range, clip_range_vf)
-        return None, ppo_loss_backward(self.policy, self.chains, minibatch, config, clip_range, clip_range_vf)
+    ) -> tuple[Tensor | None, Rows]:
+        """See :func:`~rltrain.agents.ppo.loss.ppo_loss`."""
+        return ppo_loss(self.policy, minibatch, self.loss_config, clip_range, clip_range_vf)
 
     @torch.no_grad()
     def prepare(self) -> dict[str, Any]:
@@ -176,8 +170,8 @@ class PPO(OnPolicyAgent):
         rollout, config = self.rollout, self.config
         rows = max(config.batch_size, 16_384)
         obs = self._flat(self._normalized(rollout["obs"]))
-        value = in_chunks(self._value, obs, rows)
-        next_value = in_chunks(self._value, self._flat(self._normalized(rollout["final_obs"])), rows)
+        value = in_chunks(self.policy.value, obs, rows)
+        next_value = in_chunks(self.policy.value, self._flat(self._normalized(rollout["final_obs"])), rows)
         raw = self._flat(rollout["raw"])
         log_prob, _ = self.distribution.log_prob_entropy(self._flat(rollout["params"]), raw)
         reward, terminated, truncated = rollout["reward"], rollout["terminated"], rollout["truncated"]
@@ -209,18 +203,6 @@ class PPO(OnPolicyAgent):
     def _scaled(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
         """Rewards (T, N) of a rollout as they are learned from."""
         return reward if self.reward_normalizer is None else self.reward_normalizer(reward, terminated | truncated)
-
-    def _params(self, obs: Observation) -> Tensor:
-        """Distribution parameters (B, P), in the shortest way."""
-        if self.chains is None:
-            return self.policy.params(obs)
-        return mask_logits(self.chains[0].forward(self.policy.encoder(obs)), obs)
-
-    def _value(self, obs: Observation) -> Tensor:
-        """Values (B,), in the shortest way."""
-        if self.chains is None:
-            return self.policy.value(obs)
-        return self.chains[1].forward(self.policy.encoder(obs)).squeeze(-1)
 
     def training_state(self) -> dict[str, Any]:
         """Optimizer, generator, counter and the running returns of the reward statistics."""

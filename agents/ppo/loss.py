@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rltrain.agents.parts.manual_grad import Chain
-from rltrain.agents.parts.networks import mask_logits
+from rltrain.agents.parts.optim import grad_of
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.policy import ActorCritic
 from rltrain.devices import statistics_dtype
+
+
+class Rows(NamedTuple):
+    """What is to be known of the rows of a minibatch, (..., B) each and without a gradient."""
+
+    surrogate: Tensor  # of equation 7
+    error: Tensor  # of the value
+    entropy: Tensor
+    log_ratio: Tensor  # of the probabilities now and before the update
 
 
 def ppo_loss(
@@ -22,87 +30,58 @@ def ppo_loss(
     config: PPOConfig,
     clip_range: float | Tensor,
     clip_range_vf: float | Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The loss of Schulman et al. (2017), arXiv:1707.06347, equation 9, to be minimised.
+) -> tuple[Tensor | None, Rows]:
+    """The loss of Schulman et al. (2017), arXiv:1707.06347, equation 9, to be minimised, and its gradient.
+
+    The gradient is written out down to what the networks say, see :mod:`~rltrain.agents.parts.manual_grad`.
 
     Args:
-        policy: The networks being trained.
-        batch: Rows of ``obs`` (B, *O), ``raw`` actions, and (B,) each: ``log_prob`` and ``value`` from
+        policy: The networks being trained, or K of them with stacked parameters.
+        batch: Rows of ``obs`` (..., B, *O), ``raw`` actions, and (..., B) each: ``log_prob`` and ``value`` from
             before the update (the value only if it is clipped), ``advantage``, ``returns``.
         config: Coefficients.
         clip_range: Epsilon of equation 7.
         clip_range_vf: Bound on the change of the value; None for none.
 
     Returns:
-        The loss, 0-d with gradient, and its terms (5,) without, see :func:`terms_of`.
+        A scalar to differentiate, None where the gradients are in place, and what the loss is the mean of.
     """
-    params, value = policy(batch["obs"])
-    log_prob, entropy = policy.distribution.log_prob_entropy(params, batch["raw"])
-    advantage = normalized(batch["advantage"]) if config.normalize_advantage else batch["advantage"]
-
-    log_ratio = log_prob - batch["log_prob"]
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    surrogate = torch.minimum(advantage * ratio, advantage * clipped)
-    if clip_range_vf is not None:
-        old = batch["value"]
-        value = old + (value - old).clamp(-clip_range_vf, clip_range_vf)
-    error = value - batch["returns"]
-
-    loss = config.vf_coef * error.square().mean() - surrogate.mean()
-    if config.ent_coef:  # without a bonus nothing is differentiated through the entropy
-        loss = loss - config.ent_coef * entropy.mean()
-    with torch.no_grad():
-        return loss, terms_of(surrogate, error, entropy, log_ratio, ratio, clipped)
-
-
-def ppo_loss_backward(
-    policy: ActorCritic,
-    chains: tuple[Chain, Chain],
-    batch: Mapping[str, Any],
-    config: PPOConfig,
-    clip_range: float | Tensor,
-    clip_range_vf: float | Tensor | None,
-) -> Tensor:
-    """The terms (5,) that :func:`ppo_loss` gives; the gradients of its networks are in place afterwards.
-
-    Of K policies whose parameters are stacked, with (K, B, ...) in the batch, (5, K).
-    """
-    (actor, critic), distribution, raw = chains, policy.distribution, batch["raw"]
-    features = policy.encoder(batch["obs"])
-    params, value = mask_logits(actor.forward(features), batch["obs"]), critic.forward(features).squeeze(-1)
+    (params, value), back = policy.evaluate(batch["obs"])
+    distribution, raw = policy.distribution, batch["raw"]
     with torch.no_grad():
         log_prob, entropy = distribution.log_prob_entropy(params, raw)
-    advantage = normalized(batch["advantage"]) if config.normalize_advantage else batch["advantage"]
-    rows = advantage.shape[-1]
+        advantage = normalized(batch["advantage"]) if config.normalize_advantage else batch["advantage"]
+        rows = advantage.shape[-1]
 
-    log_ratio = log_prob - batch["log_prob"]
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    free, bound = advantage * ratio, advantage * clipped
-    surrogate = torch.minimum(free, bound)
-    slope = (surrogate / -rows).masked_fill_(bound < free, 0.0)  # where it is the bound, it stays when the ratio moves
-    actor.backward(distribution.backward(params, raw, slope, -config.ent_coef / rows))
+        log_ratio = log_prob - batch["log_prob"]
+        # min(A r, A clip(r, 1 - eps, 1 + eps)) of equation 7 in fewer operations: the clip bounds it from above alone.
+        free, bound = advantage * log_ratio.exp(), advantage + clip_range * advantage.abs()
+        surrogate = torch.minimum(free, bound)
+        slope = (surrogate / -rows).masked_fill_(bound < free, 0.0)  # r's derivative by log r is r; the bound has none
+        by_params = distribution.backward(params, raw, slope, -config.ent_coef / rows)
 
-    error = value - batch["returns"]
-    if clip_range_vf is None:
+        error = value - batch["returns"]
         slope = error
-    else:
-        change = value - batch["value"]
-        bounded = change.clamp(-clip_range_vf, clip_range_vf)
-        error = error + (bounded - change)
-        slope = error.masked_fill(bounded != change, 0.0)
-    critic.backward((slope * (2.0 * config.vf_coef / rows)).unsqueeze(-1))
-    return terms_of(surrogate, error, entropy, log_ratio, ratio, clipped)
+        if clip_range_vf is not None:
+            change = value - batch["value"]
+            bounded = change.clamp(-clip_range_vf, clip_range_vf)
+            error = error + (bounded - change)
+            slope = error.masked_fill(bounded != change, 0.0)
+        by_value = slope * (2.0 * config.vf_coef / rows)
+    scalar = back(by_params, by_value)
+    if scalar is not None:  # to differentiate it is to forget what is in place
+        own = [(parameter * grad_of(parameter).clone()).sum() for parameter in distribution.parameters()]
+        scalar = torch.stack([scalar, *own]).sum()
+    return scalar, Rows(surrogate, error, entropy, log_ratio)
 
 
 def normalized(advantage: Tensor) -> Tensor:
     """Advantages (..., B) of mean 0 and deviation 1 along the last dimension; a single one is left as it is."""
-    if advantage.shape[-1] == 1:
+    rows = advantage.shape[-1]
+    if rows == 1:
         return advantage
-    centred = advantage - advantage.mean(-1, keepdim=True)
-    size = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)  # ten times as fast as torch.std
-    return centred / (size / math.sqrt(advantage.shape[-1] - 1) + 1e-8)
+    # That of torch has the deviation without Bessel's correction in it. Advantages that are all the same become 0.
+    return torch.layer_norm(advantage, (rows,), eps=1e-16) * math.sqrt((rows - 1) / rows)
 
 
 def normalized_across(
@@ -124,20 +103,50 @@ def normalized_across(
     return parts
 
 
-def terms_of(
-    surrogate: Tensor, error: Tensor, entropy: Tensor, log_ratio: Tensor, ratio: Tensor, clipped: Tensor
-) -> Tensor:
-    """What is to be known of a minibatch, each given (..., B).
+def approx_kl(log_ratio: Tensor) -> Tensor:
+    """The estimator k3 of the KL divergence (...), Schulman (2020), "Approximating KL Divergence", of (..., B)."""
+    return (log_ratio.exp() - 1.0 - log_ratio).mean(-1)
 
-    Returns:
-        (5, ...) means of the surrogate objective, of the squared error of the value, of the entropy, of the estimator
-        k3 of the KL divergence (Schulman 2020, "Approximating KL Divergence"), and of whether the ratio was clipped.
+
+class Terms:
+    """The means over the rows of every minibatch, of many minibatches at once.
+
+    Args:
+        clip_range: As in :func:`ppo_loss`.
     """
-    kl = ratio - 1.0 - log_ratio
-    return torch.stack([surrogate, error.square(), entropy, kl, (ratio != clipped).to(kl.dtype)]).mean(-1)
+
+    def __init__(self, clip_range: float | Tensor) -> None:
+        self.clip_range = clip_range
+        self.waiting: list[Rows] = []
+        self.means: list[Tensor] = []
+
+    def add(self, rows: Rows) -> None:
+        """Takes in a minibatch."""
+        if self.waiting:
+            size, new = self.waiting[0].error.shape, rows.error.shape
+            if size != new or len(self.waiting) * size.numel() >= AT_ONCE:
+                self._take_means()
+        self.waiting.append(rows)
+
+    def result(self) -> Tensor:
+        """The means (5, minibatches, ...).
+
+        Of the surrogate objective, the squared error of the value, the entropy, the estimated KL divergence, and
+        whether the ratio was clipped.
+        """
+        if self.waiting:
+            self._take_means()
+        return self.means[0] if len(self.means) == 1 else torch.cat(self.means, 1)
+
+    def _take_means(self) -> None:
+        surrogate, error, entropy, log_ratio = (torch.stack(each) for each in zip(*self.waiting, strict=True))
+        change = log_ratio.exp() - 1.0
+        clipped = (change.abs() > self.clip_range).to(change.dtype)
+        self.means.append(torch.stack([surrogate, error.square(), entropy, change - log_ratio, clipped]).mean(-1))
+        self.waiting = []
 
 
-KL = 3  # its place among the terms
+AT_ONCE = 65_536  # rows
 
 
 def metrics_of(terms: Tensor, config: PPOConfig) -> dict[str, Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agents.parts.custom_networks import CustomEncoder, blank, encoder_for, expect, make_custom
 from rltrain.agents.parts.distributions import make_distribution
-from rltrain.agents.parts.linear import Linear
-from rltrain.agents.parts.manual_grad import Chain
-from rltrain.agents.parts.networks import init_orthogonal, mask_logits, mlp
+from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
+from rltrain.agents.parts.networks import in_bfloat16, init_orthogonal, mask_logits, mlp
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.env import Observation
 
@@ -28,6 +28,8 @@ class ActorCritic(nn.Module):
         ConfigError: A space that no network or distribution fits.
     """
 
+    written_out = True  # whether gradients are, where :mod:`~rltrain.agents.parts.manual_grad` can
+
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         super().__init__()
         self.encoder = encoder_for(observation_space, config)
@@ -36,8 +38,8 @@ class ActorCritic(nn.Module):
         )
         self.pi = mlp(self.encoder.size, config.net_arch.pi, config.activation_fn)
         self.vf = mlp(self.encoder.size, config.net_arch.vf, config.activation_fn)
-        self.action_head = Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
-        self.value_head = Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
+        self.action_head = nn.Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
+        self.value_head = nn.Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
         if config.ortho_init:
             if not isinstance(self.encoder, CustomEncoder):  # which has the weights that its author gave it
                 init_orthogonal(self.encoder)
@@ -48,30 +50,54 @@ class ActorCritic(nn.Module):
                 (self.value_head, 1.0),
             ):
                 init_orthogonal(module, gain)
+        self.params_of = Perceptron(self.pi, self.action_head)
+        self.value_of = Perceptron(self.vf, self.value_head)
 
     def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
-        """Distribution parameters (B, P) and values (B,)."""
+        """Distribution parameters (..., B, P) and values (..., B).
+
+        Leading dimensions are those of networks whose parameters are stacked.
+        """
         features = self.encoder(obs)
-        params = mask_logits(self.action_head(self.pi(features)), obs)
-        return params, self.value_head(self.vf(features)).squeeze(-1)
+        return mask_logits(self.params_of(features), obs), self.value_of(features).squeeze(-1)
 
     def params(self, obs: Observation) -> Tensor:
-        """Distribution parameters (B, P)."""
-        return mask_logits(self.action_head(self.pi(self.encoder(obs))), obs)
+        """Distribution parameters (..., B, P)."""
+        return mask_logits(self.params_of(self.encoder(obs)), obs)
 
     def value(self, obs: Observation) -> Tensor:
-        """Values (B,)."""
-        return self.value_head(self.vf(self.encoder(obs))).squeeze(-1)
+        """Values (..., B)."""
+        return self.value_of(self.encoder(obs)).squeeze(-1)
 
     def actor_layers(self) -> dict[str, nn.Module]:
         """The layers that give distribution parameters, one after another, by name."""
         return {"encoder": self.encoder, "pi": self.pi, "action_head": self.action_head}
 
-    def chains(self) -> tuple[Chain, Chain] | None:
-        """Actor and critic on features that need no gradient, with theirs written out; None where that cannot be."""
-        actor, critic = (self.pi, self.action_head), (self.vf, self.value_head)
-        fit = Chain.fits(actor) and Chain.fits(critic) and not list(self.encoder.parameters())
-        return (Chain(actor), Chain(critic)) if fit else None
+    def evaluate(self, obs: Observation) -> tuple[tuple[Tensor, ...], Back]:
+        """What :meth:`forward` gives, without a gradient, and the way back from the gradients of both."""
+        if not self.written_out:
+            return by_autograd(*self(obs))
+        features = self.encoder(obs)
+        found = evaluate(features, self.params_of, self.value_of)
+        if found is None:
+            params, value = self.params_of(features), self.value_of(features)
+            return by_autograd(mask_logits(params, obs), value.squeeze(-1))
+        (params, value), back = found
+        outputs = mask_logits(params, obs), value.squeeze(-1)
+        return outputs, lambda by_params, by_value: back(by_params, by_value.unsqueeze(-1))
+
+    @property
+    def stackable(self) -> bool:
+        """Whether K of these can be evaluated as one."""
+        if not self.written_out or list(self.encoder.parameters()):
+            return False
+        return bool(self.params_of.links and self.value_of.links)
+
+    def use_bfloat16(self, device: torch.device) -> None:
+        """Lets layers multiply in bfloat16; what they give is float32."""
+        self.written_out = False
+        for name in ("forward", "params", "value"):
+            setattr(self, name, in_bfloat16(getattr(self, name), device))
 
 
 class CustomActorCritic(ActorCritic):
@@ -83,6 +109,8 @@ class CustomActorCritic(ActorCritic):
     Raises:
         ConfigError: It is not made like that, or an action space that no distribution fits.
     """
+
+    written_out = False  # nobody knows what is in it
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         nn.Module.__init__(self)  # without the layers of ActorCritic
@@ -110,9 +138,6 @@ class CustomActorCritic(ActorCritic):
     def actor_layers(self) -> dict[str, nn.Module]:
         """The network as a whole: nobody knows which part of it gives the value."""
         return {"network": self.network}
-
-    def chains(self) -> None:
-        """None: nobody knows what is in it."""
 
 
 def make_policy(observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> ActorCritic:

@@ -22,14 +22,11 @@ class StackedPPO(Stacked, PPO):
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         first = cast(PPO, agents[0])
-        if first.chains is None:
+        if not first.policy.stackable:
             raise self.refusal()
         super().__init__(agents)
         self.policy = self.stack_network(first.policy)
         self.distribution = self.policy.distribution
-        self.chains = self.policy.chains()
-        for agent in self.agents:
-            agent.chains = agent.policy.chains()  # their parameters have moved
         self.loss_config = first.loss_config
 
     def _noise(self) -> Tensor:

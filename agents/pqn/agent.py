@@ -11,7 +11,6 @@ from torch import Tensor
 from rltrain.agent import ActOut, Metrics
 from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
-from rltrain.agents.parts.manual_grad import Chain
 from rltrain.agents.parts.on_policy import OnPolicyAgent
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.q_network import QNetwork, at_action
@@ -57,14 +56,12 @@ class PQN(OnPolicyAgent):
         with seeded(derive_seed(seed, "weights")):
             self.policy = QNetwork(observation_space, action_space, config.policy_kwargs).to(self.device)
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
-        self.chain = self.policy.chain()
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
         self.actor = GreedyActor(self.policy, config.exploration_final_eps, self.first_action, self.obs_normalizer)
 
     def use_bfloat16(self) -> None:
-        """Lets the network multiply in bfloat16; its gradients come from autograd then."""
-        self.chain = None
+        """Lets the network multiply in bfloat16."""
         self.policy.use_bfloat16(self.device)
 
     def memory(self) -> int:
@@ -85,17 +82,15 @@ class PQN(OnPolicyAgent):
 
     def _choose(self, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
         """Actions (N,), counted from 0."""
-        values = self.policy.values(self._normalized(obs), self.chain)
-        return self.explore.choose(values, obs, epsilon, chance)
+        return self.explore.choose(self.policy(self._normalized(obs)), obs, epsilon, chance)
 
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
         config = self.config
         obs = self._flat(self._normalized(self.rollout["obs"]))
         action, target = self._flat(self.rollout["action"]), self.targets()
-        batch = {"obs": obs, "action": action, "target": target}
-        if self.chain is not None:
-            batch["taken"] = at_action(torch.ones_like(target), action, self.policy.n_actions)
+        taken = at_action(torch.ones_like(target), action, self.policy.n_actions)
+        batch = {"obs": obs, "taken": taken, "target": target}
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         step_size = self.scalar(learning_rate)
         losses, norms = [], []
@@ -118,23 +113,19 @@ class PQN(OnPolicyAgent):
 
     def _update(self, minibatch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor, Tensor]:
         """A step on a minibatch: the loss, and the norm of the gradient."""
-        loss = self._loss(minibatch)
-        if self.chain is not None:
-            return loss, self.optimizer.step(None, learning_rate, reduce=self.reduce)
-        return loss.detach(), self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+        scalar, loss = self._loss(minibatch)
+        return loss, self.optimizer.step(scalar, learning_rate, reduce=self.reduce)
 
-    def _loss(self, minibatch: dict[str, Any]) -> Tensor:
-        """Along a chain its gradients are in place afterwards."""
-        if self.chain is None:
-            return td_loss(self.policy, minibatch)
-        return td_loss_backward(self.policy, self.chain, minibatch)
+    def _loss(self, minibatch: dict[str, Any]) -> tuple[Tensor | None, Tensor]:
+        """See :func:`td_loss`."""
+        return td_loss(self.policy, minibatch)
 
     @torch.no_grad()
     def targets(self) -> Tensor:
         """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
         rollout, config = self.rollout, self.config
         final_obs = self._flat(self._normalized(rollout["final_obs"]))
-        following = in_chunks(lambda obs: self.policy.values(obs, self.chain).amax(-1), final_obs, 16_384)
+        following = in_chunks(lambda obs: self.policy(obs).amax(-1), final_obs, 16_384)
         returns = lambda_returns(
             rollout["reward"],
             self._by_step(following),
@@ -150,19 +141,18 @@ class PQN(OnPolicyAgent):
         return self.explore.chance()
 
 
-def td_loss(policy: QNetwork, batch: Any) -> Tensor:
-    """Half the mean square of the error, as in algorithm 1."""
-    predicted = policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1)).squeeze(1)
-    return 0.5 * (predicted - batch["target"]).square().mean()
+def td_loss(policy: QNetwork, batch: Any) -> tuple[Tensor | None, Tensor]:
+    """Half the mean square of the error, as in algorithm 1, and its gradient.
 
+    Args:
+        policy: The network being trained, or K of them with stacked parameters.
+        batch: Rows of ``obs`` (..., B, *O), ``target`` (..., B) and ``taken`` (..., B, A): 1 for the action that was
+            taken, 0 for the others.
 
-def td_loss_backward(policy: QNetwork, chain: Chain, batch: Any) -> Tensor:
-    """What :func:`td_loss` gives; the gradients of its network are in place afterwards.
-
-    ``taken`` in the batch is (B, A): 1 for the action, 0 for the others. Of K networks whose parameters are stacked,
-    with (K, B, ...) in the batch, (K,).
+    Returns:
+        A scalar to differentiate, None where the gradients are in place, and the loss (...).
     """
+    values, back = policy.evaluate(batch["obs"])
     rows = batch["target"].shape[-1]
-    error = (chain.forward(policy.encoder(batch["obs"])) - batch["target"].unsqueeze(-1)).mul_(batch["taken"])
-    chain.backward(error / rows)
-    return error.square().sum((-2, -1)) / (2 * rows)
+    error = (values - batch["target"].unsqueeze(-1)) * batch["taken"]
+    return back(error / rows), error.square().sum((-2, -1)) / (2 * rows)

@@ -22,13 +22,10 @@ class StackedPQN(Stacked, PQN):
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         first = cast(PQN, agents[0])
-        if first.chain is None:
+        if not first.policy.stackable:
             raise self.refusal()
         super().__init__(agents)
         self.policy = self.stack_network(first.policy)
-        self.chain = self.policy.chain()
-        for agent in self.agents:
-            agent.chain = agent.policy.chain()  # their parameters have moved
         self.explore, self.first_action = first.explore, first.first_action
 
     def _chance(self) -> Tensor:

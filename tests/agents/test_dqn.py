@@ -278,7 +278,7 @@ def test_a_truncation_leads_to_its_final_observation() -> None:
     with torch.no_grad():
         value = agent.target(final[:1]).max().item()
     wanted = torch.where(batch["place"] % 2 == 0, 1 + 0.9 * value, 1.0)
-    used = batch["weight"] > 0
+    used = batch["share"].sum(1) > 0
     assert batch["target"].flatten()[used].tolist() == pytest.approx(wanted[used].tolist(), abs=1e-5)
     assert 0 < used.sum() < 100
 

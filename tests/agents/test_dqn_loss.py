@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.loss import td_loss, td_target
+from rltrain.agents.parts.manual_grad import Back, by_autograd
+from rltrain.agents.parts.q_network import at_action
 from rltrain.agents.parts.replay import Batch
 from rltrain.vec import VecStep
 
@@ -34,6 +36,10 @@ class Given(nn.Module):
 
     def quantiles(self, obs: Tensor) -> Tensor:
         return self.values
+
+    def evaluate(self, obs: Tensor) -> tuple[Tensor, Back]:
+        (values,), back = by_autograd(self.values if self.n_quantiles > 1 else self.values.squeeze(2))
+        return values, back
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.values.mean(2).masked_fill(~self.allowed, -1e8)
@@ -89,7 +95,8 @@ def huber(x: float) -> float:
 
 
 def as_batch(batch: Batch, target: Tensor) -> dict[str, Any]:
-    return {"obs": batch.obs, "action": batch.action, "weight": batch.weight, "target": target}
+    share = at_action(batch.weight / ROWS, batch.action, ACTIONS)
+    return {"obs": batch.obs, "action": batch.action, "share": share, "target": target}
 
 
 def test_the_loss_is_that_of_a_loop() -> None:
@@ -97,8 +104,9 @@ def test_the_loss_is_that_of_a_loop() -> None:
     batch, values = random_batch(), random_values(1, 3)
     target = 2 * torch.randn(ROWS, 1, dtype=torch.float64, generator=rng(4))
     network = Given(values.clone())
-    loss, error = td_loss(network, as_batch(batch, target))
-    loss.backward()
+    scalar, loss, errors = td_loss(network, as_batch(batch, target))
+    scalar.backward()
+    error = errors.gather(1, batch.action.unsqueeze(1)).squeeze(1)
     total, gradient = 0.0, torch.zeros_like(values)
     for row in range(ROWS):
         action, weight = int(batch.action[row]), batch.weight[row].item()
@@ -118,8 +126,8 @@ def test_the_quantile_loss_is_that_of_a_loop() -> None:
     batch, values = random_batch(), random_values(k, 3)
     target = 2 * torch.randn(ROWS, k, dtype=torch.float64, generator=rng(4))
     network = Given(values.clone())
-    loss, error = td_loss(network, as_batch(batch, target))
-    loss.backward()
+    scalar, loss, error = td_loss(network, as_batch(batch, target))
+    scalar.backward()
     total, gradient = 0.0, torch.zeros_like(values)
     for row in range(ROWS):
         action, weight, far = int(batch.action[row]), batch.weight[row].item(), 0.0
@@ -141,7 +149,7 @@ def test_quantiles_of_a_known_distribution_are_found() -> None:
     k = 5
     network = Given(torch.full((1, 1, k), 500.0, dtype=torch.float64))
     samples = torch.linspace(0.0, 1000.0, 501, dtype=torch.float64).unsqueeze(0)
-    batch = {"obs": None, "action": torch.zeros(1, dtype=torch.int64), "weight": torch.ones(1), "target": samples}
+    batch = {"obs": None, "action": torch.zeros(1, dtype=torch.int64), "share": torch.ones(1, 1), "target": samples}
     for _ in range(2000):
         network.values.grad = None
         td_loss(network, batch)[0].backward()

@@ -17,7 +17,7 @@ from torch import Tensor
 from rltrain.agents.parts.rollout import Rollout, flat, in_chunks, shuffled_minibatches
 from rltrain.agents.ppo import agent as ppo_module
 from rltrain.agents.ppo.agent import PPO, explained_variance
-from rltrain.agents.ppo.loss import KL
+from rltrain.agents.ppo.loss import Rows, approx_kl
 from rltrain.errors import ConfigError
 from rltrain.make import make_vec
 from rltrain.tree import leaves
@@ -119,11 +119,11 @@ class Spy:
         self.parameters: list[Tensor] = []  # after each minibatch
         step = agent.optimizer.step
 
-        def loss(policy, chains, batch, *args):
-            terms = ppo_module_loss(policy, chains, batch, *args)
+        def loss(policy, batch, *args):
+            scalar, rows = ppo_module_loss(policy, batch, *args)
             self.sizes.append(batch["advantage"].shape[0])
-            self.kl.append(terms[KL].item())
-            return terms
+            self.kl.append(approx_kl(rows.log_ratio).item())
+            return scalar, rows
 
         def watched(*args, **kwargs):
             norm = step(*args, **kwargs)
@@ -131,8 +131,8 @@ class Spy:
             self.parameters.append(agent.optimizer.flat.detach().clone())
             return norm
 
-        ppo_module_loss = ppo_module.ppo_loss_backward
-        monkeypatch.setattr(ppo_module, "ppo_loss_backward", loss)
+        ppo_module_loss = ppo_module.ppo_loss
+        monkeypatch.setattr(ppo_module, "ppo_loss", loss)
         monkeypatch.setattr(agent.optimizer, "step", watched)
 
 
@@ -174,17 +174,18 @@ def test_an_update_stopped_by_an_overflow_reports_only_what_it_did(monkeypatch: 
     agent = make_agent(target_kl=0.5)
     vec = make_echo(agent)
     collect(agent, vec, vec.reset(0))
-    original, calls = ppo_module.ppo_loss_backward, []
+    original, calls = ppo_module.ppo_loss, []
 
     def overflows_in_the_third(*args):
-        terms = original(*args)
-        calls.append(terms)
+        scalar, rows = original(*args)
+        calls.append(rows)
         if len(calls) == 3:
             agent.optimizer.flat.grad.fill_(torch.inf)
-            return torch.full_like(terms, torch.inf)
-        return terms
+            far = {name: torch.full_like(x, torch.inf) for name, x in rows._asdict().items()}
+            rows = Rows(**{**far, "log_ratio": torch.full_like(rows.log_ratio, 1e3)})  # its exponential is infinite
+        return scalar, rows
 
-    monkeypatch.setattr(ppo_module, "ppo_loss_backward", overflows_in_the_third)
+    monkeypatch.setattr(ppo_module, "ppo_loss", overflows_in_the_third)
     metrics = agent.learn()
     assert int(agent.optimizer.state_dict()["step"]) == 2
     assert all(math.isfinite(value) for value in metrics.values())

@@ -16,8 +16,9 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 from rltrain.agents.parts.distributions import make_distribution
+from rltrain.agents.parts.manual_grad import Back, by_autograd
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import metrics_of, ppo_loss, ppo_loss_backward
+from rltrain.agents.ppo.loss import Rows, Terms, metrics_of, normalized, ppo_loss
 
 
 class Given(nn.Module):
@@ -28,8 +29,18 @@ class Given(nn.Module):
         self.params, self.value = nn.Parameter(params), nn.Parameter(value)
         self.distribution = make_distribution(spaces.Discrete(2))
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.params, self.value
+    def evaluate(self, obs: Tensor) -> tuple[tuple[Tensor, ...], Back]:
+        return by_autograd(self.params, self.value)
+
+
+def measured(
+    policy: Any, batch: dict[str, Any], config: PPOConfig, clip_range_vf: float | None = None
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """What there is to differentiate, and the metrics."""
+    scalar, rows = ppo_loss(policy, batch, config, 0.2, clip_range_vf)
+    terms = Terms(0.2)
+    terms.add(rows)
+    return scalar, metrics_of(terms.result()[:, 0], config)
 
 
 # One row for each case of the clip at 0.2: above it with a good and a bad action, below it likewise, inside.
@@ -58,8 +69,7 @@ def tiny() -> tuple[Given, dict[str, Any]]:
 def test_every_term_by_hand() -> None:
     policy, batch = tiny()
     config = PPOConfig(normalize_advantage=False, ent_coef=0.01, vf_coef=0.7)
-    loss, terms = ppo_loss(policy, batch, config, 0.2, None)
-    metrics = metrics_of(terms, config)
+    _, metrics = measured(policy, batch, config)
     # min(A r, A clip(r)): 2 * 1.2, -1 * 1.5, 2 * 0.5, -1 * 0.8, 3 * 1.1
     policy_loss = -(2.4 - 1.5 + 1.0 - 0.8 + 3.3) / 5
     value_loss = (0.9**2 + 0.5**2 + 1.5**2 + 0.0 + 0.8**2) / 5
@@ -74,14 +84,13 @@ def test_every_term_by_hand() -> None:
         "train/clip_fraction": 4 / 5,
     }
     assert {name: value.item() for name, value in metrics.items()} == pytest.approx(wanted, abs=1e-6)
-    assert loss.item() == pytest.approx(wanted["train/loss"], abs=1e-6)
     assert not any(value.requires_grad for value in metrics.values())
 
 
 def test_the_gradient_is_cut_where_the_clip_is_active() -> None:
     policy, batch = tiny()
-    loss, _ = ppo_loss(policy, batch, PPOConfig(normalize_advantage=False, vf_coef=0.0), 0.2, None)
-    loss.backward()
+    scalar, _ = measured(policy, batch, PPOConfig(normalize_advantage=False, vf_coef=0.0))
+    scalar.backward()
     # d/dlogit of -A r / 5 for the action taken is -A r (1 - p) / 5. Cut: too good above, too bad below.
     wanted = [0.0, 1.0 * 1.5 * 0.7 / 5, -2.0 * 0.5 * 0.5 / 5, 0.0, -3.0 * 1.1 * 0.1 / 5]
     assert policy.params.grad[:, 1].tolist() == pytest.approx(wanted, abs=1e-6)
@@ -90,18 +99,17 @@ def test_the_gradient_is_cut_where_the_clip_is_active() -> None:
 def test_the_value_is_clipped_about_the_old_one() -> None:
     policy, batch = tiny()
     config = PPOConfig(normalize_advantage=False, vf_coef=1.0)
-    loss, terms = ppo_loss(policy, batch, config, 0.2, 0.3)
-    metrics = metrics_of(terms, config)
+    scalar, metrics = measured(policy, batch, config, 0.3)
     # values 0.1, 0.5 -> 0.3, -0.5 -> -0.3, 1.0, 0.8
     wanted = (0.9**2 + 0.7**2 + 1.3**2 + 0.0 + 0.8**2) / 5
     assert metrics["train/value_loss"].item() == pytest.approx(wanted, abs=1e-6)
-    loss.backward()
+    scalar.backward()
     assert policy.value.grad.tolist() == pytest.approx([-2 * 0.9 / 5, 0.0, 0.0, 0.0, 2 * 0.8 / 5], abs=1e-6)
 
 
 def test_advantages_are_normalized_in_the_minibatch() -> None:
     policy, batch = tiny()
-    metrics = metrics_of(ppo_loss(policy, batch, PPOConfig(), 0.2, None)[1], PPOConfig())
+    _, metrics = measured(policy, batch, PPOConfig())
     mean, std = np.mean(ADVANTAGE), np.std(ADVANTAGE, ddof=1)
     scaled = [(a - mean) / (std + 1e-8) for a in ADVANTAGE]
     terms = [min(a * r, a * min(max(r, 0.8), 1.2)) for a, r in zip(scaled, RATIO, strict=True)]
@@ -112,10 +120,9 @@ def test_one_row_is_not_normalized() -> None:
     policy, batch = tiny()
     single = Given(policy.params.data[:1], policy.value.data[:1])
     rows = {name: x[:1] for name, x in batch.items()}
-    loss, terms = ppo_loss(single, rows, PPOConfig(), 0.2, None)
-    metrics = metrics_of(terms, PPOConfig())
+    _, metrics = measured(single, rows, PPOConfig())
     assert metrics["train/policy_gradient_loss"].item() == pytest.approx(-2.4, abs=1e-6)
-    assert loss.isfinite()
+    assert metrics["train/loss"].isfinite()
 
 
 class Nothing(gym.Env):
@@ -230,10 +237,14 @@ VECTOR = spaces.Box(-1.0, 1.0, (4,))
         (VECTOR, spaces.MultiBinary(2), {}),
         (spaces.Discrete(5), spaces.Discrete(3), {"policy_kwargs": {"net_arch": []}}),
         (MASKED, spaces.Discrete(3), {"ent_coef": 0.1}),
+        (VECTOR, spaces.MultiBinary(2), {"ent_coef": 0.1}),
+        (VECTOR, spaces.Box(-1.0, 1.0, (2,)), {"ent_coef": 0.1, "policy_kwargs": {"activation_fn": "gelu"}}),
+        (MASKED, spaces.Discrete(3), {"clip_range_vf": 0.1, "policy_kwargs": {"activation_fn": "gelu"}}),
+        (spaces.Box(0, 1, (5, 5, 2)), spaces.MultiDiscrete([3, 2]), {"ent_coef": 0.1}),
     ],
     ids=str,
 )
-def test_written_out_gradients_are_autograds(
+def test_the_loss_and_its_gradients_are_those_of_autograd(
     observation_space: spaces.Space, action_space: spaces.Space, settings: dict[str, Any]
 ) -> None:
     agent, rng = make_agent(observation_space, action_space, **settings), torch.Generator().manual_seed(0)
@@ -247,7 +258,7 @@ def test_written_out_gradients_are_autograds(
     elif isinstance(observation_space, spaces.Discrete):
         obs = torch.randint(5, (n,), generator=rng)
     else:
-        obs = torch.randn(n, 4, generator=rng)
+        obs = torch.randn(n, *observation_space.shape, generator=rng)
     with torch.no_grad():
         params, value = policy(obs)
         raw = distribution.sample(params, distribution.noise((n,), params.device, rng))
@@ -261,20 +272,55 @@ def test_written_out_gradients_are_autograds(
         "returns": torch.randn(n, generator=rng),
     }
     config, clip_range_vf = agent.config, agent.config.clip_range_vf
-    loss, wanted = ppo_loss(policy, batch, config, 0.2, clip_range_vf)
-    assert 0.1 < metrics_of(wanted, config)["train/clip_fraction"] < 0.9
-    torch.testing.assert_close(metrics_of(wanted, config)["train/loss"], loss.detach())
-    loss.backward()
+    wanted = by_the_book(policy, batch, config, clip_range_vf)
+    wanted.backward()
     grads = [parameter.grad.clone() for parameter in policy.parameters()]
     assert all(grad.abs().sum() > 0 for grad in grads)
-    assert agent.chains is not None
-    terms = ppo_loss_backward(policy, agent.chains, batch, config, 0.2, clip_range_vf)
-    torch.testing.assert_close(terms, wanted)
+    scalar, metrics = measured(policy, batch, config, clip_range_vf)
+    assert (scalar is None) == (policy.stackable)
+    if scalar is not None:
+        policy.zero_grad()
+        scalar.backward()
+    assert 0.1 < metrics["train/clip_fraction"] < 0.9
+    torch.testing.assert_close(metrics["train/loss"], wanted.detach())
     for parameter, grad in zip(policy.parameters(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-6)
 
 
-def test_networks_that_autograd_has_to_differentiate() -> None:
-    image = spaces.Box(0, 1, (5, 5, 2))
-    assert make_agent(image, spaces.Discrete(2)).chains is None
-    assert make_agent(VECTOR, spaces.Discrete(2), policy_kwargs={"activation_fn": "gelu"}).chains is None
+def by_the_book(policy: Any, batch: dict[str, Any], config: PPOConfig, clip_range_vf: float | None) -> Tensor:
+    """Equation 9 of the paper."""
+    params, value = policy(batch["obs"])
+    log_prob, entropy = policy.distribution.log_prob_entropy(params, batch["raw"])
+    advantage = batch["advantage"]
+    if config.normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    ratio = (log_prob - batch["log_prob"]).exp()
+    surrogate = torch.minimum(advantage * ratio, advantage * ratio.clamp(0.8, 1.2))
+    if clip_range_vf is not None:
+        value = batch["value"] + (value - batch["value"]).clamp(-clip_range_vf, clip_range_vf)
+    error = value - batch["returns"]
+    return config.vf_coef * error.square().mean() - surrogate.mean() - config.ent_coef * entropy.mean()
+
+
+def test_advantages_that_are_all_the_same_count_for_nothing() -> None:
+    assert normalized(torch.full((7,), 3.0)).tolist() == [0.0] * 7
+    advantage = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1e-3], [1.0], [1e4]])
+    exact = advantage.double()
+    wanted = (exact - exact.mean(1, keepdim=True)) / (exact.std(1, keepdim=True) + 1e-8)
+    torch.testing.assert_close(normalized(advantage), wanted.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_terms_of_many_minibatches_are_those_of_each() -> None:
+    """Of any size, stacked or not."""
+    rng = torch.Generator().manual_seed(0)
+    parts = [Rows(*torch.randn(4, 2, size, generator=rng)) for size in (8, 8, 3, 8)]
+    together = Terms(0.2)
+    for part in parts:
+        together.add(part)
+    each = []
+    for part in parts:
+        alone = Terms(0.2)
+        alone.add(part)
+        each.append(alone.result())
+    assert together.result().shape == (5, 4, 2)
+    torch.testing.assert_close(together.result(), torch.cat(each, 1))

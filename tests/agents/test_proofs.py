@@ -270,10 +270,10 @@ def cost(env: str, options: dict[str, Any]) -> dict[str, int]:
 # is a change to make here too. What a step of the environment may cost stands in tests/envs/test_vec.py.
 STATS = {"record": 4, "note": 3, "merge": 17}
 COSTS = {
-    (CARTPOLE, "plain"): {"act": 12, "minibatch": 79, "learn, without minibatches": 85, **STATS},
-    (CARTPOLE, "all"): {"act": 19, "minibatch": 95, "learn, without minibatches": 180, **STATS},
-    (PENDULUM, "plain"): {"act": 14, "minibatch": 87, "learn, without minibatches": 91, **STATS},
-    (PENDULUM, "all"): {"act": 21, "minibatch": 98, "learn, without minibatches": 186, **STATS},
+    (CARTPOLE, "plain"): {"act": 12, "minibatch": 69, "learn, without minibatches": 103, **STATS},
+    (CARTPOLE, "all"): {"act": 19, "minibatch": 88, "learn, without minibatches": 198, **STATS},
+    (PENDULUM, "plain"): {"act": 14, "minibatch": 76, "learn, without minibatches": 108, **STATS},
+    (PENDULUM, "all"): {"act": 21, "minibatch": 90, "learn, without minibatches": 203, **STATS},
 }
 
 
@@ -306,9 +306,9 @@ def cost_of_q_learning(kind: type[Agent], options: dict[str, Any]) -> dict[str, 
 
 
 Q_COSTS: dict[tuple[type[Agent], str], dict[str, int]] = {
-    (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 52, "learn, without minibatches": 47},
-    (DQN, "all"): {"act": 65, "record": 22, "minibatch": 398, "learn, without minibatches": 6},
-    (PQN, "plain"): {"act": 14, "record": 4, "minibatch": 31, "learn, without minibatches": 48},
+    (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 26, "learn, without minibatches": 59},
+    (DQN, "all"): {"act": 65, "record": 22, "minibatch": 395, "learn, without minibatches": 6},
+    (PQN, "plain"): {"act": 14, "record": 4, "minibatch": 31, "learn, without minibatches": 46},
 }
 
 

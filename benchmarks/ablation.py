@@ -1,0 +1,254 @@
+"""Which ways of being fast are worth their code: each against the plain one, in turns, on both kinds of processor.
+
+    python -m benchmarks.ablation                          # everything: about ten minutes on two quiet cores
+    python -m benchmarks.ablation --only training --processor avx2 --threads 1
+    python -m benchmarks.ablation --table                  # the tables of what was measured, and nothing else
+
+``training`` is collecting and learning on CartPole without a log, in six ways here and two as of an older commit:
+
+- by autograd alone; with tanh by way of the logistic function; with every perceptron as one node of autograd's graph;
+- as the agents do it here, with losses that say their gradient themselves; with large products by oneDNN on top, and
+  with its tanh as well;
+- as they did it at commit 8dc3248, which had both, with and without oneDNN. Its code is run from a ``git worktree`` that
+  this command makes in a temporary folder and removes.
+
+``compiled`` is the same with ``--compile``. ``seeds`` is four seeds learning as one beside four processes on two cores,
+``ranks`` two ranks that tell each other their gradients through shared memory beside two that do so by gloo.
+
+Both checkouts are open at the same time, each in a process of its own, and take turns. On one thread, time is that of
+the process alone, so that others on the machine count for less. A figure is the best of the repeats, as others only
+ever slow it down. On a processor with AVX-512, ``avx2`` is played by ``ATEN_CPU_CAPABILITY=avx2
+ONEDNN_MAX_CPU_ISA=AVX2``, and by ``-march=x86-64-v3`` in what is compiled; on one without, ``native`` is AVX2 already.
+Figures are kept in ``benchmarks/results/ablation.json`` beside those that are there: what this machine cannot measure
+stays, with its date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ranks, store
+from benchmarks.measures import TRAINING
+from rltrain.registry import env_spec
+from rltrain.settings import tuned_defaults
+
+BEFORE = "8dc3248"
+ROOT = Path(__file__).parent.parent
+PROCESSORS = {"native": {}, "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+NOW = "here"
+VARIANTS = {
+    "training": (
+        "autograd",
+        "autograd, fast tanh",
+        "autograd, one node",
+        NOW,
+        f"{NOW}, oneDNN",
+        f"{NOW}, oneDNN and its tanh",
+        f"{BEFORE}, MKL",
+        BEFORE,
+    ),
+    "compiled": ("compiled", f"{BEFORE}, compiled"),
+}
+SEEDS = 4
+
+
+def tuned(algo: str) -> dict[str, Any]:
+    """The settings for CartPole that are shipped."""
+    settings = tuned_defaults(algo, env_spec("rltrain/CartPole-v1"))[0]
+    return {"algo": algo, "num_envs": settings["num_envs"], "agent": settings["agent"]}
+
+
+def of_bench(name: str) -> dict[str, Any]:
+    """A point of ``python -m benchmarks``."""
+    point = TRAINING[name]
+    agent = {**point["agent"], "policy_kwargs": {"net_arch": point["net_arch"]}}
+    return {"algo": point["algo"], "num_envs": point["num_envs"], "agent": agent}
+
+
+POINTS = {
+    "PPO, tuned": tuned("ppo"),
+    **{name: of_bench(name) for name in TRAINING if name.startswith("PPO")},
+    "PQN, tuned": tuned("pqn"),
+    "DQN, tuned": tuned("dqn"),
+}
+STACKED = {name: POINTS[name] for name in ("PPO, tuned", "PPO, 8 x 32, 20 epochs of 1 minibatch", "PQN, tuned")}
+PARTS = (*VARIANTS, "seeds", "ranks")
+
+
+def main() -> None:
+    """Measures, keeps the figures, prints them as Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="[all]")
+    parser.add_argument("--processor", nargs="+", choices=[*PROCESSORS], default=[*PROCESSORS], help="[both]")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of torch [1 2]")
+    parser.add_argument("--points", nargs="+", metavar="POINT", default=[*POINTS], help="parts of their names [all]")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="those of these names [all]")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of a repeat [0.2]")
+    parser.add_argument("--repeats", type=int, default=6, help="[6]")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parsed = parser.parse_args()
+    points = {name: point for name, point in POINTS.items() if any(part in name for part in parsed.points)}
+    if not parsed.table:
+        with ExitStack() as stack:
+            sides = {NOW: ROOT}
+            if set(parsed.only) & set(VARIANTS):
+                sides[BEFORE] = stack.enter_context(checkout(BEFORE))
+            for processor in parsed.processor:
+                for part in parsed.only:
+                    if part in VARIANTS:
+                        for threads in parsed.threads:
+                            training(part, sides, processor, threads, points, parsed)
+                    elif part == "seeds":
+                        seeds(processor, {name: STACKED[name] for name in STACKED if name in points}, parsed)
+            if "ranks" in parsed.only:
+                by_ranks(min(3, parsed.repeats))
+    print(tables(store.load("ablation")))
+
+
+@contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """The repository as it was, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / commit
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "--force", str(place), commit], check=True, capture_output=True)
+        try:
+            yield place
+        finally:
+            subprocess.run([*git, "remove", "--force", str(place)], check=True, capture_output=True)
+
+
+class Worker:
+    """A process in which a checkout trains."""
+
+    def __init__(self, root: Path, processor: str, threads: int) -> None:
+        env = {**os.environ, **PROCESSORS[processor], "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(threads)}
+        script = Path(__file__).with_name("ablation_worker.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], cwd=root, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        march = "x86-64-v3" if processor == "avx2" else None
+        self.send({"threads": threads, "march": march})
+        self.capability: str = self.receive()["capability"]
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Asks for something."""
+        assert self.process.stdin is not None
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+
+    def receive(self) -> dict[str, Any]:
+        """What came of it."""
+        assert self.process.stdout is not None
+        return dict(json.loads(self.process.stdout.readline()))
+
+
+def training(
+    part: str,
+    roots: dict[str, Path],
+    processor: str,
+    threads: int,
+    points: dict[str, Any],
+    parsed: argparse.Namespace,
+) -> None:
+    """Measures the variants of a part at every point, in turns."""
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(Worker(root, processor, threads)) for name, root in roots.items()}
+        for point, settings in points.items():
+            if part == "compiled" and not point.startswith("PPO"):
+                continue
+            rates: dict[str, list[float]] = {
+                name: [] for name in VARIANTS[part] if name in (parsed.variants or VARIANTS[part])
+            }
+            for _ in range(parsed.repeats):
+                for variant, measured in rates.items():
+                    side = sides[BEFORE if variant.startswith(BEFORE) else NOW]
+                    side.send({"point": point, "settings": settings, "variant": variant, "seconds": parsed.seconds})
+                    measured.append(side.receive()["rate"])
+            kind = sides[NOW].capability
+            keep(part, point, f"{kind}, {threads} thread{'s' * (threads > 1)}", rates)
+
+
+def seeds(processor: str, points: dict[str, Any], parsed: argparse.Namespace) -> None:
+    """Measures seeds that learn as one beside as many processes on the same two cores."""
+    with ExitStack() as stack:
+        each = [stack.enter_context(Worker(ROOT, processor, 1)) for _ in range(SEEDS)]
+        stacked = {t: stack.enter_context(Worker(ROOT, processor, t)) for t in (1, 2)}
+        for point, settings in points.items():
+            rates: dict[str, list[float]] = {f"stacked, {t} thread{'s' * (t > 1)}": [] for t in stacked}
+            rates["processes"] = []
+            alone = {"point": point, "settings": settings, "variant": NOW, "seconds": 2 * parsed.seconds}
+            together = {**alone, "settings": {**settings, "num_seeds": SEEDS}, "seconds": parsed.seconds}
+            for _ in range(parsed.repeats):
+                for (_, worker), measured in zip(stacked.items(), rates.values(), strict=False):
+                    worker.send(together)
+                    measured.append(worker.receive()["rate"])
+                for worker in each:
+                    worker.send(alone)
+                rates["processes"].append(sum(worker.receive()["rate"] for worker in each))
+            keep("seeds", point, f"{each[0].capability}, {SEEDS} seeds on 2 cores", rates)
+
+
+GLOO = "from rltrain.distributed.shared_memory import SharedMemory as S; S.make = staticmethod(lambda size: None)"
+
+
+def by_ranks(repeats: int) -> None:
+    """Measures two ranks by shared memory and by gloo."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(GLOO)
+        for num_envs in (1_024, 4_096):
+            rates: dict[str, list[float]] = {"shared memory": [], "gloo": []}
+            for _ in range(repeats):
+                for variant, measured in rates.items():
+                    os.environ["PYTHONPATH"] = folder if variant == "gloo" else ""
+                    os.environ["OMP_NUM_THREADS"] = "1"
+                    measured.append(ranks.rate(num_envs, 2, 49_152 // num_envs))
+            keep("ranks", f"PPO, {num_envs:,} x 32, 4 epochs of 4 minibatches", "2 ranks of one thread", rates)
+
+
+def keep(part: str, point: str, where: str, rates: dict[str, list[float]]) -> None:
+    """Keeps figures in place of older ones of the same kind, and tells of them."""
+    figures = store.load("ablation")
+    row = figures.setdefault(part, {}).setdefault(point, {}).setdefault(where, {})
+    for variant, measured in rates.items():
+        row[variant] = {"steps/s": [round(rate) for rate in measured], "date": str(date.today())}
+    row["machine"] = store.machine()["processor"]
+    store.save("ablation", figures)
+    shown = ", ".join(f"{variant} {max(measured):,.0f}" for variant, measured in rates.items())
+    print(f"{part}: {point} ({where}): {shown}", file=sys.stderr, flush=True)
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """All figures, a table for each part; in a row they are of one date unless it says otherwise."""
+    parts = []
+    for part, by_point in figures.items():
+        rows = [(point, where, row) for point, by_place in by_point.items() for where, row in by_place.items()]
+        variants = list(dict.fromkeys(name for _, _, row in rows for name in row if name != "machine"))
+        lines = [f"| {part} | processor, threads | {' | '.join(variants)} | date |"]
+        lines.append("| --- " * (len(variants) + 3) + "|")
+        for point, where, row in rows:
+            cells = [f"{max(row[name]['steps/s']):,.0f}" if name in row else "" for name in variants]
+            dates = sorted({row[name]["date"] for name in variants if name in row})
+            lines.append(f"| {point} | {where} | {' | '.join(cells)} | {' to '.join(dates)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
