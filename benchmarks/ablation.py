@@ -193,7 +193,7 @@ def seeds(processor: str, points: dict[str, Any], parsed: argparse.Namespace) ->
         for point, settings in points.items():
             rates: dict[str, list[float]] = {f"stacked, {t} thread{'s' * (t > 1)}": [] for t in stacked}
             rates["processes"] = []
-            alone = {"point": point, "settings": settings, "variant": NOW, "seconds": 2 * parsed.seconds}
+            alone = {"point": point, "settings": settings, "variant": NOW, "seconds": 2 * parsed.seconds, "wall": True}
             together = {**alone, "settings": {**settings, "num_seeds": SEEDS}, "seconds": parsed.seconds}
             for _ in range(parsed.repeats):
                 for (_, worker), measured in zip(stacked.items(), rates.values(), strict=False):

@@ -83,15 +83,18 @@ class Side:
         self.clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
         self.loops: dict[tuple[str, str], Callable[[], int]] = {}
 
-    def measure(self, point: str, settings: dict[str, Any], variant: str, seconds: float) -> float:
+    def measure(
+        self, point: str, settings: dict[str, Any], variant: str, seconds: float, *, wall: bool = False
+    ) -> float:
         """Environment steps per second of collecting and learning, for so many seconds at least."""
         with as_variant(variant):
             if (point, variant) not in self.loops:
                 self.loops[point, variant] = self.start(settings, compiled="compiled" in variant)
             iterate = self.loops[point, variant]
             iterate()
-            steps, begin = 0, self.clock()
-            while (passed := self.clock() - begin) < seconds:
+            clock = time.perf_counter if wall else self.clock
+            steps, begin = 0, clock()
+            while (passed := clock() - begin) < seconds:
                 steps += iterate()
         return steps / passed
 
