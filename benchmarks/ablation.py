@@ -9,8 +9,8 @@
 - by autograd alone; with tanh by way of the logistic function; with every perceptron as one node of autograd's graph;
 - as the agents do it here, with losses that say their gradient themselves; with large products by oneDNN on top, and
   with its tanh as well;
-- as they did it at commit 8dc3248, which had both, with and without oneDNN. Its code is run from a ``git worktree`` that
-  this command makes in a temporary folder and removes.
+- as they did it at commit 8dc3248, which had both, with and without oneDNN. Its code is run from a ``git worktree``
+  that this command makes in a temporary folder and removes.
 
 ``compiled`` is the same with ``--compile``. ``seeds`` is four seeds learning as one beside four processes on two cores,
 ``ranks`` two ranks that tell each other their gradients through shared memory beside two that do so by gloo.
