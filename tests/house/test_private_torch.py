@@ -28,7 +28,6 @@ PRIVATE = {
     "torch._fused_adam_": "agents/parts/optim.py",
     "torch._inductor": "rltrain/compile.py",
     "torch._inductor.cpp_builder": "rltrain/compile.py",
-    "torch.ops.mkldnn._linear_pointwise": "agents/parts/linear.py",
     # The base class of dispatch modes has no other name; torch's notes "Extending PyTorch" tell to use it.
     "torch.utils._python_dispatch": "rltrain/check/op_counter.py",
     "torch.utils._triton": "rltrain/compile.py",
