@@ -1,4 +1,4 @@
-"""What the trainer knows of an agent: it acts, it records, and every ``horizon`` steps it learns."""
+"""The interface of agents: act, record, and learn every ``horizon`` steps."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def next_state(out: ActOut, step: VecStep, initial: State) -> State:
     """The recurrent state to act with after a step: ``initial`` where an episode ended, ``out.state`` elsewhere.
 
     Args:
-        out: What was acted by.
-        step: What came of it.
+        out: The answer of the actor, with which the step was taken.
+        step: The outcome of the step.
         initial: The state at the start of an episode, for N rows.
     """
     if out.state is None:
@@ -51,14 +51,14 @@ def next_state(out: ActOut, step: VecStep, initial: State) -> State:
 
 
 class Actor(nn.Module, ABC):
-    """A policy: from observations and a recurrent state to actions and the next state.
+    """A policy: maps observations and a recurrent state to actions and the next state.
 
-    All that lies between an observation of the environment and an action for it is inside: the normaliser, the
-    networks, the action mask, the distribution, the clipping. It is what a checkpoint keeps as the policy, and what
-    evaluates, films, serves and is exported; critics, target networks and optimisers are not part of it.
+    It contains everything between an observation of the environment and an action for it: the normaliser, the
+    networks, the action mask, the distribution, the clipping. A checkpoint saves it as the policy, and it is used to
+    evaluate, film, serve and export; critics, target networks and optimisers are not part of it.
 
-    A subclass writes :meth:`choose`, and :meth:`initial_state` where it has memory. Nothing in it resets the state:
-    whoever plays the episodes does, by :func:`next_state` or with ``episode_start``.
+    A subclass writes :meth:`choose`, and :meth:`initial_state` if it has memory. The actor does not reset the state by
+    itself: the caller that plays the episodes does, by :func:`next_state` or with ``episode_start``.
     """
 
     def forward(
@@ -70,15 +70,15 @@ class Actor(nn.Module, ABC):
         deterministic: bool = True,
         rng: torch.Generator | None = None,
     ) -> ActOut:
-        """Actions for ``obs``, and the state to act with next. Nothing that is trained changes.
+        """Returns actions for ``obs`` and the state to act with next. Changes nothing that is trained.
 
         Args:
             obs: Observations (N, *O) as the environment gives them.
-            state: What the call before gave; None at the start of all episodes.
-            episode_start: (N,) bool, true where ``obs`` is the first of an episode, whose state starts anew here. None
-                where the caller has seen to that.
+            state: The state that the previous call returned; None at the start of all episodes.
+            episode_start: (N,) bool, true where ``obs`` is the first of an episode; its state is then reset here. None
+                if the caller has reset it already.
             deterministic: The most likely action rather than a sample.
-            rng: Source of chance for samples; None means torch's default generator.
+            rng: Generator for the samples; None means torch's default generator.
         """
         if state is None:
             state = self.initial_state(next(leaves(obs)).shape[0])
@@ -92,7 +92,7 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
-        """What :meth:`forward` gives, for a state that is never None where there is memory."""
+        """Returns what :meth:`forward` returns; ``state`` is never None if the actor has memory."""
 
 
 def identity(tensor: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class StackedAgent(Protocol):
         """Adds the outcome of the last ``act``."""
 
     def learn_each(self) -> list[Metrics]:
-        """Improves the policies; the metrics of each."""
+        """Improves the policies and returns the metrics of each."""
 
 
 class Agent(nn.Module, ABC):
@@ -121,23 +121,23 @@ class Agent(nn.Module, ABC):
     The trainer calls ``act``, steps the environment, calls ``record``, and after ``horizon`` such steps
     ``learn``. None of them waits for the device.
 
-    A subclass makes ``actor`` in its constructor, of the very modules that it trains. Every tensor is once in its
-    ``state_dict``: as ``actor.*`` where acting needs it, which a checkpoint keeps as the policy, else under its own
-    name, such as those of critics and target networks, which a checkpoint keeps with the rest of training.
+    A subclass makes ``actor`` in its constructor, of the same modules that it trains. Every tensor is in its
+    ``state_dict`` once. Tensors that acting needs are named ``actor.*``, and a checkpoint saves them as the policy. The
+    others, such as those of critics and target networks, have their own names, and are saved with the rest of training.
 
-    **With memory.** The actor has an ``initial_state``, and ``act`` gives the state after ``obs`` in its
-    :class:`ActOut`. The next ``act`` is given that state, started anew in the rows whose episode ended: the trainer
-    does it, by :func:`next_state`. ``record`` is given the state as ``act`` gave it, before that, so that
+    **With memory.** The actor has an ``initial_state``, and ``act`` returns the state after ``obs`` in its
+    :class:`ActOut`. The trainer passes that state to the next ``act``, and resets it by :func:`next_state` in the rows
+    whose episode ended. ``record`` gets the state that ``act`` returned, before the reset, so that
     ``step.final_obs`` is valued with the memory of its own episode. To learn from sequences, an agent keeps the
-    state at the start of a rollout, and from ``terminated | truncated`` where in it the state started anew.
+    state at the start of a rollout, and finds from ``terminated | truncated`` where the state was reset in it.
 
     Args:
         observation_space: Space of a single observation.
         action_space: Space of a single action.
         num_envs: N, on this rank.
-        config: Hyperparameters, an instance of the agent's own config class; of sizes, this rank's share.
-        device: Where everything lives.
-        seed: Of everything random in the agent.
+        config: Hyperparameters, an instance of the agent's own config class; sizes are this rank's share.
+        device: Device of all tensors.
+        seed: Seed of everything random in the agent.
 
     Attributes:
         actor: The policy; made by the subclass.
@@ -145,9 +145,9 @@ class Agent(nn.Module, ABC):
         log_interval: Updates between two log points, unless the run says otherwise.
         progress_remaining: Share of training still ahead, 1 to 0, set by the trainer before each
             iteration; schedules are functions of it, so they survive a resume.
-        reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. What the ranks
-            do between two calls is the same, so that all of them call it, with tensors of the same shape.
-        ranks: How many there are.
+        reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. All ranks must
+            call it equally often, with tensors of the same shape.
+        ranks: Number of ranks.
         compiled_methods: Methods that :meth:`compile` passes to ``torch.compile``: functions of tensors that draw no
             random numbers.
         graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
@@ -186,11 +186,11 @@ class Agent(nn.Module, ABC):
         self.register_load_state_dict_post_hook(_aliases_given)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Has ``torch.compile`` make acting and learning of fewer kernels; on a GPU they become CUDA graphs.
+        """Compiles acting and learning into fewer kernels by ``torch.compile``; on a GPU they become CUDA graphs.
 
         Args:
-            *args: For ``torch.compile``, as are the options.
-            **options: Such as ``backend``.
+            *args: Arguments of ``torch.compile``.
+            **options: Options of ``torch.compile``, such as ``backend``.
 
         Raises:
             ConfigError: The agent has no methods to compile.
@@ -199,7 +199,7 @@ class Agent(nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} has nothing to compile.", "Leave --compile out.")
         for name in self.compiled_methods:
             setattr(self, name, fused(getattr(self, name), *args, **options))
-        if self.reduce is identity:  # what ranks tell each other is in no recording
+        if self.reduce is identity:  # communication between ranks cannot be recorded
             for name, fresh in self.graph_methods.items():
                 setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
         self.compiled = True
@@ -208,19 +208,19 @@ class Agent(nn.Module, ABC):
         """Lets networks multiply in bfloat16.
 
         Raises:
-            ConfigError: The agent does not know how to.
+            ConfigError: The agent does not support it.
         """
         raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
 
     def scalar(self, value: float) -> float | Tensor:
-        """A number that changes, as compiled methods may be given it: 0-d on the device once they are compiled."""
+        """A changing number as compiled methods take it: a 0-d tensor on the device once they are compiled."""
         return torch.full((), value, device=self.device) if self.compiled else value
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly; called once before a run."""
 
     def memory(self) -> int:
-        """Bytes of the experience that it will keep; what cannot fit is refused before a run."""
+        """Bytes of the experience that the agent will keep; a run is refused if they do not fit into memory."""
         return 0
 
     @abstractmethod
@@ -229,7 +229,7 @@ class Agent(nn.Module, ABC):
 
     @abstractmethod
     def record(self, out: ActOut, step: VecStep) -> None:
-        """Adds the outcome of the last ``act``; the state in ``out`` is not started anew where an episode ended."""
+        """Adds the outcome of the last ``act``; the state in ``out`` is not yet reset where an episode ended."""
 
     @abstractmethod
     def learn(self) -> Metrics:
@@ -249,11 +249,11 @@ class Agent(nn.Module, ABC):
 
     @abstractmethod
     def training_state(self) -> dict[str, Any]:
-        """What ``learn`` needs beside the module state: optimizer, generators, counters."""
+        """Everything that ``learn`` needs besides the module state: optimizer, generators, counters."""
 
     @abstractmethod
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Puts back what :meth:`training_state` gave."""
+        """Restores what :meth:`training_state` returned."""
 
 
 def _aliases(agent: nn.Module) -> set[str]:
@@ -267,12 +267,12 @@ def _aliases(agent: nn.Module) -> set[str]:
 
 
 def _without_aliases(agent: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Leaves every tensor once in a state dict."""
+    """Removes the second copy of every shared tensor from a state dict."""
     for name in _aliases(agent):
         state.pop(prefix + name, None)
 
 
 def _aliases_given(agent: nn.Module, incompatible: Any) -> None:
-    """A tensor that was given to the actor is not missing elsewhere."""
+    """Drops shared tensors from the missing keys: loading the actor has set them."""
     aliases = _aliases(agent)
     incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if name not in aliases]

@@ -1,4 +1,4 @@
-"""Functions made one piece: by ``torch.compile`` into fewer kernels, and on a GPU into one CUDA graph to launch."""
+"""Makes functions faster: ``torch.compile`` fuses their kernels, and on a GPU one CUDA graph launches them."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch
 def fused(
     function: Callable[..., Any], *args: Any, device: torch.device | None = None, **options: Any
 ) -> Callable[..., Any]:
-    """``function`` as one piece, compiled when it is called first; what cannot be one raises then.
+    """Compiles ``function`` as a whole at its first call, which raises if that is not possible.
 
-    A Python number among its arguments is a constant of what is compiled: give it 0-d tensors.
+    Python numbers among its arguments are compiled in as constants: pass 0-d tensors instead.
 
     Args:
-        function: Of trees of tensors of fixed shapes.
-        *args: For ``torch.compile``, as are the options.
-        device: Where it runs, if it draws anything.
-        **options: Such as ``backend``.
+        function: A function of trees of tensors of fixed shapes.
+        *args: Arguments of ``torch.compile``.
+        device: The device it runs on, if it draws random numbers.
+        **options: Options of ``torch.compile``, such as ``backend``.
     """
     if options.get("backend", "inductor") == "inductor" and "mode" not in options:
-        # On a CPU, torch's own generator is several times as fast as what Inductor computes number by number.
+        # On a CPU, torch's own generator is several times as fast as Inductor's, which computes number by number.
         draws = {"fallback_random": device is not None and device.type == "cpu"}
         options["options"] = draws | _vectorizing() | (options.get("options") or {})
     return torch.compile(function, *args, fullgraph=True, dynamic=False, **options)
 
 
 def _vectorizing() -> dict[str, Any]:
-    """Options that let gcc vectorize loops in what Inductor writes for CPUs.
+    """Options that let gcc vectorize the loops in Inductor's code for CPUs.
 
-    Inductor has its own vectors and forbids that. Theirs of bools and bytes, and every mask, go through memory lane by
-    lane however, in loops that are up to ten times as fast as gcc's vectors. There is no option for it, but the one for
-    the architecture, which torch 2.11 does not have yet, comes after the prohibition.
+    Inductor writes its own vector code and turns gcc's vectorizer off. Its vectors of bools and bytes, and all masks,
+    go through memory lane by lane, however, in loops that gcc's vectors make up to ten times as fast. Inductor has no
+    option for that, but its option for the architecture, which torch 2.11 does not have yet, comes later on gcc's
+    command line and can turn the vectorizer on again.
     """
-    compiler = _cpp_compiler() or ""  # none is needed on a GPU, and check_compiler tells where one is
+    compiler = _cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
     is_gcc = compiler.endswith(("gcc", "g++")) and "clang" not in compiler
     usable = is_gcc and platform.machine() == "x86_64" and "cpp.march" in _inductor_options()
     return {"cpp.march": "native -ftree-loop-vectorize"} if usable else {}
@@ -71,7 +72,7 @@ def _cpp_compiler() -> str | None:
         return shutil.which(os.environ.get("CXX", "g++"))
     try:
         return get_cpp_compiler()
-    except Exception:  # of a class that is private too
+    except Exception:  # the class of the error is private too
         return None
 
 
@@ -85,15 +86,15 @@ def _has_triton() -> bool:
 
 
 def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
-    """``function``, and on a GPU a :class:`Recorded` one."""
+    """Returns ``function`` itself, or on a GPU a :class:`Recorded` one."""
     return Recorded(function, fresh=fresh) if device.type == "cuda" else function
 
 
 def check_compiler(device: torch.device) -> None:
-    """Makes sure that ``torch.compile`` finds what it needs.
+    """Checks that ``torch.compile`` finds a compiler for the device.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: It finds none.
     """
     if device.type in ("cuda", "xpu") and not _has_triton():
         raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
@@ -127,9 +128,9 @@ class CompileClock:
 
 @dataclass
 class Recording:
-    """A CUDA graph, or a function on the way there."""
+    """A CUDA graph, or the warm-up calls before it is recorded."""
 
-    places: Any  # where its arguments belong
+    places: Any  # the tensors that its arguments are copied to
     calls: int = 0
     graph: torch.cuda.CUDAGraph | None = None
     result: Any = None
@@ -138,12 +139,12 @@ class Recording:
 class Recorded:
     """A function whose kernels are recorded once as a CUDA graph, and then launched by one call.
 
-    The first calls run it as it is. Then there is one recording for each set of shapes it is called with. Arguments are
-    copied to where they were at the recording; whatever else it reads must stay in its place in memory, and what it
-    changes must be changed in place.
+    The first calls run the function as it is. Then it is recorded once for each set of shapes it is called with.
+    Arguments are copied to the tensors of the recording; all other tensors that the function reads must keep their
+    place in memory, and it must change tensors in place.
 
     Args:
-        function: Of trees of tensors. It draws from no generator but the default one.
+        function: A function of trees of tensors. It may draw random numbers from the default generator only.
         fresh: Whether results are copies. If not, they are valid until the next call.
     """
 
@@ -153,11 +154,11 @@ class Recorded:
 
     @cached_property
     def stream(self) -> torch.cuda.Stream:
-        """Where it is warmed up and recorded: libraries keep what they set up by stream."""
+        """The stream of both warm-up and recording, because libraries set themselves up per stream."""
         return torch.cuda.Stream()
 
     def __call__(self, *args: Any) -> Any:
-        """What the function gives."""
+        """Calls the function and returns its result."""
         given = list(leaves(args))
         key = tuple((x.shape, x.dtype) for x in given)
         if key not in self.recordings:
@@ -181,7 +182,7 @@ class Recorded:
         return tree_map(torch.clone, result) if self.fresh else result
 
     def _run_aside(self, args: Any) -> Any:
-        """On the stream of the recording."""
+        """Runs the function on the stream of the recording."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             result = self.function(*args)
@@ -190,7 +191,7 @@ class Recorded:
 
 
 def _copy_each(places: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-    """Copies tensors of one type to their places: on a GPU by one kernel."""
+    """Copies tensors of one type to their places, on a GPU with one kernel."""
     if hasattr(torch, "_foreach_copy_"):
         torch._foreach_copy_(places, values)
     else:

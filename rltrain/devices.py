@@ -1,4 +1,4 @@
-"""The devices that torch knows by name, and what some of them lack."""
+"""Picks a torch device by name, and knows the limits of some devices."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rltrain.errors import ConfigError
 
 NAMES = "cpu, cuda, cuda:N, another accelerator of torch by its name (mps, xpu), or auto (cuda where there is one)"
 WITHOUT_FLOAT64 = frozenset({"mps"})
-TRIED = frozenset({"cpu", "cuda"})  # types that are taken without a warning
+TRIED = frozenset({"cpu", "cuda"})  # types that are used without a warning
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a name stands for: one of :data:`NAMES`.
+    """The device with a name, one of :data:`NAMES`.
 
-    ``auto`` is the first CUDA GPU or, without one, the CPU; another accelerator is used only where it is named.
+    ``auto`` is the first CUDA GPU or, without one, the CPU; another accelerator is used only if it is named.
 
     Raises:
         ConfigError: There is no such device.
@@ -51,10 +51,10 @@ def _count(kind: str) -> int:
 
 
 def statistics_dtype(device: torch.device | str) -> torch.dtype:
-    """The type of running statistics and long sums: float64, or float32 on a device without it, which mps is."""
+    """The type of running statistics and long sums: float64, or float32 on mps, which has no float64."""
     return torch.float32 if torch.device(device).type in WITHOUT_FLOAT64 else torch.float64
 
 
 def answers_late(device: torch.device) -> bool:
-    """Whether kernels are only queued, so that a number read at once would make the host wait for all of them."""
+    """Whether the device queues its kernels, so that reading a number makes the host wait for all of them."""
     return device.type not in ("cpu", "meta")

@@ -1,4 +1,4 @@
-"""Import paths that documentation once showed, and where those modules are now."""
+"""Keeps old import paths from the documentation working after modules have moved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MovedModule:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has run where it is now."""
+        """Does nothing: the module was already executed under its new name."""
 
 
 class MovedModules:
@@ -43,6 +43,6 @@ class MovedModules:
 
 
 def install() -> None:
-    """Makes the old names importable, where nothing else has them."""
+    """Makes the old names importable unless another module has them."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

@@ -1,7 +1,7 @@
-"""How installed packages are found, and what they may bring beside environments and agents.
+"""Finds installed plugins, and keeps the registries of trackers, exporters, importers and verbs.
 
-A registration is a few strings: what is behind it is imported when it is first used. What is built in registers
-exactly as a plugin does: by an entry point in one of :data:`GROUPS` that names a function to call.
+A registration is a few strings; the code behind them is imported when it is first used. Built-in parts register
+exactly as plugins do: by an entry point in one of :data:`GROUPS` that names a function to call.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _discovered = False
 
 
 class Spec(Protocol):
-    """What is known of a registered thing."""
+    """The interface of all specs."""
 
     @property
     def name(self) -> str:
-        """What it is asked for by."""
+        """The name that users type."""
         ...
 
     @property
     def entry_point(self) -> str | type:
-        """``module:name``, or the thing itself."""
+        """``module:name``, or the object itself."""
         ...
 
 
@@ -39,11 +39,11 @@ S = TypeVar("S", bound=Spec)
 
 
 class Table(dict[str, S]):
-    """What is registered of one kind, by name, in the order of registration.
+    """A registry of one kind of plugin: specs by name, in the order of registration.
 
     Args:
-        kind: What it is called in errors.
-        listing: What to do for a list of them, as a sentence.
+        kind: The word for it in error messages.
+        listing: A sentence for error messages that says how to list all of them.
     """
 
     def __init__(self, kind: str, listing: str = "") -> None:
@@ -52,7 +52,7 @@ class Table(dict[str, S]):
         self.listing = listing
 
     def add(self, spec: S) -> None:
-        """Registers something. What is registered again, as in a notebook, takes its own place.
+        """Registers a spec. Registering it again, as in a notebook, replaces it.
 
         Raises:
             ConfigError: The name is taken by another entry point.
@@ -66,10 +66,10 @@ class Table(dict[str, S]):
         self[spec.name] = spec
 
     def find(self, name: str) -> S:
-        """What is registered under a name.
+        """The spec registered under a name.
 
         Raises:
-            ConfigError: There is nothing.
+            ConfigError: There is none.
         """
         discover()
         if name not in self:
@@ -83,11 +83,11 @@ class TrackerSpec:
     """A registered tracker.
 
     Attributes:
-        name: What is typed after ``--trackers``.
+        name: Its name after ``--trackers``.
         entry_point: ``module:Class`` of a :class:`~rltrain.tracker.Tracker`, or the class itself.
         description: One line for ``rltrain trackers``.
-        display: Whether it shows progress to whoever waits for it: ``--no-progress`` leaves it out, and there is one
-            for all runs that train together.
+        display: Whether it shows progress to a person who waits for it. Then ``--no-progress`` leaves it out, and runs
+            that train together share one.
     """
 
     name: str
@@ -101,9 +101,9 @@ class ExporterSpec:
     """A registered format of policies.
 
     Attributes:
-        name: What is typed after ``rltrain export RUN --to``.
-        entry_point: ``module:function`` that is called with the run folder, where to write (None for a place of its own
-            choice) and ``checkpoint=``. It returns a dict: by file that it wrote, how to use that.
+        name: Its name after ``rltrain export RUN --to``.
+        entry_point: ``module:function`` that is called with the run folder, the path to write to (None for its own
+            default) and ``checkpoint=``. It returns a dict from each file it wrote to a text on how to use that file.
         description: One line for ``rltrain export --help``.
     """
 
@@ -114,7 +114,7 @@ class ExporterSpec:
 
 @dataclass(frozen=True)
 class ImporterSpec:
-    """A registered reader of what other libraries save, for ``--init-from``.
+    """A registered reader of files saved by other libraries, for ``--init-from``.
 
     Attributes:
         name: The ending of the file's name, such as ``.zip``.
@@ -131,8 +131,8 @@ class VerbSpec:
     """A registered verb of the command line.
 
     Attributes:
-        name: What is typed after ``rltrain``.
-        entry_point: ``module:function`` that is called with the arguments behind the verb, a list of str, and returns
+        name: Its name after ``rltrain``.
+        entry_point: ``module:function`` that is called with the arguments after the verb, a list of str, and returns
             the exit code; None counts as 0.
         help: One line for ``rltrain --help``.
     """
@@ -167,7 +167,7 @@ def register_exporter(name: str, entry_point: str, *, description: str = "") -> 
 
 
 def register_importer(ending: str, entry_point: str) -> None:
-    """Makes known what ``--init-from`` does with files of another library; see :class:`ImporterSpec`.
+    """Makes a reader of another library's files known to ``--init-from``; see :class:`ImporterSpec`.
 
     Raises:
         ConfigError: The ending is taken by another entry point.
@@ -185,13 +185,13 @@ def register_verb(name: str, entry_point: str, *, help: str = "") -> None:
 
 
 def importer_of(file: str) -> Callable[..., None] | None:
-    """What starts an agent from a file of another library, by the ending of its name; None for a run of ours."""
+    """The importer for a file of another library, by the ending of its name; None if none is registered for it."""
     discover()
     return next((resolve(spec.entry_point) for spec in importers.values() if file.endswith(spec.name)), None)
 
 
 def discover() -> None:
-    """Calls the registration functions of all installed packages, once; ours first, so that ours keep their names."""
+    """Calls the registration functions of all installed packages once. Built-in ones are first and keep their names."""
     global _discovered
     if _discovered:
         return
@@ -200,7 +200,7 @@ def discover() -> None:
         for plugin in sorted(entry_points(group=group), key=_is_foreign):
             try:
                 plugin.load()()
-            except Exception as error:  # a broken plugin must not take everything else down
+            except Exception as error:  # a broken plugin must not break everything else
                 warnings.warn(f"The plugin '{plugin.name}' ({plugin.value}) was left out: {error}", stacklevel=2)
 
 
@@ -209,7 +209,7 @@ def _is_foreign(plugin: EntryPoint) -> bool:
 
 
 def path_of(entry_point: str | type) -> str:
-    """``module:Class``; a class that is defined again, as in a notebook, has the path of the one before."""
+    """``module:Class``; a class that is defined again, as in a notebook, keeps its path."""
     return entry_point if isinstance(entry_point, str) else f"{entry_point.__module__}:{entry_point.__qualname__}"
 
 

@@ -1,7 +1,7 @@
-"""Names of environments and agents, and where their classes are.
+"""The registry of environments and agents: their names, and the paths of their classes.
 
-A class is imported when it is first made, so listing what there is needs no torch. :mod:`rltrain.plugins` has the
-rest of what can be registered, and finds the packages that register.
+A class is imported when it is first used, so listing the names needs no torch. :mod:`rltrain.plugins` finds the
+packages that register, and has the registries of everything else.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class EnvSpec:
         id: ``namespace/Name-vN``.
         entry_point: ``module:Class`` of a :class:`~rltrain.env.TensorEnv`, or the class itself.
         description: One line for ``rltrain envs``.
-        group: What ``rltrain envs`` lists it under; its namespace unless given.
+        group: The heading that ``rltrain envs`` lists it under; its namespace by default.
         max_episode_steps: Time limit in steps.
         reward_threshold: Mean episode return at which the task counts as solved.
         kwargs: Constructor arguments of this id.
         configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
-        vectorizer: ``module:name`` of what makes a :class:`~rltrain.vec.VecEnv` of N of them from this spec, N and
-            keywords; empty for a :class:`~rltrain.env.TensorEnv`.
+        vectorizer: ``module:name`` of a function that makes a :class:`~rltrain.vec.VecEnv` of N environments from
+            this spec, N and keywords; empty for a :class:`~rltrain.env.TensorEnv`.
         batched: Whether N of them are stepped as arrays, so that hundreds cost little more than one.
-        parameters: What may be given to its constructor, with defaults; None where that is for ``entry_point`` to say.
+        parameters: Parameters of the constructor with their defaults; None to read them from ``entry_point``.
     """
 
     id: str
@@ -67,7 +67,7 @@ class EnvSpec:
 
 
 class EnvDetails(TypedDict, total=False):
-    """What :func:`register_env` takes beside id and class: the rest of :class:`EnvSpec`."""
+    """The keyword arguments of :func:`register_env`: all fields of :class:`EnvSpec` but id and class."""
 
     description: str
     group: str
@@ -85,13 +85,13 @@ class AgentSpec:
     """A registered agent.
 
     Attributes:
-        name: What is typed after ``rltrain train``.
+        name: Its name on the command line, after ``rltrain train``.
         entry_point: ``module:Class`` of an :class:`~rltrain.agent.Agent`, or the class itself.
         config: ``module:Class`` of its :class:`~rltrain.config.AgentConfig`, or the class itself.
         description: One line for ``rltrain agents``.
         configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
         stacked: ``module:Class`` of a :class:`~rltrain.agent.StackedAgent` made of several such agents; empty for none.
-        trainer: ``module:Class`` of what runs it, where that is not :class:`rltrain.training.trainer.Trainer`.
+        trainer: ``module:Class`` of its trainer, if not :class:`rltrain.training.trainer.Trainer`.
     """
 
     name: str
@@ -104,7 +104,7 @@ class AgentSpec:
 
 
 class AgentDetails(TypedDict, total=False):
-    """What :func:`register_agent` takes beside name and classes: the rest of :class:`AgentSpec`."""
+    """The keyword arguments of :func:`register_agent`: all fields of :class:`AgentSpec` but name and classes."""
 
     description: str
     configs: str
@@ -141,7 +141,7 @@ def register_env(id: str, entry_point: str | EnvClass, **details: Unpack[EnvDeta
             "Choose another id, with a namespace of your own: 'you/Name-v0'.",
         )
     _envs[id] = spec
-    gymnasium.registry.pop(id, None)  # what is registered again, as in a notebook, takes its own place
+    gymnasium.registry.pop(id, None)  # registering again, as in a notebook, replaces the entry
     gymnasium.register(
         id,
         entry_point=GYMNASIUM_ENTRY_POINT,
@@ -176,20 +176,20 @@ def agent_specs() -> dict[str, AgentSpec]:
 
 
 def env_spec(id: str) -> EnvSpec:
-    """The environment registered as ``id``, with us or with Gymnasium.
+    """The environment registered as ``id``, here or in Gymnasium.
 
     An id written ``module:namespace/Name-v0`` imports ``module`` first, which is expected to register it.
 
     Raises:
-        ConfigError: There is no such environment, or what it needs is not installed.
+        ConfigError: There is no such environment, or a package it needs is not installed.
     """
     module, colon, name = id.partition(":")
     if colon:
         try:
             home = importlib.import_module(module)
-            if find_env(name) is None and hasattr(home, "register_envs"):  # some wait to be told
+            if find_env(name) is None and hasattr(home, "register_envs"):  # some packages register only when asked to
                 home.register_envs()
-        except Exception as error:  # whatever the module does wrong
+        except Exception as error:  # importing a module can raise anything
             raise ConfigError(
                 f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
                 "Check its name; it must be installed in this environment, or in the folder where rltrain is called.",
@@ -207,10 +207,10 @@ def env_spec(id: str) -> EnvSpec:
 
 
 def find_env(name: str) -> EnvSpec | None:
-    """The environment registered under a name, with us or with Gymnasium; None if there is none.
+    """The environment registered under a name, here or in Gymnasium; None if there is none.
 
     Raises:
-        ConfigError: What it needs is not installed.
+        ConfigError: A package it needs is not installed.
     """
     if name in env_specs():
         return _envs[name]
@@ -218,13 +218,13 @@ def find_env(name: str) -> EnvSpec | None:
 
 
 def twin_of(spec: EnvSpec) -> str | None:
-    """The id of a tensor environment that is the same as an adapted one but for where it lives, if there is one."""
+    """The id of the tensor environment for the same task as an adapted environment, if there is one."""
     name = f"rltrain/{spec.id.replace('/', '-')}"
     return name if spec.vectorizer and name in env_specs() else None
 
 
 def spec_of(env: str | type) -> EnvSpec:
-    """What there is to know of an id, or of a class that is not registered.
+    """The spec of an id, or of a class that need not be registered.
 
     Raises:
         ConfigError: There is no such environment.

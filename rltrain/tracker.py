@@ -1,4 +1,4 @@
-"""Where a run's numbers go: the interface of trackers."""
+"""The interface of trackers, which write the metrics of a run to files, the terminal or a service."""
 
 # ruff: noqa: B027  # the empty methods are the defaults of a tracker that has no use for them
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker is told of the run it tracks.
+    """The facts about a run that its trackers get.
 
     Attributes:
         run_dir: The run's folder.
-        total_timesteps: Environment steps that the run stops at.
+        total_timesteps: Environment steps after which the run stops.
         resume_step: The step that the run continues from; None for a new run.
-        title: What is being trained, in a line: ``ppo on rltrain/CartPole-v1, seed 0``.
+        title: Agent, environment and seed in one line: ``ppo on rltrain/CartPole-v1, seed 0``.
         config: The whole configuration, as ``config.yaml`` holds it: a nested dict of plain values.
     """
 
@@ -35,20 +35,20 @@ class RunInfo:
 
     @property
     def name(self) -> str:
-        """What the run is called beside others: ``rltrain-CartPole-v1/ppo_3``, as TensorBoard lists it."""
+        """The name of the run among others, as TensorBoard lists it: ``rltrain-CartPole-v1/ppo_3``."""
         return f"{self.run_dir.parent.name}/{self.run_dir.name}"
 
 
 class Tracker(ABC):
-    """Takes what there is to know of one run to one place: files, the terminal, a service.
+    """Writes everything about one run to one place: files, the terminal, a service.
 
-    A tracker is made when its run starts or resumes, and closed when that has ended. :meth:`log` is all it must have;
-    of the other methods it overrides those that its place has a use for.
+    A tracker is made when its run starts or resumes, and closed when the run ends. A subclass must define :meth:`log`;
+    it overrides the other methods as it needs them.
 
-    One thread calls, in this order: ``hparams`` and ``text`` with the configuration, then anything any number of
-    times, then ``finish`` at most once, and ``close``. Values may be NaN or infinite. A tracker that raises is named in
-    a warning and not called again; the run goes on. Random numbers that it draws from the process's global generators
-    do not change training.
+    All calls come from one thread, in this order: ``hparams`` and ``text`` with the configuration, then any method any
+    number of times, then ``finish`` at most once, and ``close``. Values may be NaN or infinite. If a tracker raises, a
+    warning names it, it is not called again, and the run goes on. A tracker may draw random numbers from the process's
+    global generators without changing training.
 
     Args:
         run: The run to track.
@@ -62,7 +62,7 @@ class Tracker(ABC):
         """Adds metrics at a step.
 
         Args:
-            metrics: Values by tag, such as ``rollout/ep_rew_mean``. Which tags come may change from call to call.
+            metrics: Values by tag, such as ``rollout/ep_rew_mean``. The tags may change from call to call.
             step: Environment steps so far, over all environments. It never goes back; several calls may share one.
         """
 
@@ -96,9 +96,9 @@ class Tracker(ABC):
         """Takes the final metrics of a run that completed or was stopped in good order; not called after a failure.
 
         Args:
-            metrics: The last value of each metric, for places that keep a summary beside the curves. Most were logged
-                before and stand on their curves already, at the step they belong to.
+            metrics: The last value of each metric, for services that keep a summary beside the curves. Most of them
+                were logged before, at the step they belong to.
         """
 
     def close(self) -> None:
-        """Writes what is left and gives back what is held; after a failure too. Calling it again does nothing."""
+        """Writes what is left and releases files and connections, also after a failure. A second call does nothing."""

@@ -18,7 +18,7 @@ from rltrain.rng import derive_seed, generator_state, make_generator, set_genera
 from rltrain.tree import from_dict, to_dict, tree_where
 
 S = TypeVar("S")
-O_co = TypeVar("O_co", covariant=True, default=Observation)  # Tensor or dict[str, Tensor], where one knows which
+O_co = TypeVar("O_co", covariant=True, default=Observation)  # Tensor or dict[str, Tensor], if it is known which
 
 SUCCESS = "is_success"
 """The key of ``info`` that says whether an episode was a success."""
@@ -30,9 +30,9 @@ class VecStep(NamedTuple, Generic[O_co]):
     Valid until the next call of ``step``. Where an episode ended, the environment has already been reset.
     """
 
-    obs: O_co  # (N, *O) first observation of the next episode where one ended
+    obs: O_co  # (N, *O) the first observation of the next episode where one ended
     reward: Tensor  # (N,) float32
-    terminated: Tensor  # (N,) bool, the episode came to its end
+    terminated: Tensor  # (N,) bool, the episode ended by itself
     truncated: Tensor  # (N,) bool, the episode was cut off by the time limit; never where terminated
     final_obs: O_co  # (N, *O) observation that the action led to, before any reset
     episode_return: Tensor  # (N,) float32 sum of rewards so far; the episode's where one ended
@@ -79,9 +79,9 @@ class VecEnv(Protocol[O_co]):
 
 
 def own_spaces(vec: VecEnv) -> tuple[spaces.Space, spaces.Space]:
-    """The spaces of an observation and an action before an adapter made tensors of them.
+    """The spaces of an observation and an action before an adapter converts them to tensors.
 
-    An adapter has them as ``own_spaces``; elsewhere they are the ``single_*_space`` of the vector environment.
+    An adapter has them as ``own_spaces``; without an adapter they are the ``single_*_space`` of the vector environment.
     """
     return getattr(vec, "own_spaces", (vec.single_observation_space, vec.single_action_space))
 
@@ -206,8 +206,8 @@ class TensorVecEnv(Generic[S]):
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
 
-        # There is a start for every row, taken where an episode ended: shapes stay fixed, nothing waits, and what
-        # row i starts from does not depend on the other rows.
+        # Every row has a start, used where its episode ended: shapes stay fixed, the host never waits, and the start
+        # of row i does not depend on the other rows.
         if not self.autoreset:
             after, obs = state, final_obs
         else:
@@ -221,7 +221,7 @@ class TensorVecEnv(Generic[S]):
         return self.env.step(before, action, None if self._compiled is not None else self._rng)
 
     def _draw_starts(self) -> None:
-        """Draws the start that every row takes when its episode ends; see :attr:`TensorEnv.reset_interval`."""
+        """Draws the start state that each row takes when its episode ends; see :attr:`TensorEnv.reset_interval`."""
         self._keep(self.env.reset(self.num_envs, self._rng), age=0)
 
     def _keep(self, starts: S, age: int) -> None:
@@ -256,7 +256,7 @@ class TensorVecEnv(Generic[S]):
         Raises:
             ValueError: The saved state has other fields or shapes.
         """
-        self.reset(seed=0)  # gives the templates that the saved tensors must fit
+        self.reset(seed=0)  # makes the tensors whose shapes the saved ones must have
         self._checked = self._compiled is not None  # the next step is not the first after a reset, so it runs compiled
         self._state = from_dict(self.state, state["state"])
         self._keep(from_dict(self._starts, state["starts"]), age=int(state["age"]))
@@ -265,4 +265,4 @@ class TensorVecEnv(Generic[S]):
         set_generator_state(self._rng, state["rng"])
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there is nothing to release."""

@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
     if any(MODULE.match(argument) for argument in arguments) and "" not in sys.path:
-        sys.path.append("")  # a module of this folder may be named; it comes after all that are installed
+        sys.path.append("")  # a module in this folder may be named; installed modules come first
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except RankFailed as error:  # and has said why
+    except RankFailed as error:  # which has already reported why
         if debug:
             raise
         return error.exit_code
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(leave.code or 0)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the very end
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
     except Exception as error:
         if debug:
@@ -95,6 +95,6 @@ def _print_error(cause: str, fix: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Our own warnings in one line; those of libraries are not the user's business."""
+    """Prints our own warnings in one line, and drops those of libraries."""
     if category is UserWarning and is_first():
         print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``rltrain check``: does an environment keep its promises."""
+"""``rltrain check``: checks whether an environment keeps the interface."""
 
 from __future__ import annotations
 

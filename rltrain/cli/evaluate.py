@@ -1,4 +1,4 @@
-"""``rltrain eval``: how good is the policy of a run, or one that nobody trained."""
+"""``rltrain eval``: evaluates the policy of a run, or an untrained one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rltrain.registry import env_spec
 
 
 def main(arguments: list[str]) -> int:
-    """Plays fresh episodes and prints what came of them."""
+    """Plays fresh episodes and prints the scores."""
     parser = EnvParser("eval", "Play fresh episodes with the policy of a run, or with one that nobody trained.")
     parser.add_argument("what", metavar="RUN|ENV", help="run folder, checkpoint in it, or environment id")
     parser.add_argument("--policy", metavar="random|baseline", help="in an environment: who acts [random]")

@@ -1,4 +1,4 @@
-"""``rltrain export``: a trained policy for another library."""
+"""``rltrain export``: exports a trained policy to another format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rltrain import-sb3``: a run folder of what Stable-Baselines3 saved."""
+"""``rltrain import-sb3``: makes a run folder from a file that Stable-Baselines3 saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rltrain envs``, ``rltrain agents`` and ``rltrain trackers``: what there is."""
+"""``rltrain envs``, ``rltrain agents`` and ``rltrain trackers``: list what is registered."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def trackers(arguments: list[str]) -> int:
 
 
 def _list(found: dict[str, str], as_json: bool) -> None:
-    """Prints names and what they are."""
+    """Prints names and their descriptions."""
     width = max(map(len, found)) + 2
     print(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
 
@@ -99,7 +99,7 @@ def _describe_env(facts: dict[str, Any]) -> str:
 
 
 def _entry(name: str, text: str, indent: int) -> list[str]:
-    """A name and what it means beside it, on as many lines as that takes."""
+    """A name with its description beside it, on as many lines as needed."""
     first, *rest = textwrap.wrap(text, WIDTH - indent) or [""]
     head = [f"{name:<{indent}}{first}".rstrip()] if len(name) < indent else [name, f"{'':<{indent}}{first}".rstrip()]
     return head + [f"{'':<{indent}}{line}" for line in rest]

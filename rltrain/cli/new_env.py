@@ -1,4 +1,4 @@
-"""``rltrain new-env``: a package with an environment in it."""
+"""``rltrain new-env``: writes a package with an environment in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rltrain.cli.options import Parser
 
 
 def main(arguments: list[str]) -> int:
-    """Writes a package and says what to do with it."""
+    """Writes a package and prints what to do next."""
     parser = Parser("new-env", "Write a package with an environment: code, registration, settings, tests, README.")
     parser.add_argument("name", metavar="NAME", help="lower-case words joined by '-' or '_', such as walk-home")
     parsed = parser.parse(arguments)

@@ -1,4 +1,4 @@
-"""What verbs share: options of any depth, written ``--agent.learning-rate 0.001``, and how they are explained."""
+"""Parses and describes nested options, such as ``--agent.learning-rate 0.001``; shared by all verbs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rltrain.settings import validate
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, one fix, and nearest names."""
+    """An argument parser that raises errors of rltrain: one line, one fix, and the nearest names."""
 
     def __init__(self, verb: str, description: str) -> None:
         super().__init__(prog=f"rltrain {verb}", description=description, allow_abbrev=False)
         self.epilog = "--debug shows a traceback instead of a line when something fails."
 
     def error(self, message: str) -> NoReturn:
-        """Raises instead of leaving."""
+        """Raises an error instead of ending the process."""
         raise ConfigError(f"{message[0].upper()}{message[1:]}.", f"See '{self.prog} --help'.")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class EnvParser(Parser):
-    """A parser that also takes what an environment is made with: ``--env.kwargs.gravity 1.6 --env.frame-stack 4``."""
+    """A parser that also takes options of the environment: ``--env.kwargs.gravity 1.6 --env.frame-stack 4``."""
 
     def __init__(self, verb: str, description: str) -> None:
         super().__init__(verb, description)
@@ -57,7 +57,7 @@ class EnvParser(Parser):
         )
 
     def parse_both(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-        """What :meth:`parse` gives, and what :func:`~rltrain.make.make_vec` is to be given beside the id."""
+        """Returns what :meth:`parse` returns, and the keyword arguments for :func:`~rltrain.make.make_vec`."""
         others: list[str] = []
         ours: list[str] = []
         rest = list(arguments)
@@ -74,7 +74,7 @@ class EnvParser(Parser):
 
 
 def is_run(what: str) -> bool:
-    """Whether RUN|ENV names a run, rather than an environment: a path that is there, or no environment."""
+    """Whether RUN|ENV names a run: it is an existing path, or not the name of an environment."""
     path = Path(what)
     return path.exists() or "checkpoints" in path.parts or (":" not in what and find_env(what) is None)
 
@@ -86,10 +86,10 @@ def add_module_option(parser: Parser) -> None:
 
 
 def import_module_of(named: str | None, run: str) -> None:
-    """Imports the module of a run's environment, where ``--env`` names one.
+    """Imports the module of a run's environment, if ``--env`` names one.
 
     Raises:
-        ConfigError: It is another environment.
+        ConfigError: ``--env`` names another environment than the run's.
     """
     if named is None:
         return
@@ -101,7 +101,7 @@ def import_module_of(named: str | None, run: str) -> None:
 
 
 def whole(at_least: int) -> Callable[[str], int]:
-    """Reads whole numbers from a bound on, for ``add_argument``."""
+    """A type for ``add_argument`` that reads whole numbers of at least ``at_least``."""
 
     def read(text: str) -> int:
         value = parse_value(text)
@@ -114,7 +114,7 @@ def whole(at_least: int) -> Callable[[str], int]:
 
 
 def dashed(argument: str) -> str:
-    """``--run_dir=my_runs`` as ``--run-dir=my_runs``."""
+    """Replaces ``_`` by ``-`` in the name of an option: ``--run_dir=my_runs`` becomes ``--run-dir=my_runs``."""
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument
 
@@ -127,15 +127,16 @@ def parse_overrides(
     Args:
         arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
         flags: Options that take no value.
-        texts: Options whose value is taken as it was typed, but for ``none``.
+        texts: Options whose value is taken as it was typed, except ``none``.
         lists: Options that take all the words up to the next option, and none for an empty list.
 
     Returns:
-        The positional arguments, and such as ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
+        The positional arguments, and the options by section, such as
+        ``{"agent": {"gamma": 0.9}, "env": {"kwargs": {"gravity": 1.6}}}``.
         An option without a value is True.
 
     Raises:
-        ConfigError: An option is given twice, or under and beside a value, or it has no name.
+        ConfigError: An option is given twice, has no name, or has both a value and options below it.
     """
     positional: list[str] = []
     options: dict[str, Any] = {}
@@ -175,7 +176,7 @@ def take_words(rest: list[str]) -> Iterator[str]:
 
 
 def parse_value(text: str) -> Any:
-    """The value that was typed, read as YAML: ``3``, ``1e6``, ``true``, ``none``, ``[64, 64]``, text."""
+    """Reads a typed value as YAML: ``3``, ``1e6``, ``true``, ``none``, ``[64, 64]``, text."""
     if text.lower() in ("none", "null"):
         return None
     try:
@@ -193,7 +194,7 @@ def parse_value(text: str) -> Any:
 def describe_options(
     model: type[BaseModel], defaults: BaseModel | None = None, *, prefix: str = "", skip: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A line of help for every field of a model but those to skip, nested models included."""
+    """One line of help for each field of a model and its nested models, except the fields to skip."""
     for name, field in model.model_fields.items():
         if name in skip:
             continue

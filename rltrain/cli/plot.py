@@ -1,4 +1,4 @@
-"""``rltrain plot``: learning curves as a picture."""
+"""``rltrain plot``: draws learning curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     folders = [RunFolder.open(run)[0] for run in parsed.runs]
     ids = {folder.config().env.id for folder in folders}
     spec = None
-    with suppress(ConfigError):  # what is needed to make the environment need not be installed here
+    with suppress(ConfigError):  # the packages of the environment may not be installed here
         spec = find_env(ids.pop()) if len(ids) == 1 else None
     out = None if parsed.out is None else Path(parsed.out)
     print(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))

@@ -1,4 +1,4 @@
-"""What is printed when a run has ended."""
+"""Prints the result of a run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def report_seeds(results: Mapping[int, RunResult | RLTrainError], as_json: bool)
 
 
 def summary_of(result: RunResult) -> dict[str, Any]:
-    """What ``--json`` prints of a run."""
+    """The result of a run, as ``--json`` prints it."""
     evaluation = result.evaluation.summary() if result.evaluation else None
     keys = ("steps", "seconds", "stopped_by")
     summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}
@@ -82,12 +82,12 @@ def summary_of(result: RunResult) -> dict[str, Any]:
 
 
 def exit_code(result: RunResult) -> int:
-    """0, or that of the signal that interrupted the run."""
+    """0, or the exit code for the signal that interrupted the run."""
     return 128 + result.signal if result.signal in (signal.SIGINT, signal.SIGTERM) else 0
 
 
 def describe(evaluation: Evaluation) -> str:
-    """Mean and spread of an evaluation in a line."""
+    """The mean and spread of an evaluation, in one line."""
     low, high = evaluation.ci95()
     text = (
         f"{evaluation.mean_reward:.1f} ± {evaluation.std_reward:.1f} over {len(evaluation.returns)} episodes "
@@ -98,7 +98,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def tensorboard_command() -> str:
-    """How to start the TensorBoard of this environment from the current folder."""
+    """The command that starts the TensorBoard of this Python environment from the current folder."""
     if shutil.which("tensorboard"):
         return "tensorboard"
     beside = Path(sys.executable).parent / "tensorboard"

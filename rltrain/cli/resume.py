@@ -1,4 +1,4 @@
-"""``rltrain resume``: continue a run."""
+"""``rltrain resume``: continues a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rltrain.cli.options import Parser, add_module_option, import_module_of, par
 
 
 def main(arguments: list[str]) -> int:
-    """Continues a run from its newest whole checkpoint."""
+    """Continues a run from its newest intact checkpoint."""
     parser = Parser("resume", "Continue a run from its newest whole checkpoint, exactly as if it had never stopped.")
     parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it; later ones are set aside")
     parser.add_argument("--total-timesteps", type=whole(1), metavar="INT", help="steps to stop at, to train for longer")

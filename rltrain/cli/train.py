@@ -1,4 +1,4 @@
-"""``rltrain train``: from a command line to a finished run."""
+"""``rltrain train``: trains an agent."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _help(arguments: list[str]) -> str:
         lines += [f"[...] is the default, from {source}.", ""]
     lines += describe_options(TrainConfig, config, skip=("algo", "env", "agent"))
     lines += describe_options(EnvConfig, prefix="env.", skip=("id",))
-    for name in named or [name for name in agents if "/" not in name]:  # those of other libraries when asked for
+    for name in named or [name for name in agents if "/" not in name]:  # agents of other libraries only if named
         options = describe_options(agent_config_class(name), config and config.agent, prefix="agent.")
         lines += ["", f"options of {name}, and their defaults:", *options]
     return "\n".join(lines)

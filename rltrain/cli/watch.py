@@ -1,4 +1,4 @@
-"""``rltrain watch``: an episode as a film."""
+"""``rltrain watch``: films an episode."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A rank among several: how it joins the others, talks to them, and notices that one has died.
+"""One of several ranks: it joins the others, exchanges messages with them, and notices when one has died.
 
-torch is imported when there is another rank to talk to.
+torch is imported only if there are other ranks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE = timedelta(days=7)
 MEETING = timedelta(minutes=10)
 """How long ranks wait for each other at the start."""
 
-_meetings = 0  # counts those of this process, so that each has keys of its own
+_meetings = 0  # the number of meetings of this process, so that each has its own keys in the store
 
 
 class Group(Ranks):
@@ -57,7 +57,7 @@ class Group(Ranks):
             local_rank,
         )
         self._dist, self._torch, self._starter = dist, torch, starter
-        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # ignores what an earlier try has left in the store
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # ignores the keys of an earlier try in the store
         self._store = dist.PrefixStore(f"rltrain/{again}/{_meetings}", store)
         if starter is not None:
             starter.wait(lambda: self._store.add("here", 0) == world_size - 1)
@@ -125,7 +125,7 @@ class Group(Ranks):
         return tuple(map(bool, votes.tolist()))
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, of what JSON can say, in their order. All have got here when it returns."""
+        """The values of all ranks, in order; they must be JSON values. Returns when all ranks have called it."""
         torch = self._torch
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
@@ -146,7 +146,7 @@ class Group(Ranks):
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        """Turns a broken connection into the failure of the rank at its other end."""
+        """Converts the error of a broken connection into the failure of the rank at its other end."""
         try:
             yield
         except RuntimeError as error:
@@ -196,7 +196,7 @@ def joined(nproc: int, command: Sequence[str] | None = None) -> Iterator[Ranks]:
     """Joins the ranks that this process belongs to.
 
     Args:
-        nproc: Number of ranks on this machine; if more than 1, they are started unless ``torchrun`` has done so.
+        nproc: Number of ranks on this machine; more than 1 are started here, unless ``torchrun`` has done so.
         command: The arguments of ``rltrain`` to start further ranks with.
 
     Raises:

@@ -44,11 +44,11 @@ class Ranks:
         return derive_seed(seed, "rank", self.rank)
 
     def device(self, name: str) -> str:
-        """The device of this rank for a device of the run."""
+        """The device of this rank, given the device of the run."""
         return name
 
     def threads(self, number: int | None) -> int | None:
-        """Threads of torch on the CPU if ``number`` are asked for."""
+        """The number of CPU threads for torch, given the number asked for."""
         return number
 
     def share(self, what: str, number: int, fix: str) -> int:
@@ -70,11 +70,11 @@ class Ranks:
         return flags
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, of what JSON can say, in their order. All have got here when it returns."""
+        """The values of all ranks, in order; they must be JSON values. Returns when all ranks have called it."""
         return [value]
 
     def broadcast_object(self, value: Any) -> Any:
-        """The first rank's value, of what JSON can say."""
+        """The first rank's value; it must be a JSON value."""
         return self.gather(value if self.first else None)[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -85,7 +85,7 @@ ALONE = Ranks()
 
 
 def is_first() -> bool:
-    """Whether this is the first rank, or the only one; known before they meet."""
+    """Whether this is the first rank, or the only one; known before the ranks connect."""
     return os.environ.get("RANK", "0") == "0" or int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 

@@ -106,7 +106,7 @@ class SharedMemory:
             time.sleep(0.001 if late else 0.0)
 
     def _ask(self, missing: np.ndarray) -> None:
-        """Whether the missing processes are still alive."""
+        """Raises if one of the missing processes has ended."""
         for _, pid, left, *_ in self._signs[missing].tolist():
             if left or not _alive(pid):
                 raise RuntimeError("another process has gone")

@@ -1,4 +1,4 @@
-"""Starts further ranks of a command line on this machine."""
+"""Starts the other ranks of a command line on this machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Starter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number in (None, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):  # Windows has but one
+        for number in (None, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):  # Windows has only SIGTERM
             alive = [rank for rank in self._ranks if rank.poll() is None]
             deadline = time.monotonic() + GRACE
             for rank in alive:

@@ -1,4 +1,4 @@
-"""How good is a policy: whole episodes, the same number in every environment, far from training's randomness."""
+"""Evaluates a policy on whole episodes: the same number in every environment, with random numbers of their own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, o
 """A policy without memory as a function: the actions (N, *A) for observations (N, *O)."""
 
 MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
-CHECK_EVERY = 16  # steps between two questions to the device whether all episodes are over
-PATIENCE = 100_000  # steps after which an episode without an end is given up
+CHECK_EVERY = 16  # steps between two checks, which wait for the device, whether all episodes are over
+PATIENCE = 100_000  # steps after which an endless episode is an error
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evaluation:
     Attributes:
         returns: Return of each episode.
         lengths: Steps of each episode.
-        successes: Whether each episode was a success; empty where the environment does not say.
+        successes: Whether each episode was a success; empty if the environment does not report it.
     """
 
     returns: NDArray[np.float64]
@@ -72,7 +72,7 @@ class Evaluation:
         return metrics
 
     def summary(self) -> dict[str, Any]:
-        """Everything ``rltrain eval --json`` prints of the episodes."""
+        """Everything that ``rltrain eval --json`` prints about the episodes."""
         summary: dict[str, Any] = {
             "mean_reward": self.mean_reward,
             "std_reward": self.std_reward,
@@ -89,7 +89,7 @@ class Evaluation:
 
 
 def most_envs(env: str | type) -> int:
-    """How many environments an evaluation runs side by side at most: fewer where each is an object of its own."""
+    """The most environments that an evaluation runs side by side: fewer if each is a separate object."""
     return MAX_ENVS if spec_of(env).batched else MAX_ADAPTED
 
 
@@ -101,14 +101,14 @@ def play(
     deterministic: bool = True,
     rng: torch.Generator | None = None,
 ) -> Iterator[VecStep]:
-    """The steps of a policy in an environment, without end. Recurrent states start anew where an episode ended.
+    """Yields the steps of a policy in an environment, endlessly. Recurrent states are reset where an episode ended.
 
     Args:
-        policy: Who acts.
-        env: Where, just reset.
-        obs: What it gave then, (N, *O).
-        deterministic: The most likely action rather than a sample; functions do not know the difference.
-        rng: Source of chance for samples.
+        policy: The policy that acts.
+        env: The environment, which was just reset.
+        obs: The observations (N, *O) that the reset returned.
+        deterministic: Whether to take the most likely action rather than a sample; functions ignore it.
+        rng: Generator for the samples.
     """
     actor = policy if isinstance(policy, Actor) else _Memoryless(policy)
     with torch.no_grad():
@@ -129,7 +129,7 @@ class _Memoryless(Actor):
         self.function = function
 
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
-        """What the function gives."""
+        """Returns the actions of the function."""
         return ActOut(self.function(obs))
 
 
@@ -140,11 +140,11 @@ def run_episodes(
     """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
 
     Args:
-        policy: Who acts: the actor of an agent, which is not changed, or a function.
-        env: Used for nothing else: it is reset here.
-        episodes: How many, over all environments.
-        deterministic: The most likely action rather than a sample.
-        seed: Of the environments and of the samples.
+        policy: The policy that acts: the actor of an agent, which is not changed, or a function.
+        env: The environment. It is reset here, so it must not be in use elsewhere.
+        episodes: Number of episodes, over all environments.
+        deterministic: Whether to take the most likely action rather than a sample.
+        seed: Seed of the environments and of the samples.
 
     Raises:
         RunError: Episodes do not end.
@@ -153,7 +153,7 @@ def run_episodes(
     n, device = env.num_envs, env.device
     quota = (episodes + n - 1 - torch.arange(n, device=device)) // n  # sums to `episodes`
     most = -(-episodes // n)
-    # One column more than the quota: what is not to be kept is written there.
+    # One column more than the quota, for values that are not kept.
     results = torch.full((3, n, most + 1), torch.nan, dtype=statistics_dtype(device), device=device)
     played = torch.zeros(n, dtype=torch.int64, device=device)
     steps = play(policy, env, env.reset(seed), deterministic=deterministic, rng=rng)

@@ -155,7 +155,7 @@ def _read(run_dir: Path) -> Curve:
 
 
 def _config(path: Path) -> dict[str, Any] | None:
-    """The configuration, or None if it is missing or does not say what was run."""
+    """The configuration, or None if it is missing or incomplete."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
@@ -164,12 +164,12 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def on_one_axis(curves: Sequence[Curve]) -> tuple[Array, Array]:
-    """Puts curves over the same steps by linear interpolation, from the first step that all of them have.
+    """Interpolates curves linearly at the same steps, from the first step that all of them have.
 
-    A curve that ends before others, because its run had reached its goal, holds its last value.
+    A curve that ends before others, because its run reached its goal, keeps its last value.
 
     Returns:
-        The steps (k,) and the returns (n, k) of the n curves that have any.
+        The steps (k,) and the returns (n, k) of the n curves that are not empty.
     """
     curves = [curve for curve in curves if len(curve.steps)]
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))

@@ -45,11 +45,11 @@ def record_episode(
     Args:
         vec: One environment, made with ``render``: it is not reset when the episode ends, so that its last state can
             be drawn.
-        policy: Who acts: the actor of an agent, or a function of observations (1, *O).
+        policy: The policy that acts: the actor of an agent, or a function of observations (1, *O).
         seed: Seed of the episode.
-        max_steps: Where to stop even though the episode goes on.
-        deterministic: The most likely action rather than a sample.
-        rng: Source of chance for samples.
+        max_steps: Steps after which to stop even if the episode goes on.
+        deterministic: Whether to take the most likely action rather than a sample.
+        rng: Generator for the samples.
 
     Returns:
         Frames (H, W, 3) uint8, one more than the episode has steps.
@@ -84,10 +84,10 @@ def film(vec: VecEnv, path: Path, policy: Actor | Choose, *, seed: int, **option
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes frames to a GIF or an MP4, as the ending of the name says.
+    """Writes frames to a GIF or an MP4, by the ending of the name.
 
     Raises:
-        ConfigError: The name ends otherwise, or the file cannot be written.
+        ConfigError: The name has another ending, or the file cannot be written.
     """
     writers = {".gif": write_gif, ".mp4": write_mp4}
     writers[check_suffix(path)](path, frames, fps)
@@ -96,8 +96,8 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:
 def write_gif(path: Path, frames: Iterable[Frame], fps: float) -> None:
     """Writes an endlessly repeating GIF.
 
-    Above 30 frames per second some are left out, never the last. GIF counts time in hundredths of a second: delays
-    are rounded so that the whole keeps its length. Frames that look the same are stored once and shown longer.
+    Above 30 frames per second some are left out, but never the last. GIF counts time in hundredths of a second: delays
+    are rounded so that the whole film keeps its length. Frames that look the same are stored once and shown longer.
 
     Args:
         path: The file; an existing one is replaced.
@@ -171,7 +171,7 @@ def check_suffix(path: Path) -> str:
     """The ending of a film's name, ``.gif`` or ``.mp4``.
 
     Raises:
-        ConfigError: It ends otherwise.
+        ConfigError: It has another ending.
     """
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):
@@ -181,7 +181,7 @@ def check_suffix(path: Path) -> str:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of ``path`` if all goes well, and goes away otherwise."""
+    """A temporary file in the same folder that replaces ``path`` on success and is deleted on failure."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         temporary.touch()
@@ -214,9 +214,9 @@ def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:
 
 
 def _palette(pictures: list[NDArray[np.uint8]], samples: int = 16) -> Image.Image:
-    """One palette for all pictures, so that colours do not flicker, from some of them.
+    """One palette for all pictures, so that colours do not flicker; computed from a sample of them.
 
-    By octree: on flat drawings it is off by a third of what Pillow's default, the median cut, is.
+    It uses an octree: on flat drawings its error is a third of that of Pillow's default, the median cut.
     """
     chosen = np.linspace(0, len(pictures) - 1, min(samples, len(pictures))).round().astype(int)
     return Image.fromarray(np.concatenate([pictures[i] for i in chosen])).quantize(256, Image.Quantize.FASTOCTREE)

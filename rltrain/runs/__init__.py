@@ -1,1 +1,1 @@
-"""What lies on disk of a run, and what is loaded from it."""
+"""Run folders and checkpoints on disk, and policies loaded from them."""

@@ -7,7 +7,7 @@
     state.json              everything that is not a tensor
     manifest.json           size and SHA-256 of the files above, written last
 
-and for each further rank K what the run remembers there, in ``rank_K.safetensors`` and ``rank_K.json``.
+and, for each further rank K, its own training state in ``rank_K.safetensors`` and ``rank_K.json``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors"
 RANK = "rank_"
 PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded_"
 SEPARATOR = "/"
-MODULES = "modules"  # the branch of what is learned beside the actor
-FORMAT, FORMATS = 2, (1, 2)  # written, and read: 1 had what is in MODULES among the policy's tensors
+MODULES = "modules"  # the branch of the tensors that are learned besides the actor
+FORMAT, FORMATS = 2, (1, 2)  # the format written, and those read: 1 had the tensors of MODULES among the policy's
 
 
 def step_name(step: int) -> str:
@@ -62,7 +62,7 @@ def save_checkpoint(
         step: Environment steps so far.
         policy: Flat mapping of tensors, the same on all ranks.
         training: Nested mapping of tensors and JSON values; every rank writes its own.
-        ranks: Those that call this together.
+        ranks: The ranks that call this together.
 
     Returns:
         The checkpoint directory, which is there on every rank.
@@ -106,7 +106,7 @@ def save_checkpoint(
 
 
 def files_of(rank: int) -> tuple[str, str]:
-    """The files that hold what a rank remembers: tensors, and everything else."""
+    """The two files with the training state of a rank: tensors, and everything else."""
     return (f"{RANK}{rank}.safetensors", f"{RANK}{rank}.json") if rank else (TRAINING, STATE)
 
 
@@ -120,9 +120,9 @@ def load_policy(path: Path) -> dict[str, Tensor]:
 
 
 def load_modules(path: Path) -> dict[str, Tensor]:
-    """The tensors that are learned beside the actor, such as critics, on the CPU.
+    """The tensors that are learned besides the actor, such as critics, on the CPU.
 
-    Nothing else is read of the file, which may hold a large replay.
+    Nothing else is read from the file, which may hold a large replay buffer.
 
     Raises:
         CheckpointError: The checkpoint is damaged.
@@ -137,7 +137,7 @@ def load_modules(path: Path) -> dict[str, Tensor]:
 
 
 def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
-    """The nested mapping that :func:`save_checkpoint` was given on a rank, tensors on the CPU.
+    """The nested mapping that a rank passed to :func:`save_checkpoint`, with tensors on the CPU.
 
     Raises:
         CheckpointError: The checkpoint is damaged.
@@ -157,7 +157,7 @@ def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
 
 
 def find_fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole."""
+    """What is wrong with a checkpoint, or None if it is intact."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
@@ -202,7 +202,7 @@ def set_aside(paths: list[Path]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed process left half written."""
+    """Removes checkpoints that a killed process left half written."""
     for path in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -215,7 +215,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """Takes the tensors out of a nested mapping; gives back the rest, and collects them by path."""
+    """Returns a nested mapping without its tensors, which are collected by path in ``tensors``."""
     if isinstance(tree, Mapping):
         rest: dict[str, Any] = {}
         for key, value in tree.items():
@@ -237,9 +237,9 @@ def _unescaped(part: str) -> str:
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors straight from where they are: a replay may take half of the memory there is.
+    """Writes tensors without copying them first: a replay buffer may take half of the memory.
 
-    Only those that share their memory with another one are copied, as safetensors wants each to have its own.
+    Only tensors that share their memory with another one are copied, because safetensors does not allow that.
     """
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     users = Counter(tensor.untyped_storage().data_ptr() for tensor in on_host.values())
@@ -283,7 +283,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Checkpoints from the newest back, each with its fault, ending with the first that is whole."""
+    """Yields checkpoints from the newest back, each with its fault, and ends with the first intact one."""
     for path in reversed(list_checkpoints(folder)):
         fault = find_fault(path)
         yield path, fault

@@ -3,7 +3,7 @@
 ``runs/rltrain-CartPole-v1/ppo_1/`` holds::
 
     config.yaml      everything that decides the run; rltrain train --config reads it
-    metadata.json    what it ran on: versions, command, device, spaces, outcome
+    metadata.json    facts about the run: versions, command, device, spaces, outcome
     events.*         TensorBoard
     progress.csv     the same numbers as a table
     checkpoints/     step_000000123456/ ..., best.json
@@ -42,7 +42,7 @@ from rltrain.runs.checkpoint import (
 from rltrain.settings import canonical, load_config, to_yaml, validate
 
 CONFIG, METADATA, LOCK, BEST = "config.yaml", "metadata.json", ".lock", "best.json"
-RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")  # what every run must record of itself
+RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")  # fields that all metadata must have
 
 
 class RunFolder:
@@ -50,7 +50,7 @@ class RunFolder:
 
     Args:
         path: The folder.
-        writes: Whether this process holds it and writes in it: of several ranks the first.
+        writes: Whether this process locks the folder and writes in it; of several ranks, only the first does.
     """
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
@@ -92,7 +92,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> tuple[RunFolder, Path | None]:
-        """The run folder that ``path`` names, and the checkpoint where it names one of its checkpoints.
+        """The run folder that ``path`` names, and the checkpoint if it names one of its checkpoints.
 
         Raises:
             CheckpointError: There is no run there.
@@ -110,7 +110,7 @@ class RunFolder:
         return cls(path), checkpoint
 
     def lock(self) -> None:
-        """Takes the folder for this process until it ends.
+        """Locks the folder for this process until the process ends.
 
         Raises:
             RunError: Another process has it.
@@ -123,17 +123,17 @@ class RunFolder:
             raise RunError(f"'{self.path}' is in use by another process.", "Wait for it, or stop it.") from None
 
     def release(self) -> None:
-        """Gives the folder back."""
+        """Unlocks the folder."""
         self._lock.release()
 
     def config(self, classes: Sequence[type] = ()) -> TrainConfig:
         """The configuration that the run was made with.
 
         Args:
-            classes: Those of the user's own that it names.
+            classes: The user's own classes that the configuration names.
 
         Raises:
-            ConfigError: It was changed into something that does not fit.
+            ConfigError: The file was edited and is not valid any more.
         """
         data = canonical(load_config(self.path / CONFIG))
         env_id = str(data.get("env", {}).get("id"))
@@ -144,7 +144,7 @@ class RunFolder:
         return validate(TrainConfig, {**data, "agent": agent})
 
     def metadata(self) -> dict[str, Any]:
-        """What the run recorded of itself.
+        """The metadata of the run.
 
         Raises:
             CheckpointError: It cannot be read.
@@ -161,7 +161,7 @@ class RunFolder:
         return data
 
     def update_metadata(self, changes: Mapping[str, Any]) -> None:
-        """Adds to what the run records of itself."""
+        """Adds entries to the metadata."""
         if not self.writes:
             return
         known = self.metadata() if (self.path / METADATA).exists() else {}
@@ -176,7 +176,7 @@ class RunFolder:
         return best if "step" in best else None
 
     def set_best(self, step: int | None, mean_reward: float) -> None:
-        """Names the best checkpoint, or that there is none."""
+        """Records the step of the best checkpoint; None for no checkpoint."""
         if not self.writes:
             return
         if step is None:
@@ -231,9 +231,9 @@ class RunFolder:
 
 
 def find_unfinished(config: TrainConfig) -> Path | None:
-    """The newest run folder that the job which this process is a part of has begun and not finished, if there is one.
+    """The newest run folder that this process's job has begun and not finished, if there is one.
 
-    It is one with the same configuration and a checkpoint to go on from; see
+    It has the same configuration and a checkpoint to continue from; see
     :func:`~rltrain.distributed.ranks.job_name`.
     """
     name, goes_on = job_name() or (None, False)
@@ -253,7 +253,7 @@ def find_unfinished(config: TrainConfig) -> Path | None:
 
 
 def _parent(config: TrainConfig) -> Path:
-    """Where the runs of an environment are."""
+    """The folder with the runs of an environment."""
     return Path(config.run_dir) / config.env.id.replace("/", "-")
 
 
@@ -265,7 +265,7 @@ def _numbered(parent: Path, algo: str) -> list[Path]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a run records of where it ran."""
+    """The facts about this machine that a run records."""
     packages = ["rltrain", "torch", "gymnasium", "numpy", "tensorboard"]
     packages += [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
     job = job_name()

@@ -1,4 +1,4 @@
-"""A trained policy, ready to act: loaded from a run folder, no environment needed."""
+"""Loads a trained policy from a run folder. It acts without an environment."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ CHANGING = ("atari", "grayscale", "resize", "frame_stack", "time_aware")
 
 
 class Policy:
-    """Acts as a trained agent does.
+    """A trained policy, ready to act.
 
     Attributes:
-        agent: The agent; ``agent.actor`` acts on tensors, such as the environments of :meth:`make_vec` give.
+        agent: The agent; ``agent.actor`` acts on tensors, such as those from the environments of :meth:`make_vec`.
         config: The configuration of its run.
         step: Environment steps it was trained for.
         observation_space: Space of a single observation as the agent sees it.
         action_space: Space of a single action as the agent gives it.
-        translation: Between those and the environment's own spaces, which :meth:`predict` speaks.
-        warnings: What was passed over to load it.
+        translation: Converts between those spaces and the environment's own, which :meth:`predict` uses.
+        warnings: A line for each damaged checkpoint that was passed over.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class Policy:
         Args:
             obs: One observation, or a batch of N as Gymnasium's vector environments give it: arrays, tensors, numbers
                 or lists, in dicts and tuples as the space has them.
-            state: Recurrent state from the call before; None at the start.
-            episode_start: (N,) bool, true where an episode begins: its recurrent state starts anew.
-            deterministic: The most likely action rather than a sample.
+            state: Recurrent state from the previous call; None at the start.
+            episode_start: (N,) bool, true where an episode begins: its recurrent state is reset.
+            deterministic: Whether to take the most likely action rather than a sample.
 
         Returns:
             The action, and the recurrent state as a tree of tensors (N, ...), None for agents without memory. For one
@@ -106,10 +106,10 @@ class Policy:
         return Policy(self.agent, config, self.step, self.translation, self.device, env, self.warnings)
 
     def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
-        """Environments of the kind it was trained in.
+        """Makes environments like those that the policy was trained in.
 
         Args:
-            num_envs: How many.
+            num_envs: Number of environments.
             **kwargs: Constructor arguments and options other than those of training, such as ``split="test"``.
 
         Raises:
@@ -130,7 +130,7 @@ class Policy:
 
     @property
     def _known_env(self) -> str | EnvClass:
-        """Where it was trained, if that is to be had."""
+        """The environment that it was trained in, if that can be imported."""
         try:
             spec_of(self._env)
         except ConfigError as error:
@@ -180,9 +180,9 @@ def load(
     Args:
         run: A run folder, or a checkpoint directory in it.
         checkpoint: ``latest``, ``best``, or a step.
-        device: Where it acts, see :func:`~rltrain.devices.pick_device`.
-        env: The class it was trained in, where that was not a registered id.
-        classes: Networks of your own that it was trained with: the folder knows their names alone.
+        device: The device it acts on; see :func:`~rltrain.devices.pick_device`.
+        env: The environment class that it was trained in, if that has no registered id.
+        classes: Your own network classes that it was trained with: the folder holds only their names.
 
     Raises:
         CheckpointError: There is no such run or checkpoint, or it is damaged.
@@ -206,7 +206,7 @@ def load(
 def _translation(
     config: TrainConfig, metadata: dict[str, Any], seen: tuple[spaces.Space, spaces.Space], device: torch.device
 ) -> Translation:
-    """As the metadata tell; of runs from before they did, none but the types."""
+    """The translation by the metadata; for older runs, whose metadata lack it, it converts only types."""
     names = "env_observation_space", "env_action_space"
     told = all(name in metadata for name in names)
     own = (from_json(metadata[names[0]]), from_json(metadata[names[1]])) if told else seen
@@ -225,20 +225,20 @@ def evaluate(
     device: str = "cpu",
     **env_kwargs: Any,
 ) -> Evaluation:
-    """Plays fresh episodes, the same number in each environment, and far from any training.
+    """Plays fresh episodes, the same number in each environment, apart from any training.
 
     Args:
-        policy: A run folder, or what :func:`load` gave; ``random`` or ``baseline``; or a function of your own that
-            gives actions (N, *A) for observations (N, *O), tensors both.
-        env: Where it plays: an id or a class. Left out, where the run was trained.
-        episodes: How many.
-        deterministic: The most likely action rather than a sample, where the policy knows the difference.
-        seed: Of the episodes.
-        device: Where to.
+        policy: A run folder, or a policy from :func:`load`; ``random`` or ``baseline``; or your own function from
+            observations (N, *O) to actions (N, *A), both of them tensors.
+        env: The environment to play in: an id or a class. By default, the one that the run was trained in.
+        episodes: Number of episodes.
+        deterministic: Whether to take the most likely action rather than a sample; only trained policies use it.
+        seed: Seed of the episodes.
+        device: The device to play on.
         **env_kwargs: Constructor arguments of the environment.
 
     Raises:
-        ConfigError: There is no such environment, or none is given for a policy that comes without.
+        ConfigError: There is no such environment, or the policy needs one and none is given.
         CheckpointError: There is no such run.
     """
     if isinstance(policy, Path) or (isinstance(policy, str) and policy not in BASELINES):

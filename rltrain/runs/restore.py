@@ -1,4 +1,4 @@
-"""From a checkpoint into an agent: its actor, and what it learned beside."""
+"""Loads a checkpoint into an agent: its actor, and the other tensors that it learned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ agent has. Checkpoints of format 1 had all tensors of an agent in one file, unde
 
 
 def restore_policy(agent: Agent, checkpoint: Path) -> None:
-    """Puts the policy of a checkpoint into an agent, and what was learned beside it where the checkpoint has that.
+    """Loads the policy of a checkpoint into an agent, and the other learned tensors if the checkpoint has them.
 
     Raises:
         CheckpointError: The agent's networks have other shapes.
@@ -42,7 +42,7 @@ def restore_policy(agent: Agent, checkpoint: Path) -> None:
 
 
 def renamed(state: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names that an agent knows them by today; see :data:`MOVED`."""
+    """The tensors of a checkpoint under the names that agents use today; see :data:`MOVED`."""
     return {_name_now(name, known): tensor for name, tensor in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""Between observations and actions as an environment has them, and as an agent does: tensors, in spaces of its own."""
+"""Converts observations and actions between the environment's own spaces and the tensors of an agent."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Batch(NamedTuple):
 
 
 class Translation:
-    """The mapping that an adapter makes while training, for observations and actions from anywhere.
+    """The conversion that an adapter does in training, for observations and actions from any source.
 
     Args:
         of_env: The environment's own spaces of a single observation and a single action.
-        of_agent: Those that the agent was trained with.
-        device: Where the agent is.
+        of_agent: The spaces that the agent was trained with.
+        device: Device of the agent.
         rescales: Whether the agent's actions go from -1 to 1, and the environment's from the bounds of its space.
         options: The options around the environment that change its observations, for error messages.
     """
@@ -65,7 +65,7 @@ class Translation:
                 numbers or lists, in dicts and tuples as the space has them.
 
         Raises:
-            ValueError: It is no observation of the environment.
+            ValueError: It is not an observation of the environment.
         """
         given = [self._part(obs, leaf) for leaf in self.leaves]
         shapes = [tuple(np.shape(part)) for part in given]
@@ -85,7 +85,7 @@ class Translation:
         return Batch(seen, rows, single, as_tensor)
 
     def to_env(self, action: Tensor, *, single: bool, as_tensor: bool) -> Any:
-        """What the environment is to be given.
+        """Converts actions of the agent for the environment.
 
         Args:
             action: The agent's (N, *A).
@@ -105,7 +105,7 @@ class Translation:
         return int(given[0]) if isinstance(self.action_space, spaces.Discrete) else np.asarray(given[0])
 
     def _part(self, obs: Any, leaf: Leaf) -> Any:
-        """What there is of a leaf, as a tensor or an array."""
+        """The part of an observation that belongs to a leaf, as a tensor or an array."""
         try:
             part = leaf.of(obs)
         except (KeyError, IndexError, TypeError) as error:

@@ -31,7 +31,7 @@ _SPEED_WINDOW = 10.0  # seconds that steps/s is averaged over
 class ConsoleTracker(Tracker):
     """A live display on a terminal or in a notebook; elsewhere a plain line every few seconds, and a last one.
 
-    A call of :meth:`log` notes the numbers; drawing is the business of a thread that rich keeps.
+    A call of :meth:`log` only stores the numbers; a thread of rich draws them.
 
     Args:
         run: The run; its title is the first line.
@@ -109,7 +109,7 @@ class ConsoleTracker(Tracker):
         return Group(Text(self.run.title, style="bold"), bar, numbers)
 
     def _numbers(self) -> list[tuple[str, str]]:
-        """What is known, by name."""
+        """The numbers to show, by name."""
         numbers = []
         if math.isfinite(self._speed):
             numbers.append(("steps/s", f"{self._speed:,.0f}"))
@@ -126,7 +126,7 @@ class ConsoleTracker(Tracker):
         self._print("   ".join(parts))
 
     def _print(self, line: str) -> None:
-        """Writes a plain line, unless it says what the one before says; a reader that has left does not matter."""
+        """Writes a plain line unless it repeats the last one; ignores that the reader has closed the stream."""
         if line and line != self._line:
             self._line = line
             try:
@@ -137,7 +137,7 @@ class ConsoleTracker(Tracker):
 
 
 def _live(console: Console, content: ConsoleTracker) -> Live | None:
-    """A display that redraws itself, or None where nothing can be redrawn."""
+    """A display that redraws itself, or None if the output cannot be redrawn."""
     redrawable = console.file.isatty() and not console.is_dumb_terminal
     if console.is_jupyter:  # rich draws there with ipywidgets
         redrawable = find_spec("ipywidgets") is not None

@@ -19,11 +19,11 @@ STEP = "time/total_timesteps"
 class CsvTracker(Tracker):
     """Writes ``progress.csv``: a row per step, a column per metric, an empty cell where a metric was not logged.
 
-    Calls of :meth:`log` with the same step share a row. Every call is on its way to the disk when it returns: a
+    Calls of :meth:`log` with the same step share a row. When a call returns, the system has its data: a
     killed process loses nothing. A new metric rewrites the file with a longer header, in one atomic replacement.
 
     Args:
-        run: The run. Where it resumes, later rows are dropped; a new run starts a new table.
+        run: The run. If it resumes, rows after the resumed step are dropped; a new run starts a new table.
     """
 
     def __init__(self, run: RunInfo) -> None:
@@ -63,7 +63,7 @@ class CsvTracker(Tracker):
         self._file.close()
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        """Replaces the whole file, and opens it behind its last row."""
+        """Replaces the whole file, and opens it for writing after its last row."""
         lines = [_line(row, self._columns) for row in rows]
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         temporary.write_bytes(b"".join([_line({column: column for column in self._columns}, self._columns), *lines]))
@@ -81,7 +81,7 @@ def read_progress(path: Path) -> dict[str, list[float]]:
     A last line that is still being written, or was torn by a kill, is left out.
 
     Raises:
-        CheckpointError: There is no such file, or not one row in it.
+        CheckpointError: There is no such file, or it has no rows.
     """
     columns, rows = _read(path)
     if not rows:
@@ -93,7 +93,7 @@ def read_progress(path: Path) -> dict[str, list[float]]:
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and whole rows of the file; no more than the step column where the file is not a table of ours."""
+    """The header and complete rows of the file; only the step column if the file is not such a table."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     header, *lines = csv.reader(text.split("\n")[:-1] or [STEP])  # a line without its end is not whole
     if header[:1] != [STEP]:

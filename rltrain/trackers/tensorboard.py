@@ -39,15 +39,15 @@ _FILES = "events.out.tfevents."
 class TensorBoardTracker(Tracker):
     """Writes TensorBoard event files into the run's folder.
 
-    Scalars keep their tags. The configuration stands under Text, and hyperparameters under HParams, beside the last
-    value of every scalar. Every call is on its way to the disk when it returns: a killed process loses nothing.
+    Scalars keep their tags. The configuration is under Text, and hyperparameters are under HParams, beside the last
+    value of every scalar. When a call returns, the system has its data: a killed process loses nothing.
 
-    After a resume TensorBoard shows one curve. Older event files lose what lies beyond the resumed step, because
-    TensorBoard's default reader does not heed purges; a purge goes before the new events all the same, for a
-    TensorBoard that had already read the old ones. At one step, the first value of a tag stands.
+    After a resume TensorBoard shows one curve. Points after the resumed step are removed from older event files,
+    because TensorBoard's default reader ignores purges. A purge is still written before the new events, for a
+    TensorBoard that has already read the old ones. If a tag is logged twice at one step, the first value is kept.
 
     Args:
-        run: The run. Where it does not resume, new curves start.
+        run: The run. If it does not resume, new curves start.
     """
 
     def __init__(self, run: RunInfo) -> None:
@@ -147,7 +147,7 @@ class TensorBoardTracker(Tracker):
 
 
 def _new_file(run_dir: Path) -> Path:
-    """An event file that comes after those in the folder, even where the clock was set back."""
+    """A new event file whose name sorts after those in the folder, even if the clock was set back."""
     last = max((int(file.name.removeprefix(_FILES).split(".")[0]) for file in _event_files(run_dir)), default=0)
     return run_dir / f"{_FILES}{max(int(time.time()), last + 1):010d}.{socket.gethostname()}.{os.getpid()}"
 
@@ -157,7 +157,7 @@ def _event_files(run_dir: Path) -> list[Path]:
 
 
 def _forget_after(run_dir: Path, step: int) -> dict[str, int]:
-    """Takes out of the event files what lies beyond a step, and what every session writes anew.
+    """Removes from the event files the points after a step, and the entries that each session writes again.
 
     Returns:
         The step of the last point of each tag.
@@ -170,14 +170,14 @@ def _forget_after(run_dir: Path, step: int) -> dict[str, int]:
             if event.step <= step and not any(tag == _CONFIG or tag.startswith("_hparams_/") for tag in tags):
                 kept += record
                 last.update(dict.fromkeys(tags, event.step))
-        temporary = file.with_name(f".{file.name.removeprefix(_FILES)}.tmp")  # a name that TensorBoard passes over
+        temporary = file.with_name(f".{file.name.removeprefix(_FILES)}.tmp")  # a name that TensorBoard ignores
         temporary.write_bytes(kept)
         os.replace(temporary, file)
     return last
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, Event]]:
-    """The records of an event file, as they stand there and parsed, up to where it is torn or damaged.
+    """The records of an event file, both as bytes and parsed, up to where it is cut off or damaged.
 
     A record is the length of its content (8 bytes, little-endian), a checksum (4), the content, a checksum (4).
     """

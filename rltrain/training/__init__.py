@@ -1,1 +1,1 @@
-"""From a configuration to a finished run: setting up, the training loop, and its metrics."""
+"""Runs training: the setup, the training loop, and its metrics."""

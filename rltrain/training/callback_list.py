@@ -22,10 +22,10 @@ class Counting(Training, Protocol):
 
 
 class CallbackList:
-    """Calls every callback of a run; does nothing where there are none.
+    """Calls every callback of a run; does nothing if there are none.
 
     Raises:
-        ConfigError: One of them is no :class:`Callback`.
+        ConfigError: One of them is not a :class:`Callback`.
     """
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
@@ -48,7 +48,7 @@ class CallbackList:
         self._tell("on_update", trainer, metrics)
 
     def log(self, trainer: Training) -> None:
-        """Tells them of the episodes since the last log point: here alone the device is waited for."""
+        """Tells them of the episodes since the last log point. No other call waits for the device."""
         if self.want_episodes and self._noted:
             ended = torch.cat([ended for ended, _ in self._noted])
             returns, lengths, successes = torch.cat([values for _, values in self._noted], 1)[:, ended]

@@ -1,4 +1,4 @@
-"""Whether a run is still worth going on with: its numbers are finite, and its ranks have the same policy."""
+"""Checks on a run: its numbers are finite, and its ranks have the same policy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def diverged(what: str, step: int) -> RunError:
 
 
 def check_modules(modules: Mapping[str, Tensor], ranks: Ranks, step: int) -> None:
-    """Checks the networks of an agent before a checkpoint of them takes the place of an older one.
+    """Checks the networks of an agent before they are saved and an older checkpoint is removed.
 
     Args:
         modules: The ``state_dict`` of the agent.
-        ranks: Those that train it.
+        ranks: The ranks that train it.
         step: Environment steps so far, for the error.
 
     Raises:

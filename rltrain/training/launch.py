@@ -1,4 +1,4 @@
-"""From a configuration to a finished run: what ``rltrain train`` and ``rltrain resume`` do."""
+"""Starts and resumes runs, for ``rltrain train`` and ``rltrain resume``."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def train(
 
     Args:
         algo: Name of a registered agent, such as ``ppo``.
-        env: An id, ours or Gymnasium's, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
-        progress: Whether to show progress; without, those of the trackers that do are left out.
-        callbacks: Code of your own that looks on.
+        env: An id of rltrain or Gymnasium, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
+        progress: Whether to show progress. If not, the trackers that show it are left out.
+        callbacks: Your own code that is called during training.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
-            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; those that begin with
-            ``--env.`` as ``env_options={"frame_stack": 4}``.
+            ``agent={"learning_rate": "lin_0.001"}``, ``env_kwargs={"gravity": 1.6}``; options that begin with
+            ``--env.`` go into ``env_options={"frame_stack": 4}``.
 
     Raises:
         ConfigError: Something in the arguments is wrong; nothing was created.
@@ -64,7 +64,7 @@ def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
 def start(request: RunRequest) -> RunResult:
     """Starts a new run; see :func:`train` for what it raises.
 
-    Under ``torchrun``, a job that was started again goes on with the run that it had begun.
+    Under ``torchrun``, a job that was started again continues the run that it began.
     """
     config = request.config
     with joined(config.nproc, request.command) as ranks, threads(ranks.threads(config.num_threads)):
@@ -95,16 +95,15 @@ def resume(
 
     Args:
         run: A run folder, or a checkpoint directory in it to continue from; later ones are set aside.
-        total_timesteps: Environment steps to stop at, if not those the run was made for; then
-            ``stop_at_reward`` does not count any more. Schedules keep the horizon the run was made with
-            and hold their final value beyond it.
-        device: Where to go on, if not where the run was made for; not bit for bit then.
-        env: The class it was trained in, where that was not a registered id.
-        classes: Networks of your own that it was trained with: the folder knows their names alone.
+        total_timesteps: Environment steps to stop at; by default, those of the configuration. If it is given,
+            ``stop_at_reward`` is ignored. Schedules keep their original horizon and hold their final value beyond it.
+        device: The device to continue on, if not that of the run; on another one it is not bit for bit the same.
+        env: The environment class that it was trained in, if that has no registered id.
+        classes: Your own network classes that it was trained with: the folder holds only their names.
         progress: Whether to show progress.
-        callbacks: Code of your own that looks on.
-        trackers: Where metrics go, if not where the run was made to send them.
-        nproc: Processes on this machine that train together, if not as many as the run was made with.
+        callbacks: Your own code that is called during training.
+        trackers: The trackers to use, if not those of the run.
+        nproc: Processes on this machine that train together, if not the number of the run.
         command: The arguments of ``rltrain`` that further ranks are started with.
 
     Raises:

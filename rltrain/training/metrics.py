@@ -1,4 +1,4 @@
-"""Numbers on the way to the log: kept on the device, fetched in one transfer at a log point."""
+"""Training metrics: kept on the device, and fetched in one transfer at each log point."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class EpisodeStats:
     they ended, those of one step in the order of the rows.
 
     Args:
-        window: How many episodes the means are taken over.
+        window: Number of episodes that the means are taken over.
         horizon: Steps between two merges.
         num_envs: N.
-        device: Where the environments live.
+        device: Device of the environments.
     """
 
     def __init__(self, window: int, horizon: int, num_envs: int, device: torch.device) -> None:
@@ -33,12 +33,12 @@ class EpisodeStats:
         self._ended = torch.zeros(shape, dtype=torch.bool, device=device)
         self._values = torch.full((3, *shape), torch.nan, device=device)  # return, length, success of each step
         self._rows = self._ended.unbind(), *(value.unbind() for value in self._values)
-        # One slot more than the window: what is not to be kept is written there.
+        # One slot more than the window, for values that are not kept.
         self._ring = torch.full((3, window + 1), torch.nan, device=device)
         self._count = torch.zeros((), dtype=torch.int64, device=device)  # episodes finished so far
 
     def note(self, step: VecStep) -> None:
-        """Copies what is needed of a step."""
+        """Copies the fields of a step that the statistics need."""
         ended, returns, lengths, successes = (rows[self._step] for rows in self._rows)
         torch.logical_or(step.terminated, step.truncated, out=ended)
         returns.copy_(step.episode_return)
@@ -48,7 +48,7 @@ class EpisodeStats:
         self._step += 1
 
     def merge(self) -> None:
-        """Moves the noted episodes into the ring, without asking which there are."""
+        """Moves the noted episodes into the ring, without waiting for the device."""
         ended = self._ended[: self._step].flatten()
         number = ended.cumsum(0)  # 1 for the first episode that ended
         total = number[-1]
@@ -60,7 +60,7 @@ class EpisodeStats:
         self._step = 0
 
     def merge_from(self, other: EpisodeStats, rows: slice) -> None:
-        """Moves into the ring what ``other``, with more environments, has noted of some of its own."""
+        """Moves episodes that ``other`` noted for the environments ``rows`` into this ring."""
         self._ended, self._values, self._step = other._ended[:, rows], other._values[:, :, rows], other._step
         self.merge()
 
@@ -75,7 +75,7 @@ class EpisodeStats:
     def means(self, ranks: Ranks = ALONE) -> dict[str, Tensor]:
         """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet.
 
-        Of several ranks, each adds the episodes that it has.
+        The episodes of all ranks are counted.
         """
         ring = self._ring[:, : self.window]
         sums, known = ring.nansum(1), (~ring.isnan()).sum(1)
@@ -103,7 +103,7 @@ class EpisodeStats:
 
 
 class MetricMeans:
-    """An agent's metrics since the last log point: means of tensors, summed on the device, and the last numbers."""
+    """An agent's metrics since the last log point: means of tensors, summed on the device, and the latest numbers."""
 
     def __init__(self) -> None:
         self._tags: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class MetricMeans:
         self._numbers: dict[str, float] = {}
 
     def add(self, metrics: Metrics) -> None:
-        """Adds the metrics of one update: once there are tensors, those of the same tags each time."""
+        """Adds the metrics of one update. Once there are tensors, their tags must stay the same."""
         self._numbers.update({tag: float(value) for tag, value in metrics.items() if not isinstance(value, Tensor)})
         tensors = {tag: value for tag, value in metrics.items() if isinstance(value, Tensor)}
         if tensors:
@@ -122,7 +122,7 @@ class MetricMeans:
             self._updates += 1
 
     def take(self, ranks: Ranks = ALONE) -> Metrics:
-        """The means, over all ranks, and the numbers; starts over."""
+        """Returns the means over all ranks, and the numbers; then starts over."""
         means: Metrics = {**self._numbers}
         if self._sum is not None:
             means |= zip(self._tags, ranks.mean(self._sum / self._updates).unbind(), strict=True)
@@ -130,7 +130,7 @@ class MetricMeans:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """What has come together since the last log point."""
+        """The sums and numbers since the last log point."""
         state = {"tags": list(self._tags), "updates": self._updates, "numbers": self._numbers}
         return state if self._sum is None else {**state, "sum": self._sum}
 
@@ -143,7 +143,7 @@ class MetricMeans:
 class Fetch:
     """Metrics on their way to the host, in one transfer.
 
-    On CUDA nobody waits for it before the values are asked for; on other accelerators it begins only then.
+    On CUDA the host waits for it only when the values are asked for; on other accelerators it starts only then.
 
     Args:
         metrics: By tag; 0-d tensors are fetched.
@@ -161,7 +161,7 @@ class Fetch:
             self._arrived.record()
 
     def values(self) -> dict[str, float]:
-        """By tag; what is NaN for want of data is left out."""
+        """The values by tag; those that are NaN for lack of data are left out."""
         if self._arrived is not None:
             self._arrived.synchronize()
         fetched = iter(self._table.tolist())
@@ -172,5 +172,5 @@ class Fetch:
 
 
 def fetch(metrics: Metrics) -> dict[str, float]:
-    """Brings 0-d tensors to the host in one transfer; those that are NaN for want of data are left out."""
+    """Brings 0-d tensors to the host in one transfer; those that are NaN for lack of data are left out."""
     return Fetch(metrics).values()

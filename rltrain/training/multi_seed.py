@@ -1,4 +1,4 @@
-"""Many seeds at once: runs like any other, whose environments are stepped and whose agents learn as one batch."""
+"""Trains many seeds at once: separate runs whose environments are stepped and whose agents learn as one batch."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def train_seeds(
     callbacks: Sequence[Callback] = (),
     **overrides: Any,
 ) -> dict[int, RunResult | RLTrainError]:
-    """Trains an agent with so many seeds at once, from ``seed`` on; each is a run of its own.
+    """Trains an agent with ``num_seeds`` seeds at once, from ``seed`` on; each is a separate run.
 
     Args:
         algo: ``ppo``.
         env: An id of ours, or a :class:`~rltrain.env.TensorEnv` class.
-        num_seeds: K.
+        num_seeds: Number of seeds.
         progress: Whether to show progress.
-        callbacks: Code of your own that looks on, at each of the runs.
+        callbacks: Your own code that is called during training, in each of the runs.
         **overrides: As for :func:`rltrain.train`.
 
     Returns:
-        By seed, how it ended: if one fails, the others go on.
+        The result or error of each seed; if one fails, the others go on.
 
     Raises:
         ConfigError: Something in the arguments is wrong, or cannot be trained like this; nothing was created.
@@ -93,10 +93,10 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
 
 
 def check_seeds(request: RunRequest) -> range:
-    """The seeds.
+    """Returns the seeds.
 
     Raises:
-        ConfigError: There are no such, or the agent has a loop of its own.
+        ConfigError: They are not valid, or the agent has its own training loop.
     """
     config, num_seeds = request.config, request.num_seeds
     if isinstance(num_seeds, bool) or not isinstance(num_seeds, Integral) or num_seeds < 1:
@@ -115,10 +115,10 @@ def check_seeds(request: RunRequest) -> range:
 
 
 def check_setups(setups: Sequence[Setup]) -> None:
-    """Holds runs to what can be trained as one.
+    """Checks that runs can be trained as one batch.
 
     Raises:
-        ConfigError: Their environments or networks cannot be.
+        ConfigError: Their environments or networks do not allow it.
     """
     first = setups[0]
     if type(first.env) is not TensorVecEnv:
@@ -132,12 +132,12 @@ def check_setups(setups: Sequence[Setup]) -> None:
 
 
 def stack(spec: AgentSpec, agents: Sequence[Agent]) -> StackedAgent:
-    """Several agents, alike but for their seeds, as one that acts and learns for all of them.
+    """Makes one agent that acts and learns for several agents which differ only in their seeds.
 
-    They stay whole: what it learns is theirs, at the end of each ``learn``.
+    The single agents stay complete: each has its new weights at the end of every ``learn``.
 
     Raises:
-        ConfigError: They cannot be.
+        ConfigError: These agents cannot be stacked.
     """
     if not spec.stacked:
         raise ConfigError(
@@ -150,13 +150,13 @@ class SeedRun:
     """One of the runs.
 
     Args:
-        setup: What it is made of.
+        setup: Its setup.
         folder: Its folder.
-        interrupted: Whether there was a signal.
+        interrupted: A function that tells whether there was a signal.
 
     Attributes:
-        stack: What is to be left when it has ended.
-        result: How it ended, once it has.
+        stack: The context managers to exit when the run has ended.
+        result: The result or error, once the run has ended.
     """
 
     def __init__(self, setup: Setup, folder: RunFolder, interrupted: Interrupt) -> None:
@@ -167,7 +167,7 @@ class SeedRun:
         self.result: RunResult | RLTrainError | None = None
 
     def attempt(self, what: Callable[..., None], *arguments: Any) -> None:
-        """Does what is this run's own business. Where that fails, it has failed, and the others have not."""
+        """Calls ``what`` for this run. If that fails, this run has failed, and the others go on."""
         try:
             what(*arguments)
         except RLTrainError as error:
@@ -184,7 +184,7 @@ class SeedRun:
 
 
 def train_together(runs: Sequence[SeedRun], display: Tracker) -> None:
-    """Trains until every run has ended; those that end early leave the batch, which gets smaller."""
+    """Trains until every run has ended; runs that end early leave the batch."""
     for run in runs:
         run.trainer.begin()
     going = list(runs)
@@ -214,10 +214,10 @@ def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) ->
 class Batch:
     """Trainers whose agents act and learn, and whose environments are stepped, as one.
 
-    After every iteration each has what it would have alone.
+    After every iteration each trainer has the state that it would have alone.
 
     Args:
-        trainers: Alike but for their seeds, between two iterations, as many of them done.
+        trainers: Trainers that differ only in their seeds, all after the same number of iterations.
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
@@ -231,7 +231,7 @@ class Batch:
         self.episodes = EpisodeStats(1, self.horizon, self.env.num_envs, self.env.device)
 
     def iterate(self) -> list[Metrics]:
-        """Collects and learns; gives the metrics of each."""
+        """Collects and learns; returns the metrics of each trainer."""
         self.agent.progress_remaining = self.trainers[0].progress_remaining
         initial = tree_cat([trainer.agent.actor.initial_state(trainer.env.num_envs) for trainer in self.trainers])
         for _ in range(self.horizon):

@@ -1,4 +1,4 @@
-"""What is asked of a run, in one object."""
+"""A request for a run, in one object."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rltrain.training.tracker_list import displays
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What starts a run, or goes on with one.
+    """A request to start or continue a run.
 
     Attributes:
         config: The configuration.
-        env_class: The environment, where it is not a registered id.
-        callbacks: Code of the user's own that looks on.
-        progress: Whether to show progress; without, those of the trackers that do are left out.
+        env_class: The environment class, if it has no registered id.
+        callbacks: The user's own code that is called during training.
+        progress: Whether to show progress. If not, the trackers that show it are left out.
         command: The arguments of ``rltrain`` that further ranks are started with.
         total_timesteps: Environment steps to stop at, if not those of the configuration.
-        checkpoint: What to continue from; None for a new run.
+        checkpoint: The checkpoint to continue from; None for a new run.
         num_seeds: How many runs train at once, each with a seed of its own.
     """
 

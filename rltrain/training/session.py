@@ -1,4 +1,4 @@
-"""One session of a run: from the folder and what the run is made of to a trainer with trackers, and to how it ended."""
+"""One session of a run: makes the trainer with its trackers, and concludes the run."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class RunResult:
         run_dir: The run folder.
         steps: Environment steps, over all environments.
         seconds: Time in the training loop, over all sessions.
-        compile_seconds: Time of it that this session took to compile.
+        compile_seconds: Time that this session took to compile, which is part of ``seconds``.
         stopped_by: ``total_timesteps``, ``stop_at_reward``, ``callback`` or ``interrupted``.
         signal: Number of the signal that interrupted it.
-        evaluation: Fresh episodes of the final policy, unless interrupted or not wanted.
-        picture: The learning curve, where there is one.
+        evaluation: Fresh episodes of the final policy; None if interrupted or not wanted.
+        picture: The picture of the learning curve, if one was drawn.
     """
 
     run_dir: Path
@@ -51,7 +51,7 @@ class RunResult:
 
 @contextmanager
 def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) -> Iterator[Trainer]:
-    """A trainer with its trackers, at the start or at a checkpoint; the metadata say that it runs, and if it fails."""
+    """A trainer with its trackers, at the start or at a checkpoint; records in the metadata that it runs or failed."""
     request, config, checkpoint = setup.request, setup.config, setup.request.checkpoint
     with ExitStack() as stack:
         stack.callback(folder.release)
@@ -84,13 +84,13 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
 
 
 def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
-    """Evaluates what was trained, draws its curve, and says in the metadata how it ended."""
+    """Evaluates the trained policy, draws the learning curve, and records in the metadata how the run ended."""
     folder = trainer.folder
     evaluation = None
     if stopped_by != "interrupted" and trainer.config.n_eval_episodes and trainer.ranks.first:
         try:
             evaluation = trainer.evaluate_finally()
-        except RunError as error:  # what was trained and saved is whole all the same
+        except RunError as error:  # the saved checkpoints are still intact
             warnings.warn(f"There is no score. {error}", stacklevel=2)
     status = "interrupted" if stopped_by == "interrupted" else "completed"
     outcome: dict[str, Any] = {
@@ -102,7 +102,7 @@ def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult
     summary = evaluation.summary() if evaluation else None
     folder.update_metadata({"status": status, **outcome, "evaluation": summary})
     picture = None
-    if status == "completed" and "csv" in trainer.trackers:  # what curves are drawn from
+    if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
         threshold = spec_of(trainer.setup.request.env).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
@@ -110,6 +110,6 @@ def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult
             warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
         else:
             trainer.trackers.artifact(picture, "learning_curve")
-    trainer.trackers.finish(trainer.latest if status == "completed" else {})  # a run that goes on later has none yet
+    trainer.trackers.finish(trainer.latest if status == "completed" else {})  # an interrupted run can still go on
     trainer.trackers.close()
     return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture)

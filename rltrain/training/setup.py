@@ -1,4 +1,4 @@
-"""What a run is made of: its environments and its agent on their device, checked before anything is created."""
+"""Sets up a run: makes its environments and agent on their device, and checks them before anything is written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is made of, all of it checked before anything is created."""
+    """The environments, agent and ranks of a run, all checked before anything is written."""
 
     request: RunRequest
     device: torch.device
@@ -51,16 +51,16 @@ class Setup:
         """Makes everything that a request names.
 
         Args:
-            request: What is asked of the run.
-            ranks: Those that train together; each makes its share.
+            request: The request.
+            ranks: The ranks that train together; each makes its share.
 
         Raises:
-            ConfigError: Something in it cannot be had.
+            ConfigError: Something in the request does not exist or does not work.
         """
         config = request.config
         callbacks = CallbackList(request.callbacks)
         resolve(request.agent.trainer).check_callbacks(config.algo, callbacks)
-        if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # a loop of its own
+        if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # it has its own training loop
             raise ConfigError(
                 f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
                 "Start one, or train with an agent of ours.",
@@ -100,26 +100,26 @@ class Setup:
         return self.request.config
 
     def close(self) -> None:
-        """Gives back what the environments hold."""
+        """Closes the environments."""
         self.env.close()
 
     @global_kept()
     def check_drawing(self) -> None:
-        """Draws a state, to know now rather than at the first video whether that can be done."""
+        """Draws a state once, so that an error is raised now rather than at the first video."""
         with closing(self.make_env(1, render=True)) as env:
             env.reset(seed=0)
             env.render()
 
     @property
     def mode(self) -> dict[str, Any]:
-        """What must be equal for a resume to be exact."""
+        """The facts that must be equal for an exact resume."""
         several = {"ranks": self.ranks.world_size} if self.ranks.world_size > 1 else {}
         options = {name: True for name in ("compile", "bfloat16") if getattr(self.config, name)}
         return {"device": str(self.device), "threads": torch.get_num_threads(), **options, **several}
 
     @property
     def exact_resume(self) -> bool:
-        """Whether a checkpoint holds all there is to continue bit for bit."""
+        """Whether a checkpoint holds everything that is needed to continue bit for bit."""
         return self.env.exact_resume and self.agent.exact_resume
 
     @property
@@ -132,18 +132,18 @@ class Setup:
 
     @property
     def own_spaces(self) -> dict[str, Any]:
-        """Those that the environment has before an adapter makes tensors of them, as plain data."""
+        """The spaces of the environment before an adapter converts them to tensors, as plain data."""
         names = "env_observation_space", "env_action_space"
         return {name: to_json(space) for name, space in zip(names, own_spaces(self.env), strict=True)}
 
     def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
-        """Further environments of the same kind; with ``render`` to be drawn."""
+        """Makes more environments of the same kind; with ``render`` they can be drawn."""
         num_envs = min(at_most, most_envs(self.request.env))
         options = self.config.env.make_options()
         return make_vec(self.request.env, num_envs, device=self.device, render=render, **options)
 
     def init_from(self, run: str) -> None:
-        """Takes over the policy of a run or checkpoint, or of a file that an importer is registered for.
+        """Loads the policy of a run or checkpoint, or of a file that has a registered importer.
 
         Raises:
             CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
@@ -169,11 +169,11 @@ def create_folder(setup: Setup) -> RunFolder:
     """Makes the run folder, and locks it.
 
     Args:
-        setup: What the run is made of.
+        setup: The setup of the run.
 
     Raises:
-        ConfigError: It cannot be made.
-        RunError: It is not seen by all ranks.
+        ConfigError: The folder cannot be made.
+        RunError: Some ranks cannot see it.
     """
     config, ranks, together = setup.config, setup.ranks, setup.request.num_seeds
     record = {
@@ -197,7 +197,7 @@ def create_folder(setup: Setup) -> RunFolder:
 
 
 def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
-    """The environments and the hyperparameters of one rank, whose sizes count over all of them.
+    """The number of environments and the hyperparameters of one rank, given those of all ranks together.
 
     Raises:
         ConfigError: They cannot be divided.
@@ -223,10 +223,10 @@ def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:
 
 
 def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
-    """Does what the options ``bfloat16`` and ``compile`` ask for.
+    """Applies the options ``bfloat16`` and ``compile``.
 
     Raises:
-        ConfigError: It cannot be done.
+        ConfigError: They are not supported here.
     """
     if not (config.bfloat16 or config.compile):
         return
@@ -247,10 +247,10 @@ def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
 
 
 def check_memory(needed: int, device: torch.device) -> None:
-    """Refuses what does not fit into the memory that is free.
+    """Checks that ``needed`` bytes fit into the free memory.
 
     Raises:
-        ConfigError: ``needed`` bytes do not.
+        ConfigError: They do not fit.
     """
     if device.type in ("cuda", "xpu"):
         free = torch.get_device_module(device).mem_get_info(device)[0]
@@ -264,10 +264,10 @@ def check_memory(needed: int, device: torch.device) -> None:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep large blocks that were freed, as an update asks for the same ones again at once.
+    """Tells glibc to keep large freed blocks, because each update allocates the same ones again.
 
-    It would give each back to the kernel, which clears it before handing it out anew: a tenth to a fifth of the
-    time of an update on a CPU. Elsewhere than with glibc nothing happens.
+    Otherwise glibc returns each block to the kernel, which clears it before the next use: that takes a tenth to a fifth
+    of the time of an update on a CPU. Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -279,7 +279,7 @@ def keep_memory() -> None:
 
 @contextmanager
 def threads(number: int | None) -> Iterator[None]:
-    """Gives torch a number of threads, and back what it had."""
+    """Sets the number of threads of torch, and restores the old one at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:

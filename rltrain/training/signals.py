@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM ask a run to stop after the current update; a second one stops it at once.
 
-But for SIGTERM under ``torchrun``, which passes on what a cluster's scheduler may have told its ranks already.
+The exception is SIGTERM under ``torchrun``: it forwards a signal that the cluster's scheduler may have sent to the
+ranks already.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While entered, remembers the first signal instead of dying of it.
+    """While entered, remembers the first signal instead of ending the process.
 
-    Calling it tells whether there was one. Outside the main thread, where Python delivers no signals, it
+    A call returns whether there was one. Outside the main thread, where Python delivers no signals, it
     does nothing.
     """
 
@@ -41,5 +42,5 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         told_twice = {signal.SIGTERM} if job_name() is not None else set()
-        for each in SIGNALS:  # the next one is not held up
+        for each in SIGNALS:  # a second signal stops the process at once
             signal.signal(each, signal.SIG_IGN if each in told_twice else signal.SIG_DFL)

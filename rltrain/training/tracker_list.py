@@ -23,10 +23,10 @@ FAILURES = (Exception, SystemExit)
 
 
 class TrackerList(Tracker):
-    """Calls every tracker of a run; does nothing where there are none.
+    """Calls every tracker of a run; does nothing if there are none.
 
-    One that fails, in its constructor or in any call, is named in a warning and left out from then on. The process's
-    global generators are as they were after every call.
+    If a tracker fails, in its constructor or in any call, a warning names it and it is left out from then on. Calls do
+    not change the state of the process's global generators.
 
     Args:
         run: The run.
@@ -47,7 +47,7 @@ class TrackerList(Tracker):
         self.text("config", f"```yaml\n{yaml.safe_dump(dict(run.config), sort_keys=False)}```", 0)
 
     def __contains__(self, name: str) -> bool:
-        """Whether a tracker is at work."""
+        """Whether a tracker is in use."""
         return name in self._all
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -67,7 +67,7 @@ class TrackerList(Tracker):
         self._tell("artifact", lambda: (path, kind))
 
     def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int) -> None:
-        """Hands over numbers to show the distribution of."""
+        """Hands over numbers whose distribution is shown."""
         self._tell("histogram", lambda: (tag, values, step))
 
     def text(self, tag: str, text: str, step: int) -> None:
@@ -87,7 +87,7 @@ class TrackerList(Tracker):
         self._tell("finish", lambda: (dict(metrics),))
 
     def close(self) -> None:
-        """Closes all of them; afterwards there are none."""
+        """Closes all trackers and removes them from the list."""
         self._tell("close", tuple)
         self._all.clear()
 
@@ -107,7 +107,7 @@ class TrackerList(Tracker):
 
 
 def displays(names: Sequence[str]) -> list[str]:
-    """Those of some trackers that show progress to whoever waits for it."""
+    """The names of those trackers that show progress to a person who waits for it."""
     return [name for name in names if name in trackers and trackers[name].display]
 
 
@@ -119,7 +119,7 @@ def _warn(name: str, error: BaseException) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Hyperparameters by dotted name, in the types that places can list; those that are None are left out."""
+    """Hyperparameters by dotted name, in types that trackers can list; None is left out."""
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -34,13 +34,13 @@ PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_
 class Trainer:
     """Trains an agent in a vectorised environment.
 
-    All ranks take the same decisions; what is not told to them by all-reduced numbers or asked of all is the same
-    anyway.
+    All ranks take the same decisions: these depend only on all-reduced numbers, on flags that the ranks exchange, and
+    on values that are the same on every rank.
 
     Args:
-        setup: What the run is made of.
-        folder: Where checkpoints and videos go.
-        interrupted: Asked after each update whether to save and stop.
+        setup: The setup of the run.
+        folder: The folder for checkpoints and videos.
+        interrupted: A function that is called after each update and returns whether to save and stop.
     """
 
     def __init__(self, setup: Setup, folder: RunFolder, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -53,8 +53,8 @@ class Trainer:
         self.callbacks = setup.callbacks
         self.folder = folder
         self.total_timesteps = setup.request.total
-        self.trackers = TrackerList(RunInfo(folder.path, self.total_timesteps))  # none but those that a session makes
-        self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # of all environments, in an iteration
+        self.trackers = TrackerList(RunInfo(folder.path, self.total_timesteps))  # empty until the session adds trackers
+        self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # in an iteration, over all ranks
         self.log_interval = config.log_interval or max(1, agent.log_interval // ranks.world_size)
         self.interrupted = interrupted
         self.stopped = False
@@ -75,10 +75,10 @@ class Trainer:
 
     @staticmethod
     def check_callbacks(algo: str, callbacks: CallbackList) -> None:
-        """Refuses callbacks that a trainer of another kind cannot serve, before anything is created; takes all here."""
+        """Refuses callbacks that this kind of trainer does not support; this one supports all."""
 
     def run(self) -> str:
-        """Trains until there is a reason to stop, which is returned."""
+        """Trains until there is a reason to stop, and returns the reason."""
         self.begin()
         while (reason := self.reason_to_stop()) is None:
             self.agent.progress_remaining = self.progress_remaining
@@ -95,16 +95,16 @@ class Trainer:
 
     @property
     def progress_remaining(self) -> float:
-        """1 to 0 over the horizon that the run was made with; a longer run holds the final value of schedules."""
+        """Falls from 1 to 0 over the original horizon of the run; stays at 0 in a run that was prolonged."""
         return max(0.0, 1.0 - self.global_step / self.config.total_timesteps)
 
     def learned(self, metrics: Metrics) -> None:
-        """All that comes after the agent has learned."""
+        """Does everything that follows the learning of the agent."""
         self.metrics.add(metrics)
         self.updated(metrics)
 
     def updated(self, metrics: Metrics) -> None:
-        """What there is to do between two updates."""
+        """Does everything that is due between two updates."""
         self.callbacks.update(self, metrics)
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:
@@ -117,7 +117,7 @@ class Trainer:
             self.film()
 
     def end(self, reason: str) -> None:
-        """Logs what came after the last log point, and saves."""
+        """Logs the metrics since the last log point, and saves."""
         if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()
         self.save()
@@ -135,7 +135,7 @@ class Trainer:
         self.collected()
 
     def collected(self) -> None:
-        """Counts what was collected."""
+        """Counts the collected steps."""
         self.global_step += self.steps_at_once
         self.n_iterations += 1
 
@@ -163,8 +163,8 @@ class Trainer:
     def log(self) -> None:
         """Fetches the metrics, in one transfer, and hands them to the trackers.
 
-        On an accelerator nothing waits for the transfer: they are handed over at the next log point, or before a
-        checkpoint.
+        On an accelerator the host does not wait for the transfer: the metrics are handed over at the next log point,
+        or before a checkpoint.
         """
         self.deliver()
         metrics = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.times()}
@@ -173,7 +173,7 @@ class Trainer:
             self.deliver()
 
     def deliver(self) -> None:
-        """Hands over what was fetched and not handed over yet."""
+        """Hands over the metrics that were fetched but not handed over yet."""
         if self.fetching is not None:
             (fetching, step), self.fetching = self.fetching, None
             self.publish(fetching.values(), step)
@@ -190,7 +190,7 @@ class Trainer:
         self.callbacks.log(self)
 
     def times(self) -> dict[str, float]:
-        """Metrics of time; steps per second without the time that was compiled."""
+        """Metrics of time; steps per second exclude the time of compilation."""
         step_then, seconds_then = self.started_at
         seconds = self.seconds - seconds_then - self.compile_seconds
         return {
@@ -201,11 +201,11 @@ class Trainer:
 
     @property
     def compile_seconds(self) -> float:
-        """How long this session has compiled."""
+        """Seconds that this session has spent compiling."""
         return self.compiling.seconds if self.compiling else 0.0
 
     def track(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Hands numbers to every tracker, of now unless a step is given."""
+        """Hands numbers to every tracker, at the current step unless another is given."""
         self.latest.update(metrics)
         self.trackers.log(metrics, self.global_step if step is None else step)
 
@@ -223,7 +223,7 @@ class Trainer:
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
 
-        They are a point of the curve of evaluations, unless it has one at this step.
+        The result is added to the curve of evaluations, unless the curve has a point at this step.
         """
         result = self.play("fresh")
         if not self.due(self.config.eval_freq):
@@ -239,7 +239,7 @@ class Trainer:
 
     @global_kept()
     def film(self) -> None:
-        """Films one episode; where that fails, training goes on with a warning."""
+        """Films one episode; if that fails, it warns and training goes on."""
         self.folder.videos.mkdir(exist_ok=True)
         path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
         seed = derive_seed(self.config.seed, "video", self.global_step)
@@ -252,7 +252,7 @@ class Trainer:
             self.trackers.video(path, self.global_step)
 
     def save(self) -> None:
-        """Writes a checkpoint with everything that has memory, unless this step has one.
+        """Writes a checkpoint with the whole training state, unless this step has one.
 
         Raises:
             RunError: The policy is not finite, or differs between ranks; see :func:`check_modules`.
@@ -273,7 +273,7 @@ class Trainer:
         self.callbacks.checkpoint(self, path)
 
     def training_state(self) -> dict[str, Any]:
-        """Everything with memory beside the agent's module state."""
+        """The whole training state except the agent's module state."""
         return {
             "trainer": {name: getattr(self, name) for name in PROGRESS},
             "agent": self.agent.training_state(),
@@ -289,7 +289,7 @@ class Trainer:
         """Continues from a checkpoint directory.
 
         Raises:
-            CheckpointError: It is of another kind of run.
+            CheckpointError: It belongs to another kind of run.
         """
         restore_policy(self.agent, checkpoint)
         state = load_training(checkpoint, self.ranks.rank)
@@ -301,11 +301,11 @@ class Trainer:
             ) from error
         self.saved_step = self.global_step
         if self.best_step is not None and not (self.folder.checkpoints / step_name(self.best_step)).is_dir():
-            self.best_step, self.best_mean_reward = None, float("-inf")  # a later best had taken its place
+            self.best_step, self.best_mean_reward = None, float("-inf")  # a later best checkpoint has replaced it
         self.folder.set_best(self.best_step, self.best_mean_reward)
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Puts back what :meth:`training_state` gave."""
+        """Restores what :meth:`training_state` returned."""
         for name in PROGRESS:
             setattr(self, name, state["trainer"][name])
         self.agent.load_training_state(state["agent"])
@@ -314,7 +314,7 @@ class Trainer:
             self.obs = from_dict(self.obs, state["obs"]["obs"])
             if self.state is not None:
                 self.state = from_dict(self.state, state["state"]["state"])
-        else:  # other episodes than those the run began with
+        else:  # draws other episodes than at the start of the run
             seed = self.ranks.seed(self.config.seed)
             self.obs = self.env.reset(derive_seed(seed, "resume", self.global_step))
         self.episodes.load_state_dict(state["episodes"])
