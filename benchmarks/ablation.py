@@ -1,26 +1,27 @@
-"""Which ways of being fast are worth their code: each against the plain one, in turns, on both kinds of processor.
+"""Measures which speed-ups are worth their code: each beside the plain version, in turns, on two kinds of processor.
 
     python -m benchmarks.ablation                          # everything: about ten minutes on two quiet cores
     python -m benchmarks.ablation --only training --processor avx2 --threads 1
     python -m benchmarks.ablation --table                  # the tables of what was measured, and nothing else
 
-``training`` is collecting and learning on CartPole without a log, in six ways here and two as of an older commit:
+``training`` measures collecting and learning on CartPole without a log, in six variants here and two of an older
+commit:
 
-- by autograd alone; with tanh by way of the logistic function; with every perceptron as one node of autograd's graph;
-- as the agents do it here, with losses that say their gradient themselves; with large products by oneDNN on top, and
-  with its tanh as well;
-- as they did it at commit 8dc3248, which had both, with and without oneDNN. Its code is run from a ``git worktree``
-  that this command makes in a temporary folder and removes.
+- autograd alone; with tanh computed from the logistic function; with every perceptron as one node of autograd's graph;
+- the agents as they are here, with losses that compute their own gradient; then also with large products by oneDNN,
+  and with its tanh as well;
+- the agents at commit 8dc3248, which had both, with and without oneDNN. That code runs from a ``git worktree`` that
+  this command makes in a temporary folder and removes.
 
-``compiled`` is the same with ``--compile``. ``seeds`` is four seeds learning as one beside four processes on two cores,
-``ranks`` two ranks that tell each other their gradients through shared memory beside two that do so by gloo.
+``compiled`` is the same with ``--compile``. ``seeds`` compares four seeds that learn as one with four processes, on two
+cores. ``ranks`` compares two ranks that exchange gradients through shared memory with two that do so by gloo.
 
-Both checkouts are open at the same time, each in a process of its own, and take turns. On one thread, time is that of
-the process alone, so that others on the machine count for less. A figure is the best of the repeats, as others only
-ever slow it down. On a processor with AVX-512, ``avx2`` is played by ``ATEN_CPU_CAPABILITY=avx2
-ONEDNN_MAX_CPU_ISA=AVX2``, and by ``-march=x86-64-v3`` in what is compiled; on one without, ``native`` is AVX2 already.
-Figures are kept in ``benchmarks/results/ablation.json`` beside those that are there: what this machine cannot measure
-stays, with its date.
+Both checkouts run at the same time, each in its own process, and take turns. On one thread, the CPU time of the process
+is measured, so that other load on the machine matters less. A figure is the best of the repeats, as other load can only
+slow it down. On a processor with AVX-512, ``avx2`` is emulated by ``ATEN_CPU_CAPABILITY=avx2
+ONEDNN_MAX_CPU_ISA=AVX2``, and by ``-march=x86-64-v3`` in compiled code; on one without, ``native`` already is AVX2.
+Figures are added to those in ``benchmarks/results/ablation.json``: what this machine cannot measure stays there, with
+its date.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ SEEDS = 4
 
 
 def tuned(algo: str) -> dict[str, Any]:
-    """The settings for CartPole that are shipped."""
+    """The shipped settings for CartPole."""
     settings = tuned_defaults(algo, env_spec("rltrain/CartPole-v1"))[0]
     return {"algo": algo, "num_envs": settings["num_envs"], "agent": settings["agent"]}
 
 
 def of_bench(name: str) -> dict[str, Any]:
-    """A point of ``python -m benchmarks``."""
+    """The settings of a point of ``python -m benchmarks``."""
     point = TRAINING[name]
     agent = {**point["agent"], "policy_kwargs": {"net_arch": point["net_arch"]}}
     return {"algo": point["algo"], "num_envs": point["num_envs"], "agent": agent}
@@ -86,7 +87,7 @@ PARTS = (*VARIANTS, "seeds", "ranks")
 
 
 def main() -> None:
-    """Measures, keeps the figures, prints them as Markdown tables."""
+    """Measures, saves the figures and prints them as Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="[all]")
     parser.add_argument("--processor", nargs="+", choices=[*PROCESSORS], default=[*PROCESSORS], help="[both]")
@@ -117,7 +118,7 @@ def main() -> None:
 
 @contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """The repository as it was, in a temporary folder."""
+    """The repository at a commit, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / commit
         git = ["git", "-C", str(ROOT), "worktree"]
@@ -149,12 +150,12 @@ class Worker:
         self.process.communicate()
 
     def send(self, request: dict[str, Any]) -> None:
-        """Asks for something."""
+        """Sends a request."""
         assert self.process.stdin is not None
         print(json.dumps(request), file=self.process.stdin, flush=True)
 
     def receive(self) -> dict[str, Any]:
-        """What came of it."""
+        """Waits for an answer."""
         assert self.process.stdout is not None
         return dict(json.loads(self.process.stdout.readline()))
 
@@ -186,7 +187,7 @@ def training(
 
 
 def seeds(processor: str, points: dict[str, Any], parsed: argparse.Namespace) -> None:
-    """Measures seeds that learn as one beside as many processes on the same two cores."""
+    """Measures seeds that learn as one, and as many processes on the same two cores."""
     with ExitStack() as stack:
         each = [stack.enter_context(Worker(ROOT, processor, 1)) for _ in range(SEEDS)]
         stacked = {t: stack.enter_context(Worker(ROOT, processor, t)) for t in (1, 2)}
@@ -223,7 +224,7 @@ def by_ranks(repeats: int) -> None:
 
 
 def keep(part: str, point: str, where: str, rates: dict[str, list[float]]) -> None:
-    """Keeps figures in place of older ones of the same kind, and tells of them."""
+    """Saves figures in place of older ones of the same kind, and reports them."""
     figures = store.load("ablation")
     row = figures.setdefault(part, {}).setdefault(point, {}).setdefault(where, {})
     for variant, measured in rates.items():
@@ -235,7 +236,7 @@ def keep(part: str, point: str, where: str, rates: dict[str, list[float]]) -> No
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """All figures, a table for each part; in a row they are of one date unless it says otherwise."""
+    """All figures, in one table per part; those of a row have the same date unless the row gives two."""
     parts = []
     for part, by_point in figures.items():
         rows = [(point, where, row) for point, by_place in by_point.items() for where, row in by_place.items()]

@@ -1,4 +1,4 @@
-"""What ``benchmarks.ablation`` measures beside what the agents do: the same by autograd, and products by oneDNN."""
+"""Variants of the agents for ``benchmarks.ablation``: losses by autograd, and products by oneDNN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from rltrain.agents.parts import manual_grad
 from rltrain.agents.ppo.loss import Rows, normalized
 
-ROWS = 1_250_000  # multiplications of a product from which on oneDNN is asked
+ROWS = 1_250_000  # least number of multiplications in a product that oneDNN computes
 
 
 def ppo_loss(
@@ -36,21 +36,21 @@ def ppo_loss(
 
 
 def td_loss(agent: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """PQN's likewise."""
+    """PQN's loss, also by autograd."""
     predicted = (agent.policy(batch["obs"]) * batch["taken"]).sum(1)
     loss = 0.5 * F.mse_loss(predicted, batch["target"])
     return loss, loss.detach()
 
 
 def dqn_loss(agent: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """DQN's for expected values likewise."""
+    """DQN's loss for expected values, also by autograd."""
     predicted = agent.policy(batch["obs"]).gather(1, batch["action"].unsqueeze(1))
     each = F.smooth_l1_loss(predicted, batch["target"], reduction="none").squeeze(1) * batch["share"].sum(1)
     return each.sum(), each.detach().sum(), (predicted.detach() - batch["target"]).squeeze(1)
 
 
 class OneNode(torch.autograd.Function):
-    """A perceptron. ``anchor`` is a parameter of it, so that autograd sees that the result depends on some."""
+    """A perceptron. ``anchor`` is one of its parameters, so that autograd sees that the result depends on them."""
 
     @staticmethod
     def forward(ctx: Any, perceptron: Any, x: Tensor, anchor: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class OneNode(torch.autograd.Function):
 
 
 def as_one_node(perceptron: Any, x: Tensor) -> Tensor:
-    """In place of ``Perceptron.__call__``."""
+    """Replaces ``Perceptron.__call__``."""
     if not manual_grad.fit(x, perceptron):
         raise RuntimeError("This network cannot be one node.")
     if not torch.is_grad_enabled():
@@ -78,7 +78,7 @@ def onednn(x: Tensor, y: Tensor, bias: Tensor | None = None, then: str = "none")
 
 
 def tanh(x: Tensor) -> Tensor:
-    """By the logistic function, writing over x."""
+    """Computes tanh from the logistic function; overwrites x."""
     return torch.rsub(x.mul_(2).sigmoid_(), -1, alpha=-2)
 
 

@@ -1,6 +1,6 @@
-"""One side of ``benchmarks.ablation``: trains as it is told, a line of JSON for a request, a line for the answer.
+"""One side of ``benchmarks.ablation``: trains as requested. Each request and each answer is a line of JSON.
 
-It is run as a file, with the checkout that is to be measured first on ``PYTHONPATH``: this one, or one of
+It is run as a file, with the checkout to be measured first on ``PYTHONPATH``: this one, or one of
 :data:`benchmarks.ablation.BEFORE`, whose networks, losses and modules have other names.
 """
 
@@ -20,7 +20,7 @@ import torch
 from benchmarks.peers.ours import ENV, Loop
 
 try:
-    from rltrain.agents import chain, products  # as it was
+    from rltrain.agents import chain, products  # of the older commit
 except ImportError:
     from benchmarks import ablation_variants as others
     from rltrain.agents.dqn.agent import DQN
@@ -33,7 +33,7 @@ except ImportError:
 
 @contextmanager
 def as_variant(variant: str) -> Iterator[None]:
-    """The agents of this checkout as a variant has them."""
+    """Turns the agents of this checkout into a variant within a block."""
     changes: list[tuple[Any, str, Any]] = []
     if chain is not None:
         if "MKL" in variant:
@@ -60,7 +60,7 @@ def as_variant(variant: str) -> Iterator[None]:
 
 
 def compiled_for(march: str | None) -> None:
-    """Has torch.compile write for another processor than this one."""
+    """Makes torch.compile generate code for another processor than this one."""
     if march is None:
         return
     from torch._inductor import config
@@ -79,14 +79,14 @@ class Side:
     """The loops of this checkout, made when they are first asked for."""
 
     def __init__(self) -> None:
-        # What others do on this machine counts for less by the process's own time, which two threads have twice of.
+        # Other load on the machine affects CPU time less, but with two threads CPU time counts twice.
         self.clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
         self.loops: dict[tuple[str, str], Callable[[], int]] = {}
 
     def measure(
         self, point: str, settings: dict[str, Any], variant: str, seconds: float, *, wall: bool = False
     ) -> float:
-        """Environment steps per second of collecting and learning, for so many seconds at least."""
+        """Environment steps per second of collecting and learning, measured for at least ``seconds``."""
         with as_variant(variant):
             if (point, variant) not in self.loops:
                 self.loops[point, variant] = self.start(settings, compiled="compiled" in variant)
@@ -99,7 +99,7 @@ class Side:
         return steps / passed
 
     def start(self, settings: dict[str, Any], *, compiled: bool) -> Callable[[], int]:
-        """One that is past the steps that DQN collects before it learns."""
+        """Makes a loop that is past the steps that DQN collects before it learns."""
         if settings.get("num_seeds"):
             return several(settings)
         options = {name: settings[name] for name in ("num_envs", "agent")}
@@ -139,7 +139,7 @@ def several(settings: dict[str, Any]) -> Callable[[], int]:
 
 
 def main() -> None:
-    """Answers until nobody asks any more."""
+    """Answers requests until there are no more."""
     begin = json.loads(sys.stdin.readline())
     torch.set_num_threads(begin["threads"])
     compiled_for(begin["march"])

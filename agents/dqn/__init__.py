@@ -1,1 +1,1 @@
-"""Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning") and what followed."""
+"""Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning") and extensions."""

@@ -1,4 +1,4 @@
-"""DQN, and each of the improvements that make it Rainbow (Hessel et al. 2018, arXiv:1710.02298) as an option."""
+"""DQN, with the improvements of Rainbow (Hessel et al. 2018, arXiv:1710.02298) as options."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class DQN(OffPolicyAgent):
         num_envs: N.
         config: Hyperparameters.
         device: Where everything lives.
-        seed: Of the initial weights, the exploration and the minibatches.
+        seed: Seed of the initial weights, the exploration and the minibatches.
 
     Raises:
-        ConfigError: A space that there are no action values for.
+        ConfigError: The action space is not Discrete, or no network fits the observation space.
     """
 
     config: DQNConfig
@@ -74,10 +74,10 @@ class DQN(OffPolicyAgent):
             network.use_bfloat16(self.device)
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """As of every agent.
+        """Does the same as for every agent.
 
         Raises:
-            ConfigError: Layers are noisy.
+            ConfigError: The network has noisy layers.
         """
         if self.config.noisy:
             raise ConfigError(
@@ -105,11 +105,11 @@ class DQN(OffPolicyAgent):
 
     @property
     def drawn_ahead(self) -> bool:
-        """Whether targets stand still during an update: those of the target network do, the network's own do not."""
+        """Whether targets stay the same during an update: not if they depend on the trained network or on noise."""
         return super().drawn_ahead and not (self.config.double_q or self.config.noisy)
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """Transitions with what the network should say of them."""
+        """Transitions with their targets."""
         with self.policy.noise(self.rng), self.target.noise(self.rng):
             target = self._target(batch)
         return {
@@ -124,12 +124,12 @@ class DQN(OffPolicyAgent):
         return td_target(batch, self.target, self.policy if self.config.double_q else None)
 
     def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
-        """A step along the gradient of the loss."""
+        """Takes a step along the gradient of the loss."""
         with self.policy.noise(self.rng):
             scalar, loss, error = self._loss(batch)
         norm = self.optimizer.step(scalar, learning_rate, reduce=self.reduce)
         metrics = {"train/loss": loss, "train/grad_norm": norm, "train/q_target": batch["target"]}
-        if error.dim() > 1 and isinstance(self.replay, PrioritizedReplay):  # who asks for those of the actions taken
+        if error.dim() > 1 and isinstance(self.replay, PrioritizedReplay):  # which needs those of the actions taken
             error = error.gather(1, batch["action"].unsqueeze(1)).squeeze(1)
         return Update(metrics, error)
 
@@ -137,5 +137,5 @@ class DQN(OffPolicyAgent):
         return td_loss(self.policy, batch)
 
     def learn(self) -> Metrics:
-        """As of every agent with a replay; tells the chance of a random action too."""
+        """Learns like every agent with a replay; also reports the chance of a random action."""
         return {"rollout/exploration_rate": self.epsilon, **super().learn()}

@@ -1,4 +1,4 @@
-"""DQN's hyperparameters: Stable-Baselines3's names, defaults and meanings; what it has not is off by default."""
+"""DQN's hyperparameters: Stable-Baselines3's names, defaults and meanings; additions to it are off by default."""
 
 from __future__ import annotations
 

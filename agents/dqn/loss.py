@@ -1,4 +1,4 @@
-"""What DQN's network should say, and how far it is from that."""
+"""DQN's targets and loss."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rltrain.agents.parts.replay import Batch
 
 @torch.no_grad()
 def td_target(batch: Batch, target_net: QNetwork, online_net: QNetwork | None = None) -> Tensor:
-    """Rewards and what is expected after them, (B, K) for K quantiles.
+    """Rewards plus the discounted value of what follows, (B, K) for K quantiles.
 
-    Mnih et al. (2015), algorithm 1; with ``online_net``, which then chooses the action that ``target_net`` values,
-    van Hasselt et al. (2016), arXiv:1509.06461, equation 4. Quantiles as in Dabney et al. (2018), arXiv:1710.10044,
-    equation 13. Nothing is expected after a termination, whatever the network says of it.
+    Mnih et al. (2015), algorithm 1. If ``online_net`` is given, it chooses the action that ``target_net`` values: van
+    Hasselt et al. (2016), arXiv:1509.06461, equation 4. Quantiles are as in Dabney et al. (2018), arXiv:1710.10044,
+    equation 13. The value after a termination is 0, whatever the network outputs.
     """
     if target_net.n_quantiles == 1 and online_net is None:
         following = target_net(batch.next_obs).amax(1, keepdim=True)
@@ -32,17 +32,17 @@ def td_target(batch: Batch, target_net: QNetwork, online_net: QNetwork | None = 
 def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
     """The weighted loss, to be minimised, and its gradient.
 
-    For expected values the Huber loss, whose gradient is the error clipped at 1, as in Mnih et al. (2015); for
-    quantiles the quantile Huber loss of Dabney et al. (2018), arXiv:1710.10044, equation 10 and algorithm 1.
+    For expected values, it is the Huber loss, whose gradient is the error clipped at 1, as in Mnih et al. (2015). For
+    quantiles, it is the quantile Huber loss of Dabney et al. (2018), arXiv:1710.10044, equation 10 and algorithm 1.
 
     Args:
-        network: Being trained.
+        network: The network being trained.
         batch: Rows of ``obs`` (B, *O), ``action`` (B,), ``target`` (B, K) from :func:`td_target`, and ``share`` (B, A):
-            what the error of each action value counts for in the loss, 0 of those not taken.
+            the weight of each action value's error in the loss, 0 for actions not taken.
 
     Returns:
-        A scalar to differentiate, None where the gradients are in place; the loss; and the errors, (B, A) of expected
-        values, those of actions not taken among them, or (B,).
+        A scalar to differentiate, or None if the gradients are already in place; the loss; and the errors: (B, A) for
+        expected values, including those of actions not taken, or (B,) for quantiles.
     """
     values, back = network.evaluate(batch["obs"])
     with torch.no_grad():
@@ -60,20 +60,20 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None,
 
 
 def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of predicted quantiles (B, K) against samples (B, K').
+    """The quantile Huber loss of predicted quantiles (B, K) against samples (B, K').
 
     Returns:
-        The quantile Huber loss (B,), its derivative by the predicted quantiles (B, K), and the mean distance (B,).
+        The loss (B,), its derivative by the predicted quantiles (B, K), and the mean absolute distance (B,).
     """
     k = predicted.shape[1]
     levels = (torch.arange(k, device=predicted.device) + 0.5) / k
     distance = target.unsqueeze(1) - predicted.unsqueeze(2)  # (B, K, K')
     asymmetric = (levels.unsqueeze(1) - (distance < 0).to(distance.dtype)).abs()
-    slope = distance.clamp(-1.0, 1.0)  # of the Huber loss, which is this times the distance less half of this
+    slope = distance.clamp(-1.0, 1.0)  # derivative of the Huber loss slope * (distance - slope / 2)
     huber = slope * torch.sub(distance, slope, alpha=0.5)
     return (asymmetric * huber).mean(2).sum(1), -(asymmetric * slope).mean(2), distance.abs().mean((1, 2))
 
 
 def of_action(values: Tensor, action: Tensor) -> Tensor:
-    """(B, K) of values (B, A, K), those of actions (B,)."""
+    """The values (B, K) of the given actions (B,), from the values (B, A, K) of all actions."""
     return values.gather(1, action.view(-1, 1, 1).expand(-1, 1, values.shape[2])).squeeze(1)

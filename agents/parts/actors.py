@@ -1,4 +1,4 @@
-"""Actors over the networks of the agents here: policies whose actions are drawn, and the best of action values."""
+"""Actors of the built-in agents: one samples from an action distribution, the other follows action values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from rltrain.normalize import ObservationNormalizer
 
 
 class DistributionActor(Actor):
-    """Acts by a distribution whose parameters are what layers give.
+    """Samples actions from a distribution whose parameters are computed by layers.
 
     Args:
-        distribution: Of the actions.
-        obs_normalizer: Scales observations; None where nothing does.
-        **layers: One after another, from observations (N, *O) to distribution parameters (N, P). Of a last one that
-            gives several things, these are the first.
+        distribution: The distribution of the actions.
+        obs_normalizer: Scales observations; None if they are not scaled.
+        **layers: Applied one after another, from observations (N, *O) to distribution parameters (N, P). If the last
+            one returns a tuple, its first element is the parameters.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class DistributionActor(Actor):
             self.add_module(name, layer)
 
     def params(self, obs: Observation) -> Tensor:
-        """Distribution parameters (N, P) for observations (N, *O) as the environment gives them."""
+        """Distribution parameters (N, P) for unscaled observations (N, *O)."""
         features: Any = obs if self.obs_normalizer is None else self.obs_normalizer(obs)
         for name in self._layers:
             features = self.get_submodule(name)(features)
@@ -53,13 +53,13 @@ class DistributionActor(Actor):
 
 
 class GreedyActor(Actor):
-    """Takes the actions of the highest values; if not deterministic, it explores as at the end of training.
+    """Takes the action with the highest value; unless deterministic, it explores as at the end of training.
 
     Args:
-        network: Gives the values.
+        network: Computes the action values.
         epsilon: The chance of a random action at the end of training.
         first_action: The number of the first action.
-        obs_normalizer: Scales observations; None where nothing does.
+        obs_normalizer: Scales observations; None if they are not scaled.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Networks of the user's own, checked when they are made."""
+"""User-defined networks, checked when they are made."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rltrain.errors import ConfigError
 
 
 class CustomEncoder(Encoder):
-    """An encoder around a module of the user's own.
+    """An encoder that wraps a user-defined module.
 
     Args:
-        own: The class, made by ``own(observation_space, **kwargs)``. Its attribute ``size``, or ``features_dim`` as in
-            Stable-Baselines3, is the number of features F; its ``forward`` turns (B, *O) into (B, F).
-        space: Of a single observation.
+        own: The class, called as ``own(observation_space, **kwargs)``. Its attribute ``size``, or ``features_dim`` as
+            in Stable-Baselines3, is the number of features F; its ``forward`` turns (B, *O) into (B, F).
+        space: Space of a single observation.
         kwargs: Further arguments of the class.
 
     Raises:
-        ConfigError: It is not made like that.
+        ConfigError: The module cannot be made, or does not have this form.
     """
 
     def __init__(self, own: type | str, space: spaces.Space, kwargs: Mapping[str, Any]) -> None:
@@ -46,10 +46,10 @@ class CustomEncoder(Encoder):
 
 
 def encoder_for(space: spaces.Space, config: NetworkKwargs, *, layer_norm: bool = False) -> Encoder:
-    """The encoder that a configuration asks for: ours for the observation space, or the user's own.
+    """The encoder that a configuration asks for: the built-in one for the observation space, or a user-defined one.
 
     Raises:
-        ConfigError: No encoder fits the space, or the user's does not.
+        ConfigError: No encoder fits the space, or the user-defined one does not.
     """
     own = config.features_extractor_class
     if own in ("auto", "flatten"):
@@ -58,10 +58,10 @@ def encoder_for(space: spaces.Space, config: NetworkKwargs, *, layer_norm: bool 
 
 
 def make_custom(own: type | str, *args: Any, **kwargs: Any) -> nn.Module:
-    """A module of the user's own class.
+    """Makes a module of a user-defined class.
 
     Raises:
-        ConfigError: It cannot be made of these arguments, or is no module.
+        ConfigError: It cannot be made with these arguments, or is not a module.
     """
     cls = class_of(own)
     try:
@@ -75,10 +75,10 @@ def make_custom(own: type | str, *args: Any, **kwargs: Any) -> nn.Module:
 
 @torch.no_grad()
 def expect(module: nn.Module, obs: Observation, name: str, shapes: tuple[tuple[int, ...], ...]) -> None:
-    """Tries a module on blank observations.
+    """Checks the output shapes of a module on blank observations.
 
     Raises:
-        ConfigError: It fails, or gives other shapes.
+        ConfigError: The module fails, or its outputs have other shapes.
     """
     owed = " and ".join(map(str, shapes))
     was_training = module.training
@@ -96,7 +96,7 @@ def expect(module: nn.Module, obs: Observation, name: str, shapes: tuple[tuple[i
 
 
 def blank(space: spaces.Space, n: int) -> Any:
-    """``n`` observations of a space with nothing in them."""
+    """``n`` blank observations of a space: zeros or the nearest valid values, with masks that allow every action."""
     if isinstance(space, spaces.Dict):
         parts = {name: blank(part, n) for name, part in space.spaces.items()}
         return {name: torch.ones_like(part) if name == MASK else part for name, part in parts.items()}

@@ -25,7 +25,7 @@ class Distribution(nn.Module, ABC):
     """A family of distributions over actions.
 
     Attributes:
-        size: P, the number of network outputs that set one distribution.
+        size: P, the number of network outputs per distribution.
     """
 
     size: int
@@ -48,19 +48,19 @@ class Distribution(nn.Module, ABC):
 
     @abstractmethod
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
-        """From the gradients of :meth:`log_prob_entropy` to that of ``params``, (..., B, P).
+        """Maps gradients of :meth:`log_prob_entropy` to the gradient of ``params``, (..., B, P).
 
-        The ``grad`` of parameters that the distribution itself has is written over.
+        It also overwrites the ``grad`` of the distribution's own parameters.
 
         Args:
-            params: (B, P), or (K, B, P) of K policies, without a gradient.
-            raw: Actions for them.
-            log_prob_grad: (..., B).
-            entropy_grad: The same for every row.
+            params: (B, P), or (K, B, P) for K policies, without a gradient.
+            raw: Raw actions, one for each row of ``params``.
+            log_prob_grad: Gradient of the log-probabilities, (..., B).
+            entropy_grad: Gradient of the entropy, the same for every row.
         """
 
     def to_env(self, raw: Tensor) -> Tensor:
-        """The action for the environment: inside the action space."""
+        """Actions for the environment, inside the action space."""
         return raw
 
 
@@ -95,7 +95,7 @@ class Categorical(Distribution):
 
 
 class MultiCategorical(Distribution):
-    """MultiDiscrete actions: independent categories laid end to end."""
+    """MultiDiscrete actions: independent categorical distributions with concatenated logits."""
 
     start: Tensor  # (K,)
 
@@ -132,7 +132,7 @@ class MultiCategorical(Distribution):
 
 
 class Bernoulli(Distribution):
-    """MultiBinary actions: independent coins; the network gives the log-odds of a one."""
+    """MultiBinary actions: independent coin flips; the network outputs the log-odds of a 1."""
 
     def __init__(self, space: spaces.MultiBinary) -> None:
         super().__init__()
@@ -165,9 +165,9 @@ class Bernoulli(Distribution):
 class Gaussian(Distribution):
     """Box actions with a learned deviation that does not depend on the state, clipped for the environment.
 
-    ``log_std`` is (P,), and (K, 1, P) where K policies are stacked.
+    ``log_std`` is (P,), or (K, 1, P) if K policies are stacked.
 
-    The unclipped action is what learning sees, as in Stable-Baselines3.
+    The loss uses the unclipped action, as in Stable-Baselines3.
     """
 
     low: Tensor  # (*A)
@@ -233,7 +233,7 @@ class SquashedGaussian(Gaussian):
         return log_prob, -log_prob  # no closed form for the entropy: one sample's estimate
 
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
-        # Of raw actions that are given, tanh only adds a constant to the log-probability.
+        # For given raw actions, tanh only adds a constant to the log-probability.
         return super().backward(params, raw, log_prob_grad - entropy_grad, 0.0)
 
     def to_env(self, raw: Tensor) -> Tensor:
@@ -242,12 +242,12 @@ class SquashedGaussian(Gaussian):
 
 
 def _columns(params: Tensor) -> Tensor:
-    """(..., P) as (P, ...): a softmax over many short rows takes a CPU twenty times as long as down long columns."""
+    """(..., P) as (P, ...): on a CPU, a softmax over many short rows takes 20 times as long as over long columns."""
     return params.movedim(-1, 0).contiguous()
 
 
 def _category_grad(log_probs: Tensor, chosen: Tensor, log_prob_grad: Tensor, entropy_grad: float, dim: int) -> Tensor:
-    """The gradient of logits along ``dim``, where ``chosen`` and ``log_prob_grad`` have one place."""
+    """The gradient of logits along ``dim``, where ``chosen`` and ``log_prob_grad`` have size 1."""
     probs = log_probs.exp()
     grad = (probs * -log_prob_grad).scatter_add_(dim, chosen, log_prob_grad)
     if entropy_grad:  # dH/dz = -p (log p + H)

@@ -1,4 +1,4 @@
-"""Epsilon-greedy exploration, with a coin of its own for every environment."""
+"""Epsilon-greedy exploration, decided independently for every environment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rltrain.schedules import ramp
 
 
 class EpsilonGreedy:
-    """Random actions with probability epsilon, the best ones otherwise; chance is drawn for a whole rollout at once.
+    """Random actions with probability epsilon, otherwise the best. Draws random numbers for a whole rollout at once.
 
     Args:
         horizon: Steps of a rollout.
         num_envs: N.
         n_actions: A.
-        device: Of the actions.
-        rng: Source of chance.
+        device: Device of the actions.
+        rng: Source of the random numbers.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class EpsilonGreedy:
         self.step = 0
 
     def __call__(self, values: Tensor, obs: Observation, epsilon: float) -> Tensor:
-        """Actions (N,), counted from 0, for action values (N, A); a mask in ``obs`` binds random actions too."""
+        """Actions (N,), counted from 0, for action values (N, A); a mask in ``obs`` applies to random actions too."""
         return self.choose(values, obs, epsilon, self.chance())
 
     def chance(self) -> Tensor:
-        """(N, A + 1) for the next step."""
+        """Random numbers (N, A + 1) for the next step."""
         if self.step == 0:
             self.noise = torch.rand(self.shape, device=self.device, generator=self.rng)
         noise = self.noise[self.step]
@@ -45,12 +45,12 @@ class EpsilonGreedy:
 
     @staticmethod
     def choose(values: Tensor, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
-        """The actions that follow from what :meth:`chance` gave."""
+        """Actions for the given values and the random numbers of :meth:`chance`."""
         return torch.where(chance[..., :1] < epsilon, mask_logits(chance[..., 1:], obs), values).argmax(-1)
 
 
 def epsilon_at(config: Any, progress_remaining: float) -> float:
-    """The chance of a random action by the ``exploration_*`` settings of an agent."""
+    """The chance of a random action, according to the ``exploration_*`` settings of an agent."""
     return ramp(
         config.exploration_initial_eps, config.exploration_final_eps, config.exploration_fraction, progress_remaining
     )

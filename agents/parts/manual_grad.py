@@ -1,8 +1,8 @@
-"""Perceptrons with their gradient written out, and losses that say their gradient themselves.
+"""Perceptrons with hand-written gradients, for losses that compute their own gradient.
 
-On networks as small as most of reinforcement learning has, a CPU spends longer in autograd's own work, operation by
-operation, than in the arithmetic: see ``docs/ablation.md``. Losses therefore give their gradient with respect to what a
-network says, and :func:`evaluate` has the way back from there: written out, or by autograd for networks of other kinds.
+Most networks in reinforcement learning are so small that a CPU spends more time in autograd's overhead per operation
+than in the arithmetic: see ``docs/ablation.md``. Losses therefore compute their gradient with respect to the outputs of
+a network, and :func:`evaluate` provides the backward pass from there. Networks of other kinds use :func:`by_autograd`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from rltrain.agents.parts.networks import Tanh
 from rltrain.agents.parts.optim import grad_of
 
 Back: TypeAlias = Callable[..., Tensor | None]
-"""From the gradients of a network's outputs to those of its parameters.
+"""Maps gradients of a network's outputs to gradients of its parameters.
 
-They are in place afterwards, and the result is None. Or they are not yet, and the result is a scalar to differentiate:
-its value means nothing, its gradient is the one in question.
+It either writes the gradients of the parameters and returns None, or returns a scalar to differentiate. The value of
+this scalar means nothing; only its gradient counts.
 """
 
 
 class Perceptron:
-    """Layers of a network one after another, evaluated in the shortest way that there is for them.
+    """Layers of a network, applied one after another in the fastest way available.
 
-    Without autograd that is in few operations on a CPU: ``Linear`` first, then ``Linear``, ``LayerNorm``, ``ReLU``,
-    ``SiLU`` and ``Tanh``, no activation right after another. Elsewhere the layers are called.
+    With autograd off, this takes few operations on a CPU if the layers are a ``Linear`` and then ``Linear``,
+    ``LayerNorm``, ``ReLU``, ``SiLU`` and ``Tanh``, with no two activations in a row. Otherwise the layers are called.
 
-    It is no module: the layers belong to the network that made them. Their parameters may have a leading dimension K,
-    ``weight`` (K, out, in) and ``bias`` (K, out), and are those of K networks then: x is (K, B, inputs), and each
-    network sees what is its own.
+    It is not a module: the layers belong to the network that made them. Their parameters may have a leading dimension
+    K, ``weight`` (K, out, in) and ``bias`` (K, out). They then belong to K networks: x is (K, B, inputs), and each
+    network is applied to its own part.
 
     Args:
         modules: Layers, possibly in ``Sequential``.
@@ -57,22 +57,22 @@ class Perceptron:
         return x
 
     def forward(self, x: Tensor, tape: list[Tensor] | None, views: Sequence[Any]) -> Tensor:
-        """(..., B, outputs) without a gradient. What the way back needs is put on the tape, if there is one."""
+        """(..., B, outputs) without a gradient. If there is a tape, what the backward pass needs is appended to it."""
         for link, own in zip(self.links, views, strict=True):
             x = link.forward(x, tape, own)
         return x
 
     def backward(self, grad: Tensor, tape: list[Tensor], views: Sequence[Any]) -> None:
-        """From the gradient of the outputs (..., B, outputs) to the ``grad`` of the parameters, writing over it."""
+        """Maps the gradient of the outputs (..., B, outputs) to the parameters, overwriting their ``grad``."""
         for i in range(len(views) - 1, -1, -1):
             grad = self.links[i].backward(grad, tape, not i, views[i])
 
     def views(self) -> Sequence[tuple[Any, ...]]:
-        """The parameters as each link wants them, made anew only where they have moved in memory."""
+        """The parameters as each link needs them, rebuilt only if they have moved in memory."""
         if torch.compiler.is_compiling():
             return [link.views() for link in self.links]
         places = [own["weight"].data_ptr() for own in self._parameters]  # biases move with their weights
-        if places != self._places or not places[0]:  # on the device meta all are nowhere
+        if places != self._places or not places[0]:  # on the meta device all addresses are 0
             self._places, self._views = places, [link.views() for link in self.links]
         return self._views
 
@@ -86,9 +86,9 @@ def fit(x: Tensor, *perceptrons: Perceptron) -> bool:
 
 
 def evaluate(x: Tensor, *perceptrons: Perceptron) -> tuple[tuple[Tensor, ...], Back] | None:
-    """The outputs of perceptrons on the same inputs, without a gradient, and the way back.
+    """The outputs of perceptrons for the same inputs, without a gradient, and the backward pass.
 
-    None where that is not written out, see :class:`Perceptron`.
+    None if their backward pass is not hand-written, see :class:`Perceptron`.
     """
     if not fit(x, *perceptrons):
         return None
@@ -102,7 +102,7 @@ def evaluate(x: Tensor, *perceptrons: Perceptron) -> tuple[tuple[Tensor, ...], B
 
 
 def by_autograd(*outputs: Tensor) -> tuple[tuple[Tensor, ...], Back]:
-    """What :func:`evaluate` gives, from outputs that autograd knows the way back from."""
+    """The same as :func:`evaluate`, with autograd as the backward pass from the given outputs."""
 
     def back(*grads: Tensor) -> Tensor:
         return reduce(torch.add, [(output * grad).sum() for output, grad in zip(outputs, grads, strict=True)])
@@ -119,7 +119,7 @@ def _unpacked(layers: Iterable[nn.Module]) -> Iterable[nn.Module]:
 
 
 def _links(layers: Sequence[nn.Module]) -> list[Link]:
-    """One for each layer, but a tanh behind a linear layer shares its; none at all where they do not fit together."""
+    """One link per layer, except that a tanh after a linear layer shares its link; none if a layer does not fit."""
     kinds = [type(layer) for layer in layers]
     known = all(kind in KINDS for kind in kinds) and kinds[:1] == [nn.Linear]
     in_turns = all(kind in AFFINE or before in AFFINE for before, kind in pairwise(kinds))
@@ -135,7 +135,7 @@ def _links(layers: Sequence[nn.Module]) -> list[Link]:
 
 
 class Link(ABC):
-    """One layer. Activations write over what they are given, which nobody else needs.
+    """One layer. Activations overwrite their input, which nothing else needs.
 
     Attributes:
         own: The layer's parameters by name.
@@ -145,33 +145,33 @@ class Link(ABC):
         self.own: dict[str, Any] = layer._parameters
 
     def views(self) -> tuple[Any, ...]:
-        """The parameters as the other methods take them."""
+        """The parameters as the other methods expect them."""
         return ()
 
     @abstractmethod
     def forward(self, x: Tensor, tape: list[Tensor] | None, views: Any) -> Tensor:
-        """The outputs (..., B, outputs). What the way back needs is put on the tape, if there is one."""
+        """The outputs (..., B, outputs). If there is a tape, what the backward pass needs is appended to it."""
 
     @abstractmethod
     def backward(self, grad: Tensor, tape: list[Tensor], first: bool, views: Any) -> Tensor:
-        """From the gradient of the outputs to that of the inputs; takes its part off the tape.
+        """Maps the gradient of the outputs to that of the inputs; removes its entries from the tape.
 
-        Of the ``first`` link nobody asks for the latter, as they are what was observed.
+        The ``first`` link need not compute the gradient of its inputs, since they are observations.
         """
 
 
 class LinearLink(Link):
-    """W x + b, or the tanh of it."""
+    """W x + b, or tanh(W x + b)."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__(layer)
         self.tanh = False
-        # A product with few columns takes MKL the time of one with many; with few rows it does not.
+        # MKL takes as long for a product with few columns as for one with many; few rows do make it faster.
         self.few_inputs = 4 * layer.in_features <= layer.out_features
         self.few_outputs = 4 * layer.out_features <= layer.in_features
 
     def views(self) -> tuple[Any, ...]:
-        """W, W^T, b as a column or as a row, and the functions for as many networks."""
+        """W, W^T, b as a column or as a row, and the two product functions: for one network, or for K."""
         weight, bias = self.own["weight"].detach(), self.own["bias"].detach()
         if weight.dim() == 2:
             return weight, weight.t(), bias.unsqueeze(1) if self.few_outputs else bias, torch.addmm, torch.mm
@@ -204,7 +204,7 @@ class LinearLink(Link):
 
 
 class LayerNormLink(Link):
-    """Ba et al. (2016), arXiv:1607.06450."""
+    """Layer normalisation: Ba et al. (2016), arXiv:1607.06450."""
 
     def __init__(self, layer: nn.LayerNorm) -> None:
         super().__init__(layer)
@@ -281,7 +281,7 @@ class TanhLink(Link):
 
 
 def _tanh_of_half(x: Tensor) -> Tensor:
-    """tanh(x / 2) = 2 sigmoid(x) - 1, which on a CPU takes a quarter of the time; equal within 2e-7. Writes over x."""
+    """tanh(x / 2) = 2 sigmoid(x) - 1, which takes a quarter of the time on a CPU; equal within 2e-7. Overwrites x."""
     return torch.rsub(x.sigmoid_(), -1, alpha=-2)
 
 

@@ -17,7 +17,7 @@ from rltrain.spaces import channels_first
 
 
 class _Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1, which on a CPU takes a third of the time; equal within 2e-7."""
+    """tanh(x) = 2 sigmoid(2x) - 1, which takes a third of the time on a CPU; equal within 2e-7."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ class _Tanh(torch.autograd.Function):
 
 
 class Tanh(nn.Module):
-    """The hyperbolic tangent; of many numbers on a CPU by way of the logistic function."""
+    """The hyperbolic tangent; for many numbers on a CPU, it is computed from the logistic function."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape."""
+        """Takes tensors of any shape."""
         return torch.tanh(x) if x.is_cuda or x.numel() < 8192 else _Tanh.apply(x)
 
 
@@ -57,7 +57,7 @@ def mlp(
     layer_norm: bool = False,
     linear: type[nn.Linear] = nn.Linear,
 ) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by the activation, normalised before it if asked for."""
+    """Linear layers of the given widths, each followed by layer normalisation, if requested, and the activation."""
     layers: list[nn.Module] = []
     for width in widths:
         layers.append(linear(inputs, width))
@@ -78,7 +78,7 @@ def init_orthogonal(module: nn.Module, gain: float = math.sqrt(2.0)) -> None:
 
 
 def in_bfloat16(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The same function of observations, whose layers multiply in bfloat16 and whose results are float32 again."""
+    """Wraps a function of observations so that its layers multiply in bfloat16; its results are float32."""
 
     def inner(obs: Observation) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
 
 
 class FlatEncoder(Encoder):
-    """Numbers as they are, flattened."""
+    """Flattens numbers and keeps their values."""
 
     def __init__(self, space: spaces.Space) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class FlatEncoder(Encoder):
 
 
 class OneHotEncoder(Encoder):
-    """Categories as one-hot vectors, laid end to end."""
+    """Categories as concatenated one-hot vectors."""
 
     offsets: Tensor  # (K,)
 
@@ -128,12 +128,10 @@ class OneHotEncoder(Encoder):
 
 
 class ImageEncoder(Encoder):
-    """Convolutions over an image, channels first or last.
+    """Convolutions over an image, channels first or last, see :func:`~rltrain.spaces.channels_first`.
 
-    Which of them, :func:`~rltrain.spaces.channels_first` tells.
-
-    From 36 pixels up the network of Mnih et al. (2015), "Human-level control through deep reinforcement
-    learning"; below that one 3x3 convolution, as Young and Tian (2019), arXiv:1903.03176, use.
+    Images of at least 36 pixels use the network of Mnih et al. (2015), "Human-level control through deep reinforcement
+    learning"; smaller ones use one 3x3 convolution, as in Young and Tian (2019), arXiv:1903.03176.
     """
 
     def __init__(self, space: spaces.Box, features: int | None = None, *, layer_norm: bool = False) -> None:
@@ -167,7 +165,7 @@ class ImageEncoder(Encoder):
 
 
 class DictEncoder(Encoder):
-    """The features of every entry side by side; the action mask is no feature."""
+    """Concatenates the features of all entries except the action mask."""
 
     def __init__(self, space: spaces.Dict, *, flatten: bool = False, layer_norm: bool = False) -> None:
         super().__init__()
@@ -186,9 +184,9 @@ def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool
     """The encoder for an observation space.
 
     Args:
-        space: Of a single observation.
-        flatten: Take images as they are, without convolutions.
-        layer_norm: Normalise the layers that images go through.
+        space: Space of a single observation.
+        flatten: Flatten images instead of applying convolutions.
+        layer_norm: Normalise the layers of image encoders.
 
     Raises:
         ConfigError: No encoder fits the space.
@@ -210,7 +208,7 @@ def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool
 
 
 def mask_logits(logits: Tensor, obs: Observation) -> Tensor:
-    """Logits with those of forbidden actions made so low that they are never chosen.
+    """Makes the logits of forbidden actions so low that these are never chosen.
 
     Huang and Ontañón (2022), arXiv:2006.14171.
     """

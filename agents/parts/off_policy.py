@@ -1,4 +1,4 @@
-"""What agents that learn from a replay have in common."""
+"""The base class of agents that learn from a replay."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Update(NamedTuple):
     """The outcome of a gradient step."""
 
     metrics: dict[str, Tensor]  # by tag, of any shape; the mean over all minibatches is logged
-    error: Tensor | None = None  # (B,) of each transition, which sets its priority where the replay has priorities
+    error: Tensor | None = None  # (B,) of each transition; sets its priority if the replay has priorities
 
 
 class OffPolicyAgent(Agent):
@@ -46,10 +46,10 @@ class OffPolicyAgent(Agent):
         observation_space: Space of a single observation.
         action_space: Space of a single action, of any kind.
         num_envs: N, on this rank.
-        config: Hyperparameters; a :class:`PrioritizedConfig` where the replay may have priorities. It has
-            ``target_update_interval`` as well where there are target networks.
+        config: Hyperparameters; a :class:`PrioritizedConfig` if the replay can have priorities. It also has
+            ``target_update_interval`` if there are target networks.
         device: Where everything lives.
-        seed: Of everything random in the agent.
+        seed: Seed of all randomness in the agent.
 
     Attributes:
         targets_follow: What ``target_update_interval`` counts: environment steps, as for Stable-Baselines3's DQN (ranks
@@ -57,7 +57,7 @@ class OffPolicyAgent(Agent):
         replay: The transitions.
         rng: The agent's generator.
         steps: Environment steps taken, over all environments of this rank.
-        n_updates: Gradient steps taken, the one that :meth:`update` is called for included.
+        n_updates: Gradient steps taken, including the current one during :meth:`update`.
     """
 
     config: Any
@@ -80,7 +80,7 @@ class OffPolicyAgent(Agent):
         self.replay = self._make_replay()
         self.followed: list[tuple[Tensor, FlatAdam]] = []  # (parameters of a target, optimizer of its network)
         self.steps = 0
-        self.first_step = 0  # the one that the replay starts with
+        self.first_step = 0  # the environment step at which the replay starts
         self.n_updates = 0
 
     def _make_replay(self) -> Replay:
@@ -91,21 +91,21 @@ class OffPolicyAgent(Agent):
             return PrioritizedReplay(config.buffer_size, self.num_envs, self.device, **options)
         return Replay(config.buffer_size, self.num_envs, self.device, **options)
 
-    # What a subclass defines
+    # Defined by subclasses
 
     @abstractmethod
     def sample_actions(self, obs: Observation) -> Tensor:
-        """Actions (N, *A) to explore with. The replay stores them in the type and shape they have here."""
+        """Exploratory actions (N, *A). The replay stores them with this type and shape."""
 
     def to_env(self, action: Tensor) -> Tensor:
-        """Stored actions as the environment takes them."""
+        """Converts stored actions to actions of the environment."""
         return action
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """What :meth:`update` is given: transitions, and all that can be computed before, such as targets or noise.
+        """The input of :meth:`update`: transitions, and all that can be computed beforehand, such as targets or noise.
 
-        It is called once for many minibatches where :attr:`drawn_ahead`, so each value has one row per transition. The
-        default adds nothing. ``place`` must stay where the replay has priorities.
+        If :attr:`drawn_ahead`, it is called once for many minibatches, so each value has one row per transition. The
+        default adds nothing. ``place`` must be kept if the replay has priorities.
         """
         return batch._asdict()
 
@@ -116,9 +116,9 @@ class OffPolicyAgent(Agent):
 
     @abstractmethod
     def update(self, batch: dict[str, Any], learning_rate: float | Tensor) -> Update:
-        """Takes a gradient step on a minibatch, rows of what :meth:`prepare` gave.
+        """Takes a gradient step on a minibatch of rows from :meth:`prepare`.
 
-        The loss of each row is to be multiplied by its ``weight``, which is 0 for rows that are no step. The value of
+        The loss of each row must be multiplied by its ``weight``, which is 0 for rows that are not steps. The value of
         ``next_obs`` is multiplied by ``discount``, and is 0 after a termination.
 
         Args:
@@ -126,7 +126,7 @@ class OffPolicyAgent(Agent):
             learning_rate: The step size at this point of training.
         """
 
-    # What they have in common
+    # Shared by all subclasses
 
     def make_target(self, network: Network, optimizer: FlatAdam) -> Network:
         """A copy of a network that moves towards it by the share ``tau`` every ``target_update_interval``.
@@ -136,7 +136,7 @@ class OffPolicyAgent(Agent):
             optimizer: Trains the parameters of this network and no others.
 
         Raises:
-            ValueError: It does not.
+            ValueError: The optimizer trains other parameters.
         """
         if [id(parameter) for parameter in network.parameters()] != [id(each) for each in optimizer.parameters]:
             raise ValueError("a network that a target follows needs an optimizer of its own")
@@ -151,7 +151,7 @@ class OffPolicyAgent(Agent):
 
     @torch.no_grad()
     def act(self, obs: Observation, state: State = None) -> ActOut:
-        """Actions (N, *A) to explore with; stores the observation."""
+        """Exploratory actions (N, *A); stores the observation."""
         self.replay.begin(obs)
         self.action = self.sample_actions(obs)
         return ActOut(self.to_env(self.action))
@@ -187,7 +187,7 @@ class OffPolicyAgent(Agent):
         return means | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
 
     def _move_targets(self, times: int) -> None:
-        """Moves the targets so many times: one move by a larger share, as the networks stand still meanwhile."""
+        """Moves the targets this many times, in one larger move, since the networks do not change in between."""
         if times:
             share = 1.0 - (1.0 - self.config.tau) ** times
             for flat, optimizer in self.followed:
@@ -201,14 +201,14 @@ class OffPolicyAgent(Agent):
             yield from minibatches(self.prepare(self.draw(min(most, number - first) * size)), size)
 
     def draw(self, size: int) -> Batch:
-        """Transitions from the replay."""
+        """Draws ``size`` transitions from the replay."""
         if isinstance(self.replay, PrioritizedReplay):
             beta = ramp(self.config.priority_beta, 1.0, 1.0, self.progress_remaining)
             return self.replay.sample(size, self.rng, beta)
         return self.replay.sample(size, self.rng)
 
     def check(self) -> None:
-        """Warns of hyperparameters that fit together badly."""
+        """Warns about hyperparameters that do not fit together."""
         steps = self.horizon * self.num_envs
         if self.targets_follow == "environment steps" and self.config.target_update_interval < steps:
             warnings.warn(
@@ -251,5 +251,5 @@ class OffPolicyAgent(Agent):
             )
 
     def _optimizers(self) -> dict[str, FlatAdam]:
-        """By the names of the attributes."""
+        """The optimizers by attribute name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, FlatAdam)}

@@ -1,4 +1,4 @@
-"""What agents that learn from rollouts have in common."""
+"""The base class of agents that learn from rollouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rltrain.vec import VecStep
 
 
 class OnPolicyAgent(Agent):
-    """An agent that learns from ``n_steps`` of every environment, and from none of them again.
+    """An agent that collects ``n_steps`` of every environment, learns from them and discards them.
 
     A subclass makes its networks and ``optimizer``, acts, and clears ``rollout`` when it has learned from it. Its
     config has ``n_steps``, ``batch_size`` and ``normalize_obs``. See :class:`~rltrain.agent.Agent` for the arguments.
@@ -26,7 +26,7 @@ class OnPolicyAgent(Agent):
 
     config: Any
     optimizer: FlatAdam
-    stack: tuple[int, ...] = ()  # the leading dimensions of everything that is one number of an agent
+    stack: tuple[int, ...] = ()  # leading dimensions of values that are one number per agent
 
     def __init__(
         self, observation_space: spaces.Space, action_space: spaces.Space, num_envs: int, config: Any, **options: Any
@@ -41,7 +41,7 @@ class OnPolicyAgent(Agent):
         self.n_updates = 0
 
     def check(self) -> None:
-        """Warns of hyperparameters that fit together badly."""
+        """Warns about hyperparameters that do not fit together."""
         warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
 
     def record(self, out: ActOut, step: VecStep) -> None:
@@ -68,10 +68,10 @@ class OnPolicyAgent(Agent):
         set_generator_state(self.rng, state["rng"])
         self.n_updates = state["n_updates"]
 
-    # What differs where several agents learn as one, see stacked.py.
+    # Overridden where several agents learn as one, see stacked.py.
 
     def _flat(self, tree: Any) -> Any:
-        """What is stored of a rollout (T, N, ...) as a batch (T * N, ...)."""
+        """Reshapes a tree of a rollout, (T, N, ...), to a batch (T * N, ...)."""
         return flat(tree)
 
     def _by_step(self, batch: Tensor) -> Tensor:
@@ -83,6 +83,6 @@ class OnPolicyAgent(Agent):
         return shuffled_minibatches(batch, self.config.batch_size, self.rng)
 
     def _update_obs_normalizer(self) -> None:
-        """Takes in the rollout; only after the update, so that acting and learning saw the same statistics."""
+        """Adds the rollout to the statistics, after the update, so that acting and learning use the same ones."""
         if self.obs_normalizer is not None:
             self.obs_normalizer.update(flat(self.rollout["obs"]))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-FUSED_ADAM = getattr(torch, "_fused_adam_", None)  # private: it may be gone
+FUSED_ADAM = getattr(torch, "_fused_adam_", None)  # private, so it may be missing
 ALIGNMENT = 16  # elements; every parameter starts on a 64-byte boundary, as a tensor of its own would
 
 
 def lay_flat(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Makes parameters of one type and device views of one new tensor (size,), which is returned; gaps are zero."""
+    """Makes parameters of one type and device views of one new tensor (size,) and returns it; gaps are zero."""
     starts, size = [], 0
     for parameter in parameters:
         starts.append(size)
@@ -26,12 +26,12 @@ def lay_flat(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 class FlatAdam:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980) on parameters laid end to end.
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980) on parameters in one flat tensor.
 
     The given parameters become views of one flat tensor, and their gradients views of another.
 
     Args:
-        parameters: What to optimise, already on its device; trainable and of one dtype.
+        parameters: Parameters to optimise, already on their device; trainable and of one dtype.
         eps: Added to the denominator.
         max_grad_norm: Gradients are scaled down to this norm; None for no clipping.
     """
@@ -46,7 +46,7 @@ class FlatAdam:
         self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
 
     def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:
-        """Takes these tensors, (size,) each and the 0-d number of steps, for its own; parameters become views."""
+        """Adopts these tensors, (size,) each and the 0-d number of steps; the parameters become views of them."""
         self.flat = nn.Parameter(flat)
         self.flat.grad = grad
         self._moments = exp_avg, exp_avg_sq
@@ -66,8 +66,8 @@ class FlatAdam:
         """Differentiates ``loss`` and takes one step.
 
         Args:
-            loss: 0-d; None where the gradients are in place already.
-            learning_rate: Step size; a 0-d tensor on the device where it changes within a CUDA graph.
+            loss: 0-d; None if the gradients are already in place.
+            learning_rate: Step size; a 0-d tensor on the device if it changes within a CUDA graph.
             reduce: Mean of the gradient over ranks.
             skip: 0-d float32 on the device, 1 to leave parameters and moments as they are, 0 to step.
 
@@ -87,13 +87,13 @@ class FlatAdam:
         return norm
 
     def scale_of(self, norm: Tensor) -> Tensor | None:
-        """What a gradient is to be divided by, given its norm; None where it is not clipped."""
+        """The divisor that clips a gradient with this norm; None for no clipping."""
         return None if self.max_grad_norm is None else ((norm + 1e-6) / self.max_grad_norm).clamp_(min=1.0)
 
     def advance(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
-        """One step along the gradient as it is, divided by ``scale``; see :meth:`step`."""
-        # The kernel behind torch.optim.Adam(fused=True), which is what can be told on the device to skip a
-        # step. Calling it directly saves more Python per step than the step costs, and a start-up of seconds:
+        """Takes one step along the current gradient, divided by ``scale``; see :meth:`step`."""
+        # The kernel behind torch.optim.Adam(fused=True), which can skip a step by a flag on the device. Calling it
+        # directly saves more time in Python than the step itself takes. It also saves seconds at the start, because
         # the class imports torch's compiler.
         if FUSED_ADAM is None:
             self._advance_by_class(learning_rate, scale, skip)
@@ -113,21 +113,21 @@ class FlatAdam:
             eps=self.eps,
             amsgrad=False,
             maximize=False,
-            grad_scale=scale,  # which the gradient is divided by
+            grad_scale=scale,  # the gradient is divided by this
             found_inf=skip,
         )
         if skip is not None:
             self._steps.sub_(skip)
 
     def _advance_by_class(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
-        """The same by ``torch.optim.Adam``, which takes ``scale`` and ``skip`` as a ``GradScaler`` hands them over."""
+        """The same by ``torch.optim.Adam``, which takes ``scale`` and ``skip`` as a ``GradScaler`` passes them."""
         adam = torch.optim.Adam([self.flat], lr=learning_rate, eps=self.eps, fused=True)
         adam.state[self.flat] = {"step": self._steps, "exp_avg": self._moments[0], "exp_avg_sq": self._moments[1]}
         adam.grad_scale, adam.found_inf = scale, skip  # type: ignore[attr-defined]
         adam.step()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The moments and the step count, by the names of torch.optim.Adam."""
+        """The moments and the step count, named as in torch.optim.Adam."""
         return {"exp_avg": self._moments[0], "exp_avg_sq": self._moments[1], "step": self._steps}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -137,12 +137,12 @@ class FlatAdam:
 
 
 class StackedAdam:
-    """K optimizers of networks of one shape, whose tensors become rows of common ones (K, size).
+    """K optimizers of networks of the same shape, whose tensors become rows of shared tensors (K, size).
 
-    Each row has a norm, a clipping and a step count of its own, as if it were alone.
+    Each row has its own norm, clipping and step count, as if it were alone.
 
     Args:
-        optimizers: They stay what they are, and go on by themselves where this one is left.
+        optimizers: They remain usable, and can continue separately from where this one stops.
     """
 
     def __init__(self, optimizers: Sequence[FlatAdam]) -> None:
@@ -153,7 +153,7 @@ class StackedAdam:
             each.settle(*tensors)
 
     def view(self, number: int, ones: int = 0) -> nn.Parameter:
-        """The parameter of that number, of all networks, with its gradient: (K, *its shape), with ones after K."""
+        """Parameter ``number`` of all networks with its gradient: (K, *ones, *shape), where ``ones`` counts 1s."""
         one = self.optimizers[0]
         own, start = one.parameters[number].shape, one.starts[number]
         shape = torch.Size((*(1,) * ones, *own))
@@ -170,7 +170,7 @@ class StackedAdam:
         reduce: Callable[[Tensor], Tensor],
         skip: Tensor | None = None,
     ) -> Tensor:
-        """As :meth:`FlatAdam.step` of each, with gradients that are in place; ``skip`` and the norms are (K,)."""
+        """Does :meth:`FlatAdam.step` for each, with gradients already in place; ``skip`` and the norms are (K,)."""
         norms = torch.linalg.vector_norm(reduce(self.stacks[1]), dim=1)
         scales, nothing = self.optimizers[0].scale_of(norms), [None] * len(norms)
         each_scale = nothing if scales is None else scales.unbind()
@@ -181,7 +181,7 @@ class StackedAdam:
 
 
 def grad_of(parameter: Tensor) -> Tensor:
-    """Where the gradient of a parameter is kept; made of zeros if there is no such place yet."""
+    """The tensor that holds the gradient of a parameter; if there is none yet, zeros are allocated."""
     grad = parameter.grad
     if grad is None:
         grad = parameter.grad = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""The network of action values, as DQN and PQN use it."""
+"""The action-value network of DQN and PQN."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SIGMA_0 = 0.5
 
 
 class NoisyLinear(nn.Linear):
-    """A linear layer with learned noise on its weights, factorised, and drawn for every row of a batch anew.
+    """A linear layer with learned, factorised noise on its weights, drawn anew for every row of a batch.
 
-    Fortunato et al. (2018), arXiv:1706.10295, equations 9 to 11. Their noise on weight (o, i) is e_o * e_i, so that a
-    row needs no weights of its own: y_o = m_o x + b_o + e_o (s_o (e * x) + c_o), with m, b the means and s, c the
-    deviations. Without ``drawing`` the layer is its mean.
+    Fortunato et al. (2018), arXiv:1706.10295, equations 9 to 11. The noise on weight (o, i) is e_o * e_i, so no row
+    needs a weight matrix of its own: y_o = m_o x + b_o + e_o (s_o (e * x) + c_o), with means m, b and deviations s, c.
+    If ``drawing`` is false, the layer uses only the means.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -58,15 +58,15 @@ class QNetwork(nn.Module):
         observation_space: Space of a single observation.
         action_space: Discrete.
         config: Widths and activation.
-        dueling: Whether a value and advantages are added up (Wang et al. 2016, arXiv:1511.06581, equation 9).
-        n_quantiles: K, how many quantiles of the return stand for its distribution; 1 for its mean alone.
-        noisy: Whether layers behind the encoder are :class:`NoisyLinear`.
+        dueling: Whether to add up a state value and advantages (Wang et al. 2016, arXiv:1511.06581, equation 9).
+        n_quantiles: K, the number of quantiles that represent the distribution of the return; 1 for its mean only.
+        noisy: Whether the layers after the encoder are :class:`NoisyLinear`.
 
     Raises:
         ConfigError: The action space is not Discrete, or no network fits the observation space.
     """
 
-    written_out = True  # whether gradients are, where :mod:`~rltrain.agents.parts.manual_grad` can
+    written_out = True  # whether to use :mod:`~rltrain.agents.parts.manual_grad` if it supports the layers
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class QNetwork(nn.Module):
         self.noisy_layers = [layer for layer in self.modules() if isinstance(layer, NoisyLinear)]
 
     def quantiles(self, obs: Observation) -> Tensor:
-        """(B, A, K): quantiles of the return of every action; for K = 1 its mean."""
+        """Quantiles (B, A, K) of the return of every action; for K = 1, its mean."""
         features = self.features_of(self.encoder(obs))
         values = self.action_head(features).view(-1, self.n_actions, self.n_quantiles)
         if self.value_head is not None:
@@ -104,16 +104,16 @@ class QNetwork(nn.Module):
         return values
 
     def forward(self, obs: Observation) -> Tensor:
-        """(..., B, A) expected returns, those of forbidden actions so low that they are never the highest.
+        """Expected returns (..., B, A); those of forbidden actions are so low that they are never the highest.
 
-        Leading dimensions are those of networks whose parameters are stacked.
+        There are leading dimensions if the parameters of several networks are stacked.
         """
-        if self.n_quantiles == 1 and self.value_head is None:  # by far the most usual, and without detours
+        if self.n_quantiles == 1 and self.value_head is None:  # the most common case, and the shortest path
             return mask_logits(self.values_of(self.encoder(obs)), obs)
         return mask_logits(self.quantiles(obs).mean(2), obs)
 
     def evaluate(self, obs: Observation) -> tuple[Tensor, Back]:
-        """Values (..., B, A) or quantiles (B, A, K), without a gradient, and the way back from theirs."""
+        """Values (..., B, A) or quantiles (B, A, K), without a gradient, and the backward pass."""
         if self.n_quantiles > 1:
             (values,), back = by_autograd(self.quantiles(obs))
         elif self.value_head is not None or not self.written_out:
@@ -125,13 +125,13 @@ class QNetwork(nn.Module):
 
     @property
     def stackable(self) -> bool:
-        """Whether K of these can be evaluated as one."""
+        """Whether K such networks can be evaluated as one."""
         if self.n_quantiles > 1 or self.value_head is not None or not self.written_out:
             return False
         return bool(self.values_of.links) and not list(self.encoder.parameters())
 
     def use_bfloat16(self, device: torch.device) -> None:
-        """Lets layers multiply in bfloat16; what they give is float32."""
+        """Lets layers multiply in bfloat16; their outputs are float32."""
         self.written_out = False
         for name in ("forward", "quantiles"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
@@ -149,5 +149,5 @@ class QNetwork(nn.Module):
 
 
 def at_action(value: Tensor, action: Tensor, n_actions: int) -> Tensor:
-    """(..., A): ``value`` (...) at the ``action`` (...) that was taken, 0 at the others."""
+    """Tensor (..., A) with ``value`` (...) at the ``action`` (...) that was taken and 0 at the others."""
     return value.new_zeros(*value.shape, n_actions).scatter_(-1, action.unsqueeze(-1), value.unsqueeze(-1))

@@ -19,35 +19,35 @@ BLOCK = 1024  # priorities that are summed up together
 
 
 class Batch(NamedTuple):
-    """Transitions drawn from a replay, each of n steps, or fewer where the episode or what is known ends."""
+    """Transitions drawn from a replay, each of n steps, or fewer if the episode or the stored data ends before."""
 
     obs: Observation  # (B, *O) acted upon
     action: Tensor  # (B, *A) as it was stored
     reward: Tensor  # (B,) discounted sum over the steps
-    next_obs: Observation  # (B, *O) where they led to
-    discount: Tensor  # (B,) gamma to the number of steps: what the value of next_obs counts for
+    next_obs: Observation  # (B, *O) after the last step
+    discount: Tensor  # (B,) factor of the value of next_obs: gamma to the power of the number of steps
     terminated: Tensor  # (B,) bool, next_obs has no value
-    weight: Tensor  # (B,) in the loss
+    weight: Tensor  # (B,) weight in the loss
     place: Tensor  # (B,) int64 in the ring
 
 
 class Replay:
-    """A ring of (rows, N) places. A place holds an observation, the action taken, the reward, and what ended there.
+    """A ring of (rows, N) places. A place holds an observation, the action taken, the reward, and how the step ended.
 
-    What a step led to is the observation in the next row, so each is stored once. Only where an episode was truncated
-    would that be the first of the next episode: what the step led to then takes a place of its own, which is no step.
-    So every environment has its own head.
+    The observation after a step is the one in the next row, so each observation is stored once. After a truncation,
+    however, the next step starts from another observation, the first of the next episode. The observation after the
+    truncated step then takes a place of its own, which is not a step. Therefore every environment has its own head.
 
     Args:
         capacity: Steps to remember, over all environments.
         num_envs: N.
-        device: Where the ring is.
+        device: Device of the ring.
         gamma: Discount factor.
-        n_steps: Steps that a transition is made of.
+        n_steps: Steps per transition.
     """
 
     def __init__(self, capacity: int, num_envs: int, device: torch.device, *, gamma: float, n_steps: int = 1) -> None:
-        # One row is at the head, where the next step is not known yet; a truncated step takes two.
+        # One row is the head, whose step is not known yet; a truncated step takes two rows.
         self.rows = max(capacity // num_envs, 2) + 1
         self.num_envs = num_envs
         self.places = self.rows * num_envs
@@ -60,17 +60,17 @@ class Replay:
         self._ring: dict[str, Any] = {}
 
     def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
-        """Bytes that it takes."""
+        """Memory in bytes."""
         return self.places * (bytes_of(observation_space) + bytes_of(action_space) + 5)  # float32 reward, uint8 end
 
     def begin(self, obs: Observation) -> None:
-        """Stores what is acted upon, (N, *O)."""
+        """Stores the observations (N, *O) that the next actions respond to."""
         if not self._ring:
             self._allocate(obs)
         self._write("obs", self.head, obs)
 
     def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores an action (N, *A), in its own type, and what came of it."""
+        """Stores actions (N, *A), in their own type, and their outcomes."""
         if "action" not in self._ring:
             self._ring["action"] = self._zeros(action)
         following = self._after(self.head)
@@ -84,13 +84,13 @@ class Replay:
         self.size = (self.size + moved).clamp_(max=self.rows - 1)
 
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
-        """Transitions, each as likely as any other. What is no step can be drawn too, and has the weight 0."""
+        """Draws transitions uniformly. Places that are not steps can be drawn too, and have the weight 0."""
         chance = torch.randint(2**62, (2, batch_size), device=self.device, generator=rng)
         lane = chance[0] % self.num_envs
-        back = 1 + chance[1] % self.size.max()  # of every environment alike: what is not filled yet is no step
+        back = 1 + chance[1] % self.size.max()  # the same range for all environments; unfilled places are not steps
         index = (self.head[lane] - back * self.num_envs) % self.places
         no_step = self._ring["end"][index] == NO_STEP
-        # Place 0 stands in: that and the one behind it are observations from the first step on, others may be none yet.
+        # Place 0 stands in: it and the next row have observations after the first step; others may not have any yet.
         return self.transitions(index.masked_fill(no_step, 0), (~no_step).to(torch.float32))
 
     def transitions(self, index: Tensor, weight: Tensor) -> Batch:
@@ -109,7 +109,7 @@ class Replay:
         return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was stored, without copying it, and where the heads are."""
+        """The stored data, without copying it, and the positions of the heads."""
         if not self._ring:
             return {}
         full = int(self.size.max()) == self.rows - 1
@@ -121,7 +121,7 @@ class Replay:
         """Puts back what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: It is of a ring of another size, or of another number of environments.
+            ValueError: The saved ring has another size or another number of environments.
         """
         if not state:
             return
@@ -144,11 +144,11 @@ class Replay:
         }
 
     def _zeros(self, x: Tensor) -> Tensor:
-        """Places for rows like those of ``x``; zeros, as what was never written is saved all the same."""
+        """Places for rows like those of ``x``; filled with zeros, because unwritten places are saved too."""
         return torch.zeros((self.places, *x.shape[1:]), dtype=x.dtype, device=self.device)
 
     def _after(self, places: Tensor) -> Tensor:
-        """The places one row on."""
+        """The same environments' places in the next row."""
         return (places + self.num_envs) % self.places
 
     def _write(self, name: str, places: Tensor, values: Any) -> None:
@@ -161,16 +161,16 @@ class Replay:
 class PrioritizedReplay(Replay):
     """Transitions drawn in proportion to a power of their error: Schaul et al. (2016), arXiv:1511.05952, section 3.3.
 
-    Sums are float64, where the device has it, and taken anew for every draw: of blocks first, then within the blocks
-    that were hit.
+    Sums are float64 if the device supports it, and computed anew for every draw: first over blocks, then within the
+    chosen blocks.
 
     Args:
         capacity: Steps to remember, over all environments.
         num_envs: N.
-        device: Where the ring is.
+        device: Device of the ring.
         gamma: Discount factor.
-        n_steps: Steps that a transition is made of.
-        alpha: The power; 0 draws uniformly.
+        n_steps: Steps per transition.
+        alpha: The power of the error; 0 draws uniformly.
     """
 
     def __init__(
@@ -185,25 +185,25 @@ class PrioritizedReplay(Replay):
     ) -> None:
         super().__init__(capacity, num_envs, device, gamma=gamma, n_steps=n_steps)
         self.alpha = alpha
-        self.priority = torch.zeros(0, device=device)  # (places, and up to whole blocks); 0 where there is no step
-        self.highest = torch.ones((), device=device)  # of all so far: what a new step gets
+        self.priority = torch.zeros(0, device=device)  # (places, rounded up to whole blocks); 0 where there is no step
+        self.highest = torch.ones((), device=device)  # the highest so far, given to new steps
 
     def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
-        """Bytes that it takes."""
+        """Memory in bytes."""
         return super().memory(observation_space, action_space) + 4 * self._blocks() * BLOCK
 
     def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores an action (N, *A) and what came of it, to be drawn soon."""
+        """Stores actions (N, *A) and their outcomes, with the highest priority so far."""
         here = self.head
         super().add(action, step)
         self.priority.index_copy_(0, here, self.highest.expand(self.num_envs))
-        self.priority.index_fill_(0, self._after(here), 0.0)  # the new head, or what is no step
+        self.priority.index_fill_(0, self._after(here), 0.0)  # the new head, or a place that is not a step
         self.priority.index_fill_(0, self.head, 0.0)
 
     def sample(self, batch_size: int, rng: torch.Generator | None, beta: float = 1.0) -> Batch:
-        """Transitions by priority, one from each of ``batch_size`` equal shares of the sum.
+        """Draws transitions by priority, one from each of ``batch_size`` equal shares of the sum.
 
-        Their weights (equation in section 3.4, ``beta`` its power) undo what that changes in expectation, and are
+        Their weights (equation in section 3.4, with the power ``beta``) correct the bias of this sampling, and are
         scaled to at most 1.
         """
         blocks = self.priority.view(-1, BLOCK)
@@ -225,7 +225,7 @@ class PrioritizedReplay(Replay):
         self.highest = torch.maximum(self.highest, priority.max())
 
     def state_dict(self) -> dict[str, Any]:
-        """What was stored, without copying it, where the heads are, and the priorities."""
+        """The stored data, without copying it, the positions of the heads, and the priorities."""
         state = super().state_dict()
         return {**state, "priority": self.priority, "highest": self.highest} if state else {}
 
@@ -245,6 +245,6 @@ class PrioritizedReplay(Replay):
 
 
 def _first_above(sums: Tensor, values: Tensor) -> Tensor:
-    """The first place in ascending ``sums`` (..., n) that exceeds each value; values are kept below the last."""
+    """The first place in ascending ``sums`` (..., n) that exceeds each value; values are clipped to below the last."""
     below = torch.nextafter(sums[..., -1:], torch.zeros_like(sums[..., -1:]))
     return torch.searchsorted(sums, torch.minimum(values, below).clamp_(min=0.0), right=True)

@@ -1,4 +1,4 @@
-"""Estimates of return and advantage over a rollout, time first: every argument is (T, N)."""
+"""Estimates of returns and advantages over a rollout. Every argument is (T, N), with time first."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def generalized_advantage(
 ) -> Tensor:
     """Generalized advantage estimation, Schulman et al. (2016), arXiv:1506.02438, equations 11 and 16.
 
-    A terminated episode has no future: its bootstrap is replaced, not multiplied, by zero, so that a NaN
-    there cannot get through. A truncated one goes on where nobody looks: it bootstraps from what the step
-    really led to. Neither passes advantage on to the episode before it.
+    After a termination there is no future value: the bootstrap is replaced by zero, not multiplied by it, so that a NaN
+    there does not spread. After a truncation, the bootstrap is the value of the last observation of the episode, not of
+    the first one of the next. No advantage passes from one episode to the one before it.
 
     Args:
         reward: (T, N) rewards.
@@ -50,7 +50,7 @@ def lambda_returns(
     gamma: float,
     q_lambda: float,
 ) -> Tensor:
-    """Returns that mix those of all numbers of steps, Gallici et al. (2024), arXiv:2407.04811, equation 2.
+    """Lambda returns, which mix the n-step returns of all n: Gallici et al. (2024), arXiv:2407.04811, equation 2.
 
     G[t] = r[t] + gamma (lambda G[t + 1] + (1 - lambda) next_value[t]) within an episode. Ends are treated as in
     :func:`generalized_advantage`.
@@ -74,7 +74,7 @@ def lambda_returns(
 
 
 def _accumulated(x: Tensor, decay: Tensor) -> Tensor:
-    """y[t] = x[t] + decay[t] y[t + 1], in the place of x."""
+    """y[t] = x[t] + decay[t] y[t + 1]; overwrites x."""
     rows, decays = x.unbind(), decay.unbind()
     for t in range(len(rows) - 2, -1, -1):
         rows[t].addcmul_(decays[t], rows[t + 1])

@@ -23,14 +23,14 @@ class Rollout:
         self.horizon = horizon
         self.step = 0
         self._data: dict[str, Any] = {}
-        self._rows: dict[str, list[tuple[Tensor, ...]]] = {}  # of each leaf, its T time steps
+        self._rows: dict[str, list[tuple[Tensor, ...]]] = {}  # the T time steps of each leaf
 
     def __getitem__(self, name: str) -> Any:
         """The tree stored under ``name``, leaves (T, N, ...)."""
         return self._data[name]
 
     def store(self, **values: Any) -> None:
-        """Copies trees of (N, ...) into the current time step; memory is taken at the first call."""
+        """Copies trees of (N, ...) into the current time step; memory is allocated at the first call."""
         for name, tree in values.items():
             if name not in self._data:
                 self._data[name] = tree_map(lambda x: x.new_empty((self.horizon, *x.shape)), tree)
@@ -61,7 +61,7 @@ def in_chunks(function: Callable[[Any], Tensor], tree: Any, size: int) -> Tensor
 
 
 def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | None) -> Iterator[Any]:
-    """The rows of a batch in random order, ``size`` at a time; a remainder makes a short last minibatch.
+    """The rows of a batch in random order, ``size`` at a time; the last minibatch may be shorter.
 
     The whole batch is gathered once and then cut into views: one gather per epoch, not per minibatch.
     """
@@ -71,14 +71,14 @@ def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | Non
 
 
 def minibatches(batch: Any, size: int) -> Iterator[Any]:
-    """The rows of a batch as they come, ``size`` at a time, as views."""
+    """The rows of a batch in the given order, ``size`` at a time, as views."""
     pieces = tree_map(lambda x: x.split(size), batch)
     for i in range(-(-next(leaves(batch)).shape[0] // size)):
         yield tree_map(lambda _, pieces, i=i: pieces[i], batch, pieces)
 
 
 def warn_of_remainder(horizon: int, num_envs: int, batch_size: int) -> None:
-    """Warns where minibatches do not divide a rollout."""
+    """Warns if the size of minibatches does not divide that of a rollout."""
     transitions = horizon * num_envs
     if last := transitions % batch_size:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Settings that agents have in common: of networks, and of learning from a replay."""
+"""Settings shared by several agents: for networks, and for learning from a replay."""
 
 from __future__ import annotations
 

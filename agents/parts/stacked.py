@@ -1,4 +1,4 @@
-"""K agents as one: their networks stacked, so that an operation serves all of them."""
+"""Trains K agents as one: their networks are stacked, so that one operation serves all of them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ M = TypeVar("M", bound=nn.Module)
 class Stacked(OnPolicyAgent):
     """K agents at once, each with its own weights, noise, minibatches, clipping and statistics.
 
-    It stands before the class of the agents among the bases of another. Every tensor has a dimension K more than in
-    that: (T, K, N, ...) in the rollout, (K, B, ...) in a batch.
+    A subclass names it before the class of the agents among its bases. Every tensor has an additional dimension K:
+    (T, K, N, ...) in the rollout, (K, B, ...) in a batch.
 
     Args:
-        agents: Alike but for their seeds, between two rollouts. Their parameters and moments become rows of common
-            tensors, and what they draw still comes from their own generators.
+        agents: Agents that differ only in their seeds, between two rollouts. Their parameters and moments become rows
+            of shared tensors; their random numbers still come from their own generators.
     """
 
     def __init__(self, agents: Sequence[Agent]) -> None:
@@ -55,14 +55,14 @@ class Stacked(OnPolicyAgent):
         )
 
     def stack_network(self, module: M) -> M:
-        """A network like that of one agent, whose parameters (K, ...) are those that the optimizer holds, in its order.
+        """A network like that of one agent, with the parameters (K, ...) of the optimizer, in the same order.
 
-        It has an ``encoder`` without parameters.
+        Its ``encoder`` must have no parameters.
         """
         stacked = copy.deepcopy(module)
         for number, (name, _) in enumerate(module.named_parameters()):
             parent, _, attribute = name.rpartition(".")
-            every_row = 1 if parent == "distribution" else 0  # which has no rows of its own: (K, 1, P)
+            every_row = 1 if parent == "distribution" else 0  # its parameters are (K, 1, P)
             view = cast(StackedAdam, self.optimizer).view(number, every_row)
             setattr(stacked.get_submodule(parent), attribute, view)
         stacked.encoder = StackedEncoder(cast(nn.Module, module.encoder))
@@ -78,7 +78,7 @@ class Stacked(OnPolicyAgent):
         super().record(out, step._replace(**{name: self._by_agent(getattr(step, name)) for name in names}))
 
     def learn_each(self) -> list[Metrics]:
-        """Learns from the rollout; the metrics of each agent."""
+        """Learns from the rollout and returns the metrics of each agent."""
         metrics = self.learn()
         columns = {tag: value.flatten().unbind() for tag, value in metrics.items() if isinstance(value, Tensor)}
         for agent in self.agents:
@@ -90,7 +90,7 @@ class Stacked(OnPolicyAgent):
         return tree_map(lambda x: x.unflatten(0, (len(self.agents), self.num_envs)), tree)
 
     def _flat(self, tree: Any) -> Any:
-        """(T, K, N, ...) as (K, T * N, ...), each in the order that it has alone."""
+        """(T, K, N, ...) as (K, T * N, ...), each agent's rows in the order they have alone."""
         return tree_map(lambda x: x.transpose(0, 1).flatten(1, 2), tree)
 
     def _by_step(self, batch: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Stacked(OnPolicyAgent):
             self._stack_moments()
 
     def _stack_moments(self) -> None:
-        """Has observations (..., K, B, *O) scaled by the statistics of the agents."""
+        """Makes the normalizer scale observations (..., K, B, *O) by the statistics of the agents."""
         if self.obs_normalizer is not None:
             for name, moments in self.obs_normalizer.moments.items():
                 each = [cast(ObservationNormalizer, agent.obs_normalizer).moments[name] for agent in self.agents]
@@ -130,7 +130,7 @@ class Stacked(OnPolicyAgent):
 
 
 class StackedEncoder(nn.Module):
-    """One encoder without parameters, for observations (K, B, *O)."""
+    """Applies one encoder without parameters to observations (K, B, *O)."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -34,10 +34,10 @@ class PPO(OnPolicyAgent):
         num_envs: N.
         config: Hyperparameters.
         device: Where everything lives.
-        seed: Of the initial weights, the actions and the minibatches.
+        seed: Seed of the initial weights, the actions and the minibatches.
 
     Raises:
-        ConfigError: A space that PPO has no network or distribution for.
+        ConfigError: PPO has no network or distribution for one of the spaces.
     """
 
     config: PPOConfig
@@ -73,12 +73,12 @@ class PPO(OnPolicyAgent):
         self.actor.params = in_bfloat16(self.actor.params, self.device)  # type: ignore[method-assign]
 
     def memory(self) -> int:
-        """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
+        """Bytes of the rollout, of its shuffled copy, and of the values computed for all of it."""
         return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 16 * self.distribution.size + 64)
 
     @torch.no_grad()
     def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
-        """Samples actions (N, *A); stores the observation and what the probabilities are made of."""
+        """Samples actions (N, *A); stores the observations, distribution parameters and raw actions."""
         if self.rollout.step == 0:
             self.noise = self._noise()
         params, raw, action = self._choose(obs, self.noise[self.rollout.step])
@@ -94,7 +94,7 @@ class PPO(OnPolicyAgent):
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
-        batch = {**self.prepare()}  # a recording keeps its own
+        batch = {**self.prepare()}  # a copy, since a recorded graph keeps its own dict
         value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         clip_range = value_at(config.clip_range, self.progress_remaining)
@@ -107,9 +107,9 @@ class PPO(OnPolicyAgent):
             self.scalar(clip_range),
             None if clip_range_vf is None else self.scalar(clip_range_vf),
         )
-        stopped = torch.zeros(self.stack, device=self.device)  # 1 once target_kl was passed: no step is taken any more
+        stopped = torch.zeros(self.stack, device=self.device)  # 1 after target_kl is exceeded: no more steps are taken
         terms, norms, stops = Terms(scheduled[1]), [], []
-        across = self.ranks > 1 and config.normalize_advantage  # a minibatch is more than what this rank has of it
+        across = self.ranks > 1 and config.normalize_advantage  # this rank has only a part of each minibatch
         if across and self.loss_config is config:
             self.loss_config = config.model_copy(update={"normalize_advantage": False})
         for _ in range(config.n_epochs):
@@ -147,7 +147,7 @@ class PPO(OnPolicyAgent):
         clip_range: float | Tensor,
         clip_range_vf: float | Tensor | None,
     ) -> tuple[Rows, Tensor, Tensor]:
-        """A step on a minibatch: what is known of its rows, the norm of the gradient, and ``stopped`` from here on."""
+        """Takes a step on a minibatch; returns its per-row terms, the norm of the gradient and the new ``stopped``."""
         loss, rows = self._loss(minibatch, clip_range, clip_range_vf)
         skip = None
         if self.config.target_kl is not None:
@@ -165,7 +165,7 @@ class PPO(OnPolicyAgent):
     def prepare(self) -> dict[str, Any]:
         """The rollout as one flat batch, with values, log-probabilities and advantages in one pass each.
 
-        The policy has not changed since it acted, so these are what it would have said then.
+        The policy has not changed since it acted, so these are the values it would have computed then.
         """
         rollout, config = self.rollout, self.config
         rows = max(config.batch_size, 16_384)
@@ -194,14 +194,14 @@ class PPO(OnPolicyAgent):
             "returns": advantage + value,
         }
 
-    # What differs where several agents learn as one, see stacked.py.
+    # Overridden where several agents learn as one, see stacked.py.
 
     def _noise(self) -> Tensor:
-        """For the actions of a rollout."""
+        """Noise for the actions of a rollout."""
         return self.distribution.noise((self.horizon, self.num_envs), self.device, self.rng)
 
     def _scaled(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
-        """Rewards (T, N) of a rollout as they are learned from."""
+        """Rewards (T, N) of a rollout, scaled for learning."""
         return reward if self.reward_normalizer is None else self.reward_normalizer(reward, terminated | truncated)
 
     def training_state(self) -> dict[str, Any]:
@@ -219,9 +219,9 @@ class PPO(OnPolicyAgent):
 
 
 def explained_variance(predicted: Tensor, target: Tensor) -> Tensor:
-    """1 - Var(target - predicted) / Var(target), of (..., B).
+    """1 - Var(target - predicted) / Var(target), for tensors (..., B).
 
-    1 is perfect, 0 no better than the mean. NaN for no variance.
+    1 is perfect, 0 is no better than the mean. It is NaN if the target has no variance.
     """
     variance = target.var(-1, correction=0)
     return (1.0 - (target - predicted).var(-1, correction=0) / variance).masked_fill(variance == 0, torch.nan)

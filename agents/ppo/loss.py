@@ -16,12 +16,12 @@ from rltrain.devices import statistics_dtype
 
 
 class Rows(NamedTuple):
-    """What is to be known of the rows of a minibatch, (..., B) each and without a gradient."""
+    """Per-row terms of the loss, each (..., B) and without a gradient."""
 
-    surrogate: Tensor  # of equation 7
+    surrogate: Tensor  # objective of equation 7
     error: Tensor  # of the value
     entropy: Tensor
-    log_ratio: Tensor  # of the probabilities now and before the update
+    log_ratio: Tensor  # logarithm of the probability now over that before the update
 
 
 def ppo_loss(
@@ -33,7 +33,7 @@ def ppo_loss(
 ) -> tuple[Tensor | None, Rows]:
     """The loss of Schulman et al. (2017), arXiv:1707.06347, equation 9, to be minimised, and its gradient.
 
-    The gradient is written out down to what the networks say, see :mod:`~rltrain.agents.parts.manual_grad`.
+    The gradient of the network outputs is hand-written, see :mod:`~rltrain.agents.parts.manual_grad`.
 
     Args:
         policy: The networks being trained, or K of them with stacked parameters.
@@ -44,7 +44,7 @@ def ppo_loss(
         clip_range_vf: Bound on the change of the value; None for none.
 
     Returns:
-        A scalar to differentiate, None where the gradients are in place, and what the loss is the mean of.
+        A scalar to differentiate, or None if the gradients are already in place, and the per-row terms of the loss.
     """
     (params, value), back = policy.evaluate(batch["obs"])
     distribution, raw = policy.distribution, batch["raw"]
@@ -54,10 +54,10 @@ def ppo_loss(
         rows = advantage.shape[-1]
 
         log_ratio = log_prob - batch["log_prob"]
-        # min(A r, A clip(r, 1 - eps, 1 + eps)) of equation 7 in fewer operations: the clip bounds it from above alone.
+        # min(A r, A clip(r, 1 - eps, 1 + eps)) of equation 7 in fewer operations: the clip is only an upper bound.
         free, bound = advantage * log_ratio.exp(), advantage + clip_range * advantage.abs()
         surrogate = torch.minimum(free, bound)
-        slope = (surrogate / -rows).masked_fill_(bound < free, 0.0)  # r's derivative by log r is r; the bound has none
+        slope = (surrogate / -rows).masked_fill_(bound < free, 0.0)  # dr / d log r = r; the bound has no gradient
         by_params = distribution.backward(params, raw, slope, -config.ent_coef / rows)
 
         error = value - batch["returns"]
@@ -69,7 +69,7 @@ def ppo_loss(
             slope = error.masked_fill(bounded != change, 0.0)
         by_value = slope * (2.0 * config.vf_coef / rows)
     scalar = back(by_params, by_value)
-    if scalar is not None:  # to differentiate it is to forget what is in place
+    if scalar is not None:  # differentiating it overwrites the gradients that are already in place
         own = [(parameter * grad_of(parameter).clone()).sum() for parameter in distribution.parameters()]
         scalar = torch.stack([scalar, *own]).sum()
     return scalar, Rows(surrogate, error, entropy, log_ratio)
@@ -80,7 +80,7 @@ def normalized(advantage: Tensor) -> Tensor:
     rows = advantage.shape[-1]
     if rows == 1:
         return advantage
-    # That of torch has the deviation without Bessel's correction in it. Advantages that are all the same become 0.
+    # layer_norm uses the deviation without Bessel's correction. Advantages that are all the same become 0.
     return torch.layer_norm(advantage, (rows,), eps=1e-16) * math.sqrt((rows - 1) / rows)
 
 
@@ -89,8 +89,8 @@ def normalized_across(
 ) -> list[dict[str, Any]]:
     """Minibatches with advantages (B,) of mean 0 and deviation 1 over all ranks, each of which has a part of them.
 
-    The ranks hear of each other once for all minibatches. The variance is a difference of
-    sums, which are therefore float64 where the device has it.
+    The ranks communicate once for all minibatches. The variance is a difference of sums, which are therefore float64 if
+    the device supports it.
     """
     parts = list(minibatches)
     advantages = [part["advantage"].to(statistics_dtype(part["advantage"].device)) for part in parts]
@@ -104,12 +104,12 @@ def normalized_across(
 
 
 def approx_kl(log_ratio: Tensor) -> Tensor:
-    """The estimator k3 of the KL divergence (...), Schulman (2020), "Approximating KL Divergence", of (..., B)."""
+    """The estimator k3 of the KL divergence, (..., B) to (...): Schulman (2020), "Approximating KL Divergence"."""
     return (log_ratio.exp() - 1.0 - log_ratio).mean(-1)
 
 
 class Terms:
-    """The means over the rows of every minibatch, of many minibatches at once.
+    """Means over the rows of each minibatch, computed for many minibatches at once.
 
     Args:
         clip_range: As in :func:`ppo_loss`.
@@ -121,7 +121,7 @@ class Terms:
         self.means: list[Tensor] = []
 
     def add(self, rows: Rows) -> None:
-        """Takes in a minibatch."""
+        """Adds a minibatch."""
         if self.waiting:
             size, new = self.waiting[0].error.shape, rows.error.shape
             if size != new or len(self.waiting) * size.numel() >= AT_ONCE:
@@ -131,8 +131,8 @@ class Terms:
     def result(self) -> Tensor:
         """The means (5, minibatches, ...).
 
-        Of the surrogate objective, the squared error of the value, the entropy, the estimated KL divergence, and
-        whether the ratio was clipped.
+        They are those of the surrogate objective, the squared error of the value, the entropy, the estimated KL
+        divergence, and whether the ratio was clipped.
         """
         if self.waiting:
             self._take_means()
@@ -150,7 +150,7 @@ AT_ONCE = 65_536  # rows
 
 
 def metrics_of(terms: Tensor, config: PPOConfig) -> dict[str, Tensor]:
-    """The terms (5, ...) by TensorBoard tag, and the loss that is made of them."""
+    """The terms (5, ...) by TensorBoard tag, and the loss computed from them."""
     surrogate, square, entropy, kl, clip_fraction = terms.unbind()
     return {
         "train/policy_gradient_loss": -surrogate,

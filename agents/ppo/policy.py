@@ -25,10 +25,10 @@ class ActorCritic(nn.Module):
         config: Widths, activation, initial weights.
 
     Raises:
-        ConfigError: A space that no network or distribution fits.
+        ConfigError: No network or distribution fits one of the spaces.
     """
 
-    written_out = True  # whether gradients are, where :mod:`~rltrain.agents.parts.manual_grad` can
+    written_out = True  # whether to use :mod:`~rltrain.agents.parts.manual_grad` if it supports the layers
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ActorCritic(nn.Module):
         self.action_head = nn.Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
         self.value_head = nn.Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
         if config.ortho_init:
-            if not isinstance(self.encoder, CustomEncoder):  # which has the weights that its author gave it
+            if not isinstance(self.encoder, CustomEncoder):  # which keeps the weights of its author
                 init_orthogonal(self.encoder)
             for module, gain in (
                 (self.pi, math.sqrt(2.0)),
@@ -56,7 +56,7 @@ class ActorCritic(nn.Module):
     def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
         """Distribution parameters (..., B, P) and values (..., B).
 
-        Leading dimensions are those of networks whose parameters are stacked.
+        There are leading dimensions if the parameters of several networks are stacked.
         """
         features = self.encoder(obs)
         return mask_logits(self.params_of(features), obs), self.value_of(features).squeeze(-1)
@@ -70,11 +70,11 @@ class ActorCritic(nn.Module):
         return self.value_of(self.encoder(obs)).squeeze(-1)
 
     def actor_layers(self) -> dict[str, nn.Module]:
-        """The layers that give distribution parameters, one after another, by name."""
+        """The layers that compute distribution parameters, in order, by name."""
         return {"encoder": self.encoder, "pi": self.pi, "action_head": self.action_head}
 
     def evaluate(self, obs: Observation) -> tuple[tuple[Tensor, ...], Back]:
-        """What :meth:`forward` gives, without a gradient, and the way back from the gradients of both."""
+        """The outputs of :meth:`forward`, without a gradient, and the backward pass from the gradients of both."""
         if not self.written_out:
             return by_autograd(*self(obs))
         features = self.encoder(obs)
@@ -88,29 +88,29 @@ class ActorCritic(nn.Module):
 
     @property
     def stackable(self) -> bool:
-        """Whether K of these can be evaluated as one."""
+        """Whether K such networks can be evaluated as one."""
         if not self.written_out or list(self.encoder.parameters()):
             return False
         return bool(self.params_of.links and self.value_of.links)
 
     def use_bfloat16(self, device: torch.device) -> None:
-        """Lets layers multiply in bfloat16; what they give is float32."""
+        """Lets layers multiply in bfloat16; their outputs are float32."""
         self.written_out = False
         for name in ("forward", "params", "value"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
 
 
 class CustomActorCritic(ActorCritic):
-    """A network of the user's own in place of encoder, layers and heads.
+    """A user-defined network in place of encoder, layers and heads.
 
-    The class ``config.network_class`` is made by ``own(observation_space, outputs, **network_kwargs)``; its ``forward``
-    turns observations (B, *O) into distribution parameters (B, outputs), such as logits, and values (B,).
+    The class ``own = config.network_class`` is called as ``own(observation_space, outputs, **network_kwargs)``; its
+    ``forward`` turns observations (B, *O) into distribution parameters (B, outputs), such as logits, and values (B,).
 
     Raises:
-        ConfigError: It is not made like that, or an action space that no distribution fits.
+        ConfigError: The network does not have this form, or no distribution fits the action space.
     """
 
-    written_out = False  # nobody knows what is in it
+    written_out = False  # its layers are not known
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         nn.Module.__init__(self)  # without the layers of ActorCritic
@@ -136,7 +136,7 @@ class CustomActorCritic(ActorCritic):
         return self(obs)[1]
 
     def actor_layers(self) -> dict[str, nn.Module]:
-        """The network as a whole: nobody knows which part of it gives the value."""
+        """The whole network, since it is not known which part of it computes the value."""
         return {"network": self.network}
 
 

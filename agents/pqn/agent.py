@@ -32,10 +32,10 @@ class PQN(OnPolicyAgent):
         num_envs: N.
         config: Hyperparameters.
         device: Where everything lives.
-        seed: Of the initial weights, the exploration and the minibatches.
+        seed: Seed of the initial weights, the exploration and the minibatches.
 
     Raises:
-        ConfigError: A space that there are no action values for.
+        ConfigError: The action space is not Discrete, or no network fits the observation space.
     """
 
     config: PQNConfig
@@ -65,7 +65,7 @@ class PQN(OnPolicyAgent):
         self.policy.use_bfloat16(self.device)
 
     def memory(self) -> int:
-        """Bytes of the rollout, of its copy in random order, and of what is computed for all of it."""
+        """Bytes of the rollout, of its shuffled copy, and of the values computed for all of it."""
         return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 64)
 
     @property
@@ -112,7 +112,7 @@ class PQN(OnPolicyAgent):
         }
 
     def _update(self, minibatch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor, Tensor]:
-        """A step on a minibatch: the loss, and the norm of the gradient."""
+        """Takes a step on a minibatch; returns the loss and the norm of the gradient."""
         scalar, loss = self._loss(minibatch)
         return loss, self.optimizer.step(scalar, learning_rate, reduce=self.reduce)
 
@@ -122,7 +122,7 @@ class PQN(OnPolicyAgent):
 
     @torch.no_grad()
     def targets(self) -> Tensor:
-        """Q(lambda) returns (T * N,) of the rollout; what follows a step is valued in one pass."""
+        """Q(lambda) returns (T * N,) of the rollout; the values after all steps are computed in one pass."""
         rollout, config = self.rollout, self.config
         final_obs = self._flat(self._normalized(rollout["final_obs"]))
         following = in_chunks(lambda obs: self.policy(obs).amax(-1), final_obs, 16_384)
@@ -137,7 +137,7 @@ class PQN(OnPolicyAgent):
         return self._flat(returns)
 
     def _chance(self) -> Tensor:
-        """For the actions of a step."""
+        """Random numbers for the actions of a step."""
         return self.explore.chance()
 
 
@@ -150,7 +150,7 @@ def td_loss(policy: QNetwork, batch: Any) -> tuple[Tensor | None, Tensor]:
             taken, 0 for the others.
 
     Returns:
-        A scalar to differentiate, None where the gradients are in place, and the loss (...).
+        A scalar to differentiate, or None if the gradients are already in place, and the loss (...).
     """
     values, back = policy.evaluate(batch["obs"])
     rows = batch["target"].shape[-1]

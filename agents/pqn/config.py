@@ -38,7 +38,7 @@ class PQNConfig(AgentConfig):
     """Scale observations by their running mean and deviation."""
     policy_kwargs: QNetworkKwargs = QNetworkKwargs(net_arch=[128], layer_norm=True)
 
-    # A mapping of some settings leaves the others as they are for PQN, not as for other agents.
+    # Settings that a mapping leaves out keep PQN's defaults, not those of other agents.
     @field_validator("policy_kwargs", mode="before")
     @classmethod
     def _normalised_unless_told(cls, value: Any) -> Any:

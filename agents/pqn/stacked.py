@@ -17,7 +17,7 @@ class StackedPQN(Stacked, PQN):
     """PQN on K agents at once, see :class:`~rltrain.agents.parts.stacked.Stacked`.
 
     Raises:
-        ConfigError: Their networks are not such as can be stacked.
+        ConfigError: Their networks cannot be stacked.
     """
 
     def __init__(self, agents: Sequence[Agent]) -> None:
