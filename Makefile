@@ -12,7 +12,8 @@ ARGS ?=# added to the command, e.g. "--seed 1" or "-k cartpole"
 
 BIN := $(VENV)/bin
 CLI := $(BIN)/rltrain
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+# All tests of a file run in one process: some share what takes long to set up.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: help train test test-oldest test-newest check bench clean
 .DEFAULT_GOAL := help

@@ -47,7 +47,6 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
     return done.stdout, json.loads((out / "gpu.json").read_text()), time.perf_counter() - begin
 
 
-@pytest.mark.xdist_group("gpu")
 def test_in_miniature_all_rows_that_need_no_gpu_are_measured(tried: tuple[str, dict[str, Any], float]) -> None:
     _, figures, seconds = tried
     assert seconds < SECONDS
@@ -70,7 +69,6 @@ def test_in_miniature_all_rows_that_need_no_gpu_are_measured(tried: tuple[str, d
             assert result["collect_ms"] > 0 < result["learn_ms"]
 
 
-@pytest.mark.xdist_group("gpu")
 def test_the_table_comes_last(tried: tuple[str, dict[str, Any], float]) -> None:
     printed, figures, _ = tried
     assert table(figures) in printed.split("\n\n", 1)[1]
@@ -79,7 +77,6 @@ def test_the_table_comes_last(tried: tuple[str, dict[str, Any], float]) -> None:
         assert sum(line.startswith(start.format(row["name"])) for line in printed.splitlines()) == 1
 
 
-@pytest.mark.xdist_group("gpu")
 def test_nothing_is_imported_that_the_offline_machine_would_not_have(tried: tuple[str, dict[str, Any], float]) -> None:
     there = {"rltrain", *wheels.LACKING, *along_with(wheels.PRESENT)}
     assert not {plain(name) for name in tried[1]["packages"]} - there

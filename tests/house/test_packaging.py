@@ -24,9 +24,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SOURCES = {"rltrain": "rltrain", "envs": "rltrain.envs", "agents": "rltrain.agents", "configs": "rltrain.configs"}
 LINKS = ("rltrain/envs", "rltrain/agents", "rltrain/configs", "src/rltrain")
 
-# The builds are shared by the tests below, so they stay in one process.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 
 def python_folders() -> dict[str, Path]:
     """Import name and folder of every package, by the Python files there are."""

@@ -23,7 +23,6 @@ PAGES = {
 }
 README = PAGES["README.md"]
 BIN = Path(sys.executable).parent
-pytestmark = pytest.mark.xdist_group("readme")
 
 
 def blocks(language: str, text: str = README) -> list[str]:

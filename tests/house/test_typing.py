@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[2]
 USE, MISUSE = (Path(__file__).with_name(f"typed_{name}.py") for name in ("use", "misuse"))
 Errors = dict[str, dict[int, str]]  # by file and line
 
-pytestmark = pytest.mark.xdist_group("typing")  # each checker runs once
-
 
 @cache
 def run_mypy(folder: Path, cache_dir: Path) -> Errors:
