@@ -79,12 +79,10 @@ def test_the_command_line_trains_evaluates_films_and_resumes(
 
 
 def test_a_run_of_a_module_is_found_again_by_naming_the_module(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clean_registries: None
 ) -> None:
     run = train(tmp_path, "counting:Counting-v0")
-    monkeypatch.setattr(gymnasium, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known)
-    del known["Counting-v0"]
+    del gymnasium.registry["Counting-v0"]
     monkeypatch.delitem(sys.modules, "counting")
     for verb in ("eval", "watch"):
         assert main([verb, str(run)]) == 2
@@ -239,9 +237,7 @@ def test_well_known_ids_name_their_package(
     assert (env_id in caught.value.cause, caught.value.fix) == (True, f"pip install {package}")
 
 
-def test_a_module_that_waits_to_be_told_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gymnasium, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known)
+def test_a_module_that_waits_to_be_told_is_told(monkeypatch: pytest.MonkeyPatch, clean_registries: None) -> None:
     home = ModuleType("waiting")
     home.register_envs = lambda: gymnasium.register("Told-v0", entry_point=Counting)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "waiting", home)

@@ -322,9 +322,7 @@ class NextStep(Batch):
 
 
 @pytest.fixture
-def vector_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gymnasium, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known)
+def vector_forms(clean_registries: None) -> None:
     gymnasium.register("Batched-v0", entry_point=Counting, vector_entry_point=Batch)
     gymnasium.register("NextStep-v0", entry_point=Counting, vector_entry_point=NextStep)
 

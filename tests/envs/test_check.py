@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
 from countdown import Countdown
@@ -15,7 +14,6 @@ from gymnasium import spaces
 from torch import Tensor
 
 import rltrain
-from rltrain import registry
 from rltrain.check.conformance import TENSOR_CHECKS, check_env, run_check, subject_of
 from rltrain.cli import main
 from rltrain.env import TensorEnv
@@ -357,14 +355,11 @@ def test_a_vectorised_environment_alone() -> None:
 # The command
 
 
-def test_on_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str], clean_registries: None) -> None:
     assert main(["check", "rltrain/Pendulum-v1", "--env.kwargs.g", "5"]) == 0
     output = capsys.readouterr().out
     assert "0 errors, 1 warning" in output
     assert "fix: Make the action space Box(-1, 1)" in output
-    monkeypatch.setattr(registry, "_envs", dict(registry._envs))
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium, "registry", known)
     rltrain.register_env("test/Waiting-v0", Waiting, description="It waits.")
     assert main(["check", "test/Waiting-v0", "--json"]) == 2
     report = json.loads(capsys.readouterr().out)

@@ -12,19 +12,12 @@ import gymnasium
 import pytest
 from countdown import Countdown
 
-from rltrain import plugins, registry
+from rltrain import plugins
 from rltrain.errors import ConfigError
 from rltrain.make import make_env, make_vec
 from rltrain.registry import env_spec, env_specs, register_env, twin_of
 
-
-@pytest.fixture(autouse=True)
-def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
-    env_specs()
-    monkeypatch.setattr(registry, "_envs", dict(registry._envs))
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium, "registry", known)
+pytestmark = pytest.mark.usefixtures("clean_registries")
 
 
 def test_an_unknown_id_names_the_nearest() -> None:

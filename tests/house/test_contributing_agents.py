@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +57,8 @@ def example(line: str) -> dict[str, Any]:
     return module.__dict__
 
 
-@pytest.fixture
-def registered() -> Iterator[None]:
-    """Whatever an example registers is unknown again afterwards."""
-    known = dict(registry._agents)
-    yield
-    registry._agents.clear()
-    registry._agents.update(known)
-
-
 @pytest.mark.parametrize("line", AGENTS)
-def test_an_agent_learns_and_resumes_exactly(line: str, registered: None, tmp_path: Path) -> None:
+def test_an_agent_learns_and_resumes_exactly(line: str, clean_registries: None, tmp_path: Path) -> None:
     name, env, options, total, least = AGENTS[line]
     example(line)
     common: dict[str, Any] = {**options, "run_dir": str(tmp_path), "progress": False}

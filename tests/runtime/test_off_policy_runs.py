@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import off_policy_agents
-import pytest
 from several import Several, command
 from test_ranks import no_process_is_left, outputs, state_of, until  # noqa: F401
 from test_resume import PENDULUM, assert_same_state, flags, scalars
 
 import rltrain
-from rltrain import registry
 from rltrain.callbacks import Callback
 from rltrain.runs.checkpoint import list_checkpoints
 from rltrain.runs.folder import RunFolder
@@ -75,8 +72,7 @@ class StopAt(Callback):
             trainer.stop()
 
 
-def test_one_process_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_agents", copy.copy(registry._agents))
+def test_one_process_goes_on_bit_for_bit(tmp_path: Path, clean_registries: None) -> None:
     off_policy_agents.register()
 
     def start(run_dir: Path, *callbacks: Callback) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,25 +12,12 @@ import pytest
 from countdown import Countdown
 
 import rltrain
-from rltrain import plugins, registry
+from rltrain import plugins
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_spec, env_spec, env_specs, register_agent, register_env
 from rltrain.settings import build_config, tuned_defaults
 
-
-@pytest.fixture(autouse=True)
-def _clean_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is gone after it."""
-    env_specs()
-    tables: list[dict[str, Any]] = [registry._envs, registry._agents, plugins.exporters, plugins.importers]
-    tables += [plugins.trackers, plugins.verbs]
-    before = [dict(table) for table in tables]
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", known := dict(gymnasium.registry))
-    monkeypatch.setattr(gymnasium, "registry", known)
-    yield
-    for table, known_before in zip(tables, before, strict=True):
-        table.clear()
-        table.update(known_before)
+pytestmark = pytest.mark.usefixtures("clean_registries")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import multiprocessing
 import os
@@ -23,7 +22,6 @@ from torch import Tensor
 import rltrain
 import rltrain.training.setup
 import rltrain.vec
-from rltrain import registry
 from rltrain.config import AgentConfig, CountedOverRanks, DividedAmongRanks
 from rltrain.distributed.group import Group, joined
 from rltrain.distributed.ranks import ALONE, Ranks
@@ -341,8 +339,7 @@ class Drawn(AgentConfig):
     batch_size: int = 10  # without a mark a name says nothing
 
 
-def test_what_ranks_share_is_marked_on_the_fields_of_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_agents", copy.copy(registry._agents))
+def test_what_ranks_share_is_marked_on_the_fields_of_a_config(clean_registries: None) -> None:
     register_agent("drawn", "somewhere:Drawn", Drawn)
     config, _ = build_config("drawn", CARTPOLE, {"num_envs": 8})
     wanted = {"rows": 8, "few": None, "remembered": 250, "waited": 1, "never": 0, "batch_size": 10}
