@@ -79,7 +79,7 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
             case "Graph":
                 parts = (data["node_space"], data["edge_space"])
                 return spaces.Graph(*(None if part is None else from_json(part) for part in parts))  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:  # Gymnasium asserts what it is given
         raise CheckpointError(f"A saved space cannot be read: {error}.", "The run folder is damaged.") from error
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
 
