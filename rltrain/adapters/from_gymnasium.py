@@ -80,7 +80,7 @@ class GymVecEnv(HostVecEnv):
             native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
             self.vectorization, processes = choose(recipe, first, num_envs, vectorization, native is not None)
 
-        def hire(block: Block) -> HostEnvs:
+        def make_envs(block: Block) -> HostEnvs:
             arrays = block.arrays
             if native is not None and self.vectorization == "vector":
                 return NativeLoop(native, leaves, actions, arrays)
@@ -97,7 +97,7 @@ class GymVecEnv(HostVecEnv):
             first.observation_space,
             leaves,
             actions,
-            hire,
+            make_envs,
             device=device,
             max_episode_steps=max_episode_steps or spec.max_episode_steps,
             render_fps=float(first.metadata.get("render_fps") or 30),

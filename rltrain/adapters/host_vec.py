@@ -59,7 +59,7 @@ class HostVecEnv:
         observation_space: Space of a single observation of the environments.
         leaves: The parts of observations.
         actions: The conversion of actions.
-        hire: Function that makes the host environments for a block.
+        make_envs: Function that makes the host environments for a block.
         device: Device of the tensors.
         max_episode_steps: Time limit in steps, which the host environments keep.
         render_fps: Pictures per second.
@@ -77,7 +77,7 @@ class HostVecEnv:
         observation_space: spaces.Space,
         leaves: list[Leaf],
         actions: Actions,
-        hire: Callable[[Block], HostEnvs],
+        make_envs: Callable[[Block], HostEnvs],
         *,
         device: torch.device | str,
         max_episode_steps: int | None,
@@ -100,7 +100,7 @@ class HostVecEnv:
         self._names = [leaf.name for leaf in leaves] if leaves[0].path else None
         self._has_success = False
         with named_errors(spec.id):
-            self._crew = hire(block)
+            self._envs = make_envs(block)
         self._transfer = Transfer(block, seen, self.device)  # last, because workers must start before CUDA does
 
     def reset(self, seed: int) -> Observation:
@@ -109,7 +109,7 @@ class HostVecEnv:
         Raises:
             RunError: An environment failed.
         """
-        self._crew.reset([derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)])
+        self._envs.reset([derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)])
         return self._observation(self._transfer.take(self._with_obs), OBS)
 
     def step(self, action: Tensor) -> VecStep:
@@ -122,7 +122,7 @@ class HostVecEnv:
         if action.shape != self._action.shape:
             raise ValueError(f"action has shape {tuple(action.shape)}, expected {tuple(self._action.shape)}")
         self._action.copy_(action)
-        self._crew.step()
+        self._envs.step()
         done = self._arrays["terminated"] | self._arrays["truncated"]
         ended = bool(done.any())
         if ended:
@@ -156,9 +156,9 @@ class HostVecEnv:
         Raises:
             ConfigError: It does not return a picture.
         """
-        assert isinstance(self._crew, Drawn)
+        assert isinstance(self._envs, Drawn)
         with named_errors(self.spec.id):
-            picture = self._crew.render(index)
+            picture = self._envs.render(index)
         if not isinstance(picture, np.ndarray) or picture.ndim != 3:
             raise ConfigError(f"'{self.spec.id}' draws no picture.", "Its render() must return an array (H, W, 3).")
         return picture
@@ -172,7 +172,7 @@ class HostVecEnv:
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""
-        self._crew.close()
+        self._envs.close()
 
 
 def block_fields(num_envs: int, leaves: list[Leaf], actions: Actions) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def check_seeds(request: RunRequest) -> range:
     """Returns the seeds.
 
     Raises:
-        ConfigError: They are not valid, or the agent has its own training loop.
+        ConfigError: They are not valid, or the agent cannot be stacked or has its own training loop.
     """
     config, num_seeds = request.config, request.num_seeds
     if isinstance(num_seeds, bool) or not isinstance(num_seeds, Integral) or num_seeds < 1:
@@ -107,7 +107,7 @@ def check_seeds(request: RunRequest) -> range:
         raise ConfigError("One process trains several seeds.", "Leave --nproc and torchrun out, or --num-seeds.")
     if config.compile:
         raise ConfigError("What trains several seeds is not compiled.", "Leave --compile out, or --num-seeds.")
-    if request.agent.trainer != AgentSpec.trainer:
+    if request.agent.trainer != AgentSpec.trainer or not request.agent.stacked:
         raise ConfigError(
             f"'{config.algo}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
         )
@@ -127,7 +127,7 @@ def check_setups(setups: Sequence[Setup]) -> None:
             f"'{first.config.env.id}', {kind}, cannot be trained with several seeds at once.",
             "Start a run for each seed, or take an environment that 'rltrain envs' lists, as it is.",
         )
-    stack(first.request.agent, [setup.agent for setup in setups])
+    stack(first.request.agent, [setup.agent for setup in setups])  # raises if their networks differ in kind
     check_memory(sum(setup.agent.memory() for setup in setups), first.device)
 
 
@@ -139,10 +139,6 @@ def stack(spec: AgentSpec, agents: Sequence[Agent]) -> StackedAgent:
     Raises:
         ConfigError: These agents cannot be stacked.
     """
-    if not spec.stacked:
-        raise ConfigError(
-            f"'{spec.name}' cannot train several seeds at once.", "Train ppo or pqn, or start a run for each seed."
-        )
     return resolve(spec.stacked)(agents)
 
 

@@ -178,7 +178,7 @@ def test_what_cannot_be_a_tensor_is_refused(kind: str, named: str) -> None:
 
 
 def taken(vec: GymVecEnv) -> list[Any]:
-    return [env.unwrapped.actions[-1] for env in vec._crew.envs]  # type: ignore[attr-defined]
+    return [env.unwrapped.actions[-1] for env in vec._envs.envs]  # type: ignore[attr-defined]
 
 
 def test_actions_arrive_as_the_environment_wants_them() -> None:
@@ -219,7 +219,7 @@ def test_an_action_that_was_given_is_not_changed_by_the_next() -> None:
     vec.reset(0)
     for value in (1.0, 2.0):
         vec.step(torch.tensor([[value, value]]))
-    actions = vec._crew.envs[0].unwrapped.actions  # type: ignore[attr-defined]
+    actions = vec._envs.envs[0].unwrapped.actions  # type: ignore[attr-defined]
     assert [action.tolist() for action in actions] == [[1.0, 1.0], [2.0, 2.0]]
 
 
@@ -255,7 +255,7 @@ def test_the_loop_gives_what_gymnasiums_own_gives() -> None:
     vec = make_vec("CartPole-v1", N, vectorization="sync")
     theirs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * N, autoreset_mode=AutoresetMode.SAME_STEP)
     obs = vec.reset(3)
-    seeds = [env.unwrapped.np_random_seed for env in vec._crew.envs]  # type: ignore[attr-defined]
+    seeds = [env.unwrapped.np_random_seed for env in vec._envs.envs]  # type: ignore[attr-defined]
     assert len(set(seeds)) == N
     assert np.array_equal(obs.numpy(), theirs.reset(seed=seeds)[0])
     rng = np.random.default_rng(0)

@@ -39,8 +39,8 @@ def make(n: int = 6, **options: Any) -> GymVecEnv:
 
 
 def processes(vec: GymVecEnv) -> list[Any]:
-    assert isinstance(vec._crew, Workers)
-    return vec._crew._processes
+    assert isinstance(vec._envs, Workers)
+    return vec._envs._processes
 
 
 def is_running(pid: int) -> bool:
@@ -156,7 +156,7 @@ from rltrain.make import make_vec
 if __name__ == "__main__":
     vec = make_vec(Counting, 6, vectorization="async", start_method=sys.argv[1])
     vec.reset(0)
-    print(*(process.pid for process in vec._crew._processes), flush=True)
+    print(*(process.pid for process in vec._envs._processes), flush=True)
     while True:
         vec.step(torch.zeros(6, dtype=torch.int64))
 """

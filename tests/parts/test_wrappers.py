@@ -135,7 +135,7 @@ def test_actions_are_scaled_to_their_bounds() -> None:
     assert vec.single_action_space == spaces.Box(-1.0, 1.0, (2,), np.float32)
     vec.reset(0)
     vec.step(torch.tensor([[-1.0, -1.0], [0.0, 0.5], [1.0, 1.0]]))
-    taken = [env.unwrapped.actions[-1].tolist() for env in vec._crew.envs]
+    taken = [env.unwrapped.actions[-1].tolist() for env in vec._envs.envs]
     assert taken == [[-2.0, 0.0], [0.0, 7.5], [2.0, 10.0]]
     for options in ({"action": "two"}, {"action": "shifted"}):
         with pytest.raises(ConfigError, match="cannot be rescaled"):
