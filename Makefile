@@ -15,7 +15,7 @@ CLI := $(BIN)/rltrain
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help train test test-oldest test-newest check bench clean
+.PHONY: help train test test-oldest test-newest check torture bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -25,6 +25,8 @@ help:  ## print this list
 	@echo '             run the tests with the oldest supported versions, and with the newest ones, each in its own'
 	@echo '             virtual environment; torch takes several gigabytes there'
 	@echo 'make check   lint, check formatting and types'
+	@echo 'make torture ROW=8'
+	@echo '             try a row of the scorecard of what happens when things go wrong; without ROW, all, in two hours'
 	@echo 'make bench   compare rltrain with other libraries, each in its own virtual environment, in a quarter of an hour'
 	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
 	@echo
@@ -46,6 +48,9 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+torture: $(VENV)/.has-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture $(if $(ROW),--row $(ROW)) $(ARGS)
 
 bench: $(VENV)/.has-run
 	$(BIN)/python -m benchmarks --pip-args="$(PIP_ARGS)" $(ARGS)

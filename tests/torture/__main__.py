@@ -1,0 +1,37 @@
+"""The scorecard of what happens when things go wrong: ``python -m tests.torture --row 8``.
+
+Every case is stored as it ends, in ``build/torture``; the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from tests.torture import frame
+
+
+def main() -> None:
+    """Runs rows, prints the table, and exits with 1 if a case did not hold."""
+    known = frame.rows()
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--row", type=int, nargs="+", choices=[*known], default=[*known], help="[all]")
+    parser.add_argument("--short", action="store_true", help="a few cases of each row, as the test suite runs them")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults [0]")
+    parser.add_argument("--results", type=Path, default=frame.RESULTS, help="[build/torture]")
+    parser.add_argument("--fresh", action="store_true", help="forget what is stored")
+    parsed = parser.parse_args()
+    if parsed.fresh:
+        shutil.rmtree(parsed.results, ignore_errors=True)
+    stored = {
+        number: frame.run(known[number], short=parsed.short, seed=parsed.seed, results=parsed.results)
+        for number in parsed.row
+    }
+    print(frame.table(stored))
+    sys.exit(not all(case["held"] for cases in stored.values() for case in cases))
+
+
+if __name__ == "__main__":
+    main()

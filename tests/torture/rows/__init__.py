@@ -1,0 +1,1 @@
+"""The rows, one a file, each with a global ``ROW``."""
