@@ -13,8 +13,9 @@ commit:
 - the agents at commit 8dc3248, which had both, with and without oneDNN. That code runs from a ``git worktree`` that
   this command makes in a temporary folder and removes.
 
-``compiled`` is the same with ``--compile``. ``seeds`` compares four seeds that learn as one with four processes, on two
-cores. ``ranks`` compares two ranks that exchange gradients through shared memory with two that do so by gloo.
+``compiled`` is the same with ``--compile``. ``seeds`` compares 4 and 16 seeds that learn as one with as many
+processes, on two cores. ``ranks`` compares two ranks that exchange gradients through shared memory with two that do so
+by gloo.
 
 Both checkouts run at the same time, each in its own process, and take turns. On one thread, the CPU time of the process
 is measured, so that other load on the machine matters less. A figure is the best of the repeats, as other load can only
@@ -32,7 +33,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -60,7 +61,7 @@ VARIANTS = {
     ),
     "compiled": ("compiled", f"{BEFORE}, compiled"),
 }
-SEEDS = 4
+SEEDS = (4, 16)
 
 
 def tuned(algo: str) -> dict[str, Any]:
@@ -110,7 +111,8 @@ def main() -> None:
                         for threads in parsed.threads:
                             training(part, sides, processor, threads, points, parsed)
                     elif part == "seeds":
-                        seeds(processor, {name: STACKED[name] for name in STACKED if name in points}, parsed)
+                        for number in SEEDS:
+                            seeds(processor, number, STACKED.keys() & points, parsed)
             if "ranks" in parsed.only:
                 by_ranks(min(3, parsed.repeats))
     print(tables(store.load("ablation")))
@@ -186,16 +188,18 @@ def training(
             keep(part, point, f"{kind}, {threads} thread{'s' * (threads > 1)}", rates)
 
 
-def seeds(processor: str, points: dict[str, Any], parsed: argparse.Namespace) -> None:
+def seeds(processor: str, number: int, points: Set[str], parsed: argparse.Namespace) -> None:
     """Measures seeds that learn as one, and as many processes on the same two cores."""
     with ExitStack() as stack:
-        each = [stack.enter_context(Worker(ROOT, processor, 1)) for _ in range(SEEDS)]
+        each = [stack.enter_context(Worker(ROOT, processor, 1)) for _ in range(number)]
         stacked = {t: stack.enter_context(Worker(ROOT, processor, t)) for t in (1, 2)}
-        for point, settings in points.items():
+        for point, settings in STACKED.items():
+            if point not in points:
+                continue
             rates: dict[str, list[float]] = {f"stacked, {t} thread{'s' * (t > 1)}": [] for t in stacked}
             rates["processes"] = []
             alone = {"point": point, "settings": settings, "variant": NOW, "seconds": 2 * parsed.seconds, "wall": True}
-            together = {**alone, "settings": {**settings, "num_seeds": SEEDS}, "seconds": parsed.seconds}
+            together = {**alone, "settings": {**settings, "num_seeds": number}, "seconds": parsed.seconds}
             for _ in range(parsed.repeats):
                 for (_, worker), measured in zip(stacked.items(), rates.values(), strict=False):
                     worker.send(together)
@@ -203,7 +207,7 @@ def seeds(processor: str, points: dict[str, Any], parsed: argparse.Namespace) ->
                 for worker in each:
                     worker.send(alone)
                 rates["processes"].append(sum(worker.receive()["rate"] for worker in each))
-            keep("seeds", point, f"{each[0].capability}, {SEEDS} seeds on 2 cores", rates)
+            keep("seeds", point, f"{each[0].capability}, {number} seeds on 2 cores", rates)
 
 
 GLOO = "from rltrain.distributed.shared_memory import SharedMemory as S; S.make = staticmethod(lambda size: None)"
