@@ -5,17 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import gymnasium
 import pytest
 from countdown import Countdown
 
-from rltrain import plugins
 from rltrain.errors import ConfigError
 from rltrain.make import make_env, make_vec
-from rltrain.registry import env_spec, env_specs, register_env, twin_of
+from rltrain.registry import env_spec, register_env, twin_of
 
 pytestmark = pytest.mark.usefixtures("clean_registries")
 
@@ -72,32 +69,6 @@ def test_a_broken_entry_point_says_what_is_wrong() -> None:
     register_env("test/Broken-v0", "countdown:Missing")
     with pytest.raises(ConfigError, match="'countdown:Missing' cannot be imported"):
         make_env("test/Broken-v0")
-
-
-def test_a_broken_plugin_warns_and_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
-        raise RuntimeError("it fell over")
-
-    def fine() -> None:
-        register_env("test/Fine-v0", Countdown)
-
-    def unimportable() -> Any:
-        raise ImportError("no module named 'gone'")
-
-    found = [
-        SimpleNamespace(name="broken", value="broken:register", load=lambda: broken),
-        SimpleNamespace(name="gone", value="gone:register", load=unimportable),
-        SimpleNamespace(name="fine", value="fine:register", load=lambda: fine),
-    ]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == "rltrain.envs" else [])
-    monkeypatch.setattr(plugins, "_discovered", False)
-    with pytest.warns(UserWarning, match="left out") as caught:
-        specs = env_specs()
-    assert sorted(str(warning.message) for warning in caught) == [
-        "The plugin 'broken' (broken:register) was left out: it fell over",
-        "The plugin 'gone' (gone:register) was left out: no module named 'gone'",
-    ]
-    assert {"test/Fine-v0", "rltrain/CartPole-v1"} <= set(specs)
 
 
 def test_a_class_needs_no_registration() -> None:

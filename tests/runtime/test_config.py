@@ -50,16 +50,16 @@ def test_overrides_lie_over_the_tuned_file_key_by_key() -> None:
     assert config.agent.model_dump() == tuned.model_dump() | changed
 
 
-def test_a_tuned_file_is_looked_up_by_id_then_namespace_then_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rltrain.settings.files", lambda _: tmp_path)
-    (tmp_path / "ppo").mkdir()
-    spec = EnvSpec("space/Name-v0", "nowhere")
-    assert tuned_defaults("ppo", spec) == ({}, "the agent's own defaults")
-    for number, name in enumerate(("default", "space", "space-Name-v0")):
-        (tmp_path / "ppo" / f"{name}.yaml").write_text(f"n_envs: {number}")
-        assert tuned_defaults("ppo", spec) == ({"num_envs": number}, f"ppo/{name}.yaml")
+def test_a_tuned_file_is_looked_up_by_id_then_namespace_then_default() -> None:
+    for env_id, name in (
+        ("rltrain/CartPole-v1", "rltrain-CartPole-v1"),
+        ("ALE/Any-v5", "ALE"),
+        ("my/Any-v0", "default"),
+    ):
+        values, source = tuned_defaults("ppo", EnvSpec(env_id, "nowhere"))
+        assert source == f"ppo/{name}.yaml"
+        assert values == canonical(load_config(CONFIGS / source))
+    assert tuned_defaults("unknown", EnvSpec("my/Any-v0", "nowhere")) == ({}, "the agent's own defaults")
 
 
 def test_adapted_environments_start_from_the_defaults_of_stable_baselines3() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 INIT = """
-from rltrain import register_exporter, register_importer, register_tracker, register_verb
+from rltrain import register_env, register_exporter, register_importer, register_tracker, register_verb
 
 
 def register():
@@ -27,6 +27,14 @@ def train():
 def broken():
     register_verb("early", "neat_plugin.parts:greet")
     raise RuntimeError("it fell over")
+
+
+def fine():
+    register_env("neat/Fine-v0", "neat_plugin.parts:Fine", description="All is well.")
+
+
+def clash():
+    register_env("rltrain/CartPole-v1", "elsewhere:CartPole")
 """
 PARTS = """
 from pathlib import Path
@@ -58,6 +66,9 @@ def greet(arguments):
     return 7 if "seven" in arguments else None
 """
 ENTRY_POINTS = """
+[rltrain.envs]
+clash = neat_plugin:clash
+fine = neat_plugin:fine
 [rltrain.trackers]
 neat = neat_plugin:register
 [rltrain.verbs]
@@ -106,11 +117,15 @@ def test_what_is_broken_is_left_out_with_a_warning_and_takes_no_name_of_ours(sit
     assert "Train an agent in an environment." in done.stdout
     assert "Mine now." not in done.stdout
     for line in (
+        "by rltrain.envs.classic.cartpole:CartPole and by elsewhere:CartPole",
         "The plugin 'broken' (neat_plugin:broken) was left out: it fell over",
         "The plugin 'greedy' (neat_plugin:train) was left out: The verb 'train' is registered twice: by rltrain.cli.",
         "The plugin 'gone' (no_such_module:register) was left out: No module named 'no_such_module'",
     ):
         assert done.stderr.count(line) == 1
+    done = rltrain(site, tmp_path, "envs")
+    assert "neat/Fine-v0" in done.stdout
+    assert "rltrain/CartPole-v1" in done.stdout
 
 
 def test_a_tracker_an_exporter_and_an_importer_of_a_plugin(site: Path, tmp_path: Path) -> None:

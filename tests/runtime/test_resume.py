@@ -403,33 +403,29 @@ class Careless(Countdown):
         return after, reward + torch.rand(1) + random.random() + np.random.random(), terminated
 
 
+class Impatient(rltrain.Callback):
+    """Sends SIGTERM with every seventh update of a session."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def on_update(self, trainer: rltrain.Training, metrics: dict[str, Tensor | float]) -> None:
+        self.updates += 1
+        if self.updates == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("env", [CARTPOLE, Careless], ids=["CartPole", "Careless"])
-def test_interrupted_again_and_again(
-    env: str | type[Countdown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_again_and_again(env: str | type[Countdown], tmp_path: Path) -> None:
     """A resumed run can be resumed: here after every seventh update, from the first on."""
     options = {**OPTIONS, "total_timesteps": 5_000, "eval_freq": 0, "save_freq": 0, "n_eval_episodes": 0}
-    straight = rltrain.train("ppo", env, progress=False, run_dir=tmp_path / "straight", **options).run_dir
-
-    class Nervous:
-        signal = signal.SIGTERM
-
-        def __enter__(self) -> Nervous:
-            self.asked = 0
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def __call__(self) -> bool:
-            self.asked += 1
-            return self.asked > 7
-
-    monkeypatch.setattr("rltrain.training.launch.Interrupt", Nervous)
-    result = rltrain.train("ppo", env, progress=False, run_dir=tmp_path / "often", **options)
+    options["progress"] = False
+    straight = rltrain.train("ppo", env, run_dir=tmp_path / "straight", **options).run_dir
+    result = rltrain.train("ppo", env, run_dir=tmp_path / "often", callbacks=[Impatient()], **options)
     sessions = 1
     while result.stopped_by == "interrupted":
-        result = rltrain.resume(result.run_dir, env=None if isinstance(env, str) else env, progress=False)
+        again = None if isinstance(env, str) else env
+        result = rltrain.resume(result.run_dir, env=again, progress=False, callbacks=[Impatient()])
         sessions += 1
     assert sessions == 3  # 20 updates
     assert_same_state(result.run_dir, straight)
