@@ -14,10 +14,12 @@ from pydantic import (
     PlainSerializer,
     SerializeAsAny,
     ValidationInfo,
+    field_serializer,
     field_validator,
 )
 
 from rltrain.errors import ConfigError
+from rltrain.values import to_plain
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -100,6 +102,11 @@ class EnvConfig(Model):
         for name in (cls.model_fields.keys() - {"id", "kwargs"}) & value.keys():
             raise ValueError(f"'{name}' is an option: --env.{name.replace('_', '-')}")
         return value
+
+    @field_serializer("kwargs", when_used="json")
+    def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What :func:`~rltrain.values.from_plain` reads back equal."""
+        return {name: to_plain(each) for name, each in value.items()}
 
     def make_options(self) -> dict[str, Any]:
         """Arguments of :func:`~rltrain.make.make_vec` beside the id: constructor arguments and options."""
