@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rltrain.cli.options import EnvParser
+from rltrain.cli.output import say
 from rltrain.errors import ConfigError
 
 
@@ -20,5 +21,5 @@ def main(arguments: list[str]) -> int:
     from rltrain.sb3.importer import import_sb3
 
     run = import_sb3(parsed.file, parsed.env, algo=parsed.algo, run_dir=parsed.run_dir, env_kwargs=env_kwargs)
-    print(f"{run}: play it with 'rltrain eval', train on with 'rltrain resume ... --total-timesteps N'")
+    say(f"{run}: play it with 'rltrain eval', train on with 'rltrain resume ... --total-timesteps N'")
     return 0

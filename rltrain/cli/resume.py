@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rltrain.cli.options import Parser, add_module_option, import_module_of, parse_value, whole
+from rltrain.cli.options import Parser, add_module_option, whole
+from rltrain.cli.typed import parse_value
 
 
 def main(arguments: list[str]) -> int:
@@ -25,11 +26,11 @@ def main(arguments: list[str]) -> int:
     from rltrain.cli.report import report
     from rltrain.training.launch import resume
 
-    import_module_of(parsed.env, parsed.run)
     result = resume(
         parsed.run,
         total_timesteps=parsed.total_timesteps,
         device=parsed.device,
+        env=parsed.env,
         progress=not parsed.no_progress,
         trackers=None if parsed.trackers is None else parse_value(" ".join(parsed.trackers) or "[]"),
         nproc=parsed.nproc,
