@@ -20,6 +20,7 @@ from rltrain.registry import EnvSpec, env_specs, find_env, is_tensor_class, spec
 
 _typed: dict[str, EnvSpec] = {}  # classes and functions that nobody registered, by their names
 _origins: dict[str, str] = {}  # module:Id as it was typed, by id
+_news: dict[str, set[str]] = {}  # the ids that were there after a module's import and not before, by module
 
 
 def find_typed(name: str) -> EnvSpec | None:
@@ -48,8 +49,9 @@ def find(module: str, name: str, id: str) -> EnvSpec:
     except (Exception, SystemExit) as error:  # importing a module can raise anything
         raise _not_imported(module, id, error) from error
     if spec is None:
-        news = {*env_specs(), *gymnasium.registry} - before
-        ids = sorted(news | {each for each in (*env_specs(), *gymnasium.registry) if _is_of(each, module)})
+        everything = {*env_specs(), *gymnasium.registry}
+        news = _news.setdefault(module, everything - before)
+        ids = sorted(news | {each for each in everything if _is_of(each, module)})
         classes = [key for key, value in vars(home).items() if _is_env_class(value) and value.__module__ == module]
         options = ids or classes
         if not name and len(options) == 1:
@@ -79,11 +81,11 @@ def _not_imported(module: str, id: str, error: BaseException) -> ConfigError:
 
 
 def _is_of(id: str, module: str) -> bool:
-    """Whether an id's entry point is in a module."""
+    """Whether an id's entry point is in a module, or its namespace that of the module."""
     ours = env_specs().get(id)
     entry = ours.entry_point if ours is not None else gymnasium.registry[id].entry_point
     home = "" if entry is None else path_of(entry).partition(":")[0]  # type: ignore[arg-type]
-    return f"{home}.".startswith(f"{module}.")
+    return f"{home}.".startswith(f"{module}.") or id.startswith(f"{module}/")
 
 
 def _is_env_class(thing: object) -> bool:

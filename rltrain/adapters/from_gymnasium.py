@@ -16,6 +16,7 @@ from gymnasium import spaces
 from rltrain.adapters.block import Block
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
+from rltrain.adapters.kinds import check_interface
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
 from rltrain.adapters.native import NativeLoop, find_native
 from rltrain.adapters.spaces import Actions, observation_leaves
@@ -73,6 +74,7 @@ class GymVecEnv(HostVecEnv):
         with named_errors(spec.id), ExitStack() as stack:
             first = recipe.make()
             stack.callback(close_quietly, first)
+            check_interface(first, spec.id, repr(recipe))
             leaves, self.left_out = observation_leaves(first.observation_space, real)
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]

@@ -60,7 +60,7 @@ def of_class(maker: Any) -> EnvSpec:
     if isinstance(maker, type | gymnasium.Env) or not callable(maker):
         raise refusal(maker, repr(maker) if maker is None or isinstance(maker, int | float) else "")
     name = getattr(maker, "__name__", type(maker).__name__)
-    return _adapted(GymnasiumSpec(re.sub(r"\W", "", name) or "env", entry_point=_checked(maker, name)))
+    return _adapted(GymnasiumSpec(re.sub(r"[^\w./-]", "", name) or "env", entry_point=_checked(maker, name)))
 
 
 def _checked(maker: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -141,10 +141,16 @@ def _adapted(spec: GymnasiumSpec) -> EnvSpec:
 def _import_home(id: str, module: str, package: str) -> None:
     try:
         home = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"'{id}' needs the package {package}, which is not installed.", f"pip install {package}"
-        ) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            raise ConfigError(
+                f"'{id}' needs the package {package}, which is not installed.", f"pip install {package}"
+            ) from error
+        what, fix = remedy_for(error) or ("", f"Install it again: pip install {package}")
+        needs = (
+            f"'{id}' needs {what}" if what else f"'{id}' needs {package}, which cannot be imported: {reason_of(error)}"
+        )
+        raise ConfigError(f"{needs}.", fix) from error
     register = getattr(home, "register_envs", None)
     if register is not None and id not in gymnasium.registry:
         register()
@@ -208,8 +214,10 @@ def named_errors(id: str) -> Iterator[None]:
     """
     try:
         yield
-    except RLTrainError:
-        raise
+    except RLTrainError as error:
+        if id in error.cause:
+            raise
+        raise type(error)(f"'{id}': {error.cause[:1].lower()}{error.cause[1:]}", error.fix) from error.__cause__
     except Exception as error:
         reason = reason_of(error)
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
