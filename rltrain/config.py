@@ -28,7 +28,11 @@ class Model(BaseModel):
     """A part of the configuration. Field docstrings are its help texts."""
 
     model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
 
     @field_validator("*", mode="before")

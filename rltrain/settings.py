@@ -205,7 +205,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
         known = _fields_at(model, path[:-1])
         listing = f"Known here: {', '.join(known)}." if len(known) <= 12 else "Run 'rltrain train --help' for the list."
         if meant := option_meant(where, [*options_of(model, prefix), *also]):
-            listing = f"Did you mean '{meant}'? From Python: {as_python(meant)}."
+            listing = f"Did you mean '{meant}'? From Python: {as_python(meant)}"
         return ConfigError(f"There is no option '{where}'.", NOT_OURS.get(path[-1], listing))
     if first["type"] == "missing":
         return ConfigError(f"The option '{where}' is missing.", "Give it on the command line or in the config file.")
