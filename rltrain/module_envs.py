@@ -42,10 +42,10 @@ def find(module: str, name: str, id: str) -> EnvSpec:
     before = {*env_specs(), *gymnasium.registry}
     try:
         home = importlib.import_module(module)
-        spec = find_env(name) if name else None
+        spec = _registered(name)
         if spec is None and hasattr(home, "register_envs"):  # some packages register only when asked to
             home.register_envs()
-            spec = find_env(name) if name else None
+            spec = _registered(name)
     except (Exception, SystemExit) as error:  # importing a module can raise anything
         raise _not_imported(module, id, error) from error
     if spec is None:
@@ -67,6 +67,11 @@ def find(module: str, name: str, id: str) -> EnvSpec:
             )
     _origins[spec.id] = f"{module}:{name}"
     return spec
+
+
+def _registered(name: str) -> EnvSpec | None:
+    """The environment registered under a name, those aside that were named before, perhaps in another module."""
+    return find_env(name) if name and name not in _typed else None
 
 
 def _not_imported(module: str, id: str, error: BaseException) -> ConfigError:

@@ -55,7 +55,10 @@ def did_you_mean_env(id: str, known: Iterable[str], otherwise: str) -> str:
     if not near:
         return otherwise
     space = id.rpartition("/")[0].lower()
-    best = max(near, key=lambda each: (each.rpartition("/")[0].lower() == space, _version(each)))
+    typed = _version(id)
+    best = max(
+        near, key=lambda each: (each.rpartition("/")[0].lower() == space, _version(each) == typed, _version(each))
+    )
     return f"Did you mean '{best}'?"
 
 

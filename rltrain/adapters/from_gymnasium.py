@@ -74,11 +74,11 @@ class GymVecEnv(HostVecEnv):
         with named_errors(spec.id), ExitStack() as stack:
             first = recipe.make()
             stack.callback(close_quietly, first)
-            check_interface(first, spec.id, repr(recipe))
             leaves, self.left_out = observation_leaves(first.observation_space, real)
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
             actions = Actions.for_space(first.action_space)
+            check_interface(first, spec.id, repr(recipe))
             native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
             self.vectorization, processes = choose(recipe, first, num_envs, vectorization, native is not None)
 

@@ -68,7 +68,7 @@ def check_known(env: Any, origin: str) -> None:
         return
     raise ConfigError(
         f"The environment '{env}' that this policy was trained in is not registered here.",
-        f"Name its module: --env {origin} (from Python: env='{origin}')."
+        f"Name its module: --env {origin}; from Python, rltrain.load(run, env='{origin}') or env=TheClass."
         if origin
         else "Install the package it comes from, or name the module: --env module:Id; "
         "for a class of your own, use rltrain.load(run, env=TheClass).",
