@@ -96,7 +96,7 @@ def check_state(env: TensorEnv[Any], state: Any, n: int) -> None:
     try:
         parts = dict(zip(names(state), leaves(state), strict=True))
     except TypeError as error:
-        raise _owes(env, f"reset returned a {type(state).__name__}: {error}", owed) from error
+        raise _owes(env, f"reset returned a {type(state).__name__}: {error}", owed) from None
     if not parts:
         raise _owes(env, "reset returned no tensor", owed)
     for name, part in parts.items():
