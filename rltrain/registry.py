@@ -245,6 +245,11 @@ def agent_spec(name: str) -> AgentSpec:
     Raises:
         ConfigError: There is no such agent.
     """
+    if str(name).endswith("Policy"):
+        raise ConfigError(
+            f"'{name}' is a policy of Stable-Baselines3, and the first argument names the agent.",
+            "Name an agent, such as ppo; what is observed decides which policy it has.",
+        )
     return _agents.find(name)
 
 

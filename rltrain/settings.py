@@ -47,11 +47,6 @@ def build_config(
     Raises:
         ConfigError: An unknown agent, environment or key, or a value out of range.
     """
-    if str(algo).endswith("Policy"):
-        raise ConfigError(
-            f"'{algo}' is a policy of Stable-Baselines3, and the first argument names the agent.",
-            "Name an agent, such as ppo; what is observed decides which policy it has.",
-        )
     agent_config = agent_config_class(algo)
     spec = spec_of(env)
     defaults, source = base or tuned_defaults(algo, spec)
