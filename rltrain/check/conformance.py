@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +87,8 @@ def subject_of(
     if isinstance(env, gymnasium.Env):
         made_by = env.spec
         if made_by is None:
-            return Plain(lambda: env, type(env.unwrapped).__name__, one_object=True), GYMNASIUM_CHECKS
+            make, one_object = _copies_of(env)
+            return Plain(make, type(env.unwrapped).__name__, one_object=one_object), GYMNASIUM_CHECKS
         return Plain(partial(gymnasium.make, made_by, disable_env_checker=True), made_by.id), GYMNASIUM_CHECKS
     spec = env_spec(typed_env(env)) if isinstance(env, str) else spec_of(env)
     if not spec.vectorizer:
@@ -98,6 +100,15 @@ def subject_of(
     if registered is None or registered.entry_point != spec.entry_point:
         registered = GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
     return Plain(partial(gymnasium.make, registered, disable_env_checker=True, **kwargs), spec.id), GYMNASIUM_CHECKS
+
+
+def _copies_of(env: gymnasium.Env[Any, Any]) -> tuple[Callable[[], gymnasium.Env[Any, Any]], bool]:
+    """A function that gives copies, or always the same one where it cannot be copied; and whether that is so."""
+    try:
+        copy.deepcopy(env)
+    except Exception:  # anything that its author raises
+        return lambda: env, True
+    return lambda: copy.deepcopy(env), False
 
 
 def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:

@@ -35,7 +35,7 @@ class Plain:
     Args:
         make: Function that makes one.
         name: Its name.
-        one_object: Whether it always returns the same one.
+        one_object: Whether it always returns the same one, because there is no way to make another.
     """
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], name: str, *, one_object: bool = False) -> None:
@@ -171,10 +171,12 @@ def seeds(subject: Plain) -> Iterator[Finding]:
     _stir()
     where = _difference(first, list(_play(subject.make(), 5)))
     if where is not None and subject.one_object:
-        again = list(_play(subject.make(), 5))
-        _stir()
-        if _difference(again, list(_play(subject.make(), 5))) is None:
-            where = None  # it repeats itself once it has been played in, so nothing of it is chance
+        yield Finding(
+            "seeds",
+            f"the environment differs after another reset with the same seed {where}.",
+            "Set everything anew in reset, and draw from self.np_random alone: not from np.random or random.",
+        )
+        return
     if where is not None:
         yield Finding(
             "seeds",
