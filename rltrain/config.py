@@ -14,10 +14,12 @@ from pydantic import (
     PlainSerializer,
     SerializeAsAny,
     ValidationInfo,
+    field_serializer,
     field_validator,
 )
 
 from rltrain.errors import ConfigError
+from rltrain.values import to_plain
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -26,7 +28,11 @@ class Model(BaseModel):
     """A part of the configuration. Field docstrings are its help texts."""
 
     model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
 
     @field_validator("*", mode="before")
@@ -100,6 +106,11 @@ class EnvConfig(Model):
         for name in (cls.model_fields.keys() - {"id", "kwargs"}) & value.keys():
             raise ValueError(f"'{name}' is an option: --env.{name.replace('_', '-')}")
         return value
+
+    @field_serializer("kwargs", when_used="json")
+    def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
+        """What :func:`~rltrain.values.from_plain` reads back equal."""
+        return {name: to_plain(each) for name, each in value.items()}
 
     def make_options(self) -> dict[str, Any]:
         """Arguments of :func:`~rltrain.make.make_vec` beside the id: constructor arguments and options."""

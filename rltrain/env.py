@@ -14,7 +14,6 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.tree import leaves, names
 
 Observation: TypeAlias = Tensor | dict[str, Tensor]
 EnvClass: TypeAlias = "type[TensorEnv[Any]] | type[gymnasium.Env[Any, Any]]"
@@ -128,7 +127,10 @@ class TensorEnv(ABC, Generic[S]):
         if not self.has_action_mask:
             return observation
         if not isinstance(observation, Tensor):
-            raise TypeError(f"{type(self).__name__}.observe must return a tensor beside an action mask")
+            raise ConfigError(
+                f"{type(self).__name__}.observe returned a {type(observation).__name__} beside an action mask.",
+                "It owes one tensor (N, *O) there.",
+            )
         return {"observation": observation, "action_mask": self.action_mask(state)}
 
     def constant(
@@ -230,52 +232,4 @@ class TensorEnv(ABC, Generic[S]):
         raise ConfigError(
             f"{type(self).__name__}: {name}={value!r} is not known.",
             did_you_mean(value, [str(o) for o in options], fix) if isinstance(value, str) else fix,
-        )
-
-
-def check_observation(env: TensorEnv[Any], obs: Observation, n: int) -> None:
-    """Checks the observations of ``n`` environments against the space that the author gave.
-
-    Raises:
-        ConfigError: They have another shape, or are not tensors on the environment's device.
-    """
-    space = env.full_observation_space
-    named = obs if isinstance(obs, dict) else {"": obs}
-    spaces_of = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-    if named.keys() != spaces_of.keys():
-        raise ConfigError(
-            f"{type(env).__name__}.observe returned {sorted(named)}, and its observation_space is {space}.",
-            "Return the entries of the space, or a tensor where the space is not a Dict.",
-        )
-    for name, part in named.items():
-        _hold(env, f"observe returned {name or 'an observation'}", part, (n, *(spaces_of[name].shape or ())))
-
-
-def check_outcome(env: TensorEnv[Any], before: Any, after: Any, reward: Tensor, terminated: Tensor) -> None:
-    """Checks the types and shapes of what a step returned.
-
-    Raises:
-        ConfigError: A shape or type is not what it should be.
-    """
-    n = len(next(leaves(before)))
-    _hold(env, "step returned a reward", reward, (n,))
-    _hold(env, "step returned terminated", terminated, (n,), torch.bool)
-    for name, old, new in zip(names(before), leaves(before), leaves(after), strict=True):
-        _hold(env, f"step returned the state's {name}", new, tuple(old.shape), old.dtype)
-
-
-def _hold(env: TensorEnv[Any], what: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
-    if not isinstance(value, Tensor):
-        raise ConfigError(f"{type(env).__name__}.{what} that is a {type(value).__name__}.", "Return a tensor.")
-    if tuple(value.shape) != shape:
-        raise ConfigError(
-            f"{type(env).__name__}.{what} of shape {tuple(value.shape)} for {shape[0]} environments.",
-            f"Its shape must be {shape}.",
-        )
-    if dtype is not None and value.dtype != dtype:
-        raise ConfigError(f"{type(env).__name__}.{what} of type {value.dtype}.", f"Its type must be {dtype}.")
-    if value.device.type != env.device.type:
-        raise ConfigError(
-            f"{type(env).__name__}.{what} on {value.device}, and the environment is on {env.device}.",
-            "Make tensors with device=self.device.",
         )

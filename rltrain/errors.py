@@ -6,7 +6,16 @@ The command line prints ``cause`` and ``fix`` on one line each and exits with ``
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\[\d{1,2}(?:;\d{1,3})*m")
+"""Colours and other commands to a terminal; a colour also where something has taken its first byte away."""
+
+
+def plain(text: str) -> str:
+    """A text without commands to a terminal, such as the colours of other libraries' messages."""
+    return "".join(each for each in ESCAPES.sub("", text) if each.isprintable() or each in "\n\t")
 
 
 class RLTrainError(Exception):
@@ -20,6 +29,7 @@ class RLTrainError(Exception):
     exit_code = 3
 
     def __init__(self, cause: str, fix: str = "") -> None:
+        cause, fix = plain(cause), plain(fix)
         super().__init__(f"{cause} {fix}".strip())
         self.cause = cause
         self.fix = fix
@@ -56,3 +66,26 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"Did you mean '{by_lower[near[0]]}'?" if near else otherwise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: that of the machine, or of an accelerator."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+DOING, TRACEBACK = "While ", "The traceback is in "
+
+
+def note(error: BaseException, doing: str, traceback: str) -> None:
+    """Adds to an exception what was being done, such as ``training``, and the file with its traceback."""
+    error.add_note(f"{DOING}{doing}.")
+    error.add_note(f"{TRACEBACK}{traceback}")
+
+
+def notes_of(error: BaseException) -> tuple[str, str]:
+    """What :func:`note` added: what was being done, after ``while``, and the file; empty where nothing was added."""
+    found = getattr(error, "__notes__", ())
+    doing = next((text.removeprefix(DOING).rstrip(".") for text in found if text.startswith(DOING)), "")
+    where = next((text.removeprefix(TRACEBACK) for text in found if text.startswith(TRACEBACK)), "")
+    return f"while {doing}" if doing else "", where

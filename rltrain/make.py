@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, cast
 
-from rltrain.errors import ConfigError, did_you_mean
-from rltrain.registry import env_class, env_spec, resolve, spec_of
+from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.naming import reason_of
+from rltrain.registry import OBJECT_READER, env_class, env_spec, resolve, spec_of
+from rltrain.values import restored
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +47,19 @@ def make_env(
                 f"{cls.__name__} has no constructor argument '{key}'.",
                 did_you_mean(key, parameters, f"It takes: {', '.join(parameters) or 'none'}."),
             )
-    return cls(device=device, **kwargs)
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ConfigError(
+            f"{cls.__name__} has no {' and no '.join(lacking)}.",
+            "Write it: rltrain.TensorEnv says what each method owes.",
+        )
+    try:
+        return cls(device=device, **kwargs)
+    except RLTrainError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{cls.__name__} cannot be made: {reason_of(error)}.", "Mend its __init__; --debug shows where it failed."
+        ) from error
 
 
 def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
@@ -56,6 +70,37 @@ def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
         for name, parameter in signature.parameters.items()
         if name not in ("self", "device", "dtype") and parameter.kind is not parameter.VAR_KEYWORD
     }
+
+
+def text_parameters(env: str | type) -> set[str]:
+    """The constructor arguments of an environment that are text, as far as its signature says so."""
+    creator = resolve(spec_of(env).entry_point)
+    try:
+        parameters = inspect.signature(creator).parameters
+    except (TypeError, ValueError):
+        return set()
+    return {
+        name
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, str) or parameter.annotation in (str, "str")
+    }
+
+
+def taken_apart(env: Any) -> tuple[Any, dict[str, Any]]:
+    """An environment as N like it are made of: an environment that ``gymnasium.make`` made becomes its id and options.
+
+    Ids, classes and functions stay as they are.
+
+    Raises:
+        ConfigError: It is an object that cannot be made again.
+    """
+    if isinstance(env, str | type) or not hasattr(env, "step"):
+        return env, {}
+    import gymnasium
+
+    if isinstance(env, gymnasium.Env):
+        return resolve(OBJECT_READER)(env)
+    return env, {}
 
 
 def make_vec(
@@ -71,7 +116,8 @@ def make_vec(
     """Makes N environments, stepped together, their data on ``device``.
 
     Args:
-        env: An id, ours or Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env`` class.
+        env: An id, ours or Gymnasium's, a :class:`~rltrain.env.TensorEnv` or ``gymnasium.Env`` class, a function
+            that makes one, or an environment that ``gymnasium.make`` made, of which others like it are made.
         num_envs: N.
         device: Device of the data.
         dtype: Floating-point type of states and observations; float32 unless given.
@@ -87,8 +133,12 @@ def make_vec(
     from rltrain.wrappers import wrap
 
     check_counts(num_envs, max_episode_steps)
+    env, taken = taken_apart(env)
+    options = {**taken.pop("kwargs", {}), **options}
+    max_episode_steps = max_episode_steps or taken.get("max_episode_steps")
     spec = spec_of(env)
     around, adapting = ({name: options.pop(name) for name in names if name in options} for names in OPTIONS)
+    options = restored(options, lambda: resolve(spec.entry_point), spec.id)
     common: dict[str, Any] = {"device": device, "dtype": dtype, "max_episode_steps": max_episode_steps}
     if spec.vectorizer:
         return wrap(resolve(spec.vectorizer)(spec, num_envs, render=render, **common, **adapting, **options), **around)
@@ -99,7 +149,9 @@ def make_vec(
             f"Leave --env.{name.replace('_', '-')} out.",
         )
     ours = cast("str | type[TensorEnv]", env)  # a class of Gymnasium's has a vectorizer
-    return wrap(make_tensor_vec(ours, num_envs, autoreset=not render, **common, **options), **around)
+    vec = make_tensor_vec(ours, num_envs, autoreset=not render, **common, **options)
+    vec.check()
+    return wrap(vec, **around)
 
 
 def make_tensor_vec(

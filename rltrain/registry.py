@@ -6,12 +6,12 @@ packages that register, and has the registries of everything else.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from rltrain.errors import ConfigError, did_you_mean
+from rltrain.errors import ConfigError
+from rltrain.naming import did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ FINDERS = (
     "rltrain.adapters.from_envpool:find",
     "rltrain.adapters.from_gymnax:find",
     "rltrain.adapters.from_brax:find",
+    "rltrain.module_envs:find_typed",
 )
 """Functions that know environments of other libraries: from an id to an :class:`EnvSpec`, or None."""
+MODULE_FINDER = "rltrain.module_envs:find"
+"""The same for ``module:Id``, whose module it imports."""
 CLASS_FINDER = "rltrain.adapters.gymnasium_ids:of_class"
-"""The same for a class of Gymnasium's."""
+"""The same for a class of Gymnasium's, or a function that makes one of its environments."""
+OBJECT_READER = "rltrain.adapters.gymnasium_ids:take_apart"
+"""From an environment that ``gymnasium.make`` made to its id, and its constructor arguments and time limit."""
 
 
 @dataclass(frozen=True)
@@ -178,32 +183,23 @@ def agent_specs() -> dict[str, AgentSpec]:
 def env_spec(id: str) -> EnvSpec:
     """The environment registered as ``id``, here or in Gymnasium.
 
-    An id written ``module:namespace/Name-v0`` imports ``module`` first, which is expected to register it.
+    An id written ``module:namespace/Name-v0`` imports ``module`` first, which is expected to register it. ``Name`` may
+    also be a class in the module, or a function that makes an environment; ``module:`` stands for the only environment
+    that the module has.
 
     Raises:
-        ConfigError: There is no such environment, or a package it needs is not installed.
+        ConfigError: There is no such environment, or something it needs is missing.
     """
     module, colon, name = id.partition(":")
-    if colon:
-        try:
-            home = importlib.import_module(module)
-            if find_env(name) is None and hasattr(home, "register_envs"):  # some packages register only when asked to
-                home.register_envs()
-        except Exception as error:  # importing a module can raise anything
-            raise ConfigError(
-                f"The module '{module}' of the environment '{id}' cannot be imported: {error}.",
-                "Check its name; it must be installed in this environment, or in the folder where rltrain is called.",
-            ) from error
-    else:
-        name = id
-    spec = find_env(name)
+    spec = resolve(MODULE_FINDER)(module, name, id) if colon else find_env(id)
     if spec is not None:
         return spec
     import gymnasium
 
-    known = [*env_specs(), *gymnasium.registry]
-    fix = did_you_mean(name, known, "Run 'rltrain envs' for ours; write module:Id for those that a module registers.")
-    raise ConfigError(f"There is no environment '{id}'.", fix)
+    fix = "Run 'rltrain envs' for ours; write module:Id, or module:Class, for those of a module."
+    raise ConfigError(
+        f"There is no environment '{id}'.", did_you_mean_env(id, [*env_specs(), *gymnasium.registry], fix)
+    )
 
 
 def find_env(name: str) -> EnvSpec | None:
@@ -224,19 +220,23 @@ def twin_of(spec: EnvSpec) -> str | None:
 
 
 def spec_of(env: str | type) -> EnvSpec:
-    """The spec of an id, or of a class that need not be registered.
+    """The spec of an id, or of a class or function that need not be registered.
 
     Raises:
         ConfigError: There is no such environment.
     """
     if isinstance(env, str):
         return env_spec(env)
-    import gymnasium
-
-    if issubclass(env, gymnasium.Env):
+    if not is_tensor_class(env):
         return resolve(CLASS_FINDER)(env)
     limit, threshold = (getattr(env, name, None) for name in ("max_episode_steps", "reward_threshold"))
     return EnvSpec(env.__name__, env, max_episode_steps=limit, reward_threshold=threshold)
+
+
+def is_tensor_class(thing: object) -> bool:
+    """Whether this is a subclass of :class:`~rltrain.env.TensorEnv`, known without importing torch."""
+    bases = thing.__mro__[1:] if isinstance(thing, type) else ()
+    return any((base.__module__, base.__name__) == ("rltrain.env", "TensorEnv") for base in bases)
 
 
 def agent_spec(name: str) -> AgentSpec:
@@ -245,6 +245,11 @@ def agent_spec(name: str) -> AgentSpec:
     Raises:
         ConfigError: There is no such agent.
     """
+    if str(name).endswith("Policy"):
+        raise ConfigError(
+            f"'{name}' is a policy of Stable-Baselines3, and the first argument names the agent.",
+            "Name an agent, such as ppo; what is observed decides which policy it has.",
+        )
     return _agents.find(name)
 
 

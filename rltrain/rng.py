@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+_process_wide = threading.RLock()
+"""Held while the process-wide generators are read or set, so that threads which train do not disturb each other."""
 
 
 def derive_seed(seed: int, *path: str | int) -> int:
@@ -31,21 +35,30 @@ def make_generator(device: torch.device | str, seed: int) -> torch.Generator | N
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with torch's default CPU generator seeded, and restores its state afterwards."""
-    with torch.random.fork_rng(devices=[]):
+    """Runs a block with torch's default CPU generator seeded, and restores its state afterwards.
+
+    Other threads wait meanwhile if they enter such a block too, or set the process-wide generators by this module.
+    """
+    with _process_wide, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
         yield
 
 
 def seed_global(seed: int) -> None:
     """Seeds the process-wide generators, which a user's environment may draw from."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    with _process_wide:
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
 
 
 def global_state() -> dict[str, Any]:
     """The state of the process-wide generators."""
+    with _process_wide:
+        return _global_state()
+
+
+def _global_state() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     state: dict[str, Any] = {
@@ -72,6 +85,11 @@ def global_state() -> dict[str, Any]:
 
 def set_global_state(state: dict[str, Any]) -> None:
     """Puts back what :func:`global_state` gave. Accelerators that are not here are skipped."""
+    with _process_wide:
+        _set_global_state(state)
+
+
+def _set_global_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     numpy_state = state["numpy"]
     np.random.set_state(

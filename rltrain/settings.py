@@ -12,9 +12,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
-from rltrain.errors import ConfigError, did_you_mean
+from rltrain.errors import ConfigError
+from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import trackers
 from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
+from rltrain.values import from_plain
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,9 +52,9 @@ def build_config(
     defaults, source = base or tuned_defaults(algo, spec)
     data = merge(defaults, canonical(dict(overrides or {})))
     data = merge(data, {"algo": algo, "env": {"id": spec.id}})
-    agent = validate(agent_config, data.get("agent", {}), "agent.")
-    misplaced = [f"agent.{name}" for name in agent_config.model_fields]
-    config = validate(TrainConfig, {**data, "agent": agent}, also=misplaced)
+    of_agent = [*options_of(agent_config, "agent.")]
+    agent = validate(agent_config, data.get("agent", {}), "agent.", also=[*options_of(TrainConfig)])
+    config = validate(TrainConfig, {**data, "agent": agent}, also=of_agent)
     check_trackers(config)
     return config, source
 
@@ -131,7 +133,11 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"'{name}' holds no settings.", "A config file is a YAML mapping of option: value.")
-    return {str(key): value for key, value in data.items()}
+    data = {str(key): value for key, value in data.items()}
+    env = data.get("env")
+    if isinstance(env, dict) and isinstance(env.get("kwargs"), dict):
+        data["env"] = {**env, "kwargs": {key: from_plain(value) for key, value in env["kwargs"].items()}}
+    return data
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def validate(model: type[M], data: Any, prefix: str = "", also: Sequence[str] = 
         model: The model.
         data: The data.
         prefix: Prefix of option names in errors.
-        also: Names to suggest for an unknown key beside those of the model.
+        also: Whole names of options to suggest for an unknown one beside those of the model.
 
     Raises:
         ConfigError: The data does not fit; names the first fault, and the nearest key for an unknown one.
@@ -191,9 +197,11 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
     path = [str(part) for part in first["loc"] if _is_field(part)]
     where = prefix + ".".join(path) if path else prefix.removesuffix(".")
     if first["type"] == "extra_forbidden":
-        known = [*_fields_at(model, path[:-1]), *(also if len(path) == 1 else ())]
+        known = _fields_at(model, path[:-1])
         listing = f"Known here: {', '.join(known)}." if len(known) <= 12 else "Run 'rltrain train --help' for the list."
-        return ConfigError(f"There is no option '{where}'.", did_you_mean(path[-1], known, listing))
+        if meant := option_meant(where, [*options_of(model, prefix), *also]):
+            listing = f"Did you mean '{meant}'? From Python: {as_python(meant)}"
+        return ConfigError(f"There is no option '{where}'.", NOT_OURS.get(path[-1], listing))
     if first["type"] == "missing":
         return ConfigError(f"The option '{where}' is missing.", "Give it on the command line or in the config file.")
     given = reprlib.repr(first["input"])
@@ -202,7 +210,8 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
         return ConfigError(f"{where}={given} does not fit.", f"Give one of its options, such as {example}.")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return ConfigError(f"{where}={given} does not fit: {message}.", f"Give {where} another value.")
+    fix = value_meant(where, first["input"]) or f"Give {where} another value."
+    return ConfigError(f"{where}={given} does not fit: {message}.", fix)
 
 
 def _is_field(part: int | str) -> bool:

@@ -12,8 +12,9 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from rltrain.compile import fused, recorded
-from rltrain.env import Observation, TensorEnv, check_observation, check_outcome
+from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
+from rltrain.owed import check_env, check_observation, check_outcome, check_spaces, check_state
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.tree import from_dict, to_dict, tree_where
 
@@ -108,7 +109,7 @@ class TensorVecEnv(Generic[S]):
         autoreset: False leaves a finished environment as it is, to be drawn; it must be reset by hand.
 
     Raises:
-        ConfigError: ``num_envs`` or ``max_episode_steps`` is below 1.
+        ConfigError: ``num_envs`` or ``max_episode_steps`` is below 1, or the environment has no spaces.
     """
 
     exact_resume = True
@@ -118,6 +119,7 @@ class TensorVecEnv(Generic[S]):
     ) -> None:
         limit = env.max_episode_steps if max_episode_steps is None else max_episode_steps
         check_counts(num_envs, limit)
+        check_spaces(env)
         self.env = env
         self.autoreset = autoreset
         self.num_envs = num_envs
@@ -150,6 +152,7 @@ class TensorVecEnv(Generic[S]):
         """
         self._rng = None if seed is None else make_generator(self.device, derive_seed(seed, "env"))
         self._state = self.env.reset(self.num_envs, self._rng)
+        check_state(self.env, self._state, self.num_envs)
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._checked = False
@@ -157,6 +160,14 @@ class TensorVecEnv(Generic[S]):
         check_observation(self.env, obs, self.num_envs)
         self._draw_starts()
         return obs
+
+    def check(self) -> None:
+        """Resets and steps two environments apart from these, and checks what the author's functions return.
+
+        Raises:
+            ConfigError: One of them does not return what it owes, or fails.
+        """
+        check_env(self.env)
 
     def compile(self, **options: Any) -> None:
         """Compiles a step, except the drawing of starts; on a GPU it is one CUDA graph, see ``rltrain.compile``.
@@ -191,10 +202,11 @@ class TensorVecEnv(Generic[S]):
         action: Tensor,
     ) -> tuple[VecStep, S, Tensor, Tensor]:
         """A step without the drawing of starts: its outcome, and the next states, returns and lengths."""
-        state, reward, terminated = self._next(before, action)
+        following = self._next(before, action)
         if not self._checked:
-            check_outcome(self.env, before, state, reward, terminated)
+            check_outcome(self.env, before, following)
             self._checked = True
+        state, reward, terminated = following
         reward = reward.to(torch.float32)
         length = length + 1
         episode_return = episode_return + reward

@@ -31,9 +31,10 @@ class NetworkKwargs(Model):
     @field_validator("activation_fn", mode="before")
     @classmethod
     def _as_in_torch(cls, value: Any) -> Any:
-        """Accepts ``nn.ReLU``, as RL Zoo writes it."""
+        """Accepts ``nn.ReLU``, as RL Zoo writes it, and the class itself, as Stable-Baselines3 takes it."""
+        name = value.__name__ if isinstance(value, type) else str(value)
         torch_names = {"tanh": "tanh", "relu": "relu", "silu": "silu", "elu": "elu", "gelu": "gelu"}
-        return {**torch_names, "leakyrelu": "leaky_relu"}.get(str(value).removeprefix("nn.").lower(), value)
+        return {**torch_names, "leakyrelu": "leaky_relu"}.get(name.removeprefix("nn.").lower(), value)
 
 
 class QNetworkKwargs(NetworkKwargs):

@@ -13,6 +13,7 @@ from typing import Any
 
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.make import OPTIONS
+from rltrain.naming import did_you_mean_env, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 
@@ -35,18 +36,21 @@ def import_for(id: str, module: str, extra: str) -> ModuleType:
         with quiet():
             importlib.import_module(package)
             return importlib.import_module(module)
-    except ImportError as error:
-        why = "is not installed" if error.name == package else f"cannot be imported: {error}"
-        raise ConfigError(
-            f"'{id}' needs the package {package}, which {why}.", f"pip install 'rltrain[{extra}]'"
-        ) from error
+    except Exception as error:
+        install = f"pip install 'rltrain[{extra}]'"
+        if isinstance(error, ImportError) and error.name == package:
+            raise ConfigError(f"'{id}' needs the package {package}, which is not installed.", install) from error
+        if remedy := remedy_for(error):
+            raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error
+        what = f"'{id}' needs the package {package}, which cannot be imported: {reason_of(error)}."
+        raise ConfigError(what, install) from error
 
 
 def unknown_id(id: str, known: list[str]) -> ConfigError:
     """The error for an id that a library does not have."""
     library = id.partition("/")[0]
     listing = f"{library} has: {', '.join(sorted(known)[:20])}{', ...' if len(known) > 20 else ''}."
-    return ConfigError(f"There is no environment '{id}'.", did_you_mean(id, known, listing))
+    return ConfigError(f"There is no environment '{id}'.", did_you_mean_env(id, known, listing))
 
 
 def constructor_arguments(creator: Callable[..., Any]) -> dict[str, Any]:

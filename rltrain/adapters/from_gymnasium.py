@@ -16,6 +16,7 @@ from gymnasium import spaces
 from rltrain.adapters.block import Block
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
+from rltrain.adapters.kinds import check_interface
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
 from rltrain.adapters.native import NativeLoop, find_native
 from rltrain.adapters.spaces import Actions, observation_leaves
@@ -77,6 +78,7 @@ class GymVecEnv(HostVecEnv):
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
             actions = Actions.for_space(first.action_space)
+            check_interface(first, spec.id, repr(recipe))
             native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
             self.vectorization, processes = choose(recipe, first, num_envs, vectorization, native is not None)
 

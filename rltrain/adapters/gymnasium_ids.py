@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +16,10 @@ from gymnasium import error as gymnasium_errors
 from gymnasium.envs.registration import EnvSpec as GymnasiumSpec
 from gymnasium.envs.registration import load_env_creator
 
+from rltrain.adapters.kinds import FOREIGN, refusal
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.naming import reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"
@@ -27,8 +31,6 @@ HOMES = {
     "MinAtar/": ("minatar.gym", "minatar"),
 }
 """The module that registers well-known ids, and what to install for it, by how the ids begin."""
-EXTRAS = {"ale_py": "ale-py", "Box2D": "gymnasium[box2d]", "mujoco": "gymnasium[mujoco]", "cv2": "opencv-python"}
-"""What to install for a missing module."""
 
 
 def find(id: str) -> EnvSpec | None:
@@ -47,9 +49,80 @@ def find(id: str) -> EnvSpec | None:
     return None if spec is None else _adapted(spec)
 
 
-def of_class(cls: type[gymnasium.Env]) -> EnvSpec:
-    """A class that is not registered, under its own name."""
-    return _adapted(GymnasiumSpec(cls.__name__, entry_point=cls))  # type: ignore[arg-type]
+def of_class(maker: Any) -> EnvSpec:
+    """A class that is not registered, or a function that makes an environment, under its own name.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if isinstance(maker, type) and issubclass(maker, gymnasium.Env):
+        return _adapted(GymnasiumSpec(maker.__name__, entry_point=maker))  # type: ignore[arg-type]
+    if isinstance(maker, type | gymnasium.Env) or not callable(maker):
+        raise refusal(maker, repr(maker) if maker is None or isinstance(maker, int | float) else "")
+    name = getattr(maker, "__name__", type(maker).__name__)
+    return _adapted(GymnasiumSpec(re.sub(r"[^\w./-]", "", name) or "env", entry_point=_checked(maker, name)))
+
+
+def _checked(maker: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A function that makes an environment, with an error in words where it makes something else."""
+
+    @functools.wraps(maker)
+    def make(*args: Any, **kwargs: Any) -> gymnasium.Env:
+        env = maker(*args, **kwargs)
+        if not isinstance(env, gymnasium.Env):
+            raise refusal(env, f"what {name} makes")
+        return env
+
+    return make
+
+
+def take_apart(env: gymnasium.Env) -> tuple[Any, dict[str, Any]]:
+    """An environment that ``gymnasium.make`` made as what N like it are made of.
+
+    Args:
+        env: The environment. It is not used itself.
+
+    Returns:
+        Its id, or a function that makes others where it has wrappers that the id knows nothing of; and options of the
+        configuration: ``kwargs`` and ``max_episode_steps`` where they differ from those registered.
+
+    Raises:
+        ConfigError: It was not made by ``gymnasium.make``, or has a wrapper that cannot be made again.
+    """
+    spec = env.spec
+    if spec is None:
+        raise refusal(env)
+    known = gymnasium.registry.get(spec.id)
+    kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    unlimited = spec.max_episode_steps is None and known is not None and known.max_episode_steps is not None
+    if known is not None and not spec.additional_wrappers and not unlimited:
+        options: dict[str, Any] = {}
+        if given := {name: value for name, value in kwargs.items() if not _is_same(value, known.kwargs.get(name))}:
+            options["kwargs"] = given
+        if spec.max_episode_steps != known.max_episode_steps:
+            options["max_episode_steps"] = spec.max_episode_steps
+        return spec.id, options
+    if lost := next((each.name for each in spec.additional_wrappers if each.kwargs is None), None):
+        raise ConfigError(
+            f"The wrapper {lost} around '{spec.id}' does not say how it was made, so it cannot be made again.",
+            "Give a function that makes the environment with its wrappers: def make(): return ...",
+        )
+    spec = copy.deepcopy(spec)
+    spec.kwargs = kwargs
+
+    def make(**others: Any) -> gymnasium.Env:
+        return gymnasium.make(spec, **others)
+
+    space, _, name = spec.id.rpartition("/")
+    make.__name__ = make.__qualname__ = f"{space}{'/' if space else ''}Wrapped-{name}"
+    return make, {}
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:  # arrays
+        return False
 
 
 def _adapted(spec: GymnasiumSpec) -> EnvSpec:
@@ -68,10 +141,16 @@ def _adapted(spec: GymnasiumSpec) -> EnvSpec:
 def _import_home(id: str, module: str, package: str) -> None:
     try:
         home = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"'{id}' needs the package {package}, which is not installed.", f"pip install {package}"
-        ) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            raise ConfigError(
+                f"'{id}' needs the package {package}, which is not installed.", f"pip install {package}"
+            ) from error
+        what, fix = remedy_for(error) or ("", f"Install it again: pip install {package}")
+        needs = (
+            f"'{id}' needs {what}" if what else f"'{id}' needs {package}, which cannot be imported: {reason_of(error)}"
+        )
+        raise ConfigError(f"{needs}.", fix) from error
     register = getattr(home, "register_envs", None)
     if register is not None and id not in gymnasium.registry:
         register()
@@ -135,18 +214,19 @@ def named_errors(id: str) -> Iterator[None]:
     """
     try:
         yield
-    except RLTrainError:
-        raise
+    except RLTrainError as error:
+        if id in error.cause:
+            raise
+        raise type(error)(f"'{id}': {error.cause[:1].lower()}{error.cause[1:]}", error.fix) from error.__cause__
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
+        reason = reason_of(error)
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
-        if missing is not None:
-            package = EXTRAS.get(missing.partition(".")[0], missing.partition(".")[0])
-            raise ConfigError(f"'{id}' needs {missing}, which is not installed.", f'pip install "{package}"') from error
+        if remedy := remedy_for(error):
+            raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error
         if isinstance(error, gymnasium_errors.DependencyNotInstalled):
             fix = command[-1] if command else "Install what is named there."
-            raise ConfigError(f"'{id}' needs something that is not installed: {reason}.", fix) from error
-        raise ConfigError(
-            f"'{id}' cannot be made: {type(error).__name__}: {reason}.", "--debug shows where it failed."
-        ) from error
+            what = reason.removeprefix("DependencyNotInstalled: ")
+            raise ConfigError(f"'{id}' needs something that is not installed: {what}.", fix) from error
+        if "Gym is incompatible with Gymnasium" in reason:
+            raise ConfigError(f"'{id}' is {FOREIGN['gym'][0]}.", FOREIGN["gym"][1]) from error
+        raise ConfigError(f"'{id}' cannot be made: {reason}.", "--debug shows where it failed.") from error

@@ -14,6 +14,13 @@ from rltrain.errors import ConfigError
 
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 """Types that torch supports only partly, and the types that hold their values."""
+WAYS_OUT = {
+    "Text": "Turn the text into numbers, such as codes of its words, by gymnasium.wrappers.TransformObservation",
+    "Graph": "Write nodes and edges into arrays of a fixed size by gymnasium.wrappers.TransformObservation",
+    "Sequence": "Fill up to a fixed length by gymnasium.wrappers.TransformObservation",
+    "OneOf": "Give all the alternatives side by side in a Dict, by gymnasium.wrappers.TransformObservation",
+}
+"""What can be done about spaces that are no arrays of a fixed size, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,12 @@ def observation_leaves(space: spaces.Space, real: DTypeLike = np.float32) -> tup
         else:
             where = f" at '{'.'.join(map(str, path))}'" if path else ""
             raise ConfigError(
-                f"Observations cannot be tensors: there is a {_short(part)}{where}.",
-                "Wrap the environment so that it gives Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple.",
+                f"Observations cannot be tensors: there is a {_named(part)}{where}.",
+                f"{WAYS_OUT.get(type(part).__name__, 'Wrap the environment')} so that it gives Box, Discrete, "
+                "MultiDiscrete, MultiBinary, Dict or Tuple.",
             )
     if not leaves:
-        raise ConfigError(f"There is nothing to observe in {_short(space)}.", "Wrap the environment so that there is.")
+        raise ConfigError(f"There is nothing to observe in {_named(space)}.", "Wrap the environment so that there is.")
     return leaves, texts
 
 
@@ -150,8 +158,8 @@ class Actions:
             case spaces.MultiBinary():
                 return cls(spaces.MultiBinary(int(np.prod(space.shape))), np.dtype(np.int8), space)
         raise ConfigError(
-            f"There are no agents that act in {_short(space)}.",
-            "Wrap the environment so that it takes Box, Discrete, MultiDiscrete or MultiBinary actions.",
+            f"There are no agents that act in {_named(space)}.",
+            "Wrap it by gymnasium.ActionWrapper so that it takes Box, Discrete, MultiDiscrete or MultiBinary actions.",
         )
 
     def to_env(self, actions: np.ndarray) -> Any:
@@ -165,7 +173,9 @@ class Actions:
         return actions.astype(space.dtype).reshape(len(actions), *space.shape)
 
 
-def _short(space: spaces.Space) -> str:
-    """The space in a few words, since text and graph spaces print many lines."""
-    text = str(space)
-    return text if len(text) <= 60 else type(space).__name__
+def _named(space: spaces.Space) -> str:
+    """The space with its kind, in a few words, since text and graph spaces print many lines."""
+    kind, text = type(space).__name__, str(space)
+    if len(text) > 60:
+        return f"{kind} space"
+    return text if text.startswith(kind) else f"{kind} space {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import torch
+from gymnasium.envs.registration import EnvSpec as GymnasiumSpec
 
 from rltrain.check import gymnasium_env, gymnasium_vec, gymnasium_view, tensor_env, vec_env
 from rltrain.check.gymnasium_env import Plain
@@ -18,9 +20,12 @@ from rltrain.check.play import Player
 from rltrain.check.report import Finding, Report
 from rltrain.check.tensor_env import Tensors, place_of
 from rltrain.check.vec_env import Adapted, Vec
-from rltrain.env import TensorEnv
-from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.registry import env_spec, env_specs, find_env
+from rltrain.env import EnvClass
+from rltrain.errors import ConfigError, RLTrainError
+from rltrain.module_envs import typed_env
+from rltrain.naming import reason_of, remedy_for
+from rltrain.plugins import resolve
+from rltrain.registry import env_spec, env_specs, spec_of
 from rltrain.rng import global_kept
 from rltrain.vec import TensorVecEnv, VecEnv
 
@@ -40,8 +45,9 @@ VECTOR_CHECKS: dict[str, Check] = {
 """Checks of every :class:`~rltrain.vec.VecEnv`."""
 
 TENSOR_CHECKS: dict[str, Check] = {
-    "registration": gymnasium_view.registration,
+    "interface": tensor_env.interface,
     "spaces": tensor_env.declared,
+    "registration": gymnasium_view.registration,
     "constants": tensor_env.constants,
     **VECTOR_CHECKS,
     "aliasing": tensor_env.in_place,
@@ -71,7 +77,7 @@ GYMNASIUM_CHECKS: dict[str, Check] = {
 
 
 def subject_of(
-    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+    env: str | EnvClass | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
 ) -> tuple[Tensors | Plain | Adapted, Mapping[str, Check]]:
     """The environment to check, and the checks that apply to it.
 
@@ -79,34 +85,44 @@ def subject_of(
         ConfigError: There is no such environment.
     """
     if isinstance(env, gymnasium.Env):
-        spec = env.spec
-        if spec is None:
-            return Plain(lambda: env, type(env.unwrapped).__name__), GYMNASIUM_CHECKS
-        return Plain(lambda: gymnasium.make(spec, disable_env_checker=True), spec.id), GYMNASIUM_CHECKS
-    if not isinstance(env, str):
-        if not (isinstance(env, type) and issubclass(env, TensorEnv)):
-            raise ConfigError(f"{env!r} is not an environment.", "Give an id, a TensorEnv class or a gymnasium.Env.")
-        return Tensors(env, device=device, **kwargs), TENSOR_CHECKS
-    _, colon, name = env.rpartition(":")
-    if colon:
-        try:
-            env_spec(env)  # imports the module, which may register it with Gymnasium alone
-        except ConfigError:
-            if name not in gymnasium.registry:
-                raise
-    if name in env_specs():
-        return Tensors(name, device=device, **kwargs), TENSOR_CHECKS
-    known_spec = find_env(name)
-    if known_spec is not None and known_spec.parameters is not None:  # of a library that steps N of them by itself
-        return Adapted(known_spec, device, kwargs), VECTOR_CHECKS
-    if name not in gymnasium.registry:
-        known = [*env_specs(), *gymnasium.registry]
-        raise ConfigError(f"There is no environment '{env}'.", did_you_mean(env, known, "Run 'rltrain envs'."))
-    return Plain(partial(gymnasium.make, name, disable_env_checker=True, **kwargs), name), GYMNASIUM_CHECKS
+        made_by = env.spec
+        if made_by is None:
+            make, one_object = _copies_of(env)
+            return Plain(make, type(env.unwrapped).__name__, one_object=one_object), GYMNASIUM_CHECKS
+        return Plain(partial(gymnasium.make, made_by, disable_env_checker=True), made_by.id), GYMNASIUM_CHECKS
+    spec = env_spec(typed_env(env)) if isinstance(env, str) else spec_of(env)
+    if not spec.vectorizer:
+        ours = spec.id if spec.id in env_specs() else resolve(spec.entry_point)
+        return Tensors(ours, device=device, **kwargs), TENSOR_CHECKS
+    if spec.parameters is not None:  # of a library that steps N of them by itself
+        return Adapted(spec, device, kwargs), VECTOR_CHECKS
+    registered = gymnasium.registry.get(spec.id)
+    if registered is None or registered.entry_point != spec.entry_point:
+        registered = GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
+    return Plain(partial(gymnasium.make, registered, disable_env_checker=True, **kwargs), spec.id), GYMNASIUM_CHECKS
+
+
+def _copies_of(env: gymnasium.Env[Any, Any]) -> tuple[Callable[[], gymnasium.Env[Any, Any]], bool]:
+    """A function that gives copies, or always the same one where it cannot be copied; and whether that is so."""
+    try:
+        copy.deepcopy(env)
+    except Exception:  # anything that its author raises
+        return lambda: env, True
+    return lambda: copy.deepcopy(env), False
 
 
 def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
-    """The findings of one check; an exception of the environment counts as a finding."""
+    """The findings of one check; an exception of the environment counts as a finding.
+
+    A finding is told only if the check finds it twice: what happens once may be chance, in an environment that does not
+    repeat itself.
+    """
+    found = _run_once(check, subject, name)
+    again = {(finding.check, finding.fix) for finding in _run_once(check, subject, name)} if found else set()
+    return [finding for finding in found if (finding.check, finding.fix) in again]
+
+
+def _run_once(check: Check, subject: Any, name: str) -> list[Finding]:
     found: list[Finding] = []
     try:
         with global_kept(), warnings.catch_warnings():
@@ -123,12 +139,13 @@ def run_check(check: Check, subject: Any, name: str = "code") -> list[Finding]:
 
 
 def check_env(
-    env: str | type[TensorEnv[Any]] | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
+    env: str | EnvClass | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
 ) -> Report:
     """Checks an environment: spaces, types, randomness, memory, devices, Gymnasium's conventions, speed.
 
     Args:
-        env: An id of ours or of Gymnasium's, a :class:`~rltrain.env.TensorEnv` class, or a ``gymnasium.Env``.
+        env: An id of ours or of Gymnasium's, also as ``module:Id``; a class, of
+            :class:`~rltrain.env.TensorEnv` or ``gymnasium.Env``; a function that makes one; or a ``gymnasium.Env``.
         device: Device on which a tensor environment is checked.
         **kwargs: Constructor arguments of the environment.
 
@@ -166,6 +183,8 @@ def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[st
             passed.append(check_name)
         for finding in found:
             findings.setdefault((finding.message, finding.fix), finding)
+        if found and check_name == "interface":  # all others would stumble over the same
+            break
     ordered: Iterable[Finding] = sorted(findings.values(), key=lambda finding: finding.level)
     return Report(name, facts, passed, list(ordered))
 
@@ -182,9 +201,10 @@ def _vec_facts(env: VecEnv) -> dict[str, str]:
 def _tensor_facts(subject: Tensors) -> dict[str, str]:
     try:
         env = subject.make()
-    except RLTrainError:
-        raise
-    except Exception as error:
+    except ConfigError as refused:
+        error = refused.__cause__
+        if error is None:
+            raise
         what = f"{type(error).__name__}{place_of(error)}: {error}"
         raise ConfigError(f"'{subject.name}' cannot be made: {what}", "Mend its constructor.") from error
     cls = type(env)
@@ -200,9 +220,12 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
 def _plain_facts(subject: Plain) -> dict[str, str]:
     try:
         env = subject.make()
+    except RLTrainError:
+        raise
     except Exception as error:  # anything that its author or a missing library raises
-        fix = "Install what it names, or give it other --env.kwargs."
-        raise ConfigError(f"'{subject.name}' cannot be made: {error}", fix) from error
+        what, fix = remedy_for(error) or ("", "Mend its constructor, or give it other --env.kwargs.")
+        reason = f"it needs {what}" if what else reason_of(error)
+        raise ConfigError(f"'{subject.name}' cannot be made: {reason}.", fix) from error
     limit = env.spec.max_episode_steps if env.spec is not None else None
     return {
         "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",

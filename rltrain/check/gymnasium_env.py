@@ -35,11 +35,13 @@ class Plain:
     Args:
         make: Function that makes one.
         name: Its name.
+        one_object: Whether it always returns the same one, because there is no way to make another.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], name: str) -> None:
+    def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], name: str, *, one_object: bool = False) -> None:
         self.make = make
         self.name = name
+        self.one_object = one_object
 
 
 def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Finding]:
@@ -148,11 +150,17 @@ def _wrong_obs(space: spaces.Space, obs: Any, name: str = "the observation") -> 
         fix = "Look for divisions by 0, roots and logarithms of negative numbers, and states that grow without bound."
         yield Finding("numbers", f"{name} becomes {'NaN' if np.isnan(array).any() else 'infinite'}.", fix)
         return
-    for bound, beyond in ((space.low, array < space.low), (space.high, array > space.high)):
+    held = (
+        array.astype(space.dtype) if space.dtype.kind == "f" else array
+    )  # as the space rounds its bounds, so that a value on a bound is inside
+    for bound, beyond in ((space.low, held < space.low), (space.high, held > space.high)):
         if beyond.any():
             at = tuple(int(i[0]) for i in np.nonzero(beyond))
             index = f"[{', '.join(map(str, at))}]" if at else ""
-            message = f"{name}{index} reaches {array[at]:g}, and its space ends at {bound[at]:g}."
+            reached, end = (
+                f"{x:g}" if f"{held[at]:g}" != f"{bound[at]:g}" else repr(x.item()) for x in (held[at], bound[at])
+            )
+            message = f"{name}{index} reaches {reached}, and its space ends at {end}."
             yield Finding("bounds", message, "Widen the space, or clip what is returned.")
             return
 
@@ -162,6 +170,13 @@ def seeds(subject: Plain) -> Iterator[Finding]:
     first = list(_play(subject.make(), 5))
     _stir()
     where = _difference(first, list(_play(subject.make(), 5)))
+    if where is not None and subject.one_object:
+        yield Finding(
+            "seeds",
+            f"the environment differs after another reset with the same seed {where}.",
+            "Set everything anew in reset, and draw from self.np_random alone: not from np.random or random.",
+        )
+        return
     if where is not None:
         yield Finding(
             "seeds",
@@ -196,7 +211,10 @@ def aliasing(subject: Plain) -> Iterator[Finding]:
             yield Finding("aliasing", "step changes the action that it is given.", "Work on a copy: np.array(action).")
             return
         obs = env.reset()[0] if terminated or truncated else after
-    where = _difference(list(_play(subject.make(), 5)), list(_play(subject.make(), 5, spoil=True)))
+    plain, again = (list(_play(subject.make(), 5)) for _ in range(2))
+    if _difference(plain, again) is not None:
+        return  # it does not repeat itself anyway, so a difference would say nothing about what was written
+    where = _difference(plain, list(_play(subject.make(), 5, spoil=True)))
     if where is not None:
         yield Finding(
             "aliasing",
@@ -245,8 +263,9 @@ def sample(env: gymnasium.Env[Any, Any], obs: Any) -> Any:
 
 
 def _start(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
-    env.action_space.seed(seed)
-    return env.reset(seed=seed)
+    first = env.reset(seed=seed)
+    env.action_space.seed(seed)  # after the reset, which may have replaced it
+    return first
 
 
 def _play(env: gymnasium.Env[Any, Any], seed: int, *, steps: int = 100, spoil: bool = False) -> Iterator[Step]:

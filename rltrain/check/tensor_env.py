@@ -17,6 +17,7 @@ from rltrain.check.vec_env import Vec
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.make import env_parameters, make_env, make_tensor_vec
+from rltrain.owed import check_env
 from rltrain.rng import generator_state, make_generator, set_generator_state
 from rltrain.spaces import random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map
@@ -59,6 +60,16 @@ class Tensors(Vec):
         state = vec.env.reset(N, rng)
         vec.env.step(state, Player(vec)(vec.env.full_observe(state)), rng)
         return torch.equal(generator_state(rng), before)
+
+
+def interface(subject: Tensors) -> Iterator[Finding]:
+    """Its methods return what they owe; if not, the error that training would give is the only finding."""
+    try:
+        check_env(subject.make())
+    except ConfigError as error:
+        if error.__cause__ is None:
+            raise  # if a method raised something else, the checks that follow say in which line
+    yield from ()
 
 
 def declared(subject: Tensors) -> Iterator[Finding]:

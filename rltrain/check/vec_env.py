@@ -113,8 +113,8 @@ def bounds(subject: Vec) -> Iterator[Finding]:
             continue  # an error of its own
         if isinstance(space, spaces.Box):
             for values, bound, beyond in (
-                (least, space.low, least < space.low),
-                (most, space.high, most > space.high),
+                (least, space.low, _as_in(space, least) < space.low),
+                (most, space.high, _as_in(space, most) > space.high),
             ):
                 if beyond.any():
                     _, *at = index = tuple(int(i[0]) for i in np.nonzero(beyond))
@@ -127,6 +127,11 @@ def bounds(subject: Vec) -> Iterator[Finding]:
             wrong = [row for row in (*least, *most) if row.astype(space.dtype) not in space]
             if wrong:
                 yield Finding("bounds", f"{what} reaches {wrong[0]}, which is not in {space}.", "Widen the space.")
+
+
+def _as_in(space: spaces.Box, values: np.ndarray) -> np.ndarray:
+    """Values as the space rounds its bounds, so that one on a bound is inside."""
+    return values.astype(space.dtype) if space.dtype is not None and space.dtype.kind == "f" else values
 
 
 def limits(subject: Vec) -> Iterator[Finding]:

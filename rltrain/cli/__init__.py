@@ -7,8 +7,18 @@ import re
 import sys
 import warnings
 
+from rltrain.cli.output import only_ours, say
 from rltrain.distributed.ranks import is_first
-from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean
+from rltrain.errors import (
+    ESCAPES,
+    ConfigError,
+    RankFailed,
+    RLTrainError,
+    did_you_mean,
+    is_out_of_memory,
+    notes_of,
+    plain,
+)
 from rltrain.plugins import resolve, verbs
 
 HELP = """usage: rltrain VERB ...
@@ -23,7 +33,7 @@ Reinforcement learning whose environments live on the device of the policy.
 Example: rltrain train ppo rltrain/CartPole-v1"""
 
 
-MODULE = re.compile(r"(?!cuda:|cpu:|https?:)[A-Za-z_][\w.]*:\S")
+MODULE = re.compile(r"(?!cuda:|cpu:|https?:)[A-Za-z_][\w.]*:(?:\S|$)")
 """The beginning of ``module:Id``, which only a person who types it can ask for."""
 
 
@@ -33,12 +43,28 @@ def main(arguments: list[str] | None = None) -> int:
     0 for success; 2 for wrong usage or configuration; 3 for a run that failed; 4 for a run folder or
     checkpoint that cannot be used; 130 and 143 after SIGINT and SIGTERM.
     """
+    as_program = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
-    if any(MODULE.match(argument) for argument in arguments) and "" not in sys.path:
+    if any(MODULE.match(argument) or _is_module_here(argument) for argument in arguments[1:]) and "" not in sys.path:
         sys.path.append("")  # a module in this folder may be named; installed modules come first
+    if arguments and arguments[0] in verbs and str(verbs[arguments[0]].entry_point).startswith("rltrain.cli."):
+        with only_ours(to_the_end=as_program):  # other verbs print what they like
+            return _run(arguments, debug=debug)
+    return _run(arguments, debug=debug)
+
+
+def _is_module_here(argument: str) -> bool:
+    """Whether an argument is the name of a module in the current folder."""
+    first, *rest = argument.split(".")
+    if not all(part.isidentifier() for part in (first, *rest)):
+        return False
+    return os.path.isfile(f"{first}.py") or os.path.isfile(os.path.join(first, "__init__.py"))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -57,29 +83,40 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        if sys.stdout is not sys.stderr:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
     except Exception as error:
         if debug:
             raise
-        fix = "Run the same command with --debug to see where."
-        if "memory" in str(error):
-            fix = "Use fewer --num-envs, a smaller --agent.n-steps or smaller networks."
-        _print_error(f"{type(error).__name__}: {error}", fix)
+        _print_error(*_unknown(error, arguments))
         return 3
+
+
+def _unknown(error: Exception, arguments: list[str]) -> tuple[str, str]:
+    """Cause and fix of an exception that nobody foresaw: what was being done, and where the traceback is."""
+    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if is_out_of_memory(error):
+        smaller = (
+            "--episodes" if arguments[:1] == ["eval"] else "--num-envs, a smaller --agent.n-steps or smaller networks"
+        )
+        return cause, f"Memory ran out. Use fewer {smaller}."
+    doing, where = notes_of(error)
+    fix = f"The traceback is in '{where}'." if where else "Run the same command with --debug to see where."
+    return f"{cause.rstrip('.')}, {doing}." if doing else cause, fix
 
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         width = max(map(len, verbs), default=0) + 2
         lines = "\n".join(f"  {name:<{width}}{spec.help}" for name, spec in verbs.items())
-        print(HELP.format(verbs=lines))
+        say(HELP.format(verbs=lines))
         return 0 if arguments else 2
     verb, *rest = arguments
     if verb == "--version":
         from rltrain import __version__
 
-        print(f"rltrain {__version__}")
+        say(f"rltrain {__version__}")
         return 0
     if verb not in verbs:
         known = [*verbs, "--help", "--version"]
@@ -91,10 +128,11 @@ def _print_error(cause: str, fix: str) -> None:
     """One line for the cause and one for the fix."""
     for head, text in (("error", cause), ("  fix", fix)):
         if text:
-            print(f"{head}: {' '.join(text.split())}", file=sys.stderr)
+            print(f"{head}: {' '.join(plain(text).split())}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Prints our own warnings in one line, and drops those of libraries."""
-    if category is UserWarning and is_first():
-        print(f"warning: {message}", file=sys.stderr)
+    text = str(message)
+    if category is UserWarning and is_first() and not ESCAPES.match(text):  # Gymnasium's are coloured
+        print(f"warning: {plain(text)}", file=sys.stderr)

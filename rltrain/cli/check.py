@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from rltrain.cli.options import EnvParser
+from rltrain.cli.output import say
 
 
 def main(arguments: list[str]) -> int:
@@ -23,5 +24,5 @@ def main(arguments: list[str]) -> int:
     from rltrain.devices import pick_device
 
     report = check_env(parsed.env, device=pick_device(parsed.device), **env_kwargs)
-    print(json.dumps(report.summary()) if parsed.json else report)
+    say(json.dumps(report.summary()) if parsed.json else report)
     return 0 if report.ok else 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from rltrain.cli.options import EnvParser, add_module_option, import_module_of, is_run, whole
+from rltrain.cli.options import EnvParser, add_module_option, is_run, whole
+from rltrain.cli.output import say
 from rltrain.errors import ConfigError
+from rltrain.module_envs import typed_env
 from rltrain.registry import env_spec
 
 
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
         from rltrain.make import make_vec
         from rltrain.rng import derive_seed
 
-        env_id = env_spec(parsed.what).id
+        env_id = env_spec(typed_env(parsed.what)).id
         if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         who = parsed.policy or "random"
@@ -48,9 +50,11 @@ def main(arguments: list[str]) -> int:
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
-        import_module_of(parsed.env, parsed.what)
         policy = load(
-            parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
+            parsed.what,
+            checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint,
+            device=parsed.device,
+            env=parsed.env,
         )
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
@@ -58,9 +62,9 @@ def main(arguments: list[str]) -> int:
         source = {"checkpoint": policy.step}
         title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
     if parsed.json:
-        print(json.dumps({**result.summary(), **source}))
+        say(json.dumps({**result.summary(), **source}))
     else:
-        print(title)
-        print(f"mean return {describe(result)}")
-        print(f"mean episode length {result.lengths.mean():.1f}")
+        say(title)
+        say(f"mean return {describe(result)}")
+        say(f"mean episode length {result.lengths.mean():.1f}")
     return 0

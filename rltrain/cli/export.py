@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rltrain.cli.options import Parser
+from rltrain.cli.output import say
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.plugins import exporters, resolve
 
@@ -22,5 +23,5 @@ def main(arguments: list[str]) -> int:
     for path, how in resolve(exporters[parsed.to].entry_point)(
         parsed.run, parsed.out, checkpoint=parsed.checkpoint
     ).items():
-        print(f"{path}: {how}")
+        say(f"{path}: {how}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rltrain.cli.options import EnvParser
+from rltrain.cli.output import say
 from rltrain.errors import ConfigError
 
 
@@ -17,8 +18,13 @@ def main(arguments: list[str]) -> int:
     if parsed.env is None:
         raise ConfigError("Name the environment it was trained in.", "For example: --env rltrain/CartPole-v1")
 
+    from rltrain.cli.report import resume_command
+    from rltrain.runs.environment import env_option
     from rltrain.sb3.importer import import_sb3
 
     run = import_sb3(parsed.file, parsed.env, algo=parsed.algo, run_dir=parsed.run_dir, env_kwargs=env_kwargs)
-    print(f"{run}: play it with 'rltrain eval', train on with 'rltrain resume ... --total-timesteps N'")
+    say(
+        f"{run}: play it with 'rltrain eval {run}{env_option(run)}', "
+        f"train on with '{resume_command(run)} --total-timesteps N'"
+    )
     return 0

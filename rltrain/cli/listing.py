@@ -9,6 +9,7 @@ from typing import Any
 
 from rltrain import plugins
 from rltrain.cli.options import Parser, describe_options
+from rltrain.cli.output import say
 from rltrain.describe import LABELS, describe_env
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs, find_env
@@ -22,7 +23,7 @@ def envs(arguments: list[str]) -> int:
     specs = env_specs()
     if parsed.query and (":" in parsed.query or find_env(parsed.query) is not None):
         facts = describe_env(parsed.query)
-        print(json.dumps(facts, default=str) if parsed.json else _describe_env(facts))
+        say(json.dumps(facts, default=str) if parsed.json else _describe_env(facts))
         return 0
     word = (parsed.query or "").lower()
     found = [spec for spec in specs.values() if word in f"{spec.id} {spec.group} {spec.description}".lower()]
@@ -30,12 +31,12 @@ def envs(arguments: list[str]) -> int:
         env_spec(parsed.query)  # raises, with the nearest name, unless a module named in the query registers it
         raise ConfigError(f"Nothing matches '{parsed.query}'.", "Run 'rltrain envs' for the list.")
     if parsed.json:
-        print(json.dumps({spec.id: spec.description for spec in found}))
+        say(json.dumps({spec.id: spec.description for spec in found}))
         return 0
     width = max(len(spec.id) for spec in found) + 2
     for group, members in groupby(sorted(found, key=lambda spec: spec.group), key=lambda spec: spec.group):
-        print(f"{group}:")
-        print("\n".join(f"  {spec.id:<{width}}{spec.description}" for spec in members))
+        say(f"{group}:")
+        say("\n".join(f"  {spec.id:<{width}}{spec.description}" for spec in members))
     return 0
 
 
@@ -44,7 +45,7 @@ def agents(arguments: list[str]) -> int:
     parsed = _parse("agents", "agents", arguments)
     specs = agent_specs()
     if parsed.query in specs:
-        print(_describe_agent(parsed.query, parsed.json))
+        say(_describe_agent(parsed.query, parsed.json))
         return 0
     word = (parsed.query or "").lower()
     found = {name: spec.description for name, spec in specs.items() if word in f"{name} {spec.description}".lower()}
@@ -69,7 +70,7 @@ def trackers(arguments: list[str]) -> int:
 def _list(found: dict[str, str], as_json: bool) -> None:
     """Prints names and their descriptions."""
     width = max(map(len, found)) + 2
-    print(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
+    say(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
 
 
 def _parse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rltrain.check.scaffold import names_of, new_env
 from rltrain.cli.options import Parser
+from rltrain.cli.output import say
 
 
 def main(arguments: list[str]) -> int:
@@ -14,9 +15,9 @@ def main(arguments: list[str]) -> int:
 
     package, title = names_of(parsed.name)
     for path in new_env(parsed.name):
-        print(path)
+        say(path)
     env_id = f"{package}/{title}-v0"
-    print(
+    say(
         f"\nNext, in '{parsed.name}':\n"
         f"  pip install -e '.[test]'\n"
         f"  pytest\n"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import types
 import typing
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from rltrain.cli.output import say
+from rltrain.cli.typed import Kind, argument_kinds, kinds_of, parse_value, read
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.registry import env_spec, find_env
+from rltrain.module_envs import typed_env
+from rltrain.registry import find_env
 from rltrain.settings import validate
 
 
@@ -25,6 +27,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, verb: str, description: str) -> None:
         super().__init__(prog=f"rltrain {verb}", description=description, allow_abbrev=False)
         self.epilog = "--debug shows a traceback instead of a line when something fails."
+
+    def print_help(self, file: Any = None) -> None:
+        """Prints the help where all verbs write."""
+        say(self.format_help().rstrip())
 
     def error(self, message: str) -> NoReturn:
         """Raises an error instead of ending the process."""
@@ -69,35 +75,23 @@ class EnvParser(Parser):
             ours.append(argument)
             if "=" not in argument and rest and not rest[0].startswith("--"):
                 ours.append(rest.pop(0))
-        _, options = parse_overrides(ours)
-        return self.parse(others), validate(EnvConfig, {"id": "", **options.get("env", {})}, "env.").make_options()
+        parsed = self.parse(others)
+        named = getattr(parsed, "env", None) or getattr(parsed, "what", None)
+        kinds = {**dict(kinds_of(EnvConfig, "env.")), **argument_kinds(named)} if ours else {}
+        _, options = parse_overrides(ours, kinds=kinds)
+        return parsed, validate(EnvConfig, {"id": "", **options.get("env", {})}, "env.").make_options()
 
 
 def is_run(what: str) -> bool:
     """Whether RUN|ENV names a run: it is an existing path, or not the name of an environment."""
     path = Path(what)
-    return path.exists() or "checkpoints" in path.parts or (":" not in what and find_env(what) is None)
+    return path.exists() or "checkpoints" in path.parts or (":" not in typed_env(what) and find_env(what) is None)
 
 
 def add_module_option(parser: Parser) -> None:
     """Adds ``--env``."""
-    what = "import the module that registers the run's environment; a run folder cannot ask for that itself"
+    what = "name the run's environment by its module, which is imported; a run folder cannot ask for that itself"
     parser.add_argument("--env", metavar="MODULE:ID", help=what)
-
-
-def import_module_of(named: str | None, run: str) -> None:
-    """Imports the module of a run's environment, if ``--env`` names one.
-
-    Raises:
-        ConfigError: ``--env`` names another environment than the run's.
-    """
-    if named is None:
-        return
-    from rltrain.runs.folder import RunFolder
-
-    trained_in, spec = RunFolder.open(run)[0].config().env.id, env_spec(named)
-    if spec.id != trained_in:
-        raise ConfigError(f"'{run}' was trained in '{trained_in}', not in '{spec.id}'.", f"Name MODULE:{trained_in}.")
 
 
 def whole(at_least: int) -> Callable[[str], int]:
@@ -120,14 +114,18 @@ def dashed(argument: str) -> str:
 
 
 def parse_overrides(
-    arguments: Sequence[str], *, flags: Container[str] = (), texts: Container[str] = (), lists: Container[str] = ()
+    arguments: Sequence[str],
+    *,
+    flags: Container[str] = (),
+    kinds: Mapping[str, Kind] | None = None,
+    lists: Container[str] = (),
 ) -> tuple[list[str], dict[str, Any]]:
     """Splits a command line into positional arguments and a nested dict of options.
 
     Args:
         arguments: Such as ``["ppo", "rltrain/CartPole-v1", "--agent.gamma", "0.9", "--env.kwargs.gravity=1.6"]``.
         flags: Options that take no value.
-        texts: Options whose value is taken as it was typed, except ``none``.
+        kinds: What options take, by name; of others the value is read as YAML.
         lists: Options that take all the words up to the next option, and none for an empty list.
 
     Returns:
@@ -164,8 +162,7 @@ def parse_overrides(
                 raise ConfigError(f"'{option}' and '--{part}' are both given.", "Give one of them.")
         if path[-1] in branch:
             raise ConfigError(f"'{option}' is given twice.", "Give it once.")
-        as_typed = name in texts and text.lower() != "none"
-        branch[path[-1]] = (text if as_typed else parse_value(text)) if equals else True
+        branch[path[-1]] = read(text, (kinds or {}).get(name, Kind())) if equals else True
     return positional, options
 
 
@@ -173,22 +170,6 @@ def take_words(rest: list[str]) -> Iterator[str]:
     """Takes the words up to the next option off a list."""
     while rest and not rest[0].startswith("--"):
         yield rest.pop(0)
-
-
-def parse_value(text: str) -> Any:
-    """Reads a typed value as YAML: ``3``, ``1e6``, ``true``, ``none``, ``[64, 64]``, text."""
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        return text
-    if isinstance(value, bool | int | float | list | dict):
-        return value
-    try:
-        return float(text)  # YAML takes 1e6 for text
-    except ValueError:
-        return text
 
 
 def describe_options(

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rltrain.cli.options import Parser
+from rltrain.cli.output import say
 
 
 def main(arguments: list[str]) -> int:
@@ -26,5 +27,5 @@ def main(arguments: list[str]) -> int:
     with suppress(ConfigError):  # the packages of the environment may not be installed here
         spec = find_env(ids.pop()) if len(ids) == 1 else None
     out = None if parsed.out is None else Path(parsed.out)
-    print(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))
+    say(plot_runs([folder.path for folder in folders], out, threshold=spec.reward_threshold if spec else None))
     return 0

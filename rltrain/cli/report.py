@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rltrain.cli.output import say
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import RLTrainError
 from rltrain.evaluation.episodes import Evaluation
+from rltrain.runs.environment import env_option
 from rltrain.training.session import RunResult
 
 
@@ -23,12 +26,12 @@ def report(result: RunResult, as_json: bool) -> int:
     if not is_first():
         pass
     elif as_json:
-        print(json.dumps(summary_of(result)))
+        say(json.dumps(summary_of(result)))
     else:
         why = {
             "total_timesteps": "trained to the end",
             "stop_at_reward": "stopped at the reward asked for",
-            "interrupted": f"interrupted; go on with: rltrain resume {result.run_dir}",
+            "interrupted": f"interrupted; go on with: {resume_command(result.run_dir)}",
         }
         compiling = f" ({result.compile_seconds:.1f} s of them compiling)" if result.compile_seconds else ""
         training = f"{result.steps:,} steps in {result.seconds:.1f} s{compiling}, {why[result.stopped_by]}"
@@ -40,7 +43,7 @@ def report(result: RunResult, as_json: bool) -> int:
             rows.append(("picture", str(result.picture)))
         if any(result.run_dir.glob("events.*")):
             rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
-        print("\n".join(f"{name:<10}{text}" for name, text in rows))
+        say("\n".join(f"{name:<10}{text}" for name, text in rows))
     return exit_code(result)
 
 
@@ -53,23 +56,23 @@ def report_seeds(results: Mapping[int, RunResult | RLTrainError], as_json: bool)
             {"seed": seed, **({"error": result.cause} if isinstance(result, RLTrainError) else summary_of(result))}
             for seed, result in results.items()
         ]
-        print(json.dumps({"runs": runs}))
+        say(json.dumps({"runs": runs}))
     else:
         for seed, result in results.items():
             if isinstance(result, RLTrainError):
-                print(f"seed {seed:<5}failed: {result.cause}")
+                say(f"seed {seed:<5}failed: {result.cause}")
                 continue
             score = f"score {result.evaluation.mean_reward:,.1f}, " if result.evaluation else ""
             why = result.stopped_by.replace("_", " ")
-            print(f"seed {seed:<5}{score}{result.steps:,} steps in {result.seconds:.1f} s ({why}), {result.run_dir}")
+            say(f"seed {seed:<5}{score}{result.steps:,} steps in {result.seconds:.1f} s ({why}), {result.run_dir}")
         scores = [result.evaluation.mean_reward for result in ended.values() if result.evaluation]
         if scores:
             spread = f"{fmean(scores):,.1f} ({min(scores):,.1f} to {max(scores):,.1f})"
-            print(f"{'scores':<10}mean {spread} over {len(scores)} seeds")
+            say(f"{'scores':<10}mean {spread} over {len(scores)} seeds")
         if ended:
             run_dir = next(iter(ended.values())).run_dir
             if any(run_dir.glob("events.*")):
-                print(f"{'curves':<10}{tensorboard_command()} --logdir {run_dir.parent.parent}")
+                say(f"{'curves':<10}{tensorboard_command()} --logdir {run_dir.parent.parent}")
     return failed[0].exit_code if failed else max(map(exit_code, ended.values()))
 
 
@@ -95,6 +98,11 @@ def describe(evaluation: Evaluation) -> str:
         f"IQM {evaluation.iqm:.1f}, 95% interval of the mean {low:.1f} to {high:.1f})"
     )
     return text if not evaluation.successes.size else f"{text}, success rate {evaluation.successes.mean():.0%}"
+
+
+def resume_command(run_dir: Path) -> str:
+    """The command that goes on with a run, as it can be pasted."""
+    return f"rltrain resume {shlex.quote(str(run_dir))}{env_option(run_dir)}"
 
 
 def tensorboard_command() -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from rltrain.cli.options import Parser, add_module_option, import_module_of, parse_value, whole
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+
+from rltrain.cli.options import Parser, add_module_option, dashed, whole
+from rltrain.cli.typed import parse_value
+from rltrain.config import TrainConfig
+from rltrain.errors import ConfigError, RLTrainError
 
 
 def main(arguments: list[str]) -> int:
@@ -20,19 +27,48 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     add_module_option(parser)
+    refuse_settings(arguments)
     parsed = parser.parse(arguments)
 
     from rltrain.cli.report import report
     from rltrain.training.launch import resume
 
-    import_module_of(parsed.env, parsed.run)
     result = resume(
         parsed.run,
         total_timesteps=parsed.total_timesteps,
         device=parsed.device,
+        env=parsed.env,
         progress=not parsed.no_progress,
         trackers=None if parsed.trackers is None else parse_value(" ".join(parsed.trackers) or "[]"),
         nproc=parsed.nproc,
         command=["resume", *arguments],
     )
     return report(result, parsed.json)
+
+
+def refuse_settings(arguments: Sequence[str]) -> None:
+    """Refuses settings of training, which a run does not change when it goes on.
+
+    Raises:
+        ConfigError: There is one; the fix is the command that starts a run with it from the same policy.
+    """
+    own = {"env", "total_timesteps", "device", "nproc", "trackers"}
+    words = [dashed(argument).partition("=")[0] for argument in arguments]
+    others = [f"--{name.replace('_', '-')}" for name in TrainConfig.model_fields if name not in own]
+    given = next((word for word in words if word.startswith(("--agent.", "--env.")) or word in others), None)
+    if given is None:
+        return
+    run = next((word for word in arguments if not word.startswith("-")), "RUN")
+    algo, env = "ALGO", "ENV"
+    with suppress(RLTrainError):
+        from rltrain.runs.environment import origin_in
+        from rltrain.runs.folder import RunFolder
+
+        folder, _ = RunFolder.open(run)
+        config = folder.config()
+        algo, env = config.algo, origin_in(folder) or config.env.id
+    command = shlex.join(["rltrain", "train", algo, env, "--init-from", run, given])
+    raise ConfigError(
+        f"'{given}' is not for resume: a run goes on with the settings that it was made with.",
+        f"Start a new run from its policy: {command} ...",
+    )

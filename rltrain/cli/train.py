@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 from rltrain.cli.options import describe_options, parse_overrides
+from rltrain.cli.output import say
+from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import EnvConfig, TrainConfig
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import ConfigError
+from rltrain.module_envs import typed_env
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, find_env, twin_of
 from rltrain.sb3.rl_zoo import zoo_settings
 from rltrain.settings import build_config, canonical, load_config, merge
@@ -30,16 +33,20 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
 """
 
 FLAGS = ("json", "no_progress")
-TEXTS = ("config", "zoo", "algo", "env", "env.id", "device", "run_dir", "init_from")
+KINDS = {"config": Kind(True, False), "zoo": Kind(True, False), "env": Kind(True, False)}
 LISTS = ("trackers",)
 
 
 def main(arguments: list[str]) -> int:
     """Trains; prints where everything is."""
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(_help(arguments))
+        say(_help(arguments))
         return 0
-    positional, options = parse_overrides(arguments, flags=FLAGS, texts=TEXTS, lists=LISTS)
+    kinds = {**KINDS, **dict(kinds_of(TrainConfig))}
+    positional, options = parse_overrides(arguments, flags=FLAGS, kinds=kinds, lists=LISTS)
+    algo, env_id = [*positional, None, None][:2]
+    kinds.update(kinds_for(algo or options.get("algo"), env_id))
+    positional, options = parse_overrides(arguments, flags=FLAGS, kinds=kinds, lists=LISTS)  # now with what they take
     as_json = options.pop("json", False)
     progress = not options.pop("no_progress", False)
     file = options.pop("config", None)
@@ -55,7 +62,7 @@ def main(arguments: list[str]) -> int:
         settings = merge(canonical(load_config(file)), settings)
     num_seeds = settings.pop("num_seeds", 1)
     algo = positional.pop(0) if positional else settings.get("algo")
-    env_id = positional.pop(0) if positional else settings.get("env", {}).get("id")
+    env_id = typed_env(positional.pop(0)) if positional else settings.get("env", {}).get("id")
     if positional:
         raise ConfigError(f"'{positional[0]}' is too much.", "Usage: rltrain train ALGO ENV [options].")
     if algo is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rltrain.cli.options import EnvParser, add_module_option, import_module_of, whole
+from rltrain.cli.options import EnvParser, add_module_option, whole
+from rltrain.cli.output import say
 from rltrain.errors import ConfigError
 
 
@@ -29,9 +30,11 @@ def main(arguments: list[str]) -> int:
 
         if parsed.policy is not None:
             raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
-        import_module_of(parsed.env, parsed.what)
         policy = load(
-            parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
+            parsed.what,
+            checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint,
+            device=parsed.device,
+            env=parsed.env,
         )
         for line in policy.warnings:
             print(f"warning: {line}", file=sys.stderr)
@@ -50,13 +53,14 @@ def main(arguments: list[str]) -> int:
         from rltrain.evaluation.baselines import baseline_policy
         from rltrain.evaluation.video import film
         from rltrain.make import make_vec
+        from rltrain.module_envs import typed_env
         from rltrain.registry import env_spec
 
-        spec = env_spec(parsed.what)
+        spec = env_spec(typed_env(parsed.what))
         if parsed.checkpoint is not None:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         out = Path(f"{spec.id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
         with closing(make_vec(spec.id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
             length = film(vec, out, baseline_policy(vec, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
-    print(f"{out}: {length} steps")
+    say(f"{out}: {length} steps")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
 from rltrain.evaluation.episodes import Choose, Evaluation, most_envs, run_episodes
 from rltrain.evaluation.video import film
-from rltrain.make import make_vec
-from rltrain.registry import agent_class, spec_of
+from rltrain.make import make_vec, taken_apart
+from rltrain.registry import agent_class
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs.checkpoint import step_of
+from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.translation import Translation
@@ -54,6 +55,7 @@ class Policy:
         device: torch.device,
         env: str | EnvClass,
         warnings: list[str],
+        origin: str = "",
     ) -> None:
         self.agent = agent
         self.config = config
@@ -64,6 +66,7 @@ class Policy:
         self.device = device
         self.warnings = warnings
         self._env = env
+        self._origin = origin  # module:Id, to name it after --env
 
     @torch.no_grad()
     def predict(
@@ -131,14 +134,7 @@ class Policy:
     @property
     def _known_env(self) -> str | EnvClass:
         """The environment that it was trained in, if that can be imported."""
-        try:
-            spec_of(self._env)
-        except ConfigError as error:
-            raise ConfigError(
-                f"The environment '{self._env}' that this policy was trained in is not registered here.",
-                "Install the package it comes from, or name the module: --env module:Id; "
-                "for a class of your own, use rltrain.load(run, env=TheClass).",
-            ) from error
+        check_known(self._env, self._origin)
         return self._env
 
     def evaluate(
@@ -172,7 +168,8 @@ def load(
     *,
     checkpoint: str | int = "latest",
     device: str = "cpu",
-    env: EnvClass | None = None,
+    env: str | EnvClass | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     classes: Sequence[type] = (),
 ) -> Policy:
     """Loads the policy of a run. Nothing is unpickled, and no code that the folder names is run.
@@ -181,7 +178,9 @@ def load(
         run: A run folder, or a checkpoint directory in it.
         checkpoint: ``latest``, ``best``, or a step.
         device: The device it acts on; see :func:`~rltrain.devices.pick_device`.
-        env: The environment class that it was trained in, if that has no registered id.
+        env: The environment that it was trained in, if the id in the folder is not registered: ``module:Id``, which is
+            imported, or the class.
+        env_kwargs: Constructor arguments of the environment that the folder could not hold, or others than its own.
         classes: Your own network classes that it was trained with: the folder holds only their names.
 
     Raises:
@@ -190,7 +189,8 @@ def load(
     """
     where = pick_device(device)
     folder, named = RunFolder.open(run)
-    config = folder.config(classes)
+    config = given_again(folder.config(classes), env_kwargs, only_lost=False)
+    env = named_env(folder, config.env.id, env)
     path, warnings = folder.checkpoint(named or checkpoint)
     metadata = folder.metadata()
     observation_space = from_json(metadata["observation_space"])
@@ -200,7 +200,7 @@ def load(
     )
     restore_policy(agent, path)
     translation = _translation(config, metadata, (observation_space, action_space), where)
-    return Policy(agent, config, step_of(path), translation, where, env or config.env.id, warnings)
+    return Policy(agent, config, step_of(path), translation, where, env, warnings, origin_in(folder))
 
 
 def _translation(
@@ -230,7 +230,8 @@ def evaluate(
     Args:
         policy: A run folder, or a policy from :func:`load`; ``random`` or ``baseline``; or your own function from
             observations (N, *O) to actions (N, *A), both of them tensors.
-        env: The environment to play in: an id or a class. By default, the one that the run was trained in.
+        env: The environment to play in: an id, a class or an environment that ``gymnasium.make`` made. By default, the
+            one that the run was trained in.
         episodes: Number of episodes.
         deterministic: Whether to take the most likely action rather than a sample; only trained policies use it.
         seed: Seed of the episodes.
@@ -241,6 +242,8 @@ def evaluate(
         ConfigError: There is no such environment, or the policy needs one and none is given.
         CheckpointError: There is no such run.
     """
+    env, taken = taken_apart(env)
+    env_kwargs = {**taken.pop("kwargs", {}), **taken, **env_kwargs}
     if isinstance(policy, Path) or (isinstance(policy, str) and policy not in BASELINES):
         policy = load(policy, device=device)
     if isinstance(policy, Policy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,12 @@ from rltrain.distributed.group import joined
 from rltrain.distributed.ranks import Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.make import taken_apart
 from rltrain.runs.checkpoint import step_of
+from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
-from rltrain.settings import build_config, with_trackers
+from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import Setup, create_folder, keep_memory, threads
@@ -36,7 +38,9 @@ def train(
 
     Args:
         algo: Name of a registered agent, such as ``ppo``.
-        env: An id of rltrain or Gymnasium, or a class: a :class:`~rltrain.env.TensorEnv` or a ``gymnasium.Env``.
+        env: An id of rltrain or Gymnasium, also as ``module:Id``; a class, a :class:`~rltrain.env.TensorEnv` or a
+            ``gymnasium.Env``; a function that makes one; or an environment that ``gymnasium.make`` made, whose like
+            are made.
         progress: Whether to show progress. If not, the trackers that show it are left out.
         callbacks: Your own code that is called during training.
         **overrides: Options by the names of the command line: ``total_timesteps=100_000``,
@@ -48,7 +52,8 @@ def train(
         CheckpointError: ``init_from`` cannot be used.
         RunError: The run failed.
     """
-    config, _ = build_config(algo, env, as_typed(overrides))
+    env, taken = taken_apart(env)
+    config, _ = build_config(algo, env, merge({"env": taken} if taken else {}, as_typed(overrides)))
     return start(RunRequest(config, None if isinstance(env, str) else env, callbacks, progress))
 
 
@@ -83,7 +88,8 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: str | None = None,
-    env: EnvClass | None = None,
+    env: str | EnvClass | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -98,7 +104,9 @@ def resume(
         total_timesteps: Environment steps to stop at; by default, those of the configuration. If it is given,
             ``stop_at_reward`` is ignored. Schedules keep their original horizon and hold their final value beyond it.
         device: The device to continue on, if not that of the run; on another one it is not bit for bit the same.
-        env: The environment class that it was trained in, if that has no registered id.
+        env: The environment that it was trained in, if the id in the folder is not registered: ``module:Id``, which is
+            imported, or the class.
+        env_kwargs: Constructor arguments of the environment that the folder could not hold.
         classes: Your own network classes that it was trained with: the folder holds only their names.
         progress: Whether to show progress.
         callbacks: Your own code that is called during training.
@@ -112,12 +120,15 @@ def resume(
         RunError: Another process holds the run, or the run failed.
     """
     folder, named = RunFolder.open(run)
-    config = folder.config(classes)
+    config = given_again(folder.config(classes), env_kwargs, only_lost=True)
+    env = named_env(folder, config.env.id, env)
+    check_known(env, origin_in(folder))
     changes = {"device": device, "nproc": nproc}
     config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if trackers is not None:
         config = with_trackers(config, trackers)
-    request = RunRequest(config, env, callbacks, progress, command, total_timesteps, named)
+    env_class = None if isinstance(env, str) else env
+    request = RunRequest(config, env_class, callbacks, progress, command, total_timesteps, named)
     with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
         folder.writes = ranks.first
         return _resume(request, folder, ranks)

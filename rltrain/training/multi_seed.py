@@ -16,10 +16,11 @@ from rltrain.callbacks import Callback
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.joined_vec import JoinedVecEnv
+from rltrain.make import taken_apart
 from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
 from rltrain.runs.folder import RunFolder
-from rltrain.settings import build_config
+from rltrain.settings import build_config, merge
 from rltrain.tracker import RunInfo, Tracker
 from rltrain.training.launch import as_typed
 from rltrain.training.metrics import EpisodeStats
@@ -60,7 +61,8 @@ def train_seeds(
         CheckpointError: ``init_from`` cannot be used.
         RunError: All of them failed at once.
     """
-    config, _ = build_config(algo, env, as_typed(overrides))
+    env, taken = taken_apart(env)
+    config, _ = build_config(algo, env, merge({"env": taken} if taken else {}, as_typed(overrides)))
     env_class = None if isinstance(env, str) else env
     return start_seeds(RunRequest(config, env_class, callbacks, progress, num_seeds=num_seeds))
 

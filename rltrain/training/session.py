@@ -17,6 +17,7 @@ from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.tracker import RunInfo
+from rltrain.training.failure import keep_traceback
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 
@@ -56,8 +57,9 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
     with ExitStack() as stack:
         stack.callback(folder.release)
         folder.update_metadata({"status": "running", "error": None})
+        made: Trainer | None = None
         try:
-            trainer: Trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
+            made = trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
             stack.callback(lambda: trainer.trackers.close())
             if checkpoint is not None:
                 trainer.load(checkpoint)
@@ -79,6 +81,8 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
                 )
             yield trainer
         except BaseException as error:
+            step = "starting the run" if made is None else f"training, after {made.global_step:,} steps"
+            keep_traceback(folder, error, step)
             folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
             raise
 

@@ -21,10 +21,12 @@ from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
+from rltrain.module_envs import origin_of
 from rltrain.normalize import across_ranks
 from rltrain.plugins import importer_of, resolve
 from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
+from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import restore_policy
 from rltrain.spaces import to_json
@@ -183,6 +185,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": setup.exact_resume,
+        **({ORIGIN: origin} if (origin := origin_of(setup.request.env)) else {}),
         **setup.spaces,
         **setup.own_spaces,
     }

@@ -86,7 +86,7 @@ def test_a_run_of_a_module_is_found_again_by_naming_the_module(
     monkeypatch.delitem(sys.modules, "counting")
     for verb in ("eval", "watch"):
         assert main([verb, str(run)]) == 2
-        assert "--env module:Id" in capsys.readouterr().err
+        assert "--env counting:Counting-v0" in capsys.readouterr().err
     assert main(["eval", str(run), "--episodes", "1", "--env", "counting:Counting-v0"]) == 0
     assert main(["eval", str(run), "--env", "CartPole-v1"]) == 2
     assert "was trained in 'Counting-v0', not in 'CartPole-v1'" in capsys.readouterr().err
@@ -189,7 +189,7 @@ MISTAKES = [
     ("counting:Counting-v0 --env.atari", "'Counting-v0' is not an Atari game"),
     ("counting:Counting-v0 --env.rescale-action", "cannot be rescaled"),
     ("counting:Counting-v0 --env.kwargs.frame_stack 3", "is an option: --env.frame-stack"),
-    ("counting:Counting-v0 --env.framestack 3", "Did you mean 'frame_stack'"),
+    ("counting:Counting-v0 --env.framestack 3", "Did you mean 'env.frame_stack'"),
     ("rltrain/CartPole-v1 --env.vectorization async", "whose environments are tensors"),
 ]
 

@@ -114,12 +114,28 @@ USAGE = [
     (f"{TRAIN} --lr 1", "no option 'lr'"),
     (f"{TRAIN} --learning-rate 1", "'agent.learning_rate'"),
     (f"{TRAIN} --n-steps 1", "'agent.n_steps'"),
-    (f"{TRAIN} --agent.lerning-rate 1", "'learning_rate'"),
-    (f"{TRAIN} --agent.policy-kwargs.net-arhc [8]", "'net_arch'"),
-    (f"{TRAIN} --env.kwarg.gravity 1", "'kwargs'"),
+    (f"{TRAIN} --agent.lerning-rate 1", "'agent.learning_rate'"),
+    (f"{TRAIN} --agent.policy-kwargs.net-arhc [8]", "'agent.policy_kwargs.net_arch'"),
+    (f"{TRAIN} --env.kwarg.gravity 1", "'env.kwargs'"),
     (f"{TRAIN} --env.gravity 1", "id, kwargs"),
     (f"{TRAIN} --agnet.gamma 1", "'agent'"),
     (f"{TRAIN} --quiet", "no option 'quiet'"),
+    # the right spelling in one step
+    (f"{TRAIN} --agent.n-stesp 1", "Did you mean 'agent.n_steps'?"),
+    (f"{TRAIN} --n-stesp 1", "Did you mean 'agent.n_steps'?"),
+    (f"{TRAIN} --net-arch [8]", "Did you mean 'agent.policy_kwargs.net_arch'?"),
+    (f"{TRAIN} --agent.seed 1", "Did you mean 'seed'?"),
+    (f"{TRAIN} --max-episode-steps 9", "Did you mean 'env.max_episode_steps'?"),
+    (f"{TRAIN} --agent.lr 1e-3", "Did you mean 'agent.learning_rate'?"),
+    # as Stable-Baselines3 has it
+    (f"{TRAIN} --verbose 1", "--no-progress"),
+    (f"{TRAIN} --agent.verbose 1", "--no-progress"),
+    (f"{TRAIN} --tensorboard-log tb", "--run-dir"),
+    (f"{TRAIN} --agent.use-sde true", "sb3/ppo"),
+    (f"train MlpPolicy {CARTPOLE} --run-dir out", "names the agent"),
+    (f"{TRAIN} --agent.policy-kwargs.net-arch '[{{pi: [8], vf: [8]}}]'", "{pi: [64], vf: [64]}"),
+    (f"train dqn {CARTPOLE} --run-dir out --agent.policy-kwargs.net-arch '{{qf: [8]}}'", "[64, 64]"),
+    (f"{TRAIN} --agent.policy-kwargs.activation-fn nn.Softplus", "'relu' for torch.nn.ReLU"),
     (f"{TRAIN} -seed 1", "no option '-seed'"),
     (f"{TRAIN} -n 1", "no option '-n'"),
     (f"{TRAIN} -", "no option '-'"),
@@ -156,7 +172,9 @@ USAGE = [
     # values
     *[(f"{TRAIN} --num-envs {value}", "num_envs=") for value in ("0", "-1", "1.5", "abc", "''", "'1 2'", LONG, "none")],
     *[(f"{TRAIN} --total-timesteps {value}", "total_timesteps=") for value in ("0", "-5", "1.5", "abc", "1e30", "inf")],
-    *[(f"{TRAIN} --seed {value}", "seed=") for value in ("-1", "0.5", "x", "''", LONG, "9" * 5000, "[1]")],
+    *[(f"{TRAIN} --seed {value}", "seed=") for value in ("-1", "0.5", "x", "''", LONG, "9" * 5000, "[1]", "null")],
+    (f"{TRAIN} --seed null", "seed='null'"),
+    (f"{TRAIN} --agent.n-steps none", "agent.n_steps='none'"),
     *[(f"{TRAIN} --stop-at-reward {value}", "stop_at_reward=") for value in ("abc", "nan", "inf", "''", "true")],
     *[
         (f"{TRAIN} --agent.learning-rate {value}", "learning_rate=")
@@ -223,6 +241,9 @@ USAGE = [
     ("trackers csv tensorboard", "'tensorboard' is too much"),
     ("trakers", "'trackers'"),
     ("resume run --total-timestep 5", "'--total-timesteps'"),
+    ("resume run --agent.learning-rate 1e-4", f"train ppo {CARTPOLE} --init-from run --agent.learning-rate"),
+    ("resume run --seed=3", f"train ppo {CARTPOLE} --init-from run --seed"),
+    ("resume nowhere --seed 3", "train ALGO ENV --init-from nowhere --seed"),
     ("resume run --total-timesteps 512 --device cuda:99", "'cuda:99' is not there"),
     ("resume unknown", "no agent 'xyz'"),
     # eval
@@ -315,7 +336,7 @@ CHECKPOINT = [
 ]
 FAILED = [
     (f"{TRAIN} --agent.policy-kwargs.net-arch [1000000000000]", "smaller networks"),
-    ("eval run --episodes 1000000000000000", "memory"),
+    ("eval run --episodes 1000000000000000", "Use fewer --episodes"),
 ]
 
 

@@ -310,3 +310,100 @@ def test_a_vector_environment_without_a_mode() -> None:
     env = vector(AutoresetMode.SAME_STEP)
     env.metadata = {}
     assert "autoreset_mode=None" in rltrain.check_vec_env(env).errors[0].message
+
+
+# The innocent
+
+
+class ReplacesSpace(Sound):
+    """As highway-env's parking: a seeded reset makes the action space anew, which forgets how it was seeded."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        return super().step(action[0] > 0)
+
+
+class Clocked(Sound):
+    """Never the same twice, as whatever runs in real time."""
+
+    def look(self) -> Any:
+        return np.clip(super().look() + np.float32(1e-3 * random.SystemRandom().random()), 0, 1)
+
+
+class OnTheBound(Sound):
+    """Its values are computed in double precision, on bounds that single precision rounds to the other side."""
+
+    low, high = 0.1, 0.7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(self.low, self.high, (2,), np.float32)
+
+    def look(self) -> Any:
+        return np.array([self.low, self.high])
+
+
+class OnTheBoundInSingle(OnTheBound):
+    def look(self) -> Any:
+        return super().look().astype(np.float32)
+
+
+class OnceInAWhile(Sound):
+    """Raises once, as a simulator that was not ready yet."""
+
+    tries = 0
+
+    def step(self, action: Any) -> Any:
+        type(self).tries += 1
+        if self.tries == 700:
+            raise TimeoutError("not ready")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("cls", [ReplacesSpace, OnTheBoundInSingle, OnceInAWhile], ids=lambda cls: cls.__name__)
+def test_the_innocent_is_not_accused(cls: type[Sound]) -> None:
+    for env in (cls, cls()):
+        report = rltrain.check_env(env)  # type: ignore[arg-type]
+        assert report.findings == [], str(report)
+
+
+def test_only_the_type_of_a_value_on_a_bound_is_told() -> None:
+    report = rltrain.check_env(OnTheBound)
+    assert [each for each in report.findings if each.check == "bounds"] == []
+    assert {each.check for each in report.findings} == {"types", "gymnasium"}  # it is float64, and says float32
+
+
+def test_what_does_not_repeat_itself_is_told_only_that() -> None:
+    report = rltrain.check_env(Clocked)
+    assert {each.check for each in report.errors} <= {"seeds", "gymnasium"}, str(report)
+    assert any(each.check == "seeds" for each in report.errors)
+
+
+def test_an_object_that_remembers_is_told_so_and_not_that_it_has_no_seed() -> None:
+    report = rltrain.check_env(NeverCleared())
+    assert "seeds" not in {each.check for each in report.findings}
+    assert "resets" in {each.check for each in report.findings}
+    report = rltrain.check_env(Single(NeverCleared()))
+    assert [each for each in report.findings if "another reset with the same seed" in each.message]
+    assert "resets" not in {each.check for each in report.findings}
+
+
+class Single(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """There can be no other."""
+
+    def __deepcopy__(self, _: Any) -> Any:
+        raise TypeError("a robot cannot be copied")
+
+
+def test_a_value_beyond_a_bound_by_rounding_is_shown_in_full() -> None:
+    class JustBeyond(OnTheBound):
+        def look(self) -> Any:
+            return np.array([self.low, np.nextafter(np.float32(self.high), np.float32(1))], np.float32)
+
+    report = rltrain.check_env(JustBeyond)
+    (finding,) = [each for each in report.findings if each.check == "bounds"]
+    assert "reaches 0.7000000" in finding.message
+    assert "ends at 0.69999998" in finding.message

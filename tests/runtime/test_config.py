@@ -219,10 +219,10 @@ def test_each_limit_is_where_it_should_be() -> None:
     ("overrides", "cause", "fix"),
     [
         ({"total_timestep": 5}, "'total_timestep'", "'total_timesteps'"),
-        ({"agent": {"lerning_rate": 5}}, "'agent.lerning_rate'", "'learning_rate'"),
-        ({"agent": {"policy_kwargs": {"net_arhc": 5}}}, "'agent.policy_kwargs.net_arhc'", "'net_arch'"),
+        ({"agent": {"lerning_rate": 5}}, "'agent.lerning_rate'", "'agent.learning_rate'"),
+        ({"agent": {"policy_kwargs": {"net_arhc": 5}}}, "kwargs.net_arhc'", "'agent.policy_kwargs.net_arch'"),
         ({"agent": {"policy_kwargs": {"net_arch": {"pi": [8], "vd": [8]}}}}, "net_arch.vd'", "pi, vf"),
-        ({"env": {"kwarg": {}}}, "'env.kwarg'", "'kwargs'"),
+        ({"env": {"kwarg": {}}}, "'env.kwarg'", "'env.kwargs'"),
         ({"env": {"gravity": 3}}, "'env.gravity'", "id, kwargs"),
         ({"learning_rate": 5}, "'learning_rate'", "'agent.learning_rate'"),  # as in SB3, in the wrong place here
         ({"gamma": 5}, "'gamma'", "'agent.gamma'"),

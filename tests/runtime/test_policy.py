@@ -285,7 +285,7 @@ def test_a_class_that_is_not_registered(trained: Train, tmp_path: Path) -> None:
     assert rltrain.resume(run, env=Grid, total_timesteps=1_024, progress=False).steps == 1_024
     last, other = (list_checkpoints(each / "checkpoints")[-1] / POLICY for each in (run, whole.run_dir))
     assert last.read_bytes() == other.read_bytes()  # resumed exactly, dict observations and all
-    with pytest.raises(ConfigError, match="no environment 'Grid'"):
+    with pytest.raises(ConfigError, match=r"environment 'Grid' .* is not registered here.*env=TheClass"):
         rltrain.resume(run, total_timesteps=2_048, progress=False)
 
 

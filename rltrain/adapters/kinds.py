@@ -1,0 +1,125 @@
+"""What somebody handed in as an environment, in words: the errors for what rltrain cannot train in as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rltrain.errors import ConfigError
+from rltrain.naming import reason_of, remedy_for
+from rltrain.rng import global_kept
+
+FOREIGN = {
+    "gym": (
+        "an environment of Gym, which Gymnasium has replaced",
+        "Change 'import gym' to 'import gymnasium as gym', or wrap it: pip install 'shimmy[gym-v26]', and "
+        "'module:function' of a function that returns shimmy.GymV26CompatibilityV0(env=...).",
+    ),
+    "pettingzoo": (
+        "an environment of PettingZoo, in which several agents act",
+        "rltrain trains one agent: write a gymnasium.Env in which one of them acts and fixed policies play the others.",
+    ),
+    "dm_env": ("an environment of dm_env", "Wrap it: pip install 'shimmy[dm-control]', or register it with Gymnasium."),
+    "dm_control": ("a task of dm_control", "Wrap it: pip install 'shimmy[dm-control]', and name dm_control/...-v0."),
+    "stable_baselines3": (
+        "a vector environment of Stable-Baselines3",
+        "Give the environment inside, by its id, class or a function that makes it; --num-envs says how many.",
+    ),
+}
+"""What an object is by the package that its class, or a base of it, comes from; and what to do."""
+
+
+def refusal(thing: Any, name: str = "") -> ConfigError:
+    """The error for something that is no environment class of Gymnasium's, and no id.
+
+    Args:
+        thing: What was handed in.
+        name: What to call it, if not by its class.
+    """
+    cls = thing if isinstance(thing, type) else type(thing)
+    called = name or cls.__name__
+    for base in cls.__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in FOREIGN:
+            what, fix = FOREIGN[package]
+            return ConfigError(f"'{called}' is {what}.", fix)
+    if isinstance(thing, gymnasium.vector.VectorEnv) or issubclass(cls, gymnasium.vector.VectorEnv):
+        return ConfigError(
+            f"'{called}' is a vector environment, and rltrain makes its own from single ones.",
+            "Give the single environment, by its id, class or a function that makes it; --num-envs says how many.",
+        )
+    if hasattr(cls, "possible_agents") or hasattr(thing, "possible_agents"):
+        what, fix = FOREIGN["pettingzoo"]
+        return ConfigError(f"'{called}' is {what}.", fix)
+    if any((base.__module__, base.__name__) == ("rltrain.env", "TensorEnv") for base in cls.__mro__):
+        return ConfigError(
+            f"'{called}' is one object of an environment's class.",
+            f"Give the class: {cls.__name__}, not {cls.__name__}().",
+        )
+    if isinstance(thing, gymnasium.Env):
+        return ConfigError(
+            f"'{called}' is one object, and as many are made as are to be stepped.",
+            f"Give its class, {cls.__name__}, with arguments in env_kwargs, or a function that makes one.",
+        )
+    return ConfigError(
+        f"'{called}' is not an environment.",
+        "Give an id, a TensorEnv class, a gymnasium.Env class, or a function that makes one.",
+    )
+
+
+_tried: set[str] = set()
+
+
+@global_kept()
+def check_interface(env: gymnasium.Env, name: str, key: str) -> None:
+    """Resets an environment and takes one step, so that the interface of old Gym is refused by name.
+
+    What goes wrong in the step otherwise is left to the training, which may know better which actions are allowed.
+
+    Args:
+        env: The environment, as ``gymnasium.make`` made it.
+        name: Its id.
+        key: Where the same key was tried before, nothing is done: some environments take seconds to reset.
+
+    Raises:
+        ConfigError: ``reset`` fails, or ``reset`` or ``step`` returns something other than Gymnasium's.
+    """
+    if key in _tried:
+        return
+    fix = "Return (obs, info) from reset(seed=..., options=...), and five values from step."
+    try:
+        result = env.reset(seed=0)
+    except Exception as error:
+        if isinstance(error, TypeError) and "unexpected keyword" in str(error):
+            raise ConfigError(f"'{name}' has the interface of old Gym: {reason_of(error)}.", fix) from error
+        what, cure = remedy_for(error) or ("", "--debug shows where.")
+        cause = f"'{name}' needs {what}" if what else f"'{name}' fails in reset: {reason_of(error)}"
+        raise ConfigError(f"{cause}.", cure) from error
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise ConfigError(f"'{name}' has the interface of old Gym: reset returns {_kinds(result)}.", fix)
+    try:
+        outcome = env.unwrapped.step(_allowed_action(env.unwrapped, *result))
+    except Exception:
+        return
+    if not (isinstance(outcome, tuple) and len(outcome) == 5):
+        raise ConfigError(f"'{name}' has the interface of old Gym: step returns {_kinds(outcome)}.", fix)
+    _tried.add(key)
+
+
+def _allowed_action(env: gymnasium.Env, obs: Any, info: dict[str, Any]) -> Any:
+    """A random action, one that the mask allows where the environment has a mask."""
+    mask = obs.get("action_mask") if isinstance(obs, dict) else info.get("action_mask")
+    if mask is None and hasattr(env, "action_masks"):
+        mask = env.action_masks()
+    env.action_space.seed(0)
+    if mask is None or not isinstance(env.action_space, gymnasium.spaces.Discrete):
+        return env.action_space.sample()
+    return env.action_space.sample(mask=np.asarray(mask).astype(np.int8))
+
+
+def _kinds(result: Any) -> str:
+    if isinstance(result, tuple):
+        return f"{len(result)} values ({', '.join(type(each).__name__ for each in result)})"
+    return f"one {type(result).__name__}"

@@ -1,0 +1,64 @@
+"""Standard output is the verbs' own: what an environment or a C library prints goes to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+_ours: TextIO | None = None
+"""Where the verbs write while everything else is sent to standard error."""
+
+
+def say(text: object) -> None:
+    """Writes a line to standard output."""
+    print(text, file=_ours or sys.stdout, flush=True)
+
+
+@contextmanager
+def only_ours(*, to_the_end: bool = False) -> Iterator[None]:
+    """Sends to standard error what is printed, by Python, C libraries and child processes, except by :func:`say`.
+
+    Args:
+        to_the_end: Whether it stays so when the block is left: what is printed while the process ends is not ours.
+    """
+    global _ours
+    if _ours is not None:
+        yield
+        return
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    python = sys.stdout
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # there is no standard output, or no standard error
+        yield
+        return
+    _ours = os.fdopen(os.dup(kept), "w", encoding=python.encoding, errors="replace") if _is_first(python) else python
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):  # its reader has gone
+            _ours.flush()
+        if not to_the_end:
+            sys.stdout = python
+            with suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os.dup2(kept, 1)
+        if _ours is not python:
+            with suppress(OSError, ValueError):
+                _ours.close()
+        _ours = None
+        os.close(kept)
+
+
+def _is_first(stream: TextIO) -> bool:
+    """Whether a stream is the process's standard output itself, and not what a test or a notebook has put there."""
+    try:
+        return stream.fileno() == 1
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,112 @@
+"""What a person may have meant by an environment's name, and what an exception says is missing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rltrain.naming import did_you_mean_env, remedy_for
+
+KNOWN = [
+    *("CartPole-v0", "CartPole-v1", "rltrain/CartPole-v1", "FetchReach-v3", "FetchPush-v3", "PointMaze_UMaze-v3"),
+    *(
+        "HandReach-v2",
+        "Ant-v5",
+        "Hopper-v4",
+        "Hopper-v5",
+        "ALE/Pong-v5",
+        "InvertedPendulum-v5",
+        "Reacher-v5",
+        "Pusher-v5",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("CartPole-v2", "CartPole-v1"),
+        ("cartpole-v1", "CartPole-v1"),
+        ("rltrain/cartpole-v3", "rltrain/CartPole-v1"),
+        ("rltrain/CartPol-v1", "rltrain/CartPole-v1"),
+        ("CratPole-v1", "CartPole-v1"),
+        ("Hopper-v2", "Hopper-v5"),
+        ("Hoper-v4", "Hopper-v4"),
+        ("Pong-v4", "ALE/Pong-v5"),
+        ("fetch-reach-v3", "FetchReach-v3"),
+        ("Ants-v5", "Ant-v5"),
+    ],
+)
+def test_what_was_meant(typed: str, meant: str) -> None:
+    assert did_you_mean_env(typed, KNOWN, "nothing") == f"Did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *(
+            "PandaReach-v3",
+            "FetchSlide-v3",
+            "AntMaze_UMaze-v5",
+            "ALE/King-v5",
+            "InvertedDoublePendulum-v5",
+            "HandPen-v2",
+        ),
+        *("Bat-v5", "Cat-v5x", "x", "", "highway-v0"),
+    ],
+)
+def test_another_robot_is_never_offered(typed: str) -> None:
+    assert did_you_mean_env(typed, KNOWN, "nothing") == "nothing"
+
+
+def raised(code: str) -> BaseException:
+    try:
+        exec(code, {"os": os})
+    except BaseException as error:
+        return error
+    raise AssertionError(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "what", "fix"),
+    [
+        ("os.environ['SUMO_HOME_X']", "environment variable SUMO_HOME_X", "export SUMO_HOME_X="),
+        (
+            "raise SystemExit(\"please declare environment variable 'SUMO_HOME'\")",
+            "variable SUMO_HOME,",
+            "SUMO_HOME=...",
+        ),
+        ("raise RuntimeError('Please set $UNREAL_ROOT before')", "variable UNREAL_ROOT,", "export UNREAL_ROOT"),
+        ("raise ImportError('CARLA_ROOT is not set')", "variable CARLA_ROOT,", "export CARLA_ROOT"),
+        ("raise OSError('libGL.so.1: cannot open shared object file: No such file')", "libGL.so.1", "install libgl1"),
+        ("raise ImportError('libEGL.so.1: cannot open shared object file')", "library libEGL.so.1", "libegl1"),
+        (
+            "raise ImportError('libfoo-2.3.so.7: cannot open shared object')",
+            "libfoo-2.3.so.7",
+            "that has libfoo-2.3.so",
+        ),
+        ("import no_such_thing.at_all", "no_such_thing, which is not installed", 'pip install "no_such_thing"'),
+        ("raise ModuleNotFoundError('x', name='cv2')", "cv2", "opencv-python"),
+        ("import subprocess; subprocess.run(['no-such-program'])", "program no-such-program", "PATH"),
+    ],
+)
+def test_what_is_missing_is_named(code: str, what: str, fix: str) -> None:
+    clause, cure = remedy_for(raised(code)) or ("", "")
+    assert what in clause
+    assert fix in cure
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{}['size']",
+        "{}['SIZE']",
+        "FOO_BAR",
+        "1 / 0",
+        "raise ValueError('RGB_ARRAY is no mode')",
+        "open('/no/such.txt')",
+    ],
+)
+def test_nothing_is_invented(code: str) -> None:
+    assert remedy_for(raised(code)) is None
