@@ -18,6 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor, nn
 
+from rltrain.agents.ppo.agent import PPO
 from rltrain.vec import VecStep
 
 SIZE = 4  # of an observation
@@ -79,8 +80,7 @@ def collect(agent: Any, weathers: Sequence[Weather]) -> list[list[Taken]]:
         agent.record(out, VecStep(*joined, {}))
         for part, obs, step in zip(parts, before, steps, strict=True):
             part.append(Taken(obs, obs, step.reward, step.terminated, step.truncated, step.final_obs))
-    names = [name for name in ("raw", "action") if name in agent.rollout._data]
-    chosen = agent.rollout[names[0]].clone()
+    chosen = agent.rollout["raw" if isinstance(agent, PPO) else "action"].clone()
     chosen = chosen if len(weathers) > 1 else chosen.unsqueeze(1)  # (T, K, N, *A)
     space = agent.action_space
     seen = torch.stack(given).view_as(chosen)

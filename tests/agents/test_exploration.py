@@ -19,7 +19,7 @@ N, T = 64, 32
 BOX = spaces.Box(-10.0, 10.0, (2,))
 
 
-def rollout(agent: Any, obs: Tensor, clear: bool = True) -> Tensor:
+def rollout(agent: Any, obs: Tensor) -> Tensor:
     """The actions (T, N, ...) to observations that stay the same."""
     never, nothing = torch.zeros(len(obs), dtype=torch.bool), torch.zeros(len(obs))
     actions = []
@@ -27,7 +27,7 @@ def rollout(agent: Any, obs: Tensor, clear: bool = True) -> Tensor:
         out = agent.act(obs)
         actions.append(out.action.clone())
         agent.record(out, VecStep(obs, nothing, never, never, obs, nothing, nothing.long(), {}))
-    if clear and not isinstance(agent, DQN):
+    if not isinstance(agent, DQN):
         agent.rollout.clear()
     return torch.stack(actions)
 
@@ -98,28 +98,3 @@ def test_a_sampled_prediction_explores_as_at_the_end_of_training(kind: Any, prog
     sampled = agent.predict(obs, deterministic=False, rng=rng).action
     assert (sampled != best).float().mean().item() == pytest.approx(0.4, abs=0.03)
     assert not torch.equal(agent.predict(obs, deterministic=False, rng=rng).action, sampled)
-
-
-def test_minibatches_come_in_another_order_in_every_epoch_and_update() -> None:
-    """Each row once an epoch, as the values that are learned from tell."""
-    agent = make_agent(VECTOR, BOX, N, kind=PPO, n_steps=T, batch_size=256, n_epochs=3, learning_rate=1e-8)
-    obs = torch.randn(N, 4, generator=torch.Generator().manual_seed(0))
-    orders: list[Tensor] = []
-    original = agent._minibatches
-
-    def noted(batch: Any) -> Any:
-        parts = list(original(batch))
-        orders.append(torch.cat([part["log_prob"] for part in parts]))
-        return iter(parts)
-
-    agent._minibatches = noted
-    for _ in range(2):
-        rollout(agent, obs, clear=False)
-        agent.learn()
-    assert len(orders) == 6
-    for update in (orders[:3], orders[3:]):
-        assert all(torch.equal(order.sort().values, update[0].sort().values) for order in update)
-    ranks = [order.argsort().argsort().float() for order in orders]
-    for i in range(6):
-        for j in range(i):
-            assert abs(correlation(ranks[i], ranks[j])) < 0.1, (i, j)

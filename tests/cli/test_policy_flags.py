@@ -139,3 +139,21 @@ def test_watch_films_the_episode_of_its_seed(what: str, run: str, filmed: Any) -
     assert len({film[0][1] for film in films.values()}) == 3
     assert filmed(what=name) == films["0"]
     assert filmed("--seed", "2", what=name) == films["2"]
+
+
+@pytest.mark.parametrize(("sampled", "seed"), [(False, 0), (False, 3), (True, 0), (True, 3)])
+def test_python_means_the_same(sampled: bool, seed: int, run: str, evaluated: Any) -> None:
+    words = [*LUCK, "--episodes", "20", "--seed", str(seed), *(["--stochastic"] if sampled else [])]
+    options: dict[str, Any] = {"episodes": 20, "deterministic": not sampled, "seed": seed, "luck": 100.0}
+    assert rltrain.evaluate(run, **options).mean_reward == evaluated(*words)["mean_reward"]
+    best = rltrain.load(run, checkpoint="best")
+    assert best.evaluate(**options).mean_reward == evaluated(*words, "--checkpoint", "best")["mean_reward"]
+
+
+def test_a_prediction_samples_where_it_is_to(run: str) -> None:
+    policy, obs = rltrain.load(run), np.zeros((500, 1), np.float32)
+    likeliest, _ = policy.predict(obs)
+    assert (likeliest == 120.0).all()
+    samples, _ = policy.predict(obs, deterministic=False)
+    assert samples.std() == pytest.approx(SPREAD, rel=0.15)
+    assert samples.mean() == pytest.approx(120.0, abs=4.0)

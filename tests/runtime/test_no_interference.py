@@ -113,13 +113,22 @@ def test_what_cannot_be_filmed_is_refused_before_anything_is_made(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_film_that_fails_does_not_stop_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise OSError("ffmpeg is broken")
+class Torn(Careless):
+    """Its first picture can be drawn, and no other."""
 
-    monkeypatch.setattr("rltrain.training.trainer.film", broken)
-    with pytest.warns(UserWarning, match=r"no film of step 768\. ffmpeg is broken"):
-        result = rltrain.train("ppo", Careless, **{**PLAIN, "video_freq": 700, "run_dir": tmp_path})
+    drawn = 0
+
+    def render(self, state: CountdownState, index: int = 0) -> Tensor:
+        Torn.drawn += 1
+        if Torn.drawn > 1:
+            raise OSError("the paper is torn")
+        return super().render(state, index)
+
+
+def test_a_film_that_fails_does_not_stop_training(tmp_path: Path) -> None:
+    Torn.drawn = 0
+    with pytest.warns(UserWarning, match=r"no film of step 768\. the paper is torn"):
+        result = rltrain.train("ppo", Torn, **{**PLAIN, "video_freq": 700, "run_dir": tmp_path})
     assert result.stopped_by == "total_timesteps"
 
 

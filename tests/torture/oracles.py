@@ -422,7 +422,7 @@ class Told(nn.Module):
 def of_ppo(example: Example, dtype: torch.dtype) -> float:
     """Schulman et al. (2017), equation 9: its terms and its gradient."""
     rng, rows, choices = example.rng(), 3 + example.rows, 1 + example.columns
-    scale = min(example.size, 30.0)
+    scale = min(max(example.size, 0.1), 30.0)  # far above what keeps their deviation from 0 where all are the same
 
     def drawn(*shape: int, size: float = 1.0) -> Tensor:
         return torch.tensor(size * rng.normal(size=shape), dtype=dtype)
