@@ -7,6 +7,7 @@ ways (many seeds, ranks, compiled, resumed) can be held to them.
 from __future__ import annotations
 
 import copy
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -279,3 +280,23 @@ class PQNByHand(ByHand):
 def at(schedule: float | str, progress: float) -> float:
     """``lin_X`` falls from X to 0."""
     return float(schedule[4:]) * progress if isinstance(schedule, str) else schedule
+
+
+class Meeting:
+    """The mean over ranks that are threads."""
+
+    def __init__(self, size: int) -> None:
+        self.barrier = threading.Barrier(size, timeout=30)
+        self.said: list[Tensor] = [torch.empty(0)] * size
+
+    def reduce_of(self, rank: int) -> Any:
+        """What a rank calls."""
+
+        def mean(tensor: Tensor) -> Tensor:
+            self.said[rank] = tensor.clone()
+            self.barrier.wait()
+            result = torch.stack(self.said).mean(0)
+            self.barrier.wait()
+            return result
+
+        return mean

@@ -5,17 +5,15 @@ Comparing these ways with each other could not show that all of them mean the wr
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from by_hand import SIZE, ByHand, PPOByHand, PQNByHand, Weather, collect
+from by_hand import SIZE, ByHand, Meeting, PPOByHand, PQNByHand, Weather, collect
 from echo import make_agent
 from gymnasium import spaces
-from torch import Tensor
 
 from rltrain.agent import ACTOR
 from rltrain.agents.ppo.agent import PPO
@@ -154,26 +152,6 @@ def test_several_seeds_as_one(case: str) -> None:
             book.learn([part], [order], together.progress_remaining)
     for agent, book in zip(agents, books, strict=True):
         assert_alike(agent, book)
-
-
-class Meeting:
-    """The mean over ranks that are threads."""
-
-    def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size, timeout=30)
-        self.said: list[Tensor] = [torch.empty(0)] * size
-
-    def reduce_of(self, rank: int) -> Any:
-        """What a rank calls."""
-
-        def mean(tensor: Tensor) -> Tensor:
-            self.said[rank] = tensor.clone()
-            self.barrier.wait()
-            result = torch.stack(self.said).mean(0)
-            self.barrier.wait()
-            return result
-
-        return mean
 
 
 @every_case

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from by_hand import Meeting
 from echo import collect, make_agent, make_echo, train
 from torch import Tensor, nn
 
+from rltrain.agent import ACTOR
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.replay import Batch
+from rltrain.normalize import across_ranks
+from rltrain.runs.checkpoint import MODULES, load_training, save_checkpoint
+from rltrain.runs.restore import restore_policy
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -126,32 +133,89 @@ def learn_by_hand(agent: DQN, book: ByHand, size: int) -> dict[str, Any]:
     return metrics
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_an_update_is_that_of_plain_torch(name: str) -> None:
-    agent = make(max_grad_norm=0.3, **OPTIONS[name])
+def experienced(name: str, seed: int = 0, **changes: Any) -> DQN:
+    """An agent that has learned a little, and has a rollout to learn from. Its target network is not due to move."""
+    agent = make(seed=seed, max_grad_norm=0.3, **OPTIONS[name], **changes)
     vec = make_echo(agent)
-    obs = vec.reset(0)
+    obs = vec.reset(seed)
     for _ in range(4):
         obs = collect(agent, vec, obs)
         agent.learn()
     collect(agent, vec, obs)
-    agent.steps = 97  # no multiple of the interval lies within the last steps, so that the target network stands still
-    agent.steps += agent.horizon * agent.num_envs
-    before = torch.cat([p.detach().flatten().clone() for p in agent.policy.parameters()])
-    aside = [p.clone() for p in agent.target.parameters()]
-    assert any(not torch.equal(a, b) for a, b in zip(agent.policy.parameters(), aside, strict=True))
+    agent.steps = 97 + agent.horizon * agent.num_envs
+    return agent
+
+
+def assert_alike(agent: DQN, book: ByHand) -> None:
+    """The same weights."""
+    for ours, theirs in zip(agent.policy.parameters(), book.policy.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def numbers(network: QNetwork) -> Tensor:
+    """All weights, end to end."""
+    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_update_is_that_of_plain_torch(name: str) -> None:
+    agent = experienced(name)
+    before, aside = numbers(agent.policy), numbers(agent.target)
+    assert not torch.equal(before, aside)
     book = ByHand(agent)
     metrics = learn_by_hand(agent, book, agent.config.batch_size)
     assert metrics["train/grad_norm"] > 0.3
-    for ours, theirs in zip(agent.policy.parameters(), book.policy.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert (torch.cat([p.detach().flatten() for p in agent.policy.parameters()]) - before).abs().max() > 1e-3
-    assert all(torch.equal(a, b) for a, b in zip(agent.target.parameters(), aside, strict=True))
+    assert_alike(agent, book)
+    assert (numbers(agent.policy) - before).abs().max() > 1e-3
+    assert torch.equal(numbers(agent.target), aside)
     if agent.config.prioritized_replay:
         priority = agent.replay.state_dict()["priority"]
         assert len(set(book.priorities.values())) > 10
         for place, wanted in book.priorities.items():
             assert priority[place].item() == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "all but noise"])
+def test_a_resumed_update_is_that_of_plain_torch(name: str, tmp_path: Path) -> None:
+    """From disk, in an agent that began elsewhere; it draws what the other one would have drawn."""
+    agent = experienced(name)
+    book, modules = ByHand(agent), agent.state_dict()
+    policy = {key.removeprefix(ACTOR): x for key, x in modules.items() if key.startswith(ACTOR)}
+    beside = {key: x for key, x in modules.items() if not key.startswith(ACTOR)}
+    path = save_checkpoint(tmp_path, 1, policy, {"agent": agent.training_state(), MODULES: beside})
+    resumed = experienced(name, seed=5)
+    restore_policy(resumed, path)
+    resumed.load_training_state(load_training(path)["agent"])
+    learn_by_hand(resumed, book, resumed.config.batch_size)
+    assert_alike(resumed, book)
+    agent.learn()
+    assert torch.equal(numbers(agent.policy), numbers(resumed.policy))
+
+
+@pytest.mark.parametrize("name", ["plain", "dueling, double", "quantiles"])
+def test_an_update_of_several_ranks_is_that_of_plain_torch(name: str) -> None:
+    """Every minibatch is made of a part from the replay of each."""
+    ranks, meeting = [experienced(name, seed, gradient_steps=2) for seed in range(2)], Meeting(2)
+    ranks[1].load_state_dict(ranks[0].state_dict())
+    ranks[1].optimizer.load_state_dict(copy.deepcopy(ranks[0].optimizer.state_dict()))
+    for number, agent in enumerate(ranks):
+        across_ranks(agent, meeting.reduce_of(number), 2)
+    book = ByHand(ranks[0])
+    drawn: list[list[Batch]] = [[], []]
+    for agent, own in zip(ranks, drawn, strict=True):
+        draw = agent.draw
+        agent.draw = lambda size, draw=draw, own=own: own.append(draw(size)) or own[-1]  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda agent: agent.learn(), ranks))
+    size = ranks[0].config.batch_size
+    each = [
+        [Batch(*part) for batch in own for part in zip(*(x.split(size) for x in batch), strict=True)] for own in drawn
+    ]
+    assert [len(parts) for parts in each] == [2, 2]
+    for pair in zip(*each, strict=True):
+        book.step(Batch(*(torch.cat(columns) for columns in zip(*pair, strict=True))))
+    for agent in ranks:
+        assert_alike(agent, book)
 
 
 @pytest.mark.parametrize("others", [{}, {"dueling": True}, {"distributional": True, "n_quantiles": 4}], ids=str)

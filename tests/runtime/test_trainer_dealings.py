@@ -128,6 +128,25 @@ def test_a_resumed_run_counts_its_speed_anew(slow_first: bool, tmp_path: Path) -
     assert fast.fps[-1] > 2 * PER_UPDATE / 0.03
 
 
+class Progress(rltrain.Callback):
+    """Notes how much of training is said to be ahead in each update."""
+
+    def __init__(self) -> None:
+        self.ahead: list[float] = []
+
+    def on_update(self, trainer: Any, metrics: Any) -> None:
+        self.ahead.append(trainer.agent.progress_remaining)
+
+
+def test_schedules_keep_their_horizon_where_a_run_is_prolonged(tmp_path: Path) -> None:
+    first, more = Progress(), Progress()
+    options = {**OPTIONS, "total_timesteps": 4 * PER_UPDATE, "run_dir": tmp_path}
+    run = rltrain.train("scripted", PAY, callbacks=[first], **options).run_dir
+    assert first.ahead == [1.0, 0.75, 0.5, 0.25]
+    rltrain.resume(run, total_timesteps=7 * PER_UPDATE, callbacks=[more], progress=False)
+    assert more.ahead == [0.0, 0.0, 0.0]
+
+
 class Diarist(gymnasium.Env[Any, Any]):
     """Writes down every seed that it is given."""
 
