@@ -66,7 +66,7 @@ def quantile_huber(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, T
         The loss (B,), its derivative by the predicted quantiles (B, K), and the mean absolute distance (B,).
     """
     k = predicted.shape[1]
-    levels = (torch.arange(k, device=predicted.device) + 0.5) / k
+    levels = (torch.arange(k, dtype=predicted.dtype, device=predicted.device) + 0.5) / k
     distance = target.unsqueeze(1) - predicted.unsqueeze(2)  # (B, K, K')
     asymmetric = (levels.unsqueeze(1) - (distance < 0).to(distance.dtype)).abs()
     slope = distance.clamp(-1.0, 1.0)  # derivative of the Huber loss slope * (distance - slope / 2)

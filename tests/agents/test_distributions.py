@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, TanhTransform, TransformedDistribution
 
-from rltrain.agents.parts.distributions import _gumbel, make_distribution
+from rltrain.agents.parts.distributions import make_distribution
 from rltrain.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -158,13 +158,13 @@ def test_gumbel_noise_is_finite(shape: tuple[int, ...]) -> None:
     """An infinite one would choose a forbidden action; two would make NaN of a coin."""
     rng = generator()
     for _ in range(1 if len(shape) == 1 else 500):
-        noise = _gumbel(shape, CPU, rng)
+        noise = make_distribution(spaces.Discrete(shape[-1])).noise(shape[:-1], CPU, rng)
         assert noise.isfinite().all()
         assert noise.max() < 1e3  # far below what a mask takes away
 
 
 def test_gumbel_noise_is_gumbel() -> None:
-    noise = _gumbel((400_000,), CPU, generator())
+    noise = make_distribution(spaces.Discrete(400_000)).noise((), CPU, generator())
     assert noise.mean().item() == pytest.approx(0.5772157, abs=0.01)
     assert noise.var().item() == pytest.approx(math.pi**2 / 6, rel=0.02)
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.parts import off_policy
-from rltrain.agents.parts.replay import PrioritizedReplay
 from rltrain.make import make_vec
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
@@ -222,21 +221,17 @@ def test_priorities_follow_the_errors() -> None:
         obs = collect(agent, vec, obs)
 
 
-def test_beta_rises_to_1_over_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beta_rises_to_1_over_training() -> None:
+    """A weight is the priority, over the least of the minibatch, to the power of -beta."""
     agent = make(prioritized_replay=True, priority_beta=0.4)
-    vec = make_echo(agent)
-    obs, original, betas = vec.reset(0), PrioritizedReplay.sample, []
-
-    def sample(self: Any, size: int, rng: Any, beta: float) -> Any:
-        betas.append(beta)
-        return original(self, size, rng, beta)
-
-    monkeypatch.setattr(PrioritizedReplay, "sample", sample)
-    for progress in (1.0, 1.0, 0.5, 0.0):
+    train(agent, make_echo(agent), 4)
+    priority = agent.replay.state_dict()["priority"]
+    for progress, beta in ((1.0, 0.4), (0.5, 0.7), (0.0, 1.0)):
         agent.progress_remaining = progress
-        obs = collect(agent, vec, obs)
-        agent.learn()
-    assert betas == pytest.approx([0.4, 0.7, 1.0])
+        batch = agent.draw(64)
+        drawn = priority[batch.place]
+        assert drawn.min() < 0.5 * drawn.max()
+        torch.testing.assert_close(batch.weight, (drawn / drawn.min()).pow(-beta))
 
 
 @every_option

@@ -159,6 +159,21 @@ def test_no_step_is_taken_after_target_kl(monkeypatch: pytest.MonkeyPatch) -> No
     assert not torch.equal(agent.optimizer.flat, before)  # the next update starts anew
 
 
+@pytest.mark.parametrize(("share", "steps"), [(1.4, 2), (1.6, 1)])
+def test_an_update_goes_on_up_to_one_and_a_half_times_target_kl(share: float, steps: int) -> None:
+    """As in Stable-Baselines3. Of two epochs of one minibatch, the first finds a divergence of 0."""
+
+    def update(target_kl: float | None) -> tuple[PPO, float]:
+        agent = make_agent(learning_rate=1e-2, n_epochs=2, batch_size=64, target_kl=target_kl)
+        vec = make_echo(agent)
+        collect(agent, vec, vec.reset(0))
+        return agent, agent.learn()["train/approx_kl"].item()
+
+    second = 2 * update(None)[1]
+    agent, _ = update(second / share)
+    assert int(agent.optimizer.state_dict()["step"]) == steps
+
+
 def test_without_target_kl_every_step_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make_agent(learning_rate=1e-2, n_epochs=3)
     vec = make_echo(agent)

@@ -210,9 +210,14 @@ def test_values_out_of_range(option: str, values: list[Any]) -> None:
 
 
 def test_each_limit_is_where_it_should_be() -> None:
-    build(num_envs=1, total_timesteps=1, seed=0, eval_freq=0, n_eval_episodes=0, save_freq=0, keep_checkpoints=1)
-    build(agent={"gamma": 1, "gae_lambda": 0, "batch_size": 1, "n_epochs": 1, "ent_coef": 0, "target_kl": None})
-    build(agent={"gamma": 0, "gae_lambda": 1, "learning_rate": "1e-9", "policy_kwargs": {"net_arch": []}})
+    """What lies on it is taken as it is."""
+    least = {"num_envs": 1, "total_timesteps": 1, "seed": 0, "eval_freq": 0, "n_eval_episodes": 0, "save_freq": 0}
+    assert build(**least, keep_checkpoints=1).model_dump().items() >= least.items()
+    agent = {"gamma": 1.0, "gae_lambda": 0.0, "batch_size": 1, "n_epochs": 1, "ent_coef": 0.0, "target_kl": None}
+    assert build(agent=agent).agent.model_dump().items() >= agent.items()
+    made = build(agent={"gamma": 0, "gae_lambda": 1, "learning_rate": "1e-9", "policy_kwargs": {"net_arch": []}}).agent
+    assert (made.gamma, made.gae_lambda, made.learning_rate) == (0.0, 1.0, 1e-9)
+    assert made.policy_kwargs.net_arch.model_dump() == {"pi": [], "vf": []}
 
 
 @pytest.mark.parametrize(

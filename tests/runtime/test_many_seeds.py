@@ -22,18 +22,13 @@ from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.folder import RunFolder
 from rltrain.training.session import RunResult
 
-SMALL = {"num_envs": 4, "num_threads": 1, "n_eval_episodes": 0, "save_freq": 0}
+SMALL = {"num_envs": 4, "num_threads": 1, "n_eval_episodes": 0, "save_freq": 0, "trackers": []}
 AGENT = {"n_steps": 8, "batch_size": 12, "n_epochs": 2, "learning_rate": 3e-3}
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rltrain.training.session.plot_runs", lambda *_, **__: None)  # they take longest
 
 
 def options(agent: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -90,7 +85,6 @@ CASES = {
 }
 
 
-@pytest.mark.usefixtures("_no_pictures")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore:batch_size")
 def test_each_run_is_what_it_would_be_alone(case: str) -> None:
@@ -171,7 +165,6 @@ def test_a_run_of_many_goes_on_alone(capsys: pytest.CaptureFixture[str]) -> None
     assert RunFolder(Path(middle)).checkpoint()[0].name == "step_000000000160"
 
 
-@pytest.mark.usefixtures("_no_pictures")
 def test_a_seed_that_is_there_leaves_and_the_others_go_on() -> None:
     changes = {"total_timesteps": 640, "stats_window_size": 4, "stop_at_reward": 35.0}
     agent = {"batch_size": 16}
@@ -192,7 +185,6 @@ class Poisoned(Drifting):
         return after, reward.masked_fill(after.x.amin(1) > 0.99, torch.nan), terminated
 
 
-@pytest.mark.usefixtures("_no_pictures")
 def test_a_seed_that_fails_fails_alone() -> None:
     with pytest.warns(UserWarning, match="failed, the others go on"):
         together = rltrain.train_seeds("ppo", Poisoned, 4, progress=False, **options({"batch_size": 16}))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from several import Several
 from step_counter import CountingActor, Hidden, Memory
@@ -30,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "n_eval_episodes": 9,
     "keep_checkpoints": 99,
+    "trackers": [],
     "progress": False,
 }
 
@@ -179,8 +179,3 @@ def test_on_ranks(tmp_path: Path) -> None:
     assert counts(whole)[0] != counts(whole)[1]
     last = [list_checkpoints(run / "checkpoints")[-1] for run in (whole, parts)]
     assert same(*(load_policy(path) for path in last))
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rltrain.training.session.plot_runs", lambda *_, **__: None)  # they take longest

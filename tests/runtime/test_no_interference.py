@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from bits import final_bits
 from countdown import Countdown, CountdownState
 from torch import Tensor
 
 import rltrain
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, load_training
 from rltrain.runs.folder import RunFolder
 
 PLAIN: dict[str, Any] = {
@@ -54,25 +54,9 @@ class Careless(Countdown):
         return torch.zeros(8, 8, 3, dtype=torch.uint8)
 
 
-def final_bits(env: str | type[TensorEnv], folder: Path, **changes: Any) -> dict[str, bytes]:
-    """What a run ended with: policy, optimizer, environments, generators. Statistics for the log are left out."""
-    options = {"progress": False, **PLAIN, **changes, "run_dir": folder}
-    run = rltrain.train("ppo", env, **options).run_dir
-    last = list_checkpoints(run / "checkpoints")[-1]
-    assert find_fault(last) is None
-    training = load_training(last)
-    bits: dict[str, bytes] = {}
-
-    def collect(tree: Any, path: str) -> None:
-        if isinstance(tree, dict):
-            for key, value in tree.items():
-                collect(value, f"{path}/{key}")
-        else:
-            bits[path] = tree.numpy().tobytes() if isinstance(tree, Tensor) else repr(tree).encode()
-
-    collect({name: training[name] for name in ("agent", "env", "obs", "generators")}, "training")
-    collect(load_policy(last), "policy")
-    return bits
+def bits_of(env: str | type[TensorEnv], folder: Path, **changes: Any) -> dict[str, bytes]:
+    """What a small run of PPO ends with."""
+    return final_bits("ppo", env, folder, **{**PLAIN, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +66,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | type[Tens
 
     def bits(env: str | type[TensorEnv]) -> dict[str, bytes]:
         if env not in made:
-            made[env] = final_bits(env, tmp_path_factory.mktemp("plain"))
+            made[env] = bits_of(env, tmp_path_factory.mktemp("plain"))
         return made[env]
 
     return bits
@@ -96,7 +80,7 @@ def test_the_same_bits_with_and_without(
     setting: str,
     plain: Callable[[str | type[TensorEnv]], dict[str, bytes]],
 ) -> None:
-    bits, expected = final_bits(env, tmp_path, **SETTINGS[setting]), plain(env)
+    bits, expected = bits_of(env, tmp_path, **SETTINGS[setting]), plain(env)
     assert len(expected) > 30
     assert bits.keys() == expected.keys()
     assert [name for name in expected if bits[name] != expected[name]] == []
@@ -106,7 +90,7 @@ def test_another_seed_has_other_bits(
     tmp_path: Path, plain: Callable[[str | type[TensorEnv]], dict[str, bytes]]
 ) -> None:
     """So the comparison above can fail."""
-    bits, expected = final_bits("rltrain/CartPole-v1", tmp_path, seed=1), plain("rltrain/CartPole-v1")
+    bits, expected = bits_of("rltrain/CartPole-v1", tmp_path, seed=1), plain("rltrain/CartPole-v1")
     assert bits.keys() == expected.keys()
     for part in ("policy/pi.0.weight", "training/env/rng", "training/agent/rng", "training/generators/torch"):
         assert bits[part] != expected[part]

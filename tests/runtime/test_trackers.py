@@ -332,6 +332,7 @@ def test_console_outlives_its_reader() -> None:
     stream.close()
     tracker.log({}, 500)
     tracker.close()
+    assert stream.closed
 
 
 # ------------------------------------------------------------------------------------------------------ all
