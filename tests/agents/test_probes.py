@@ -36,6 +36,7 @@ BITS = torch.tensor([[0.0, 0.0], [1.0, 0.0]])  # observations at the start
 Q_LEARNING: dict[str, Any] = {"learning_rate": "lin_0.01", "gamma": 0.8, "exploration_final_eps": 0.1}
 REPLAY = {**Q_LEARNING, "train_freq": 1, "gradient_steps": 4, "batch_size": 64, "buffer_size": 4_000, "tau": 0.3}
 SOFT: dict[str, Any] = {name: value for name, value in REPLAY.items() if name != "exploration_final_eps"}
+SDE = {"use_sde": True, "policy_kwargs": {"net_arch": [16], "log_std_init": -1.0}}
 SETTINGS: dict[type[Agent], dict[str, Any]] = {
     PPO: {"learning_rate": "lin_0.01", "n_steps": 8, "batch_size": 256, "n_epochs": 4, "gamma": 0.8},
     DQN: {**REPLAY, "learning_starts": 256, "target_update_interval": 64},
@@ -92,7 +93,8 @@ def trained(
 @torch.no_grad()
 def value(agent: Any, obs: Tensor) -> list[float]:
     if isinstance(agent, SAC):
-        return agent.critic(obs, agent.predict(obs).action).amin(0).tolist()
+        quantiles = agent.critic(obs, agent.predict(obs).action).view(2, len(obs), -1)
+        return quantiles.mean(2).amin(0).tolist()
     return (agent.policy.value(obs) if isinstance(agent, PPO) else agent.policy(obs).amax(1)).tolist()
 
 
@@ -172,11 +174,11 @@ def test_target_is_hit(squash: bool) -> None:
     assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
 
 
-@pytest.mark.parametrize("options", [{}, {"use_sde": True}, {"distributional": True}], ids=["", "sde", "quantiles"])
+@pytest.mark.parametrize("options", [{}, SDE, {"distributional": True}], ids=["", "sde", "quantiles"])
 def test_target_is_hit_from_a_replay(options: dict[str, Any]) -> None:
-    agent = trained(Target, iterations=40, kind=SAC, **options)
+    agent = trained(Target, iterations=60, kind=SAC, **options)
     assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
-    assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.15)
+    assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.2)
 
 
 @kinds
