@@ -191,8 +191,7 @@ class SAC(OffPolicyAgent):
         return critic_loss(predicted, target, batch["weight"]), predicted.detach().mean()
 
     def _learn_policy(self, batch: dict[str, Any], learning_rate: float | Tensor) -> dict[str, Tensor]:
-        ent_coef = self.ent_coef()  # before its own step, as in the loss
-        loss, log_prob, excess = self._policy_loss(batch)
+        loss, ent_coef, log_prob, excess = self._policy_loss(batch)
         norm = self.policy_optimizer.step(loss, learning_rate, reduce=self.reduce)
         scale_back(self.policy_layers)
         metrics = {
@@ -207,10 +206,14 @@ class SAC(OffPolicyAgent):
             self.ent_coef_optimizer.step(None, learning_rate, reduce=self.reduce)
         return metrics
 
-    def _policy_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of the policy, the mean log-probability, and by how much it exceeds minus the target entropy."""
-        loss, log_prob = policy_loss(self.actor, self.critic, batch, self.ent_coef())
-        return loss, log_prob.mean(), ((log_prob + self.target_entropy) * batch["weight"]).mean()
+    def _policy_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The loss of the policy, the weight of the entropy in it, the mean log-probability, and its excess.
+
+        That is by how much, on average, the log-probability is above minus the target entropy.
+        """
+        ent_coef = self.ent_coef()
+        loss, log_prob = policy_loss(self.actor, self.critic, batch, ent_coef)
+        return loss, ent_coef, log_prob.mean(), ((log_prob + self.target_entropy) * batch["weight"]).mean()
 
     def ent_coef(self) -> Tensor:
         """The weight of the entropy, (1,), without a gradient."""

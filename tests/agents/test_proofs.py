@@ -348,8 +348,8 @@ Q_COSTS: dict[tuple[type[Agent], str], dict[str, int]] = {
     (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 26, "learn, without minibatches": 59},
     (DQN, "all"): {"act": 65, "record": 22, "minibatch": 395, "learn, without minibatches": 6},
     (PQN, "plain"): {"act": 14, "record": 4, "minibatch": 31, "learn, without minibatches": 46},
-    (SAC, "plain"): {"act": 0, "record": 0, "minibatch": 0, "learn, without minibatches": 0},
-    (SAC, "parallel"): {"act": 0, "record": 0, "minibatch": 0, "learn, without minibatches": 0},
+    (SAC, "plain"): {"act": 17, "record": 16, "minibatch": 226, "learn, without minibatches": 52},
+    (SAC, "parallel"): {"act": 26, "record": 19, "minibatch": 226, "learn, without minibatches": 178},
 }
 
 
