@@ -159,6 +159,14 @@ def test_targets_follow_by_tau(interval: int) -> None:
     assert not any(parameter.requires_grad for parameter in agent.critic_target.parameters())
 
 
+def test_each_action_of_an_update_has_noise_of_its_own() -> None:
+    agent = make(learning_starts=0)
+    train(agent, make_echo(agent), 1)
+    batch = agent.prepare(agent.draw(5_000))
+    both = torch.cat((batch["noise"], batch["next_noise"]), 1)
+    torch.testing.assert_close(both.T.cov(), torch.eye(4), rtol=0, atol=0.08)
+
+
 # The weight of the entropy
 
 
