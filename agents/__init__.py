@@ -28,3 +28,9 @@ def register() -> None:
         description="Parallelised Q-learning: on rollouts of many environments, no replay; discrete actions.",
         stacked="rltrain.agents.pqn.stacked:StackedPQN",
     )
+    register_agent(
+        "sac",
+        "rltrain.agents.sac.agent:SAC",
+        "rltrain.agents.sac.config:SACConfig",
+        description="Soft actor-critic from a replay: off-policy, learned entropy; continuous actions.",
+    )

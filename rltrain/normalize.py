@@ -150,5 +150,9 @@ class RewardNormalizer(nn.Module):
             running = running.masked_fill(done[t], 0.0)
         self.returns.copy_(running)
         self.moments.update(discounted.flatten())
+        return self.scaled(reward)
+
+    def scaled(self, reward: Tensor, n_steps: int = 1) -> Tensor:
+        """Scales rewards, or sums of those of ``n_steps`` steps, by the statistics so far."""
         scale = (self.moments.var + 1e-8).rsqrt().to(reward.dtype)
-        return (reward * scale).clamp(-self.clip, self.clip)
+        return (reward * scale).clamp(-self.clip * n_steps, self.clip * n_steps)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rltrain.agents.parts.q_network import QNetwork
+from rltrain.agents.parts.quantiles import quantile_huber
 from rltrain.agents.parts.replay import Batch
 
 

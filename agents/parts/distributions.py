@@ -7,7 +7,6 @@ whole rollout's noise is drawn at once.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -16,9 +15,8 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agents.parts.squashed import LOG_2PI, log_slope_of_tanh
 from rltrain.errors import ConfigError
-
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Distribution(nn.Module, ABC):
@@ -228,8 +226,7 @@ class SquashedGaussian(Gaussian):
 
     def log_prob_entropy(self, params: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         log_prob, _ = super().log_prob_entropy(params, raw)
-        # log(1 - tanh(x)^2), without the cancellation for large x
-        log_prob = log_prob - (2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))).sum(-1)
+        log_prob = log_prob - log_slope_of_tanh(raw).sum(-1)
         return log_prob, -log_prob  # no closed form for the entropy: one sample's estimate
 
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:

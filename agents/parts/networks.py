@@ -78,11 +78,11 @@ def init_orthogonal(module: nn.Module, gain: float = math.sqrt(2.0)) -> None:
 
 
 def in_bfloat16(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Wraps a function of observations so that its layers multiply in bfloat16; its results are float32."""
+    """Wraps a function so that its layers multiply in bfloat16; its results are float32."""
 
-    def inner(obs: Observation) -> Any:
+    def inner(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
-            out = function(obs)
+            out = function(*args, **kwargs)
         return tuple(x.float() for x in out) if isinstance(out, tuple) else out.float()
 
     return inner

@@ -28,7 +28,7 @@ def register() -> None:
 
 def register_formats() -> None:
     """Registers its zip files; called through the entry-point group ``rltrain.exporters``."""
-    what = "Stable-Baselines3: a zip that its load() opens, of PPO and DQN [<run>/sb3_<step>.zip]"
+    what = "Stable-Baselines3: a zip that its load() opens, of PPO, DQN and SAC [<run>/sb3_<step>.zip]"
     register_exporter("sb3", "rltrain.sb3:export_zip", description=what)
     register_importer(".zip", "rltrain.sb3.importer:load_policy")
 

@@ -15,7 +15,7 @@ from rltrain.runs.policy import Policy, load
 from rltrain.sb3.agent import SB3Agent, agent_class
 from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
-from rltrain.sb3.translate import moments_to_sb3, to_sb3
+from rltrain.sb3.translate import apart, moments_to_sb3, to_sb3
 from rltrain.sb3.vec_env import MASK
 
 
@@ -65,7 +65,7 @@ def translated(policy: Policy) -> SB3Agent:
     agent: Any = policy.agent
     if isinstance(agent, SB3Agent):
         return agent
-    translators = {"ppo": _ppo, "dqn": _dqn}
+    translators = {"ppo": _ppo, "dqn": _dqn, "sac": _sac}
     if policy.config.algo not in translators:
         raise ConfigError(
             f"'{policy.config.algo}' cannot be exported to Stable-Baselines3.", f"Those can: {', '.join(translators)}."
@@ -83,11 +83,7 @@ def _ppo(policy: Policy) -> SB3Agent:
     made = _like(policy, "PPO", settings)
     state = agent.state_dict()
     made.actor.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
-    if agent.reward_normalizer is not None and made.normalizer is not None:
-        moments = agent.reward_normalizer.moments
-        returns = made.normalizer.ret_rms
-        returns.mean, returns.var = moments.mean.cpu().numpy(), moments.var.cpu().numpy()
-        returns.count = float(moments.count)
+    _copy_reward_statistics(agent, made)
     return made
 
 
@@ -103,6 +99,32 @@ def _dqn(policy: Policy) -> SB3Agent:
     return made
 
 
+def _sac(policy: Policy) -> SB3Agent:
+    agent: Any = policy.agent
+    settings = policy.config.agent.model_dump()
+    if settings["distributional"]:
+        raise _lacks("agent.distributional")
+    for name in ("layer_norm", "weight_norm"):
+        if settings["policy_kwargs"].pop(name):
+            raise _lacks(f"agent.policy_kwargs.{name}")
+    made = _like(policy, "SAC", settings)
+    state = agent.state_dict()
+    split = apart(state, clip_mean=settings["policy_kwargs"]["clip_mean"] > 0)
+    made.actor.load_state_dict({**to_sb3("sac", split, 0), **moments_to_sb3(state)})
+    if agent.log_ent_coef is not None:
+        made.load_optimizers({}, {"log_ent_coef": state["log_ent_coef"]})
+    _copy_reward_statistics(agent, made)
+    return made
+
+
+def _copy_reward_statistics(agent: Any, made: SB3Agent) -> None:
+    if agent.reward_normalizer is not None and made.normalizer is not None:
+        moments = agent.reward_normalizer.moments
+        returns = made.normalizer.ret_rms
+        returns.mean, returns.var = moments.mean.cpu().numpy(), moments.var.cpu().numpy()
+        returns.count = float(moments.count)
+
+
 def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
     """An untrained algorithm of Stable-Baselines3 with the settings of the policy."""
     agent: Any = policy.agent
@@ -110,7 +132,7 @@ def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
     del settings["policy_kwargs"]["features_extractor_kwargs"]
     if extractor not in ("auto", "flatten"):
         raise _lacks(f"agent.policy_kwargs.features_extractor_class {extractor}")
-    channels_last = getattr(agent.policy.encoder, "channels_last", None)
+    channels_last = getattr(getattr(agent, "policy", agent.actor).encoder, "channels_last", None)
     _check_observations(policy.observation_space, extractor, channels_last)
     model = config_class(name)
     config = model.model_validate({key: value for key, value in settings.items() if key in model.model_fields})

@@ -19,7 +19,7 @@ from rltrain.settings import build_config
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup, create_folder
 
-OWN = {"PPO": "ppo", "DQN": "dqn"}
+OWN = {"PPO": "ppo", "DQN": "dqn", "SAC": "sac"}
 """Algorithms that rltrain has itself; every other one continues as its ``sb3/...``."""
 
 
@@ -97,8 +97,10 @@ def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
     kwargs = {key: value for key, value in archive.policy_kwargs().items() if key in known}  # the networks must fit
     agent["policy_kwargs"] = kwargs
     if algo == own:
-        if archive.data.get("use_sde"):
+        if archive.data.get("use_sde") and "use_sde" not in agent_config_class(algo).model_fields:
             raise ConfigError(f"Our {own} has no gSDE (use_sde).", f"Use --algo {theirs}.")
+        if archive.policy_kwargs().get("share_features_extractor") and own == "sac":
+            raise ConfigError(f"Our {own} has no share_features_extractor.", f"Use --algo {theirs}.")
         kwargs["net_arch"] = net_arch_of(own, archive.modules["policy"])
     if lost:
         warnings.warn(f"Only a pickle in the file knows {', '.join(lost)}: the defaults stand in.", stacklevel=2)
@@ -180,6 +182,9 @@ def take_over(archive: Archive, agent: Agent, algo: str) -> None:
     kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, ACTOR + OBS))}
     theirs = {ACTOR + name: tensor for name, tensor in policy.items()}
     state: dict[str, Tensor] = {**kept, **(theirs if algo.startswith("sb3/") else from_sb3(algo, policy))}
+    if "log_ent_coef" in mine:  # which there is no part of the policy
+        learned = archive.variables.get("log_ent_coef")
+        state["log_ent_coef"] = mine["log_ent_coef"] if learned is None else learned.detach()
     try:
         agent.load_state_dict(state)
     except (RuntimeError, ValueError) as error:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rltrain.errors import CheckpointError
@@ -16,6 +17,7 @@ NOT_POLICY = ("actor.obs_normalizer.", "reward_normalizer.")
 EXTRACTOR = "features_extractor."
 ALIASES = (f"pi_{EXTRACTOR}", f"vf_{EXTRACTOR}")
 """Further names of the features extractor, which the networks of an actor-critic share."""
+CRITICS = ("critic", "critic_target")
 TABLES = {  # beginnings of our names, and of Stable-Baselines3's; those of images are numbered alike
     "ppo": (
         ("actor.distribution.log_std", "log_std"),
@@ -34,6 +36,18 @@ TABLES = {  # beginnings of our names, and of Stable-Baselines3's; those of imag
         ("target.encoder.layers.7.", f"q_net_target.{EXTRACTOR}linear.0."),
         ("target.encoder.layers.", f"q_net_target.{EXTRACTOR}cnn."),
     ),
+    "sac": (
+        ("actor.body.", "actor.latent_pi."),
+        ("actor.mu.", "actor.mu."),
+        ("actor.log_std", "actor.log_std"),
+        ("critic.qf", "critic.qf"),
+        ("critic_target.qf", "critic_target.qf"),
+        *(
+            (f"{network}.encoder.layers.{ours}", f"{network}.{EXTRACTOR}{theirs}")
+            for network in ("actor", "critic", "critic_target")
+            for ours, theirs in (("7.", "linear.0."), ("", "cnn."))
+        ),
+    ),
 }
 
 
@@ -41,8 +55,8 @@ def to_sb3(algo: str, state: Mapping[str, Tensor], hidden: int) -> dict[str, Ten
     """The parameters of one of our agents under Stable-Baselines3's names, without the statistics of observations.
 
     Args:
-        algo: ``ppo`` or ``dqn``.
-        state: The agent's module state.
+        algo: ``ppo``, ``dqn`` or ``sac``.
+        state: The agent's module state; of SAC as :func:`apart` gives it.
         hidden: Number of hidden layers of a network of action values.
     """
     renamed: dict[str, Tensor] = {}
@@ -72,7 +86,50 @@ def from_sb3(algo: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f"Our {algo} has nothing like '{name}' of that policy.", f"Import it with --algo sb3/{algo}, which has."
             )
         renamed[ours] = tensor
-    return renamed
+    return together(renamed) if algo == "sac" else renamed
+
+
+def apart(state: Mapping[str, Tensor], *, clip_mean: bool) -> dict[str, Tensor]:
+    """The parameters of SAC with one entry for each critic, and for each of the two heads of the policy.
+
+    Args:
+        state: The agent's module state.
+        clip_mean: Whether a mean that gSDE clips is a module within another there.
+    """
+    split: dict[str, Tensor] = {}
+    sde = "actor.log_std" in state
+    for name, tensor in state.items():
+        network, _, rest = name.partition(".layers.")
+        if name.startswith("actor.head."):
+            kind = name.rpartition(".")[2]
+            if sde:
+                split[f"actor.mu.{'0.' if clip_mean else ''}{kind}"] = tensor
+            else:
+                split[f"actor.mu.{kind}"], split[f"actor.log_std.{kind}"] = tensor.chunk(2)
+        elif network in CRITICS:
+            layer, kind = rest.split(".")
+            for i, each in enumerate(tensor):
+                split[f"{network}.qf{i}.{2 * int(layer)}.{kind}"] = each.flatten() if kind == "bias" else each
+        else:
+            split[name] = tensor
+    return split
+
+
+def together(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`apart`."""
+    joined: dict[str, Tensor] = {}
+    stacks: dict[str, list[Tensor]] = {}
+    for name, tensor in state.items():
+        kind = name.rpartition(".")[2]
+        if found := re.fullmatch(r"(critic|critic_target)\.qf\d+\.(\d+)\.(weight|bias)", name):
+            stack = f"{found[1]}.layers.{int(found[2]) // 2}.{kind}"
+            stacks.setdefault(stack, []).append(tensor.unsqueeze(0) if kind == "bias" else tensor)
+        elif name.startswith("actor.mu."):
+            deviation = state.get(f"actor.log_std.{kind}")
+            joined[f"actor.head.{kind}"] = tensor if deviation is None else torch.cat((tensor, deviation))
+        elif not name.startswith("actor.log_std."):
+            joined[name] = tensor
+    return {**joined, **{name: torch.stack(tensors) for name, tensors in stacks.items()}}
 
 
 def moments_to_sb3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,6 +146,8 @@ def moments_to_sb3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def net_arch_of(algo: str, state: Mapping[str, Tensor]) -> Any:
     """Widths of the hidden layers of a policy of Stable-Baselines3, from its parameters."""
+    if algo == "sac":
+        return {"pi": _widths(state, "actor.latent_pi"), "qf": _widths(state, "critic.qf0")[:-1]}
     if algo == "dqn":
         return _widths(state, "q_net.q_net")[:-1]  # the last are the action values
     return {"pi": _widths(state, "mlp_extractor.policy_net"), "vf": _widths(state, "mlp_extractor.value_net")}

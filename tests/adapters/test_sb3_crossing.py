@@ -214,6 +214,69 @@ def test_an_exported_dqn_acts_the_same_without_us(
         assert all(torch.equal(tensor, back[name]) for name, tensor in mine.state_dict().items())
 
 
+SDE = {"use_sde": True, "sde_sample_freq": 4, "policy_kwargs": {"net_arch": {"pi": [16, 8], "qf": [8]}}}
+
+
+@pytest.mark.parametrize(
+    ("env", "agent", "kwargs"),
+    [
+        (PENDULUM, {"policy_kwargs": {"net_arch": {"pi": [24, 16], "qf": [8]}, "n_critics": 3}, "ent_coef": 0.2}, {}),
+        (PENDULUM, {"normalize_obs": True, "normalize_reward": True, "ent_coef": "auto_0.3", "n_steps": 2}, {}),
+        (PENDULUM, SDE, {}),
+        (PENDULUM, {"use_sde": True, "policy_kwargs": {"net_arch": [8], "clip_mean": 0.0, "use_expln": True}}, {}),
+        (Odd, {"policy_kwargs": {"net_arch": [8], "activation_fn": "tanh"}}, {"sees": "dict"}),
+        (Odd, {"policy_kwargs": {"net_arch": [8]}}, {"sees": "image"}),
+    ],
+)
+def test_an_exported_sac_acts_the_same_as_its_own(
+    env: Any, agent: dict[str, Any], kwargs: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = {"learning_starts": 32, "batch_size": 16, "buffer_size": 500, **agent}
+    options = {"total_timesteps": 200, "num_envs": 4, "n_eval_episodes": 0, "env_kwargs": kwargs}
+    run = rltrain.train("sac", env, progress=False, run_dir=tmp_path, agent=agent, **options).run_dir
+    algorithm, written = export(run)
+    assert algorithm == "SAC"
+    policy = rltrain.load(run, env=None if isinstance(env, str) else env)
+    model, mine, obs = SAC.load(written[0], device="cpu"), policy.agent, observations(env, **kwargs)
+    ours, _ = policy.predict(obs)
+    assert np.ptp(ours.astype(float), axis=0).max() > 0
+    if agent.get("normalize_obs"):
+        obs = pickle.loads(written[1].read_bytes()).normalize_obs(obs)
+    theirs, _ = model.predict(obs, deterministic=True)
+    assert np.abs(theirs.astype(float) - ours.astype(float)).max() <= 1e-5
+    config: Any = policy.config.agent
+    assert (model.gradient_steps, model.n_steps) == (config.gradient_steps, config.n_steps)
+    coefficient = model.ent_coef_tensor.log() if model.log_ent_coef is None else model.log_ent_coef
+    torch.testing.assert_close(coefficient.detach().exp().view(1), mine.ent_coef())
+    if env == PENDULUM and not agent.get("normalize_obs"):  # and the critics value alike
+        seen, action = torch.from_numpy(obs), torch.linspace(-1, 1, len(obs)).unsqueeze(1)
+        with torch.no_grad():
+            for critics, network in ((model.critic, mine.critic), (model.critic_target, mine.critic_target)):
+                values = torch.stack(critics(seen, action)).squeeze(2)
+                torch.testing.assert_close(values, network(seen, action), rtol=1e-4, atol=1e-5)
+        back = rltrain.load(import_sb3(written[0], PENDULUM, run_dir=str(tmp_path)))
+        state = back.agent.state_dict()
+        assert state.keys() == mine.state_dict().keys()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in mine.state_dict().items())
+        for name in ("ent_coef", "use_sde", "sde_sample_freq", "n_steps", "tau", "policy_kwargs"):
+            assert getattr(back.config.agent, name) == getattr(config, name), name
+
+
+@pytest.mark.parametrize(
+    ("agent", "named"),
+    [
+        ({"distributional": True}, "agent.distributional"),
+        ({"policy_kwargs": {"layer_norm": True}}, "agent.policy_kwargs.layer_norm"),
+    ],
+)
+def test_more_than_its_sac_is_named(agent: dict[str, Any], named: str, tmp_path: Path) -> None:
+    options = {"total_timesteps": 16, "num_envs": 4, "n_eval_episodes": 0}
+    agent = {"buffer_size": 100, **agent}
+    run = rltrain.train("sac", PENDULUM, progress=False, run_dir=tmp_path, agent=agent, **options).run_dir
+    with pytest.raises(ConfigError, match=f"nothing like {named}, which"):
+        export(run)
+
+
 @pytest.mark.parametrize(
     ("agent", "named"),
     [
@@ -356,6 +419,28 @@ MAKERS: dict[str, tuple[str, Callable[[], Any]]] = {
             device="cpu",
         ),
     ),
+    "sac": (
+        PENDULUM,
+        lambda: SAC(
+            "MlpPolicy",
+            make_sb3_vec(PENDULUM, 4),
+            learning_starts=8,
+            ent_coef="auto_0.3",
+            policy_kwargs={"net_arch": {"pi": [16, 8], "qf": [8]}, "n_critics": 3},
+            device="cpu",
+        ),
+    ),
+    "sac, noise of the state": (
+        PENDULUM,
+        lambda: SAC(
+            "MlpPolicy",
+            make_sb3_vec(PENDULUM, 4),
+            learning_starts=8,
+            use_sde=True,
+            policy_kwargs={"net_arch": [16], "log_std_init": -1.0},
+            device="cpu",
+        ),
+    ),
     "sb3/a2c": (CARTPOLE, lambda: A2C("MlpPolicy", make_sb3_vec(CARTPOLE, 4, seed=0), device="cpu")),
     "sb3/dqn": (CARTPOLE, lambda: DQN("MlpPolicy", make_sb3_vec(CARTPOLE, 4), learning_starts=8, device="cpu")),
     "sb3/sac": (PENDULUM, lambda: SAC("MlpPolicy", make_sb3_vec(PENDULUM, 4), learning_starts=8, device="cpu")),
@@ -365,6 +450,7 @@ MAKERS: dict[str, tuple[str, Callable[[], Any]]] = {
 @pytest.mark.parametrize("algo", MAKERS)
 def test_an_imported_policy_predicts_the_same(algo: str, tmp_path: Path) -> None:
     env, make = MAKERS[algo]
+    algo = algo.partition(",")[0]
     model = saved(make, tmp_path / "model.zip")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

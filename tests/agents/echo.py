@@ -14,10 +14,13 @@ from torch import Tensor
 from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
+from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
+from rltrain.agents.sac.agent import SAC
+from rltrain.agents.sac.config import SACConfig
 from rltrain.config import AgentConfig
 from rltrain.env import Observation, TensorEnv
 from rltrain.vec import TensorVecEnv
@@ -66,15 +69,17 @@ def show(space: spaces.Space, phase: Tensor) -> Any:
     return (phase * float(space.high.max())).to(getattr(torch, str(space.dtype)))
 
 
-VECTOR = spaces.Box(-1.0, 1.0, (4,))
+VECTOR, BOX = spaces.Box(-1.0, 1.0, (4,)), spaces.Box(-1.0, 1.0, (2,))
 
 
 ROLLOUTS: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "policy_kwargs": {"net_arch": [16]}}
 REPLAY: dict[str, Any] = {"buffer_size": 400, "learning_starts": 32, "target_update_interval": 64}
+SMALL: dict[str, Any] = {"batch_size": 16, "policy_kwargs": {"net_arch": [16]}}
 KINDS: dict[type[Agent], tuple[type[AgentConfig], dict[str, Any]]] = {
     PPO: (PPOConfig, ROLLOUTS),
-    DQN: (DQNConfig, {**REPLAY, "batch_size": 16, "policy_kwargs": {"net_arch": [16]}}),
+    DQN: (DQNConfig, {**REPLAY, **SMALL}),
     PQN: (PQNConfig, ROLLOUTS),
+    SAC: (SACConfig, {**SMALL, "buffer_size": 400, "learning_starts": 32, "train_freq": 4}),
 }
 RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
 EVERY_OPTION: dict[str, Any] = {**dict.fromkeys(RAINBOW, True), "n_quantiles": 4, "n_steps": 3}
@@ -92,7 +97,8 @@ def make_agent(
     """A small agent."""
     config_class, defaults = KINDS[kind]
     made = config_class.model_validate({**defaults, **config})
-    return kind(observation_space, action_space or spaces.Discrete(3), num_envs, made, device=device, seed=seed)
+    actions = action_space or (BOX if kind is SAC else spaces.Discrete(3))
+    return kind(observation_space, actions, num_envs, made, device=device, seed=seed)
 
 
 def make_echo(agent: Agent) -> TensorVecEnv:
@@ -117,6 +123,12 @@ def train(agent: Agent, vec: TensorVecEnv, iterations: int, seed: int = 0) -> di
         obs = collect(agent, vec, obs)
         metrics = agent.learn()
     return metrics
+
+
+def flat(agent: Any) -> Tensor:
+    """A copy of all parameters that an optimizer of the agent trains, end to end."""
+    optimizers = [value for value in vars(agent).values() if isinstance(value, FlatAdam)]
+    return torch.cat([optimizer.flat.detach() for optimizer in optimizers])
 
 
 def everything(agent: Any) -> dict[str, Any]:

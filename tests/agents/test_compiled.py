@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from echo import collect, make_agent
+from echo import collect, flat, make_agent
 from player_piano import PlayerPiano
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.sac.agent import SAC
 from rltrain.compile import CompileClock, Recorded, check_compiler
 from rltrain.errors import ConfigError
 from rltrain.make import make_vec
@@ -27,11 +28,14 @@ EXTRAS = {**SCHEDULES, "target_kl": 0.02, "ent_coef": 0.01, "normalize_obs": Tru
 AUTOGRAD = {"policy_kwargs": {"net_arch": [16], "activation_fn": "gelu"}}
 REPLAY = {"train_freq": 4, "gradient_steps": 2, "learning_starts": 0, "learning_rate": "lin_0.01"}
 RAINBOW = {"double_q": True, "dueling": True, "prioritized_replay": True, "n_steps": 3}
+PARALLEL = {"distributional": True, "policy_delay": 2, "normalize_obs": True, "normalize_reward": True, "n_steps": 3}
+PARALLEL["policy_kwargs"] = {"net_arch": [16], "layer_norm": True, "weight_norm": True}
 CASES: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "ppo": (PPO, EXTRAS),
     "ppo by autograd": (PPO, AUTOGRAD),
     "dqn": (DQN, REPLAY),
     "pqn": (PQN, {"learning_rate": "lin_0.003"}),
+    "sac": (SAC, REPLAY),
 }
 CHEAP: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     **CASES,
@@ -40,12 +44,14 @@ CHEAP: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "dqn by autograd": (DQN, {**REPLAY, **AUTOGRAD}),
     "pqn by autograd": (PQN, AUTOGRAD),
     "pendulum": (PPO, EXTRAS),
+    "sac, noise of the state": (SAC, {**REPLAY, "use_sde": True, "ent_coef": 0.1}),
+    "sac, parallel": (SAC, {**REPLAY, **PARALLEL}),
 }
 
 
 def made(case: str) -> tuple[Any, Any]:
     kind, options = CHEAP[case]
-    vec: Any = make_vec("rltrain/Pendulum-v1" if case == "pendulum" else "rltrain/CartPole-v1", N)
+    vec: Any = make_vec("rltrain/Pendulum-v1" if case == "pendulum" or kind is SAC else "rltrain/CartPole-v1", N)
     return make_agent(vec.single_observation_space, vec.single_action_space, N, kind=kind, **options), vec
 
 
@@ -62,8 +68,8 @@ def assert_alike(case: str, agent: Any, metrics: dict[str, Any], number: int = 3
     """What eager training comes to from the same seeds, to the rounding."""
     eager, vec = made(case)
     *_, expected = iterations(eager, vec, number)
-    assert not torch.equal(eager.optimizer.flat, made(case)[0].optimizer.flat)
-    torch.testing.assert_close(agent.optimizer.flat, eager.optimizer.flat, rtol=1e-3, atol=1e-5)
+    assert not torch.equal(flat(eager), flat(made(case)[0]))
+    torch.testing.assert_close(flat(agent), flat(eager), rtol=1e-3, atol=1e-5)
     assert metrics.keys() == expected.keys()
     for tag, value in expected.items():
         assert float(metrics[tag]) == pytest.approx(float(value), rel=1e-2, abs=1e-4, nan_ok=True), tag
@@ -153,4 +159,25 @@ def test_networks_in_bfloat16_learn_in_float32(kind: type[Agent]) -> None:
     assert agent.optimizer.flat.dtype == torch.float32
     assert not torch.equal(agent.optimizer.flat, exact.optimizer.flat)
     for value in metrics.values():
+        assert not isinstance(value, Tensor) or value.dtype == torch.float32
+
+
+def test_sac_in_bfloat16_learns_in_float32() -> None:
+    vec: Any = make_vec("rltrain/Pendulum-v1", N)
+    spaces = vec.single_observation_space, vec.single_action_space
+    agent, exact = (make_agent(*spaces, N, kind=SAC, **REPLAY) for _ in range(2))
+    agent.use_bfloat16()
+    obs = vec.reset(0)
+    action = torch.linspace(-1, 1, N).unsqueeze(1)
+    for values, others in (
+        (agent.actor.gaussian(obs)[0], exact.actor.gaussian(obs)[0]),
+        (agent.critic(obs, action), exact.critic(obs, action)),
+        (agent.critic_target(obs, action), exact.critic_target(obs, action)),
+    ):
+        assert values.dtype == torch.float32
+        assert not torch.equal(values, others)
+        torch.testing.assert_close(values, others, rtol=0.05, atol=0.02)
+    *_, metrics = iterations(agent, vec)
+    assert not torch.equal(flat(agent), flat(exact))
+    for value in (flat(agent), *metrics.values()):
         assert not isinstance(value, Tensor) or value.dtype == torch.float32

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from echo import EVERY_OPTION, RAINBOW, collect, everything, make_agent, make_echo, same, train
+from echo import BOX, EVERY_OPTION, RAINBOW, collect, everything, flat, make_agent, make_echo, same, train
 from gymnasium import spaces
 from torch import Tensor
 
@@ -17,10 +17,11 @@ from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.sac.agent import SAC
 from rltrain.errors import ConfigError
 
-BOX = spaces.Box(-1.0, 1.0, (2,))
 NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
+PARALLEL = {"distributional": True, "policy_delay": 2, "gradient_steps": 2, "n_steps": 3}
 AGENTS: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "ppo": (PPO, {}),
     "ppo, switches": (PPO, {"action_space": spaces.MultiBinary(6)}),
@@ -31,9 +32,12 @@ AGENTS: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "dqn": (DQN, {}),
     **{f"dqn, {option}": (DQN, {option: True}) for option in RAINBOW},
     "dqn, all": (DQN, EVERY_OPTION),
+    "sac": (SAC, {}),
+    "sac, noise of the state": (SAC, {"use_sde": True, "sde_sample_freq": 3, "ent_coef": 0.1}),
+    "sac, parallel": (SAC, {**NORMALIZED, **PARALLEL}),
 }
 every_agent = pytest.mark.parametrize("name", AGENTS)
-ITERATIONS = 3  # DQN learns in the second and third
+ITERATIONS = 3  # DQN and SAC learn in the second and third
 
 
 def make(name: str, **changes: Any) -> Any:
@@ -67,7 +71,7 @@ def test_predict_leaves_no_trace(name: str) -> None:
 
 @every_agent
 def test_predictions_draw_from_the_given_generator_alone(name: str) -> None:
-    chance = {} if AGENTS[name][0] is PPO else {"exploration_final_eps": 0.5}
+    chance = {"exploration_final_eps": 0.5} if AGENTS[name][0] in (DQN, PQN) else {}
     agent, obs = make(name, **chance), torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 
     def sample(seed: int) -> Tensor:
@@ -109,8 +113,8 @@ def test_the_default_generators_are_never_touched(name: str) -> None:
 @every_agent
 def test_goes_on_bit_for_bit_from_its_state(name: str) -> None:
     settings: dict[str, Any] = {"learning_rate": "lin_0.01"}
-    if AGENTS[name][0] is DQN:  # the ring comes round, and the target network moves by a share
-        settings |= {"buffer_size": 60, "target_update_interval": 70, "tau": 0.7}
+    if (kind := AGENTS[name][0]) in (DQN, SAC):  # the ring comes round, and the target network moves by a share
+        settings |= {"buffer_size": 60, "target_update_interval": 70 if kind is DQN else 2, "tau": 0.7}
     agent, resumed = make(name, **settings), make(name, seed=5, **settings)
     vec, other_vec = make_echo(agent), make_echo(resumed)
     obs = vec.reset(0)
@@ -137,11 +141,11 @@ def test_the_step_size_follows_the_progress(name: str) -> None:
     for progress in (1.0, 0.25, 0.0):
         agent.progress_remaining = progress
         for _ in range(2):
-            before = agent.optimizer.flat.detach().clone()
+            before = flat(agent)
             obs = collect(agent, vec, obs)
             metrics = agent.learn()
         assert metrics["train/learning_rate"] == pytest.approx(0.02 * progress)
-        assert torch.equal(agent.optimizer.flat, before) == (progress == 0)  # a step size of 0 moves nothing
+        assert torch.equal(flat(agent), before) == (progress == 0)  # a step size of 0 moves nothing
     tensors = [value for value in metrics.values() if isinstance(value, Tensor)]
     assert tensors
     assert all(value.shape == () and not value.requires_grad for value in tensors)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from echo import EVERY_OPTION, make_agent
+from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.sac.agent import SAC
 from rltrain.envs.explore.probes import (
     ActionReward,
     Autoreset,
@@ -33,16 +35,35 @@ BITS = torch.tensor([[0.0, 0.0], [1.0, 0.0]])  # observations at the start
 # Off-policy agents learn longer, as their targets follow behind.
 Q_LEARNING: dict[str, Any] = {"learning_rate": "lin_0.01", "gamma": 0.8, "exploration_final_eps": 0.1}
 REPLAY = {**Q_LEARNING, "train_freq": 1, "gradient_steps": 4, "batch_size": 64, "buffer_size": 4_000, "tau": 0.3}
+SOFT: dict[str, Any] = {name: value for name, value in REPLAY.items() if name != "exploration_final_eps"}
+SDE = {"use_sde": True, "policy_kwargs": {"net_arch": [16], "log_std_init": -1.0}}
 SETTINGS: dict[type[Agent], dict[str, Any]] = {
     PPO: {"learning_rate": "lin_0.01", "n_steps": 8, "batch_size": 256, "n_epochs": 4, "gamma": 0.8},
     DQN: {**REPLAY, "learning_starts": 256, "target_update_interval": 64},
     PQN: {**Q_LEARNING, "n_steps": 8, "batch_size": 128, "n_epochs": 2},
+    SAC: {**SOFT, "learning_starts": 256, "ent_coef": 0.01},
 }
 kinds = pytest.mark.parametrize(
     ("kind", "config"),
-    [(PPO, {}), (DQN, {}), (DQN, {**EVERY_OPTION, "n_quantiles": 8}), (PQN, {})],
-    ids=["ppo", "dqn", "rainbow", "pqn"],
+    [(PPO, {}), (DQN, {}), (DQN, {**EVERY_OPTION, "n_quantiles": 8}), (PQN, {}), (SAC, {})],
+    ids=["ppo", "dqn", "rainbow", "pqn", "sac"],
 )
+
+
+def with_numbers(env: type[Probe]) -> type[Probe]:
+    """The probe for agents whose actions are real numbers: those above 0 are a 1."""
+    if env is Target:
+        return env
+
+    class Numbers(env):  # type: ignore[misc, valid-type]
+        def __init__(self, **base: Any) -> None:
+            super().__init__(**base)
+            self.action_space = spaces.Box(-1.0, 1.0, (1,))
+
+        def step(self, state: Any, action: Tensor, rng: torch.Generator | None) -> tuple[Any, Tensor, Tensor]:
+            return super().step(state, (action.squeeze(1) > 0).long(), rng)
+
+    return Numbers
 
 
 def trained(
@@ -53,8 +74,8 @@ def trained(
     **config: Any,
 ) -> Any:
     """An agent after training; ``told`` falsifies what it is told of a step."""
-    vec = TensorVecEnv(env(), N)
-    iterations *= {PPO: 1, PQN: 1, DQN: 4}[kind]
+    vec = TensorVecEnv((with_numbers(env) if kind is SAC else env)(), N)
+    iterations *= {PPO: 1, PQN: 1, DQN: 4, SAC: 2}[kind]
     settings = {**SETTINGS[kind], **config}
     agent = make_agent(vec.single_observation_space, vec.single_action_space, num_envs=N, kind=kind, **settings)
     obs = vec.reset(0)
@@ -71,6 +92,9 @@ def trained(
 
 @torch.no_grad()
 def value(agent: Any, obs: Tensor) -> list[float]:
+    if isinstance(agent, SAC):
+        quantiles = agent.critic(obs, agent.predict(obs).action).view(2, len(obs), -1)
+        return quantiles.mean(2).amin(0).tolist()
     return (agent.policy.value(obs) if isinstance(agent, PPO) else agent.policy(obs).amax(1)).tolist()
 
 
@@ -79,7 +103,8 @@ def choice(agent: Any, obs: Tensor) -> list[float]:
     """Probabilities of action 1."""
     if isinstance(agent, PPO):
         return agent.policy.params(obs).softmax(-1)[:, 1].tolist()
-    return agent.predict(obs).action.float().tolist()
+    action = agent.predict(obs).action
+    return ((action.squeeze(1) > 0) if isinstance(agent, SAC) else action).float().tolist()
 
 
 def truncated_as_terminated(step: VecStep) -> VecStep:
@@ -147,6 +172,13 @@ def test_target_is_hit(squash: bool) -> None:
     networks = {"net_arch": [16], "log_std_init": -0.7, "squash_output": squash}
     agent = trained(Target, iterations=40, policy_kwargs=networks)
     assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
+
+
+@pytest.mark.parametrize("options", [{}, SDE, {"distributional": True}], ids=["", "sde", "quantiles"])
+def test_target_is_hit_from_a_replay(options: dict[str, Any]) -> None:
+    agent = trained(Target, iterations=60, kind=SAC, **options)
+    assert agent.predict(BITS).action.flatten().tolist() == pytest.approx([-0.5, 0.5], abs=0.1)
+    assert value(agent, BITS) == pytest.approx([1.0, 1.0], abs=0.2)
 
 
 @kinds

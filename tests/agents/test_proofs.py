@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from echo import EVERY_OPTION, make_agent
+from echo import EVERY_OPTION, flat, make_agent
 from float64 import Float64
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
+from rltrain.agents.sac.agent import SAC
 from rltrain.check.op_counter import OpCounter
 from rltrain.evaluation.episodes import run_episodes
 from rltrain.make import make_vec
@@ -34,12 +35,26 @@ every_option = pytest.mark.parametrize("options", [PLAIN, NORMALIZED, EVERYTHING
 
 ROLLOUTS = {"n_steps": 4, "n_epochs": 2}
 REPLAY = {"train_freq": 4, "gradient_steps": 2, "learning_starts": 0, "target_update_interval": 96, "tau": 0.5}
-SETTINGS: dict[type[Agent], dict[str, Any]] = {PPO: ROLLOUTS, PQN: ROLLOUTS, DQN: {**REPLAY, "buffer_size": 6 * N}}
+SETTINGS: dict[type[Agent], dict[str, Any]] = {
+    PPO: ROLLOUTS,
+    PQN: ROLLOUTS,
+    DQN: {**REPLAY, "buffer_size": 6 * N},
+    SAC: {**REPLAY, "buffer_size": 6 * N, "target_update_interval": 1},
+}
+SDE = {"use_sde": True, "ent_coef": 0.1}
+PARALLEL = {**NORMALIZED, "distributional": True, "policy_delay": 2, "n_steps": 3}
+PARALLEL["policy_kwargs"] = {"net_arch": [8], "layer_norm": True, "weight_norm": True}
+every_sac = pytest.mark.parametrize("options", [PLAIN, SDE, PARALLEL], ids=["plain", "sde", "parallel"])
 every_q_learner = pytest.mark.parametrize(
     ("kind", "options"),
     [(DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, PLAIN), (PQN, {"normalize_obs": True})],
     ids=["dqn", "rainbow", "pqn", "pqn normalized"],
 )
+
+
+def env_for(kind: type[Agent]) -> str:
+    """One whose actions the agent can take."""
+    return PENDULUM if kind is SAC else CARTPOLE
 
 
 class Run:
@@ -109,10 +124,33 @@ def test_an_iteration_of_q_learning_never_waits(kind: type[Agent], options: dict
     assert run.log()["rollout/episodes"] == 4 * N  # episodes of three steps, twelve steps played
 
 
+@every_sac
+def test_an_iteration_of_sac_runs_on_meta(options: dict[str, Any]) -> None:
+    run = Run(PENDULUM, device="meta", kind=SAC, **options)
+    for _ in range(3):  # past what the replay holds
+        run.iterate()
+    means = {tag: value for tag, value in run.metrics.take().items() if isinstance(value, Tensor)}
+    assert {"train/critic_loss", "train/actor_loss", "train/ent_coef"} <= means.keys()
+    for tensor in (*means.values(), *run.agent.state_dict().values(), *leaves(run.obs)):
+        assert tensor.device.type == "meta"
+
+
+@every_sac
+def test_an_iteration_of_sac_never_waits(options: dict[str, Any]) -> None:
+    run = Run(PENDULUM, kind=SAC, **options)
+    before = flat(run.agent)
+    with OpCounter() as counter:
+        for _ in range(3):
+            run.iterate()
+    assert counter.waits == []
+    assert counter.total > 500
+    assert not torch.equal(flat(run.agent), before)
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(PPO, EVERYTHING), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True})],
-    ids=["ppo", "rainbow", "pqn"],
+    [(PPO, EVERYTHING), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True}), (SAC, PARALLEL)],
+    ids=["ppo", "rainbow", "pqn", "sac"],
 )
 def test_an_iteration_needs_no_float64(
     kind: type[Agent], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -120,7 +158,7 @@ def test_an_iteration_needs_no_float64(
     """Not every device has it: statistics are in float32 there."""
     monkeypatch.setattr("rltrain.devices.WITHOUT_FLOAT64", {"meta"})
     with Float64("meta") as mode:
-        run = Run(CARTPOLE, device="meta", kind=kind, **options)
+        run = Run(env_for(kind), device="meta", kind=kind, **options)
         for _ in range(3):
             run.iterate()
         Fetch({**run.stats.means(), **run.metrics.take()})
@@ -159,11 +197,11 @@ def held() -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(PPO, EVERYTHING), (DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True})],
-    ids=["ppo", "dqn", "rainbow", "pqn"],
+    [(PPO, EVERYTHING), (DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True}), (SAC, PARALLEL)],
+    ids=["ppo", "dqn", "rainbow", "pqn", "sac"],
 )
 def test_no_memory_is_taken_that_grows_with_time(kind: type[Agent], options: dict[str, Any]) -> None:
-    run = Run(CARTPOLE, kind=kind, **options)
+    run = Run(env_for(kind), kind=kind, **options)
     kept: list[Any] = []
 
     def after(iterations: int, keep: bool = False) -> tuple[int, int]:
@@ -180,10 +218,10 @@ def test_no_memory_is_taken_that_grows_with_time(kind: type[Agent], options: dic
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-@pytest.mark.parametrize("kind", [PPO, DQN, PQN])
+@pytest.mark.parametrize("kind", [PPO, DQN, PQN, SAC])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_a_gpu_is_never_waited_for(kind: type[Agent], compiled: bool) -> None:
-    run = Run(CARTPOLE, device="cuda", kind=kind)
+    run = Run(env_for(kind), device="cuda", kind=kind)
     if compiled:
         run.vec.compile()
         run.agent.compile()
@@ -289,12 +327,13 @@ def cost_of_q_learning(kind: type[Agent], options: dict[str, Any]) -> dict[str, 
     """Dispatched operations of each part of an iteration; of a minibatch what a further one adds."""
 
     def learn(more: bool) -> int:
-        sizes = {"gradient_steps": 4 if more else 2} if kind is DQN else {"n_epochs": 1, "batch_size": N * (2 - more)}
-        run = Run(CARTPOLE, kind=kind, **{**options, **sizes})
+        rollouts = {"n_epochs": 1, "batch_size": N * (2 - more)}
+        sizes = {"gradient_steps": 4 if more else 2} if kind in (DQN, SAC) else rollouts
+        run = Run(env_for(kind), kind=kind, **{**options, **sizes})
         run.collect()
         return count(run.agent.learn)
 
-    run = Run(CARTPOLE, kind=kind, **options)
+    run = Run(env_for(kind), kind=kind, **options)
     run.iterate()
     out = run.agent.act(run.obs)  # the first of a rollout, which also draws its chance
     step = run.vec.step(out.action)
@@ -309,12 +348,15 @@ Q_COSTS: dict[tuple[type[Agent], str], dict[str, int]] = {
     (DQN, "plain"): {"act": 12, "record": 16, "minibatch": 26, "learn, without minibatches": 59},
     (DQN, "all"): {"act": 65, "record": 22, "minibatch": 395, "learn, without minibatches": 6},
     (PQN, "plain"): {"act": 14, "record": 4, "minibatch": 31, "learn, without minibatches": 46},
+    (SAC, "plain"): {"act": 17, "record": 16, "minibatch": 226, "learn, without minibatches": 52},
+    (SAC, "parallel"): {"act": 26, "record": 19, "minibatch": 226, "learn, without minibatches": 178},
 }
 
 
 @pytest.mark.parametrize(("kind", "name"), Q_COSTS, ids=lambda value: getattr(value, "__name__", value))
 def test_no_part_of_q_learning_costs_more_than_it_did(kind: type[Agent], name: str) -> None:
-    counts, table = cost_of_q_learning(kind, {"plain": PLAIN, "all": EVERY_OPTION}[name]), Q_COSTS[kind, name]
+    options = {"plain": PLAIN, "all": EVERY_OPTION, "parallel": PARALLEL}[name]
+    counts, table = cost_of_q_learning(kind, options), Q_COSTS[kind, name]
     assert counts.keys() == table.keys()
     dearer = {part: f"{counts[part]} > {table[part]}" for part in table if counts[part] > table[part]}
     assert not dearer

@@ -106,6 +106,7 @@ USAGE = [
     (f"train dqn {CARTPOLE} --run-dir out --agent.buffer-size 100_000_000_000 --agent.prioritized-replay true", "GiB"),
     ("train dqn rltrain/Pendulum-v1 --run-dir out", "no action values"),
     ("train pqn rltrain/Pendulum-v1 --run-dir out", "no action values"),
+    (f"train sac {CARTPOLE} --run-dir out", "no policy for the action space"),
     (f"train dqn {CARTPOLE} --run-dir out --agent.gradient-steps 0", "at least 1, or -1"),
     # names of options
     (f"{TRAIN} --sede 1", "'seed'"),

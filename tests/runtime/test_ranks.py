@@ -160,16 +160,21 @@ def test_two_ranks_learn_what_one_process_with_all_environments_does(algo: str, 
 SHORT = {"total_timesteps": 3_072, "save_freq": 500, "keep_checkpoints": 20, "eval_freq": 1_500, "n_eval_episodes": 2}
 
 
+def env_of(algo: str) -> str:
+    """One whose actions it can take."""
+    return PENDULUM if algo == "sac" else CARTPOLE
+
+
 def words_for(algo: str, run_dir: Path, **changes: Any) -> list[str]:
     """A command line that trains for a short while."""
-    return ["train", algo, CARTPOLE, *flags({**OPTIONS, **SHORT, "run_dir": run_dir, **changes}), "--no-progress"]
+    return ["train", algo, env_of(algo), *flags({**OPTIONS, **SHORT, "run_dir": run_dir, **changes}), "--no-progress"]
 
 
 def train(run_dir: Path, algo: str = "ppo", **changes: Any) -> tuple[Several, Path]:
     """Starts two ranks; gives them and their run folder."""
     run_dir.mkdir(exist_ok=True)
     ranks = Several(command, words_for(algo, run_dir, **changes), run_dir / "output")
-    return ranks, run_dir / CARTPOLE.replace("/", "-") / f"{algo}_1"
+    return ranks, run_dir / env_of(algo).replace("/", "-") / f"{algo}_1"
 
 
 def outputs(run_dir: Path) -> list[str]:
@@ -197,7 +202,7 @@ def state_of(run: Path, rank: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["ppo", "rainbow", "pqn"])
+@pytest.mark.parametrize("name", ["ppo", "rainbow", "pqn", "sac"])
 def test_a_signal_to_one_rank_stops_all_and_a_resume_is_exact(name: str, tmp_path: Path) -> None:
     algo, agent = {"ppo": ("ppo", OPTIONS["agent"]), **OTHERS}[name]
     ranks, straight = train(tmp_path / "straight", algo, agent=agent)
@@ -219,7 +224,8 @@ def test_a_signal_to_one_rank_stops_all_and_a_resume_is_exact(name: str, tmp_pat
     assert [key for key in expected if state[key] != expected[key]] == []
     assert scalars(run) == scalars(straight)
     first = state_of(run, 0)
-    for shared in ("agent.optimizer.exp_avg", "agent.n_updates", "trainer.global_step", "trainer.best_step"):
+    optimizer = "critic_optimizer" if algo == "sac" else "optimizer"
+    for shared in (f"agent.{optimizer}.exp_avg", "agent.n_updates", "trainer.global_step", "trainer.best_step"):
         assert state[shared] == first[shared], shared
     for own in ("agent.rng", "env.rng", "obs.obs", "generators.torch"):
         assert state[own] != first[own], own

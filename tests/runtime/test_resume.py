@@ -67,10 +67,25 @@ RAINBOW: dict[str, Any] = {
     "n_steps": 3,
 }
 ROLLOUTS = {"n_steps": 16, "batch_size": 64, "n_epochs": 1, "normalize_obs": True, "exploration_fraction": 0.7}
+SAC: dict[str, Any] = {
+    "learning_rate": "lin_0.001",
+    "buffer_size": 1_500,
+    "learning_starts": 200,
+    "gradient_steps": 2,
+    "train_freq": 4,
+    "policy_delay": 2,
+    "n_steps": 2,
+    "batch_size": 32,
+    "use_sde": True,
+    "normalize_obs": True,
+    "normalize_reward": True,
+    "policy_kwargs": {"net_arch": [16]},
+}
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn": ("dqn", REPLAY),
     "rainbow": ("dqn", {**REPLAY, **RAINBOW}),
     "pqn": ("pqn", ROLLOUTS),
+    "sac": ("sac", SAC),
 }
 TIMING = ("time/fps", "time/time_elapsed")
 
@@ -289,11 +304,12 @@ def test_killed_and_resumed_is_as_never_killed(
 def test_other_agents_too(name: str, tmp_path: Path) -> None:
     """With the replay, its priorities and the target network; with the statistics of observations."""
     algo, agent = OTHERS[name]
+    env = PENDULUM if algo == "sac" else CARTPOLE
     changes = {"agent": agent, "eval_freq": 3_000}
     options = {**OPTIONS, **changes, "run_dir": tmp_path / "straight"}
-    straight = rltrain.train(algo, CARTPOLE, progress=False, **options).run_dir
+    straight = rltrain.train(algo, env, progress=False, **options).run_dir
     (tmp_path / "killed").mkdir()
-    code, run = interrupt(CARTPOLE, tmp_path / "killed", signal.SIGKILL, random.Random(name), algo, **changes)
+    code, run = interrupt(env, tmp_path / "killed", signal.SIGKILL, random.Random(name), algo, **changes)
     assert code == -signal.SIGKILL
     assert step_of(list_checkpoints(run / "checkpoints")[-1]) < STEPS
     with warnings.catch_warnings():
@@ -302,6 +318,10 @@ def test_other_agents_too(name: str, tmp_path: Path) -> None:
     assert_same_run(run, straight)
     saved = set(last_state(run))
     wanted = {"policy.network.action_head.weight", "training.agent.optimizer.exp_avg", "training.agent.rng"}
+    if algo == "sac":
+        wanted = {f"training.agent.{each}_optimizer.exp_avg" for each in ("policy", "critic", "ent_coef")}
+        wanted |= {"policy.log_std", "training.modules.critic_target.layers.0.weight", "training.modules.log_ent_coef"}
+        wanted |= {"training.agent.discounted_returns", "training.modules.reward_normalizer.moments.var"}
     if algo == "dqn":
         wanted |= {"training.modules.target.action_head.weight", "training.agent.steps"}
         wanted |= {f"training.agent.replay.{part}" for part in ("ring.obs", "ring.end", "head", "size")}
