@@ -51,6 +51,11 @@ class CheckpointError(RLTrainError):
     exit_code = 4
 
 
+def printable(text: str) -> str:
+    """Text with its control characters written out: a name in a file must not give orders to a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """A fix line that names the nearest known word, or ``otherwise`` where none is near."""
     by_lower = {name.lower(): name for name in known}

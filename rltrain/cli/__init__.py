@@ -8,7 +8,7 @@ import sys
 import warnings
 
 from rltrain.distributed.ranks import is_first
-from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean
+from rltrain.errors import ConfigError, RankFailed, RLTrainError, did_you_mean, printable
 from rltrain.plugins import resolve, verbs
 
 HELP = """usage: rltrain VERB ...
@@ -22,6 +22,8 @@ Reinforcement learning whose environments live on the device of the policy.
 
 Example: rltrain train ppo rltrain/CartPole-v1"""
 
+
+DEBUG = "Run the same command with --debug to see where."
 
 MODULE = re.compile(r"(?!cuda:|cpu:|https?:)[A-Za-z_][\w.]*:\S")
 """The beginning of ``module:Id``, which only a person who types it can ask for."""
@@ -59,10 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        where = f"'{error.filename}'" if error.filename else "A file"
+        _print_error(f"{where} cannot be used: {error.strerror or error}.", DEBUG)
+        return 3
     except Exception as error:
         if debug:
             raise
-        fix = "Run the same command with --debug to see where."
+        fix = DEBUG
         if "memory" in str(error):
             fix = "Use fewer --num-envs, a smaller --agent.n-steps or smaller networks."
         _print_error(f"{type(error).__name__}: {error}", fix)
@@ -91,10 +99,10 @@ def _print_error(cause: str, fix: str) -> None:
     """One line for the cause and one for the fix."""
     for head, text in (("error", cause), ("  fix", fix)):
         if text:
-            print(f"{head}: {' '.join(text.split())}", file=sys.stderr)
+            print(f"{head}: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Prints our own warnings in one line, and drops those of libraries."""
     if category is UserWarning and is_first():
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)

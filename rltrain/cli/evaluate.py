@@ -6,7 +6,7 @@ import json
 import sys
 
 from rltrain.cli.options import EnvParser, add_module_option, import_module_of, is_run, whole
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, printable
 from rltrain.registry import env_spec
 
 
@@ -53,14 +53,14 @@ def main(arguments: list[str]) -> int:
             parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
         )
         for line in policy.warnings:
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {printable(line)}", file=sys.stderr)
         result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
         source = {"checkpoint": policy.step}
         title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
     if parsed.json:
         print(json.dumps({**result.summary(), **source}))
     else:
-        print(title)
+        print(printable(title))
         print(f"mean return {describe(result)}")
         print(f"mean episode length {result.lengths.mean():.1f}")
     return 0

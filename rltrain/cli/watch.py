@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from rltrain.cli.options import EnvParser, add_module_option, import_module_of, whole
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, printable
 
 
 def main(arguments: list[str]) -> int:
@@ -34,14 +34,17 @@ def main(arguments: list[str]) -> int:
             parsed.what, checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint, device=parsed.device
         )
         for line in policy.warnings:
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {printable(line)}", file=sys.stderr)
         run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
         policy.make_vec(
             1, render=True, **env_options
         ).close()  # so that wrong constants are refused before anything is created
         if parsed.out is None:
-            out.parent.mkdir(exist_ok=True)
+            try:
+                out.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"'{out.parent}' cannot be made: {error.strerror}.", "Give --out.") from error
         length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
     else:
         from contextlib import closing

@@ -15,6 +15,7 @@ from rltrain.distributed.ranks import Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.checkpoint import step_of
+from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, with_trackers
@@ -139,6 +140,10 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
             checkpoint, faults = folder.checkpoint(request.checkpoint or "latest")
             for fault in faults:
                 warnings.warn(fault, stacklevel=2)
+            try:
+                read_best(folder.checkpoints)
+            except CheckpointError as error:
+                warnings.warn(f"{error.cause} It is written anew.", stacklevel=2)
         checkpoint = folder.checkpoints / ranks.broadcast_object(checkpoint.name)
         step = step_of(checkpoint)
         if request.total_timesteps is None:
@@ -169,7 +174,7 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
         if any(metadata[name] != space for name, space in setup.spaces.items()):
             raise CheckpointError(
                 f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
-                "Train anew, or go back to the environment as it was.",
+                "Go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
         if not setup.env.exact_resume:

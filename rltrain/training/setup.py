@@ -152,9 +152,6 @@ class Setup:
             importer(self.agent, run, algo=self.config.algo, env_id=self.config.env.id)
             return
         folder, named = RunFolder.open(run)
-        checkpoint, faults = folder.checkpoint(named or "latest")
-        for fault in faults:
-            warnings.warn(fault, stacklevel=2)
         metadata = folder.metadata()
         for name, space in self.spaces.items():
             if metadata[name] != space:
@@ -162,7 +159,9 @@ class Setup:
                     f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
                     "Start from a run with the same spaces.",
                 )
-        restore_policy(self.agent, checkpoint)
+        _, faults, _ = folder.read(named or "latest", lambda checkpoint: restore_policy(self.agent, checkpoint))
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
 
 
 def create_folder(setup: Setup) -> RunFolder:
