@@ -5,6 +5,7 @@
     policy.safetensors      the actor: what acting needs
     training.safetensors    every other tensor: critics, targets, optimizer, environments, statistics, generators
     state.json              everything that is not a tensor
+    segment_*.safetensors   parts of a large replay, which checkpoints share; see :mod:`~rltrain.runs.segments`
     manifest.json           size and SHA-256 of the files above and facts about the run, sealed and written last
 
 and, for each further rank K, its own training state in ``rank_K.safetensors`` and ``rank_K.json``.
@@ -32,7 +33,8 @@ from rltrain.files import MIB, Damaged, check_folder, open_file, reason, remove
 from rltrain.files import sync_directory as _sync_directory
 from rltrain.files import write_atomically as write_atomically
 from rltrain.files import write_new as _write_synced
-from rltrain.records import read_json, sealed
+from rltrain.records import read_json, sealed, unsealed
+from rltrain.ring import Ring
 from rltrain.runs.layout import MANIFEST as MANIFEST
 from rltrain.runs.layout import POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, step_name
 from rltrain.runs.layout import PREFIX as PREFIX
@@ -42,12 +44,13 @@ from rltrain.runs.layout import prune as prune
 from rltrain.runs.layout import remove_unfinished as remove_unfinished
 from rltrain.runs.layout import set_aside as set_aside
 from rltrain.runs.layout import step_of as step_of
+from rltrain.runs.segments import SEGMENT, SEPARATOR, Segments, describe, escaped, load, put, unescaped
 from rltrain.runs.verify import FORMATS
 from rltrain.runs.verify import find_fault as find_fault
 from rltrain.runs.verify import newest_good as newest_good
 
-SEPARATOR = "/"
 MODULES = "modules"  # the branch of the tensors that are learned besides the actor
+RINGS = "~rings"  # the key of the descriptions of all rings in STATE, by path
 FORMAT = FORMATS[-1]  # the format written
 HEADER_LIMIT, STATE_LIMIT = 64 * MIB, 256 * MIB  # bytes of the header of a file of tensors, and of state.json
 
@@ -59,6 +62,7 @@ def save_checkpoint(
     training: Mapping[str, Any],
     ranks: Ranks = ALONE,
     facts: Mapping[str, Any] | None = None,
+    segments: Segments | None = None,
 ) -> Path:
     """Writes a checkpoint under a temporary name, then renames it: it exists whole or not at all.
 
@@ -66,9 +70,10 @@ def save_checkpoint(
         folder: The run's checkpoint folder, on a file system that all ranks share.
         step: Environment steps so far.
         policy: Flat mapping of tensors, the same on all ranks.
-        training: Nested mapping of tensors and JSON values; every rank writes its own.
+        training: Nested mapping of tensors, JSON values and :class:`~rltrain.ring.Ring`; every rank writes its own.
         ranks: The ranks that call this together.
         facts: What the first rank's manifest says about the run, as JSON values; see :func:`read_facts`.
+        segments: Those of the checkpoint before, to share; replaced by those of this one.
 
     Returns:
         The checkpoint directory, which is there on every rank.
@@ -78,8 +83,13 @@ def save_checkpoint(
     """
     target = folder / step_name(step)
     temporary = folder / f"{TEMPORARY}{step}"
+    segments = Segments() if segments is None else segments
     tensors: dict[str, Tensor] = {}
-    plain = _split(training, (), tensors)
+    rings: dict[str, Ring] = {}
+    shared: dict[str, Any] = {}
+    plain = _split(training, (), tensors, rings)
+    if rings:
+        plain[RINGS] = {path: describe(ring) for path, ring in rings.items()}
     training_file, state_file = files_of(ranks.rank)
 
     def prepare() -> None:
@@ -94,10 +104,12 @@ def save_checkpoint(
             _save_tensors(temporary / POLICY, policy)
         _save_tensors(temporary / training_file, tensors)
         _write_synced(temporary / state_file, json.dumps(plain, indent=1).encode())
+        for ring in rings.values():
+            shared.update(segments.put(temporary, ring))
         return {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
             for name in (*((POLICY,) if ranks.first else ()), training_file, state_file)
-        }
+        } | shared
 
     def publish() -> None:
         if ranks.first:
@@ -125,6 +137,7 @@ def save_checkpoint(
             f"The checkpoint '{target}' cannot be written: {reason(error)}{where}.",
             "Make room, or choose another --run-dir.",
         ) from error
+    segments.folder, segments.entries = target, shared
     return target
 
 
@@ -168,7 +181,7 @@ def load_modules(path: Path) -> dict[str, Tensor]:
         _check_header(path / TRAINING)
         with safe_open(path / TRAINING, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
-            return {_unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
+            return {unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, Damaged) as error:
         raise cannot_be_read(path / TRAINING, error) from error
 
@@ -184,37 +197,40 @@ def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
         state = read_json(path / state_file, STATE_LIMIT)
     except (OSError, Damaged) as error:
         raise cannot_be_read(path / state_file, error) from error
-    for name, tensor in _load_tensors(path, training_file).items():
-        *parents, leaf = map(_unescaped, name.split(SEPARATOR))
-        branch = state
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-            if not isinstance(branch, dict):
-                raise cannot_be_read(path / training_file, Damaged(f"'{parent}' is no branch of {state_file}"))
-        branch[leaf] = tensor
+    rings = state.pop(RINGS, {})
+    try:
+        for name, tensor in _load_tensors(path, training_file).items():
+            put(state, name, tensor)
+        for name, description in rings.items():
+            put(state, name, load(description, lambda file: _load_tensors(path, file)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise cannot_be_read(path / state_file, error) from error
     return state
 
 
-def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """Returns a nested mapping without its tensors, which are collected by path in ``tensors``."""
+def segments_of(path: Path) -> Segments:
+    """The segments of a checkpoint, for the next one to share; none if its manifest cannot be read."""
+    try:
+        files = unsealed(read_json(path / MANIFEST))[0]["files"]
+        return Segments(path, {name: entry for name, entry in files.items() if name.startswith(SEGMENT)})
+    except (OSError, Damaged, KeyError, TypeError, AttributeError):
+        return Segments()
+
+
+def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor], rings: dict[str, Ring]) -> Any:
+    """Returns a nested mapping without its tensors and rings, which are collected by path."""
     if isinstance(tree, Mapping):
         rest: dict[str, Any] = {}
         for key, value in tree.items():
-            if isinstance(value, Tensor):
-                tensors[SEPARATOR.join((*path, _escaped(str(key))))] = value
+            here = (*path, escaped(str(key)))
+            if isinstance(value, Ring):
+                rings[SEPARATOR.join(here)] = value
+            elif isinstance(value, Tensor):
+                tensors[SEPARATOR.join(here)] = value
             else:
-                rest[str(key)] = _split(value, (*path, _escaped(str(key))), tensors)
+                rest[str(key)] = _split(value, here, tensors, rings)
         return rest
     return tree
-
-
-def _escaped(key: str) -> str:
-    """A key as a part of a path, as in JSON Pointer (RFC 6901): names of observations may hold a separator."""
-    return key.replace("~", "~0").replace(SEPARATOR, "~1")
-
-
-def _unescaped(part: str) -> str:
-    return part.replace("~1", SEPARATOR).replace("~0", "~")
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -61,13 +61,13 @@ def files_of(rank: int) -> tuple[str, str]:
     return (f"{RANK}{rank}.safetensors", f"{RANK}{rank}.json") if rank else (TRAINING, STATE)
 
 
-def prune(folder: Path, keep: int, also: int | None) -> None:
-    """Removes all but the ``keep`` newest checkpoints and the one at step ``also``.
+def prune(folder: Path, keep: int, also: int | None, common: int | None = None) -> None:
+    """Removes all but the ``keep`` newest checkpoints and those at the steps ``also`` and ``common``.
 
     Each is renamed first, so that none is ever seen half removed.
     """
     for path in list_checkpoints(folder)[:-keep]:
-        if step_of(path) != also:
+        if step_of(path) not in (also, common):
             hidden = folder / f"{PRUNED}{path.name}-{secrets.token_hex(4)}"
             with suppress(OSError):
                 path.rename(hidden)

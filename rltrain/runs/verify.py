@@ -23,8 +23,8 @@ from rltrain.runs.layout import (
     number_after,
 )
 
-FORMATS = (1, 2)
-"""The formats that are read: 1 had the tensors that are learned besides the actor among the policy's."""
+FORMATS = (1, 2, 3)
+"""The formats that are read: 1 had the tensors that are learned besides the actor among the policy's, 2 had no segments."""
 
 
 def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
@@ -51,7 +51,7 @@ def find_fault(path: Path) -> str | None:
     except (Damaged, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
     if manifest.get("format") not in FORMATS:
-        known = " and ".join(map(str, FORMATS))
+        known = ", ".join(map(str, FORMATS))
         return f"{MANIFEST} is of the format {manifest.get('format')}, this version reads {known}"
     if lost := next((name for name in (POLICY, TRAINING, STATE) if name not in files), None):
         return f"{MANIFEST} does not list {lost}"

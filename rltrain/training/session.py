@@ -61,6 +61,7 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
         try:
             trainer: Trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
             stack.callback(lambda: trainer.trackers.close())
+            stack.callback(trainer.writer.close)
             if checkpoint is not None:
                 trainer.load(checkpoint)
             if checkpoint is not None and setup.ranks.first:

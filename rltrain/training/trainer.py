@@ -20,9 +20,10 @@ from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.video import film
 from rltrain.files import check_folder
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
-from rltrain.runs.checkpoint import MODULES, load_training, prune, save_checkpoint, step_name
+from rltrain.runs.checkpoint import MODULES, load_training, prune, step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
+from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.health import check_modules, diverged
@@ -56,6 +57,7 @@ class Trainer:
         self.make_env = setup.make_env
         self.callbacks = setup.callbacks
         self.folder = folder
+        self.writer = CheckpointWriter(folder.checkpoints, ranks)
         self.total_timesteps = setup.request.total
         self.trackers = TrackerList(RunInfo(folder.path, self.total_timesteps))  # empty until the session adds trackers
         self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # in an iteration, over all ranks
@@ -67,6 +69,8 @@ class Trainer:
         self.best_mean_reward = float("-inf")
         self.best_step: int | None = None
         self.saved_step: int | None = None
+        self.best_before = self.best_mean_reward, self.best_step
+        self.common_step: int | None = None  # of a checkpoint to keep, because runs trained with this one have it too
         self.seconds = 0.0  # of training, over all sessions
         self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
@@ -109,6 +113,7 @@ class Trainer:
 
     def updated(self, metrics: Metrics) -> None:
         """Does everything that is due between two updates."""
+        self.hear_of_saving()
         self.callbacks.update(self, metrics)
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:
@@ -122,10 +127,11 @@ class Trainer:
             self.film()
 
     def end(self, reason: str) -> None:
-        """Logs the metrics since the last log point, and saves."""
+        """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""
         if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()
         self.save(last=True)
+        self.hear_of_saving(wait=True, last=True)
 
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
@@ -221,14 +227,14 @@ class Trainer:
         self.track(metrics)
         mean_reward = metrics["eval/mean_reward"]
         if mean_reward > self.best_mean_reward:
-            before, is_saved = (self.best_mean_reward, self.best_step), self.saved_step == self.global_step
+            is_saved = self.saved_step == self.global_step
+            self.best_before = self.best_mean_reward, self.best_step
             self.best_mean_reward, self.best_step = mean_reward, self.global_step
             self.save()
             if is_saved:
+                self.hear_of_saving(wait=True)
                 with failures_handled(self):
                     self.folder.set_best(self.best_step, mean_reward)
-            elif self.saved_step != self.global_step:  # it could not be written, and training goes on
-                self.best_mean_reward, self.best_step = before
 
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
@@ -265,6 +271,8 @@ class Trainer:
     def save(self, *, last: bool = False) -> None:
         """Writes a checkpoint with the whole training state, unless this step has one.
 
+        If it holds a replay it is written beside training, and a failure is told at the next update.
+
         Args:
             last: Whether the run ends here, so that a failure cannot be made up for.
 
@@ -276,17 +284,54 @@ class Trainer:
         self.deliver()
         if self.saved_step == self.global_step:
             return
+        self.hear_of_saving(wait=True)
         with failures_handled(self, last=last):
             policy, state = self.snapshot()
             facts = self.folder.facts() if self.ranks.first else None
-            path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, state, self.ranks, facts=facts)
+            self.writer.begin(self.global_step, policy, state, facts, self.after_saving(self.global_step))
             self.saved_step = self.global_step
-            if self.ranks.first:
-                if self.best_step == self.global_step:  # before the best one until now is removed
-                    self.folder.set_best(self.best_step, self.best_mean_reward)
-                prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
-            self.trackers.artifact(path, "checkpoint")
-            self.callbacks.checkpoint(self, path)
+        self.hear_of_saving(last=last)
+
+    def after_saving(self, step: int) -> Callable[[], None]:
+        """What is to be done in the run folder as soon as the checkpoint of a step is there, perhaps by a thread."""
+        best, mean_reward = self.best_step, self.best_mean_reward
+
+        def settle() -> None:
+            if best == step:  # before the best one until now is removed
+                self.folder.set_best(step, mean_reward)
+            self.prune(best)
+
+        return settle
+
+    def prune(self, best: int | None) -> None:
+        """Removes old checkpoints, but not the best one."""
+        if self.ranks.first:
+            prune(self.folder.checkpoints, self.config.keep_checkpoints, best, self.common_step)
+
+    def hear_of_saving(self, *, wait: bool = False, last: bool = False) -> None:
+        """Shows trackers and callbacks the checkpoint that was being written, if it is there by now.
+
+        Args:
+            wait: Whether to wait until it is.
+            last: See :meth:`save`.
+
+        Raises:
+            CheckpointError: It could not be written.
+            RunError: The run folder was moved.
+        """
+        if not self.writer.busy:
+            return
+        with failures_handled(self, last=last):
+            try:
+                path = self.writer.finish() if wait else self.writer.poll()
+            except CheckpointError:
+                if self.best_step == self.saved_step:
+                    self.best_mean_reward, self.best_step = self.best_before
+                self.saved_step = None
+                raise
+            if path is not None:
+                self.trackers.artifact(path, "checkpoint")
+                self.callbacks.checkpoint(self, path)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The actor's tensors and the whole training state, for a checkpoint.
@@ -327,6 +372,7 @@ class Trainer:
             raise CheckpointError(
                 f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
             ) from error
+        self.writer.resume(checkpoint)
         self.saved_step = self.global_step
         if self.best_step is not None and not (self.folder.checkpoints / step_name(self.best_step)).is_dir():
             self.best_step, self.best_mean_reward = None, float("-inf")  # a later best checkpoint has replaced it
