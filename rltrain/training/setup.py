@@ -33,6 +33,7 @@ from rltrain.training.request import RunRequest
 from rltrain.vec import VecEnv, own_spaces
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+AT_ONCE = "seeds at once"  # the entry of the mode for the size of the batch that a run was started in
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def create_folder(setup: Setup) -> RunFolder:
     config, ranks, together = setup.config, setup.ranks, setup.request.num_seeds
     record = {
         **describe_machine(),
-        "mode": {**setup.mode, **({"seeds at once": together} if together > 1 else {})},
+        "mode": {**setup.mode, **({AT_ONCE: together} if together > 1 else {})},
         "seed": config.seed,
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,
