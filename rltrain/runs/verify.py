@@ -24,7 +24,7 @@ from rltrain.runs.layout import (
 )
 
 FORMATS = (1, 2, 3)
-"""The formats that are read: 1 had the tensors that are learned besides the actor among the policy's, 2 had no segments."""
+"""The formats that are read. 1 had the tensors that are learned besides the actor among the policy's; 2 no segments."""
 
 
 def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:

@@ -69,7 +69,7 @@ class Trainer:
         self.best_mean_reward = float("-inf")
         self.best_step: int | None = None
         self.saved_step: int | None = None
-        self.best_before = self.best_mean_reward, self.best_step
+        self.best_before: tuple[float, int | None] = self.best_mean_reward, None  # the best one before
         self.common_step: int | None = None  # of a checkpoint to keep, because runs trained with this one have it too
         self.seconds = 0.0  # of training, over all sessions
         self.compiling = CompileClock() if config.compile else None
