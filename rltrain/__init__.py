@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rltrain.tracker import RunInfo, Tracker
     from rltrain.training.launch import resume, train
     from rltrain.training.multi_seed import train_seeds
+    from rltrain.training.resume_seeds import resume_seeds
     from rltrain.training.session import RunResult
     from rltrain.vec import TensorVecEnv, VecEnv, VecStep
 
@@ -70,6 +71,7 @@ __all__ = [
     "register_tracker",
     "register_verb",
     "resume",
+    "resume_seeds",
     "train",
     "train_seeds",
 ]
@@ -111,6 +113,7 @@ if not TYPE_CHECKING:  # type checkers read the imports above, so that a name wh
         "register_tracker": "rltrain.plugins",
         "register_verb": "rltrain.plugins",
         "resume": "rltrain.training.launch",
+        "resume_seeds": "rltrain.training.resume_seeds",
         "train": "rltrain.training.launch",
         "train_seeds": "rltrain.training.multi_seed",
     }

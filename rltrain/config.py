@@ -144,6 +144,10 @@ class TrainConfig(Model):
     """Run networks in bfloat16 under torch's autocast; parameters stay float32."""
     run_dir: str = "runs"
     """Folder in which the run's own folder is created."""
+    fallback_dir: str | None = None
+    """Folder on another disk for a last checkpoint, if the run's own folder cannot be written."""
+    if_save_fails: Literal["stop", "continue"] = "stop"
+    """Whether to stop if a checkpoint cannot be written, or to go on until the next one is due."""
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
     init_from: str | None = None

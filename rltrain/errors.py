@@ -14,8 +14,9 @@ ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 
 def plain(text: str) -> str:
-    """A text without commands to a terminal, such as the colours of other libraries' messages."""
-    return "".join(each for each in ESCAPES.sub("", text) if each.isprintable() or each in "\n\t")
+    """A text without commands to a terminal: colours are left out, other control characters written out."""
+    text = ESCAPES.sub("", text)
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class RLTrainError(Exception):

@@ -14,11 +14,15 @@ from pydantic import BaseModel, ValidationError
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
 from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
+from rltrain.files import MIB, Damaged
 from rltrain.plugins import trackers
 from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
 from rltrain.values import from_plain
 
 M = TypeVar("M", bound=BaseModel)
+
+NODE_LIMIT, LEVEL_LIMIT = 200_000, 50
+"""Of a YAML file."""
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
@@ -116,7 +120,10 @@ def load_config(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or is not a YAML mapping.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:  # a link or a pipe, if the user names one
+            text = file.read(MIB + 1)
+        if len(text) > MIB:
+            raise ConfigError(f"The config file '{path}' has more than {MIB:,} characters.", "Check its path.")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"The config file '{path}' cannot be read: {reason}.", "Check its path.") from error
@@ -126,10 +133,10 @@ def load_config(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML mapping as a dict; ``name`` is used in the error."""
     try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
+        data = _safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
+        where = f" in line {mark.line + 1}" if mark else f": {error}" if isinstance(error, Damaged) else ""
         raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"'{name}' holds no settings.", "A config file is a YAML mapping of option: value.")
@@ -138,6 +145,39 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if isinstance(env, dict) and isinstance(env.get("kwargs"), dict):
         data["env"] = {**env, "kwargs": {key: from_plain(value) for key, value in env["kwargs"].items()}}
     return data
+
+
+def _safe_load(text: str) -> Any:
+    """``yaml.safe_load`` for text from anywhere: aliases cannot multiply a small file into a huge tree."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """The nodes that a node stands for with its aliases written out, and their levels.
+
+    Raises:
+        Damaged: They are too many.
+    """
+    if id(node) not in known:
+        known[id(node)] = None
+        value = [] if isinstance(node.value, str) else node.value
+        parts = [part for each in value for part in (each if isinstance(each, tuple) else (each,))]
+        inner = [_measure(part, known) for part in parts]
+        known[id(node)] = 1 + sum(nodes for nodes, _ in inner), 1 + max((levels for _, levels in inner), default=0)
+    measured = known[id(node)]
+    if measured is None:
+        raise Damaged("it refers to itself")
+    if measured[0] > NODE_LIMIT or measured[1] > LEVEL_LIMIT:
+        raise Damaged(f"it stands for more than {NODE_LIMIT:,} values or {LEVEL_LIMIT} levels")
+    return measured
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError
+
+MOST_NUMBERS = 2**26
+"""In an observation or action that a saved space may describe."""
 
 
 def to_json(space: spaces.Space) -> dict[str, Any]:
@@ -58,6 +62,8 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
         match data["type"]:
             case "Box":
                 shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
+                if math.prod(shape) > MOST_NUMBERS:
+                    raise ValueError(f"a shape of {shape}")
                 low, high = (np.broadcast_to(np.asarray(data[side], dtype), shape) for side in ("low", "high"))
                 return spaces.Box(low, high, shape, dtype.type)
             case "Discrete":
@@ -79,7 +85,7 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
             case "Graph":
                 parts = (data["node_space"], data["edge_space"])
                 return spaces.Graph(*(None if part is None else from_json(part) for part in parts))  # type: ignore[arg-type]
-    except (AssertionError, KeyError, TypeError, ValueError) as error:  # Gymnasium asserts what it is given
+    except (AssertionError, AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:  # by Gymnasium
         raise CheckpointError(f"A saved space cannot be read: {error}.", "The run folder is damaged.") from error
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
+from rltrain.ring import Ring, SegmentLog
 from rltrain.spaces import bytes_of
-from rltrain.tree import tree_map
+from rltrain.tree import leaves, tree_map
 from rltrain.vec import VecStep
 
 GOES_ON, TERMINATED, TRUNCATED, NO_STEP = range(4)
@@ -58,6 +59,7 @@ class Replay:
         self.size = torch.zeros(num_envs, dtype=torch.int64, device=device)  # (N,) rows behind it that are filled
         self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
         self._ring: dict[str, Any] = {}
+        self._log: SegmentLog | None = None  # knows what changed since the last save; None before the first
 
     def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
         """Memory in bytes."""
@@ -67,12 +69,16 @@ class Replay:
         """Stores the observations (N, *O) that the next actions respond to."""
         if not self._ring:
             self._allocate(obs)
+        if self._log is not None:
+            self._log.writing()
         self._write("obs", self.head, obs)
 
     def add(self, action: Tensor, step: VecStep) -> None:
         """Stores actions (N, *A), in their own type, and their outcomes."""
         if "action" not in self._ring:
             self._ring["action"] = self._zeros(action)
+        if self._log is not None:
+            self._log.writing()
         following = self._after(self.head)
         self._write("action", self.head, action)
         self._write("reward", self.head, step.reward)
@@ -82,6 +88,8 @@ class Replay:
         moved = step.truncated + 1
         self.head = (self.head + moved * self.num_envs) % self.places
         self.size = (self.size + moved).clamp_(max=self.rows - 1)
+        if self._log is not None:
+            self._log.stepped()
 
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
         """Draws transitions uniformly. Places that are not steps can be drawn too, and have the weight 0."""
@@ -109,12 +117,12 @@ class Replay:
         return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
 
     def state_dict(self) -> dict[str, Any]:
-        """The stored data, without copying it, and the positions of the heads."""
+        """The stored data, without copying it, as a :class:`~rltrain.ring.Ring`, and the positions of the heads."""
         if not self._ring:
             return {}
+        log, heads = self._segments(), self.head // self.num_envs
         full = int(self.size.max()) == self.rows - 1
-        used = self.places if full else int(self.head.max()) + 1
-        ring = tree_map(lambda x: x[:used], self._ring)
+        ring = log.ring(self._ring, heads, used=self.rows if full else int(heads.max()) + 1)
         return {"ring": ring, "rows": self.rows, "head": self.head, "size": self.size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -130,11 +138,24 @@ class Replay:
             raise ValueError(
                 f"the saved replay has {saved[0]} rows of {saved[1]} environments, not {own[0]} of {own[1]}"
             )
-        self._allocate(state["ring"]["obs"])
-        self._ring["action"] = self._zeros(state["ring"]["action"])
-        tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, state["ring"])
+        stored = state["ring"]
+        self._allocate(stored["obs"])
+        if isinstance(stored, Ring) and stored.fresh and stored.rows == self.places and self.device.type == "cpu":
+            self._ring = dict(stored)  # a large one is not copied
+        else:
+            self._ring["action"] = self._zeros(stored["action"])
+            tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, stored)
         self.head.copy_(state["head"])
         self.size.copy_(state["size"])
+        self._log = None
+        if isinstance(stored, Ring):
+            self._segments().resume(stored, self.head // self.num_envs)
+
+    def _segments(self) -> SegmentLog:
+        """The log of what changes, from now on."""
+        if self._log is None:
+            self._log = SegmentLog(self.rows, sum(x[: self.num_envs].nbytes for x in leaves(self._ring)))
+        return self._log
 
     def _allocate(self, obs: Observation) -> None:
         self._ring = {

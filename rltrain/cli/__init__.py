@@ -86,6 +86,12 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if sys.stdout is not sys.stderr:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        where = f"'{error.filename}'" if error.filename else "A file"
+        _print_error(f"{where} cannot be used: {error.strerror or error}.", _unknown(error, arguments)[1])
+        return 3
     except Exception as error:
         if debug:
             raise

@@ -7,7 +7,7 @@ import sys
 
 from rltrain.cli.options import EnvParser, add_module_option, is_run, whole
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, plain
 from rltrain.module_envs import typed_env
 from rltrain.registry import env_spec
 
@@ -57,14 +57,14 @@ def main(arguments: list[str]) -> int:
             env=parsed.env,
         )
         for line in policy.warnings:
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {plain(line)}", file=sys.stderr)
         result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
         source = {"checkpoint": policy.step}
         title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
     if parsed.json:
         say(json.dumps({**result.summary(), **source}))
     else:
-        say(title)
+        say(plain(title))
         say(f"mean return {describe(result)}")
         say(f"mean episode length {result.lengths.mean():.1f}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from rltrain.cli.options import Parser, add_module_option, dashed, whole
 from rltrain.cli.typed import parse_value
@@ -13,9 +14,14 @@ from rltrain.errors import ConfigError, RLTrainError
 
 
 def main(arguments: list[str]) -> int:
-    """Continues a run from its newest intact checkpoint."""
+    """Continues a run from its newest intact checkpoint, or several as one batch."""
     parser = Parser("resume", "Continue a run from its newest whole checkpoint, exactly as if it had never stopped.")
-    parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in it; later ones are set aside")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="+",
+        help="run folder, or a checkpoint in it; later ones are set aside. Several, of one --num-seeds, go on together",
+    )
     parser.add_argument("--total-timesteps", type=whole(1), metavar="INT", help="steps to stop at, to train for longer")
     parser.add_argument(
         "--device", metavar="DEVICE", help="cpu, cuda, cuda:N, mps, xpu or auto [as the run was made with]"
@@ -30,19 +36,22 @@ def main(arguments: list[str]) -> int:
     refuse_settings(arguments)
     parsed = parser.parse(arguments)
 
-    from rltrain.cli.report import report
+    from rltrain.cli.report import report, report_seeds
     from rltrain.training.launch import resume
+    from rltrain.training.resume_seeds import resume_seeds
 
-    result = resume(
-        parsed.run,
-        total_timesteps=parsed.total_timesteps,
-        device=parsed.device,
-        env=parsed.env,
-        progress=not parsed.no_progress,
-        trackers=None if parsed.trackers is None else parse_value(" ".join(parsed.trackers) or "[]"),
-        nproc=parsed.nproc,
-        command=["resume", *arguments],
-    )
+    options: dict[str, Any] = {
+        "total_timesteps": parsed.total_timesteps,
+        "device": parsed.device,
+        "env": parsed.env,
+        "progress": not parsed.no_progress,
+        "trackers": None if parsed.trackers is None else parse_value(" ".join(parsed.trackers) or "[]"),
+    }
+    if len(parsed.run) > 1:
+        if parsed.nproc is not None:
+            raise ConfigError("One process trains several seeds.", "Leave --nproc out, or name one run.")
+        return report_seeds(resume_seeds(parsed.run, **options), parsed.json)
+    result = resume(parsed.run[0], **options, nproc=parsed.nproc, command=["resume", *arguments])
     return report(result, parsed.json)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rltrain.cli.options import EnvParser, add_module_option, whole
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, plain
 
 
 def main(arguments: list[str]) -> int:
@@ -37,14 +37,17 @@ def main(arguments: list[str]) -> int:
             env=parsed.env,
         )
         for line in policy.warnings:
-            print(f"warning: {line}", file=sys.stderr)
+            print(f"warning: {plain(line)}", file=sys.stderr)
         run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
         policy.make_vec(
             1, render=True, **env_options
         ).close()  # so that wrong constants are refused before anything is created
         if parsed.out is None:
-            out.parent.mkdir(exist_ok=True)
+            try:
+                out.parent.mkdir(exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"'{out.parent}' cannot be made: {error.strerror}.", "Give --out.") from error
         length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
     else:
         from contextlib import closing

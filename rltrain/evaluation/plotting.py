@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.files import MIB, Damaged, read_text, replacing
+from rltrain.settings import parse_yaml
 from rltrain.trackers.csv import STEP, read_progress
 
 if TYPE_CHECKING:
@@ -78,16 +77,12 @@ def plot_runs(run_dirs: Sequence[Path], out: Path | None = None, *, threshold: f
         axes.axhline(threshold, color="#444444", lw=1.2, ls=(0, (5, 4)), zorder=1, label=f"solved at {threshold:,g}")
     _decorate(axes, title=next(iter(kinds)) if len(kinds) == 1 else "Learning curves")
 
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp.png")
     try:
-        canvas.print_png(temporary)
-        os.replace(temporary, out)
+        with replacing(out) as temporary:
+            canvas.print_png(temporary)
     except OSError as error:
         fix = "Name a file in a folder you may write to." if out.parent.is_dir() else "Make the folder first."
         raise ConfigError(f"'{out}' cannot be written: {error.strerror or error}.", fix) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return out
 
 
@@ -157,9 +152,9 @@ def _read(run_dir: Path) -> Curve:
 def _config(path: Path) -> dict[str, Any] | None:
     """The configuration, or None if it is missing or incomplete."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = parse_yaml(read_text(path, MIB), str(path))
         return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+    except (OSError, Damaged, ConfigError, LookupError, TypeError):
         return None
 
 

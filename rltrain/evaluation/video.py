@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +18,7 @@ from torch import Tensor
 from rltrain.agent import Actor
 from rltrain.errors import ConfigError
 from rltrain.evaluation.episodes import Choose, play
+from rltrain.files import replacing
 from rltrain.vec import VecEnv
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
@@ -182,18 +182,13 @@ def check_suffix(path: Path) -> str:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary file in the same folder that replaces ``path`` on success and is deleted on failure."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        temporary.touch()
-        yield temporary
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         fix = "Name a file in a folder you may write to." if path.parent.is_dir() else "Make the folder first."
         raise ConfigError(f"'{path}' cannot be written: {reason}.", fix) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:

@@ -5,7 +5,8 @@
     policy.safetensors      the actor: what acting needs
     training.safetensors    every other tensor: critics, targets, optimizer, environments, statistics, generators
     state.json              everything that is not a tensor
-    manifest.json           size and SHA-256 of the files above, written last
+    segment_*.safetensors   parts of a large replay, which checkpoints share; see :mod:`~rltrain.runs.segments`
+    manifest.json           size and SHA-256 of the files above and facts about the run, sealed and written last
 
 and, for each further rank K, its own training state in ``rank_K.safetensors`` and ``rank_K.json``.
 """
@@ -15,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
+import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +29,40 @@ from torch import Tensor
 
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError
+from rltrain.files import MIB, Damaged, check_folder, open_file, reason, remove
+from rltrain.files import sync_directory as _sync_directory
+from rltrain.files import write_atomically as write_atomically
+from rltrain.files import write_new as _write_synced
+from rltrain.records import read_json, sealed, unsealed
+from rltrain.ring import Ring
+from rltrain.runs.layout import MANIFEST as MANIFEST
+from rltrain.runs.layout import POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, step_name
+from rltrain.runs.layout import PREFIX as PREFIX
+from rltrain.runs.layout import STATE as STATE
+from rltrain.runs.layout import list_checkpoints as list_checkpoints
+from rltrain.runs.layout import prune as prune
+from rltrain.runs.layout import remove_unfinished as remove_unfinished
+from rltrain.runs.layout import set_aside as set_aside
+from rltrain.runs.layout import step_of as step_of
+from rltrain.runs.segments import SEGMENT, SEPARATOR, Segments, describe, escaped, load, put, unescaped
+from rltrain.runs.verify import FORMATS
+from rltrain.runs.verify import find_fault as find_fault
+from rltrain.runs.verify import newest_good as newest_good
 
-POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
-RANK = "rank_"
-PREFIX, TEMPORARY, SUPERSEDED = "step_", ".writing-", "superseded_"
-SEPARATOR = "/"
 MODULES = "modules"  # the branch of the tensors that are learned besides the actor
-FORMAT, FORMATS = 2, (1, 2)  # the format written, and those read: 1 had the tensors of MODULES among the policy's
-
-
-def step_name(step: int) -> str:
-    """The directory name of the checkpoint at a step."""
-    return f"{PREFIX}{step:012d}"
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint directory, from its name."""
-    return int(path.name.removeprefix(PREFIX))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first, verified or not."""
-    found = (p for p in folder.glob(f"{PREFIX}*") if p.is_dir() and p.name.removeprefix(PREFIX).isdigit())
-    return sorted(found, key=step_of)
+RINGS = "~rings"  # the key of the descriptions of all rings in STATE, by path
+FORMAT = FORMATS[-1]  # the format written
+HEADER_LIMIT, STATE_LIMIT = 64 * MIB, 256 * MIB  # bytes of the header of a file of tensors, and of state.json
 
 
 def save_checkpoint(
-    folder: Path, step: int, policy: Mapping[str, Tensor], training: Mapping[str, Any], ranks: Ranks = ALONE
+    folder: Path,
+    step: int,
+    policy: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    ranks: Ranks = ALONE,
+    facts: Mapping[str, Any] | None = None,
+    segments: Segments | None = None,
 ) -> Path:
     """Writes a checkpoint under a temporary name, then renames it: it exists whole or not at all.
 
@@ -61,53 +70,93 @@ def save_checkpoint(
         folder: The run's checkpoint folder, on a file system that all ranks share.
         step: Environment steps so far.
         policy: Flat mapping of tensors, the same on all ranks.
-        training: Nested mapping of tensors and JSON values; every rank writes its own.
+        training: Nested mapping of tensors, JSON values and :class:`~rltrain.ring.Ring`; every rank writes its own.
         ranks: The ranks that call this together.
+        facts: What the first rank's manifest says about the run, as JSON values; see :func:`read_facts`.
+        segments: Those of the checkpoint before, to share; replaced by those of this one.
 
     Returns:
         The checkpoint directory, which is there on every rank.
 
     Raises:
-        CheckpointError: The folder cannot be written to.
+        CheckpointError: The folder cannot be written to, by one of the ranks; nothing of the checkpoint is left.
     """
     target = folder / step_name(step)
     temporary = folder / f"{TEMPORARY}{step}"
+    segments = Segments() if segments is None else segments
     tensors: dict[str, Tensor] = {}
-    plain = _split(training, (), tensors)
+    rings: dict[str, Ring] = {}
+    shared: dict[str, Any] = {}
+    plain = _split(training, (), tensors, rings)
+    if rings:
+        plain[RINGS] = {path: describe(ring) for path, ring in rings.items()}
     training_file, state_file = files_of(ranks.rank)
-    try:
+
+    def prepare() -> None:
         if ranks.first:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        ranks.gather(None)
+            remove(temporary)
+            folder.mkdir(exist_ok=True)  # without its parents: a run folder that was moved must not come back
+            check_folder(folder)
+            temporary.mkdir()
+
+    def write() -> dict[str, Any]:
         if ranks.first:
             _save_tensors(temporary / POLICY, policy)
         _save_tensors(temporary / training_file, tensors)
-        _write_synced(temporary / state_file, _json(plain))
-        written = {
+        _write_synced(temporary / state_file, json.dumps(plain, indent=1).encode())
+        for ring in rings.values():
+            shared.update(segments.put(temporary, ring))
+        return {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
             for name in (*((POLICY,) if ranks.first else ()), training_file, state_file)
-        }
-        files = {name: entry for each in ranks.gather(written) for name, entry in each.items()}
+        } | shared
+
+    def publish() -> None:
         if ranks.first:
-            _write_synced(temporary / MANIFEST, _json({"format": FORMAT, "step": step, "files": files}))
+            manifest = {"format": FORMAT, "step": step, "run": facts or {}, "files": files}
+            _write_synced(temporary / MANIFEST, sealed(manifest).encode())
             _sync_directory(temporary)
-            if target.exists():
-                set_aside([target])
-            temporary.rename(target)
+            aside = set_aside([target]) if target.exists() else None
+            try:
+                temporary.rename(target)
+            except OSError:
+                if aside is not None:
+                    (aside / target.name).rename(target)
+                raise
             _sync_directory(folder)
-        ranks.gather(None)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
+
+    try:
+        _together(ranks, prepare)
+        files = {name: entry for each in _together(ranks, write) for name, entry in each.items()}
+        _together(ranks, publish)
+    except OSError as error:
+        if ranks.first:
+            remove(temporary)
+        where = f" ({Path(error.filename).name})" if error.filename and Path(error.filename).name != target.name else ""
         raise CheckpointError(
-            f"The checkpoint '{target}' cannot be written: {reason}.", "Make room, or choose another --run-dir."
+            f"The checkpoint '{target}' cannot be written: {reason(error)}{where}.",
+            "Make room, or choose another --run-dir.",
         ) from error
+    segments.folder, segments.entries = target, shared
     return target
 
 
-def files_of(rank: int) -> tuple[str, str]:
-    """The two files with the training state of a rank: tensors, and everything else."""
-    return (f"{RANK}{rank}.safetensors", f"{RANK}{rank}.json") if rank else (TRAINING, STATE)
+def _together(ranks: Ranks, work: Callable[[], Any]) -> list[Any]:
+    """What ``work`` returns on each rank. If it fails on one of them, it fails on all.
+
+    Raises:
+        OSError: It failed.
+    """
+    answer, fault = None, None
+    try:
+        answer = work()
+    except OSError as error:
+        fault = [error.errno, reason(error), error.filename and str(error.filename)]
+    answers = ranks.gather([answer, fault])
+    for _, failed in answers:
+        if failed is not None:
+            raise OSError(*failed)
+    return [answer for answer, _ in answers]
 
 
 def load_policy(path: Path) -> dict[str, Tensor]:
@@ -129,11 +178,12 @@ def load_modules(path: Path) -> dict[str, Tensor]:
     """
     beginning = MODULES + SEPARATOR
     try:
+        _check_header(path / TRAINING)
         with safe_open(path / TRAINING, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
-            return {_unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"'{path / TRAINING}' cannot be read: {error}.", "Use another checkpoint.") from error
+            return {unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError, Damaged) as error:
+        raise cannot_be_read(path / TRAINING, error) from error
 
 
 def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
@@ -144,96 +194,43 @@ def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
     """
     training_file, state_file = files_of(rank)
     try:
-        state = json.loads((path / state_file).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"'{path / state_file}' cannot be read: {error}.", "Use another checkpoint.") from error
-    for name, tensor in _load_tensors(path, training_file).items():
-        *parents, leaf = map(_unescaped, name.split(SEPARATOR))
-        branch = state
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = tensor
+        state = read_json(path / state_file, STATE_LIMIT)
+    except (OSError, Damaged) as error:
+        raise cannot_be_read(path / state_file, error) from error
+    rings = state.pop(RINGS, {})
+    try:
+        for name, tensor in _load_tensors(path, training_file).items():
+            put(state, name, tensor)
+        for name, description in rings.items():
+            put(state, name, load(description, lambda file: _load_tensors(path, file)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise cannot_be_read(path / state_file, error) from error
     return state
 
 
-def find_fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is intact."""
+def segments_of(path: Path) -> Segments:
+    """The segments of a checkpoint, for the next one to share; none if its manifest cannot be read."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} cannot be read"
-    if manifest.get("format") not in FORMATS:
-        return f"its format is {manifest.get('format')}, this version reads {' and '.join(map(str, FORMATS))}"
-    if lost := next((name for name in (POLICY, TRAINING, STATE) if name not in files), None):
-        return f"{MANIFEST} does not list {lost}"
-    for name, (size, digest) in files.items():
-        try:
-            found = (path / name).stat().st_size
-            if found != size:
-                return f"{name} has {found} bytes instead of {size}"
-            if _digest(path / name) != digest:
-                return f"{name} was changed: its checksum differs"
-        except OSError:
-            return f"{name} is missing"
-    return None
+        files = unsealed(read_json(path / MANIFEST))[0]["files"]
+        return Segments(path, {name: entry for name, entry in files.items() if name.startswith(SEGMENT)})
+    except (OSError, Damaged, KeyError, TypeError, AttributeError):
+        return Segments()
 
 
-def prune(folder: Path, keep: int, also: int | None) -> None:
-    """Removes all but the ``keep`` newest checkpoints and the one at step ``also``."""
-    for path in list_checkpoints(folder)[:-keep]:
-        if step_of(path) != also:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def set_aside(paths: list[Path]) -> None:
-    """Moves checkpoints into a folder of their own beside the others, so that nothing is ever overwritten."""
-    if not paths:
-        return
-    folder = paths[0].parent
-    taken = [path.name.removeprefix(SUPERSEDED) for path in folder.glob(f"{SUPERSEDED}*")]
-    number = max((int(name) for name in taken if name.isdigit()), default=0) + 1
-    aside = folder / f"{SUPERSEDED}{number}"
-    aside.mkdir()
-    for path in paths:
-        path.rename(aside / path.name)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Removes checkpoints that a killed process left half written."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a small text file in one step."""
-    temporary = path.with_name(f".{path.name}.writing")
-    _write_synced(temporary, text.encode())
-    os.replace(temporary, path)
-
-
-def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
-    """Returns a nested mapping without its tensors, which are collected by path in ``tensors``."""
+def _split(tree: Any, path: tuple[str, ...], tensors: dict[str, Tensor], rings: dict[str, Ring]) -> Any:
+    """Returns a nested mapping without its tensors and rings, which are collected by path."""
     if isinstance(tree, Mapping):
         rest: dict[str, Any] = {}
         for key, value in tree.items():
-            if isinstance(value, Tensor):
-                tensors[SEPARATOR.join((*path, _escaped(str(key))))] = value
+            here = (*path, escaped(str(key)))
+            if isinstance(value, Ring):
+                rings[SEPARATOR.join(here)] = value
+            elif isinstance(value, Tensor):
+                tensors[SEPARATOR.join(here)] = value
             else:
-                rest[str(key)] = _split(value, (*path, _escaped(str(key))), tensors)
+                rest[str(key)] = _split(value, here, tensors, rings)
         return rest
     return tree
-
-
-def _escaped(key: str) -> str:
-    """A key as a part of a path, as in JSON Pointer (RFC 6901): names of observations may hold a separator."""
-    return key.replace("~", "~0").replace(SEPARATOR, "~1")
-
-
-def _unescaped(part: str) -> str:
-    return part.replace("~1", SEPARATOR).replace("~0", "~")
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -244,7 +241,13 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     users = Counter(tensor.untyped_storage().data_ptr() for tensor in on_host.values())
     shared = {name for name, tensor in on_host.items() if users[tensor.untyped_storage().data_ptr()] > 1}
-    save_file({name: tensor.clone() if name in shared else tensor for name, tensor in on_host.items()}, path)
+    try:
+        save_file({name: tensor.clone() if name in shared else tensor for name, tensor in on_host.items()}, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else None
+        raise OSError(code, os.strerror(code) if code else str(error), str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read; the folder is as umask says
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
@@ -256,36 +259,15 @@ def _digest(path: Path) -> str:
 
 def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
     try:
+        _check_header(path / name)
         return load_file(path / name)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"'{path / name}' cannot be read: {error}.", "Use another checkpoint.") from error
+    except (OSError, SafetensorError, Damaged) as error:
+        raise cannot_be_read(path / name, error) from error
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1).encode()
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yields checkpoints from the newest back, each with its fault, and ends with the first intact one."""
-    for path in reversed(list_checkpoints(folder)):
-        fault = find_fault(path)
-        yield path, fault
-        if fault is None:
-            return
+def _check_header(path: Path) -> None:
+    """Checks that a file of tensors is a regular file whose header, a JSON that is read whole, is not too long."""
+    with open_file(path) as file:
+        length = file.read(8)
+    if len(length) == 8 and struct.unpack("<Q", length)[0] > HEADER_LIMIT:
+        raise Damaged(f"its header is longer than {HEADER_LIMIT:,} bytes")

@@ -191,14 +191,13 @@ def load(
     folder, named = RunFolder.open(run)
     config = given_again(folder.config(classes), env_kwargs, only_lost=False)
     env = named_env(folder, config.env.id, env)
-    path, warnings = folder.checkpoint(named or checkpoint)
     metadata = folder.metadata()
     observation_space = from_json(metadata["observation_space"])
     action_space = from_json(metadata["action_space"])
     agent = agent_class(config.algo)(
         observation_space, action_space, config.num_envs, config.agent, device=where, seed=config.seed
     )
-    restore_policy(agent, path)
+    path, warnings, _ = folder.read(named or checkpoint, lambda path: restore_policy(agent, path))
     translation = _translation(config, metadata, (observation_space, action_space), where)
     return Policy(agent, config, step_of(path), translation, where, env, warnings, origin_in(folder))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ import torch
 from pydantic import BaseModel
 
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.files import MIB, TEXT_LIMIT, Damaged, open_file, reason
+from rltrain.records import parse_json
 from rltrain.schedules import LINEAR
 
 PICKLED = ":serialized:"
 VARIABLES = "pytorch_variables"
+MEMBERS, RATIO = 100_000, 20
+"""Most members of an archive, and most bytes that a byte of it may stand for."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ class Archive:
         """
         path = Path(path)
         try:
-            with zipfile.ZipFile(path) as archive:
-                data = json.loads(archive.read("data"))
+            with _regular(path) as file, zipfile.ZipFile(file) as archive:
+                _check_sizes(archive)
+                data = parse_json(_member(archive, "data"))
                 names = [name for name in archive.namelist() if name.endswith(".pth")]
-                modules = {name.removesuffix(".pth"): _tensors(archive.read(name), name, path) for name in names}
+                modules = {name.removesuffix(".pth"): _tensors(_member(archive, name), name, path) for name in names}
         except OSError as error:
-            raise CheckpointError(f"'{path}' cannot be read: {error.strerror}.", "Check its path.") from error
-        except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.", "Check its path.") from error
+        except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, zlib.error) as error:
             raise CheckpointError(
                 f"'{path}' was not saved by Stable-Baselines3: {error}.", "Name what model.save(...) wrote."
             ) from error
@@ -113,6 +118,34 @@ class Archive:
         return {name: value for name, value in kwargs.items() if value is not None}
 
 
+def _regular(path: Path) -> io.BufferedReader:
+    """Opens a file that the user named; it may be behind a link, but is no pipe and no device."""
+    return open_file(path.resolve())
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuses an archive that would become far larger than it is, or that has a mass of members.
+
+    Raises:
+        Damaged: It would. Stable-Baselines3 and torch do not compress.
+    """
+    members = archive.infolist()
+    packed, unpacked = sum(each.compress_size for each in members), sum(each.file_size for each in members)
+    if len(members) > MEMBERS:
+        raise Damaged(f"it has {len(members):,} members")
+    if unpacked > RATIO * packed + 16 * MIB:
+        raise Damaged(f"its {packed:,} bytes stand for {unpacked:,}")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member, no longer than the archive says."""
+    info = archive.getinfo(name)
+    if name == "data" and info.file_size > TEXT_LIMIT:
+        raise Damaged(f"'{name}' has more than {TEXT_LIMIT:,} bytes")
+    with archive.open(info) as file:
+        return file.read(info.file_size)
+
+
 def readable(value: Any) -> Any:
     """A value of ``data`` as a setting: plain, or a schedule in words; None if only a pickle has it."""
     if not isinstance(value, dict):
@@ -138,7 +171,7 @@ def _literal(value: Any) -> Any:
         return found[1]
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 
 
@@ -149,6 +182,9 @@ def _tensors(content: bytes, name: str, path: Path) -> Any:
         CheckpointError: It contains more than tensors.
     """
     try:
+        if zipfile.is_zipfile(io.BytesIO(content)):  # as torch writes since 1.6
+            with zipfile.ZipFile(io.BytesIO(content)) as inner:
+                _check_sizes(inner)
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # anything in there that is not a tensor
         raise CheckpointError(

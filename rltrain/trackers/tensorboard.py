@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
@@ -29,11 +27,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from rltrain.tracker import RunInfo, Tracker
+from rltrain.trackers.event_files import FILES, RecordFile, event_files
+from rltrain.trackers.event_files import forget_after as _forget_after
 
 BINS = 64
 """Of a histogram."""
-_CONFIG = "config"
-_FILES = "events.out.tfevents."
 
 
 class TensorBoardTracker(Tracker):
@@ -55,7 +53,7 @@ class TensorBoardTracker(Tracker):
         run_dir, resume_step = run.run_dir, run.resume_step
         self._step = resume_step or 0
         self._last = {} if resume_step is None else _forget_after(run_dir, resume_step)  # tag -> step of its last point
-        self._writer = RecordWriter(_new_file(run_dir).open("xb", buffering=0))
+        self._writer = RecordWriter(RecordFile(_new_file(run_dir)))
         self._closed = False
         self._write(0, file_version="brain.Event:2")
         # Readers purge from this step on; but the first START that TensorBoard meets in a run does nothing.
@@ -148,50 +146,8 @@ class TensorBoardTracker(Tracker):
 
 def _new_file(run_dir: Path) -> Path:
     """A new event file whose name sorts after those in the folder, even if the clock was set back."""
-    last = max((int(file.name.removeprefix(_FILES).split(".")[0]) for file in _event_files(run_dir)), default=0)
-    return run_dir / f"{_FILES}{max(int(time.time()), last + 1):010d}.{socket.gethostname()}.{os.getpid()}"
-
-
-def _event_files(run_dir: Path) -> list[Path]:
-    return sorted(run_dir.glob(f"{_FILES}[0-9]*"))
-
-
-def _forget_after(run_dir: Path, step: int) -> dict[str, int]:
-    """Removes from the event files the points after a step, and the entries that each session writes again.
-
-    Returns:
-        The step of the last point of each tag.
-    """
-    last: dict[str, int] = {}
-    for file in _event_files(run_dir):
-        kept = bytearray()
-        for record, event in _records(file.read_bytes()):
-            tags = [value.tag for value in event.summary.value]
-            if event.step <= step and not any(tag == _CONFIG or tag.startswith("_hparams_/") for tag in tags):
-                kept += record
-                last.update(dict.fromkeys(tags, event.step))
-        temporary = file.with_name(f".{file.name.removeprefix(_FILES)}.tmp")  # a name that TensorBoard ignores
-        temporary.write_bytes(kept)
-        os.replace(temporary, file)
-    return last
-
-
-def _records(data: bytes) -> Iterator[tuple[bytes, Event]]:
-    """The records of an event file, both as bytes and parsed, up to where it is cut off or damaged.
-
-    A record is the length of its content (8 bytes, little-endian), a checksum (4), the content, a checksum (4).
-    """
-    start = 0
-    while start + 16 <= len(data):
-        end = start + 16 + struct.unpack_from("<Q", data, start)[0]
-        if end > len(data):
-            return
-        try:
-            event = Event.FromString(data[start + 12 : end - 4])
-        except DecodeError:
-            return
-        yield data[start:end], event
-        start = end
+    last = max(event_files(run_dir).values(), default=0)
+    return run_dir / f"{FILES}{max(int(time.time()), last + 1):010d}.{socket.gethostname()}.{os.getpid()}"
 
 
 def _session_end(status: int) -> Summary:

@@ -11,19 +11,23 @@ from typing import Any
 
 from rltrain.callbacks import Callback
 from rltrain.distributed.group import joined
-from rltrain.distributed.ranks import Ranks
+from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
+from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
-from rltrain.training.setup import Setup, create_folder, keep_memory, threads
+from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
+
+BATCHES = "batches"
+"""The entry of the metadata that says which seeds were trained as one batch, each with the step from which on."""
 
 
 def train(
@@ -135,7 +139,6 @@ def resume(
 
 
 def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
-    config = request.config
     metadata = ranks.broadcast_object(folder.metadata() if ranks.first else None)
     if (size := metadata["mode"].get("ranks", 1)) != ranks.world_size:
         raise CheckpointError(
@@ -150,37 +153,80 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
             checkpoint, faults = folder.checkpoint(request.checkpoint or "latest")
             for fault in faults:
                 warnings.warn(fault, stacklevel=2)
+            try:
+                read_best(folder.checkpoints)
+            except CheckpointError as error:
+                warnings.warn(f"{error.cause} It is written anew.", stacklevel=2)
         checkpoint = folder.checkpoints / ranks.broadcast_object(checkpoint.name)
-        step = step_of(checkpoint)
-        if request.total_timesteps is None:
-            total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
-            over = metadata.get("status") == "completed" and step >= metadata["steps"]
-        else:
-            total, stop_at_reward = request.total_timesteps, None
-            over = total <= step
-        if over:
-            raise ConfigError(
-                f"'{folder.path}' has already been trained for {step:,} steps.",
-                f"Give --total-timesteps more than {step} to train on.",
-            )
-        if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
+        if is_over(request, metadata, step_of(checkpoint)):
+            raise over(folder, step_of(checkpoint))
+        return _run(stack.enter_context(closing(set_up_again(request, folder, metadata, checkpoint, ranks))), folder)
+
+
+def is_over(request: RunRequest, metadata: Mapping[str, Any], step: int) -> bool:
+    """Whether there is nothing to do for a request to continue a run from a step."""
+    if request.total_timesteps is None:
+        return bool(metadata.get("status") == "completed" and step >= metadata["steps"])
+    return request.total_timesteps <= step
+
+
+def over(folder: RunFolder, step: int) -> ConfigError:
+    """The error for a run that is over."""
+    return ConfigError(
+        f"'{folder.path}' has already been trained for {step:,} steps.",
+        f"Give --total-timesteps more than {step} to train on.",
+    )
+
+
+def set_up_again(
+    request: RunRequest,
+    folder: RunFolder,
+    metadata: Mapping[str, Any],
+    checkpoint: Path,
+    ranks: Ranks = ALONE,
+    seeds: Sequence[int] = (),
+) -> Setup:
+    """The setup of a run that continues from a checkpoint, after a warning of all that makes it inexact.
+
+    Args:
+        request: The request to continue it.
+        folder: The folder of the run, locked.
+        metadata: What is recorded there.
+        checkpoint: The checkpoint.
+        ranks: The ranks that train it.
+        seeds: The seeds that are trained as one batch with it, its own among them; none if it is trained alone.
+
+    Raises:
+        CheckpointError: The environment is not what it was.
+        ConfigError: Something that the run needs does not exist any more.
+    """
+    step, config = step_of(checkpoint), request.config
+    if request.total_timesteps is None:
+        total, stop_at_reward = int(metadata["total_timesteps"]), metadata.get("stop_at_reward")
+    else:
+        total, stop_at_reward = request.total_timesteps, None
+    if total > config.total_timesteps and LINEAR in config.agent.model_dump_json():
+        warnings.warn(
+            f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0; "
+            "with such a learning rate the policy does not change any more.",
+            stacklevel=2,
+        )
+    config = config.model_copy(update={"stop_at_reward": stop_at_reward})
+    request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
+    with ExitStack() as if_it_fails:
+        setup = if_it_fails.enter_context(closing(Setup.build(request, ranks)))
+        batches = metadata.get(BATCHES)
+        mode = {name: value for name, value in metadata["mode"].items() if name != AT_ONCE or batches is None}
+        if setup.mode != mode:
             warnings.warn(
-                f"Linear schedules ended at {config.total_timesteps:,} steps and stay at 0; "
-                "with such a learning rate the policy does not change any more.",
-                stacklevel=2,
+                f"Not bit for bit: the run was trained with {mode} and goes on with {setup.mode}.", stacklevel=2
             )
-        config = config.model_copy(update={"stop_at_reward": stop_at_reward})
-        request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
-        setup = stack.enter_context(closing(Setup.build(request, ranks)))
-        if setup.mode != metadata["mode"]:
-            warnings.warn(
-                f"Not bit for bit: the run was trained with {metadata['mode']} and goes on with {setup.mode}.",
-                stacklevel=2,
-            )
+        if (batch := batch_at(metadata, step)) != list(seeds):
+            warnings.warn(apart(batch, seeds or [config.seed]), stacklevel=2)
         if any(metadata[name] != space for name, space in setup.spaces.items()):
             raise CheckpointError(
                 f"'{config.env.id}' now has other spaces than '{folder.path}' was trained with.",
-                "Train anew, or go back to the environment as it was.",
+                "Go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
         if not setup.env.exact_resume:
@@ -195,9 +241,33 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
                 "stop_at_reward": stop_at_reward,
                 "resumed_at": [*metadata.get("resumed_at", []), step],
                 "episodes_restarted_at": restarted,
+                **({} if batches is None and not seeds else {BATCHES: with_batch(batches or [], step, seeds)}),
             }
         )
-        return _run(setup, folder)
+        if_it_fails.pop_all()
+    return setup
+
+
+def batch_at(metadata: Mapping[str, Any], step: int) -> list[int]:
+    """The seeds that a run was trained with as one batch from a step on; none if it was alone or they are not known."""
+    batches = [entry["seeds"] for entry in metadata.get(BATCHES, []) if entry["from"] <= step]
+    return list(batches[-1]) if batches else []
+
+
+def with_batch(batches: Sequence[Mapping[str, Any]], step: int, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
+    """The record of batches with another one from a step on, instead of what is known from there on."""
+    return [*(entry for entry in batches if entry["from"] < step), {"from": step, "seeds": list(seeds)}]
+
+
+def apart(batch: Sequence[int], seeds: Sequence[int]) -> str:
+    """The warning where a batch goes on with other seeds than it had."""
+    ours, theirs = (", ".join(map(str, each)) for each in (seeds, batch))
+    if not batch:
+        return f"Not bit for bit: each of the seeds {ours} was trained alone, and a batch is rounded otherwise."
+    return (
+        f"Not bit for bit: the seeds {theirs} were trained as one batch, and {ours} without the others is rounded "
+        "otherwise. To go on exactly, name the runs of all of them: rltrain resume RUN RUN ..."
+    )
 
 
 def _run(setup: Setup, folder: RunFolder) -> RunResult:

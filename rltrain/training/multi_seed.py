@@ -1,4 +1,9 @@
-"""Trains many seeds at once: separate runs whose environments are stepped and whose agents learn as one batch."""
+"""Trains many seeds at once: separate runs whose environments are stepped and whose agents learn as one batch.
+
+How numbers are rounded depends on what is in the batch. So the metadata of each run records which seeds were trained
+together from which step on, the batch is made anew wherever a checkpoint was written, as it is after a resume, and
+every run keeps the newest checkpoint whose step all of them have.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,11 @@ from rltrain.joined_vec import JoinedVecEnv
 from rltrain.make import taken_apart
 from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
+from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config, merge
 from rltrain.tracker import RunInfo, Tracker
-from rltrain.training.launch import as_typed
+from rltrain.training.launch import BATCHES, as_typed, with_batch
 from rltrain.training.metrics import EpisodeStats
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
@@ -86,11 +92,22 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
         for setup in setups:
             runs.append(SeedRun(setup, create_folder(setup), interrupted))
             stack.push(runs[-1].stack)
-        title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
-        info = RunInfo(runs[0].trainer.folder.path.parent, len(seeds) * config.total_timesteps, title=title)
-        display = TrackerList(info, displays(config.trackers) if request.progress else ())
-        stack.callback(display.close)
-        train_together(runs, display)
+        note_batch(runs)
+        train_together(runs, stack.enter_context(closing(display_of(runs, request))))
+    return results(runs)
+
+
+def display_of(runs: Sequence[SeedRun], request: RunRequest) -> TrackerList:
+    """Shows the progress of all runs together."""
+    config, seeds = request.config, [run.setup.config.seed for run in runs]
+    title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
+    total = sum(run.setup.request.total for run in runs)
+    info = RunInfo(runs[0].trainer.folder.path.parent, total, title=title)
+    return TrackerList(info, displays(config.trackers) if request.progress else ())
+
+
+def results(runs: Sequence[SeedRun]) -> dict[int, RunResult | RLTrainError]:
+    """The results or errors of runs that have ended, by seed."""
     return {run.setup.config.seed: run.result for run in runs if run.result is not None}
 
 
@@ -174,9 +191,8 @@ class SeedRun:
             with suppress(RLTrainError), self.stack:
                 raise
 
-    def end(self, reason: str) -> None:
-        """Saves, evaluates, draws."""
-        self.trainer.end(reason)
+    def conclude(self, reason: str) -> None:
+        """Evaluates and draws."""
         self.result = conclude(self.trainer, reason, self.interrupted.signal)
         self.stack.close()
 
@@ -185,20 +201,56 @@ def train_together(runs: Sequence[SeedRun], display: Tracker) -> None:
     """Trains until every run has ended; runs that end early leave the batch."""
     for run in runs:
         run.trainer.begin()
-    going = list(runs)
+    going = stay(runs)
     while going:
-        batch = Batch([run.trainer for run in going])
-        ended = False
-        while not ended:
+        batch, saved = Batch([run.trainer for run in going]), False
+        while not saved and not any(run.result or run.trainer.reason_to_stop() for run in going):
             for run, metrics in zip(going, batch.iterate(), strict=True):
                 run.attempt(run.trainer.learned, metrics)
             show(display, runs, going)
-            reasons = [run.trainer.reason_to_stop() for run in going]
-            ended = any(reasons) or any(run.result is not None for run in going)
-        for run, reason in zip(going, reasons, strict=True):
-            if reason is not None and run.result is None:
-                run.attempt(run.end, reason)
-        going = [run for run in going if run.result is None]
+            saved = any(run.trainer.saved_step == run.trainer.global_step for run in going)
+        going = stay(going)
+
+
+def stay(runs: Sequence[SeedRun]) -> list[SeedRun]:
+    """Ends the runs that have a reason to stop, and returns those that go on.
+
+    If any leave, the others save too: from that step on the batch is another one. All save before the first is
+    concluded, so that at no moment a run is over whose step the others do not have.
+    """
+    reasons = [None if run.result else run.trainer.reason_to_stop() for run in runs]
+    ending = [(run, reason) for run, reason in zip(runs, reasons, strict=True) if reason is not None]
+    going = [run for run, reason in zip(runs, reasons, strict=True) if reason is None and run.result is None]
+    for run, reason in ending:
+        run.attempt(run.trainer.end, reason)
+    if len(going) < len(runs):
+        note_batch(going)
+        for run in going:
+            run.attempt(run.trainer.save)
+    for run, reason in ending:
+        if run.result is None:
+            run.attempt(run.conclude, reason)
+    if any(run.result for run in going):
+        return stay(going)
+    keep_common(going)
+    return going
+
+
+def note_batch(runs: Sequence[SeedRun]) -> None:
+    """Records in the metadata which seeds are one batch from the current step on."""
+    seeds = [run.setup.config.seed for run in runs]
+    for run in runs:
+        folder, step = run.trainer.folder, run.trainer.global_step
+        folder.update_metadata({BATCHES: with_batch(folder.metadata().get(BATCHES, []), step, seeds)})
+
+
+def keep_common(runs: Sequence[SeedRun]) -> None:
+    """Lets every run keep its checkpoint of the newest step that all of them have."""
+    saved = [{step_of(path) for path in list_checkpoints(run.trainer.folder.checkpoints)} for run in runs]
+    common = max(set.intersection(*saved), default=None) if saved else None
+    for run in runs:
+        run.trainer.common_step = common
+        run.trainer.prune(run.trainer.best_step)
 
 
 def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rltrain.errors import RLTrainError, RunError
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
+from rltrain.files import reason, remove_left_overs
 from rltrain.plugins import resolve
 from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.lock import FolderMoved
 from rltrain.tracker import RunInfo
 from rltrain.training.failure import keep_traceback
 from rltrain.training.setup import Setup
@@ -61,13 +63,11 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
         try:
             made = trainer = resolve(request.agent.trainer)(setup, folder, interrupted)
             stack.callback(lambda: trainer.trackers.close())
+            stack.callback(trainer.writer.close)
             if checkpoint is not None:
                 trainer.load(checkpoint)
             if checkpoint is not None and setup.ranks.first:
-                remove_unfinished(folder.checkpoints)
-                set_aside(
-                    [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
-                )
+                tidy(folder, checkpoint)
             if setup.ranks.first:
                 trainer.trackers = TrackerList(
                     RunInfo(
@@ -83,8 +83,39 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
         except BaseException as error:
             step = "starting the run" if made is None else f"training, after {made.global_step:,} steps"
             keep_traceback(folder, error, step)
-            folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            tell_failure(folder, error)
             raise
+
+
+def tidy(folder: RunFolder, checkpoint: Path) -> None:
+    """Sets aside the checkpoints after the one to continue from, and removes what a killed process left.
+
+    Raises:
+        RunError: They cannot be moved.
+    """
+    remove_unfinished(folder.checkpoints)
+    remove_left_overs(folder.checkpoints)
+    remove_left_overs(folder.path)
+    later = [path for path in list_checkpoints(folder.checkpoints) if step_of(path) > step_of(checkpoint)]
+    try:
+        set_aside(later)
+    except OSError as error:
+        where = error.filename or folder.checkpoints
+        raise RunError(
+            f"'{where}' cannot be set aside: {reason(error)}.", "Make room, or see that you may write there."
+        ) from error
+
+
+def tell_failure(folder: RunFolder, error: BaseException) -> None:
+    """Records in the metadata that the run failed, where the folder is now; warns if that cannot be written."""
+    place = error.place if isinstance(error, FolderMoved) else None
+    folder = RunFolder(place, writes=folder.writes) if place is not None else folder
+    try:
+        folder.update_metadata({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+    except FolderMoved:
+        pass  # there is nothing left to write in
+    except RLTrainError as another:
+        warnings.warn(f"It is not recorded that the run failed. {another.cause}", stacklevel=2)
 
 
 def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
@@ -104,7 +135,12 @@ def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult
         "stopped_by": stopped_by,
     }
     summary = evaluation.summary() if evaluation else None
-    folder.update_metadata({"status": status, **outcome, "evaluation": summary})
+    try:
+        folder.update_metadata({"status": status, **outcome, "evaluation": summary})
+    except FolderMoved:
+        raise
+    except RunError as error:  # the policy is saved
+        warnings.warn(f"It is not recorded how the run ended. {error.cause}", stacklevel=2)
     picture = None
     if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
         threshold = spec_of(trainer.setup.request.env).reward_threshold

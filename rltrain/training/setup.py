@@ -35,6 +35,7 @@ from rltrain.training.request import RunRequest
 from rltrain.vec import VecEnv, own_spaces
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+AT_ONCE = "seeds at once"  # the entry of the mode for the size of the batch that a run was started in
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,6 @@ class Setup:
             importer(self.agent, run, algo=self.config.algo, env_id=self.config.env.id)
             return
         folder, named = RunFolder.open(run)
-        checkpoint, faults = folder.checkpoint(named or "latest")
-        for fault in faults:
-            warnings.warn(fault, stacklevel=2)
         metadata = folder.metadata()
         for name, space in self.spaces.items():
             if metadata[name] != space:
@@ -164,7 +162,9 @@ class Setup:
                     f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
                     "Start from a run with the same spaces.",
                 )
-        restore_policy(self.agent, checkpoint)
+        _, faults, _ = folder.read(named or "latest", lambda checkpoint: restore_policy(self.agent, checkpoint))
+        for fault in faults:
+            warnings.warn(fault, stacklevel=2)
 
 
 def create_folder(setup: Setup) -> RunFolder:
@@ -180,7 +180,7 @@ def create_folder(setup: Setup) -> RunFolder:
     config, ranks, together = setup.config, setup.ranks, setup.request.num_seeds
     record = {
         **describe_machine(),
-        "mode": {**setup.mode, **({"seeds at once": together} if together > 1 else {})},
+        "mode": {**setup.mode, **({AT_ONCE: together} if together > 1 else {})},
         "seed": config.seed,
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,

@@ -10,20 +10,25 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from rltrain.agent import ACTOR, Metrics, next_state
 from rltrain.compile import CompileClock
 from rltrain.devices import answers_late
 from rltrain.errors import CheckpointError, RLTrainError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.video import film
+from rltrain.files import check_folder
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
-from rltrain.runs.checkpoint import MODULES, load_training, prune, save_checkpoint, step_name
+from rltrain.runs.checkpoint import MODULES, load_training, prune, step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
+from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.health import check_modules, diverged
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.training.saving import failures_handled, notice_move
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 from rltrain.tree import from_dict, to_dict
@@ -52,6 +57,7 @@ class Trainer:
         self.make_env = setup.make_env
         self.callbacks = setup.callbacks
         self.folder = folder
+        self.writer = CheckpointWriter(folder.checkpoints, ranks)
         self.total_timesteps = setup.request.total
         self.trackers = TrackerList(RunInfo(folder.path, self.total_timesteps))  # empty until the session adds trackers
         self.steps_at_once = agent.horizon * env.num_envs * ranks.world_size  # in an iteration, over all ranks
@@ -63,6 +69,8 @@ class Trainer:
         self.best_mean_reward = float("-inf")
         self.best_step: int | None = None
         self.saved_step: int | None = None
+        self.best_before: tuple[float, int | None] = self.best_mean_reward, None  # the best one before
+        self.common_step: int | None = None  # of a checkpoint to keep, because runs trained with this one have it too
         self.seconds = 0.0  # of training, over all sessions
         self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
@@ -105,10 +113,12 @@ class Trainer:
 
     def updated(self, metrics: Metrics) -> None:
         """Does everything that is due between two updates."""
+        self.hear_of_saving()
         self.callbacks.update(self, metrics)
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:
             self.log()
+            notice_move(self)
         if self.due(self.config.eval_freq):
             self.evaluate()
         if self.due(self.config.save_freq):
@@ -117,10 +127,11 @@ class Trainer:
             self.film()
 
     def end(self, reason: str) -> None:
-        """Logs the metrics since the last log point, and saves."""
+        """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""
         if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()
-        self.save()
+        self.save(last=True)
+        self.hear_of_saving(wait=True, last=True)
 
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
@@ -216,9 +227,14 @@ class Trainer:
         self.track(metrics)
         mean_reward = metrics["eval/mean_reward"]
         if mean_reward > self.best_mean_reward:
+            is_saved = self.saved_step == self.global_step
+            self.best_before = self.best_mean_reward, self.best_step
             self.best_mean_reward, self.best_step = mean_reward, self.global_step
             self.save()
-            self.folder.set_best(self.global_step, mean_reward)
+            if is_saved:
+                self.hear_of_saving(wait=True)
+                with failures_handled(self):
+                    self.folder.set_best(self.best_step, mean_reward)
 
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
@@ -240,10 +256,11 @@ class Trainer:
     @global_kept()
     def film(self) -> None:
         """Films one episode; if that fails, it warns and training goes on."""
-        self.folder.videos.mkdir(exist_ok=True)
         path = self.folder.videos / f"{step_name(self.global_step)}.mp4"
         seed = derive_seed(self.config.seed, "video", self.global_step)
         try:
+            self.folder.videos.mkdir(exist_ok=True)
+            check_folder(self.folder.videos)
             with closing(self.make_env(1, render=True)) as env:
                 film(env, path, self.agent.actor, seed=seed)
         except (RLTrainError, OSError) as error:
@@ -251,26 +268,82 @@ class Trainer:
         else:
             self.trackers.video(path, self.global_step)
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """Writes a checkpoint with the whole training state, unless this step has one.
 
+        If it holds a replay it is written beside training, and a failure is told at the next update.
+
+        Args:
+            last: Whether the run ends here, so that a failure cannot be made up for.
+
         Raises:
-            RunError: The policy is not finite, or differs between ranks; see :func:`check_modules`.
+            RunError: The policy is not finite, or differs between ranks, see :func:`check_modules`; or the run folder
+                was moved.
+            CheckpointError: It cannot be written; see :func:`~rltrain.training.saving.failures_handled`.
         """
         self.deliver()
         if self.saved_step == self.global_step:
             return
+        self.hear_of_saving(wait=True)
+        with failures_handled(self, last=last):
+            policy, state = self.snapshot()
+            facts = self.folder.facts() if self.ranks.first else None
+            self.writer.begin(self.global_step, policy, state, facts, self.after_saving(self.global_step))
+            self.saved_step = self.global_step
+        self.hear_of_saving(last=last)
+
+    def after_saving(self, step: int) -> Callable[[], None]:
+        """What is to be done in the run folder as soon as the checkpoint of a step is there, perhaps by a thread."""
+        best, mean_reward = self.best_step, self.best_mean_reward
+
+        def settle() -> None:
+            if best == step:  # before the best one until now is removed
+                self.folder.set_best(step, mean_reward)
+            self.prune(best)
+
+        return settle
+
+    def prune(self, best: int | None) -> None:
+        """Removes old checkpoints, but not the best one."""
+        if self.ranks.first:
+            prune(self.folder.checkpoints, self.config.keep_checkpoints, best, self.common_step)
+
+    def hear_of_saving(self, *, wait: bool = False, last: bool = False) -> None:
+        """Shows trackers and callbacks the checkpoint that was being written, if it is there by now.
+
+        Args:
+            wait: Whether to wait until it is.
+            last: See :meth:`save`.
+
+        Raises:
+            CheckpointError: It could not be written.
+            RunError: The run folder was moved.
+        """
+        if not self.writer.busy:
+            return
+        with failures_handled(self, last=last):
+            try:
+                path = self.writer.finish() if wait else self.writer.poll()
+            except CheckpointError:
+                if self.best_step == self.saved_step:
+                    self.best_mean_reward, self.best_step = self.best_before
+                self.saved_step = None
+                raise
+            if path is not None:
+                self.trackers.artifact(path, "checkpoint")
+                self.callbacks.checkpoint(self, path)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The actor's tensors and the whole training state, for a checkpoint.
+
+        Raises:
+            RunError: The policy is not finite, or differs between ranks; see :func:`check_modules`.
+        """
         modules = self.agent.state_dict()
         check_modules(modules, self.ranks, self.global_step)
         policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
         beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)} if self.ranks.first else {}
-        state = {**self.training_state(), MODULES: beside}
-        path = save_checkpoint(self.folder.checkpoints, self.global_step, policy, state, self.ranks)
-        self.saved_step = self.global_step
-        if self.ranks.first:
-            prune(self.folder.checkpoints, self.config.keep_checkpoints, self.best_step)
-        self.trackers.artifact(path, "checkpoint")
-        self.callbacks.checkpoint(self, path)
+        return policy, {**self.training_state(), MODULES: beside}
 
     def training_state(self) -> dict[str, Any]:
         """The whole training state except the agent's module state."""
@@ -295,10 +368,11 @@ class Trainer:
         state = load_training(checkpoint, self.ranks.rank)
         try:
             self.load_training_state(state)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
             ) from error
+        self.writer.resume(checkpoint)
         self.saved_step = self.global_step
         if self.best_step is not None and not (self.folder.checkpoints / step_name(self.best_step)).is_dir():
             self.best_step, self.best_mean_reward = None, float("-inf")  # a later best checkpoint has replaced it

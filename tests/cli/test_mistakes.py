@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -246,7 +247,6 @@ USAGE = [
     ("resume run --seed=3", f"train ppo {CARTPOLE} --init-from run --seed"),
     ("resume nowhere --seed 3", "train ALGO ENV --init-from nowhere --seed"),
     ("resume run --total-timesteps 512 --device cuda:99", "'cuda:99' is not there"),
-    ("resume unknown", "no agent 'xyz'"),
     # eval
     ("eval", "required: RUN|ENV"),
     *[(f"eval run --episodes {value}", "whole number of at least 1") for value in ("0", "-1", "x", "1.5", "''", "inf")],
@@ -321,6 +321,10 @@ CHECKPOINT = [
     *[(f"{verb} damaged", "policy.safetensors has 1 bytes") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} strange", "unknown type 'Sphere'") for verb in ("eval", "watch")],
     ("resume strange --total-timesteps 999", "other spaces"),
+    *[
+        (f"{verb} unknown", "unknown/config.yaml' is damaged or was changed: There is no agent 'xyz'")
+        for verb in ("resume", "eval")
+    ],
     ("eval run/checkpoints", "is not a run folder"),
     ("eval run/checkpoints/step_000000000999", "no checkpoint '000000000999'"),
     ("resume run/checkpoints/step_x", "no checkpoint 'x'"),
@@ -387,7 +391,17 @@ def test_a_damaged_record(room: Room, tmp_path: Path, capsys: pytest.CaptureFixt
             os.remove(run / "metadata.json")
         else:
             (run / "metadata.json").write_bytes(content)
-        for words in (["resume", str(run), "--total-timesteps", "999"], ["eval", str(run)]):
+        for words in (["eval", str(run), "--episodes", "1"], ["resume", str(run), "--total-timesteps", "999"]):
+            with warnings.catch_warnings():
+                assert main(words) == 0, content
+            assert "metadata.json' cannot be read" in capsys.readouterr().err, content
+        assert main(["eval", str(run), "--episodes", "1"]) == 0
+        assert capsys.readouterr().err == ""  # the resume has written it anew
+        for manifest in run.glob("checkpoints/*/manifest.json"):  # as older versions wrote them, without a copy
+            old = json.loads(manifest.read_text())
+            manifest.write_text(json.dumps({name: old[name] for name in ("format", "step", "files")}))
+        (run / "metadata.json").write_bytes(content or b"")
+        for words in (["resume", str(run), "--total-timesteps", "9999"], ["eval", str(run)]):
             assert main(words) == 4, content
             cause, fix = capsys.readouterr().err.splitlines()
             assert "metadata.json' cannot be read" in cause

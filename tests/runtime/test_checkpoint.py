@@ -113,7 +113,7 @@ def test_without_its_manifest_it_is_no_checkpoint(tmp_path: Path) -> None:
     for text in ("", "{}", "[]", "null", "{", '{"files": {"policy.safetensors": 3}}', "\xff"):
         (path / MANIFEST).write_text(text, encoding="latin-1")
         assert find_fault(path) == f"{MANIFEST} cannot be read", text
-    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 3}))
+    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 4}))
     assert "format" in (find_fault(path) or "")
     del manifest["files"][TRAINING]
     (path / MANIFEST).write_text(json.dumps(manifest))

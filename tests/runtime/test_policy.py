@@ -327,8 +327,10 @@ def test_nothing_that_a_folder_names_is_imported(
             ["plot", str(run)],
             ["resume", str(run), "--total-timesteps", "9999"],
         ):
-            assert main(words) == 2, words
-            assert capsys.readouterr().err.startswith("error: "), words
+            assert main(words) == 4, words
+            error = capsys.readouterr().err
+            assert error.startswith("error: "), words
+            assert "config.yaml" in error, words
     assert "evil_module" not in sys.modules
     assert not hasattr(sys, "evil_was_here")
 

@@ -27,7 +27,16 @@ from torch import Tensor
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs.checkpoint import POLICY, STATE, find_fault, list_checkpoints, load_policy, load_training, step_of
+from rltrain.runs.checkpoint import (
+    MANIFEST,
+    POLICY,
+    STATE,
+    find_fault,
+    list_checkpoints,
+    load_policy,
+    load_training,
+    step_of,
+)
 from rltrain.runs.folder import RunFolder
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
@@ -556,11 +565,21 @@ def test_no_whole_checkpoint(tmp_path: Path, stopped: Callable[[Path], Path]) ->
 
 @pytest.mark.parametrize("key", ["mode", "total_timesteps", "observation_space", "action_space"])
 def test_a_damaged_record(tmp_path: Path, stopped: Callable[[Path], Path], key: str) -> None:
+    """The copy in the newest checkpoint is used, and what was damaged is kept; without a copy the run is refused."""
     run = stopped(tmp_path)
     metadata = RunFolder(run).metadata()
-    del metadata[key]
-    (run / "metadata.json").write_text(json.dumps(metadata))
-    refused(run, CheckpointError, f"metadata.json.*'{key}' is missing")
+    lost = {name: value for name, value in metadata.items() if name != key}
+    (run / "metadata.json").write_text(json.dumps(lost))
+    with pytest.warns(UserWarning, match=rf"metadata.json' cannot be read: '{key}' is missing.*copy"):
+        assert rltrain.resume(run, progress=False).steps >= STEPS
+    assert RunFolder(run).metadata()[key] == metadata[key]
+    assert json.loads((run / "damaged_1_metadata.json").read_text()) == lost
+    old = stopped(tmp_path / "old")
+    (old / "metadata.json").write_text(json.dumps(lost))
+    for path in list_checkpoints(old / "checkpoints"):  # as older versions wrote them
+        manifest = json.loads((path / MANIFEST).read_text())
+        (path / MANIFEST).write_text(json.dumps({name: manifest[name] for name in ("format", "step", "files")}))
+    refused(old, CheckpointError, f"metadata.json.*'{key}' is missing")
 
 
 def test_a_changed_configuration(tmp_path: Path, stopped: Callable[[Path], Path]) -> None:

@@ -1,0 +1,40 @@
+"""The facts about a machine and its software that a run records."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rltrain.distributed.ranks import job_name
+
+
+def describe_machine() -> dict[str, Any]:
+    """The facts about this machine that a run records."""
+    packages = ["rltrain", "torch", "gymnasium", "numpy", "tensorboard"]
+    packages += [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
+    job = job_name()
+    return {
+        **({} if job is None else {"job": job[0]}),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, if it is in a git checkout."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
