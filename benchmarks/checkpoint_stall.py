@@ -61,8 +61,8 @@ def measure(places: int, save_every: int, saves: int, folder: Path) -> list[dict
         folder: Where to.
 
     Returns:
-        By name: ``step``, ``megabytes`` written, the ``stall`` and the ``longest`` iteration while the thread wrote, both
-        beyond the median, and the ``median``, in milliseconds, and ``seconds`` until the checkpoint was there.
+        By name: ``step``, ``megabytes`` written, the ``stall`` and the ``longest`` iteration while the thread wrote,
+        both beyond the median, and the ``median``, in milliseconds, and ``seconds`` until the checkpoint was there.
     """
     watch = Stopwatch()
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
-from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.files import MIB, Damaged
+from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import trackers
 from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
 from rltrain.values import from_plain
