@@ -112,7 +112,7 @@ def test_help_and_plugins_write_to_standard_output(capsys: pytest.CaptureFixture
 
 def test_an_error_carries_no_colours() -> None:
     error = ConfigError("\x1b[33mWARN: red\x1b[0m and [33mbare[0m \x1b]0;title\x07", "\x1b[1;31mfix\x1b[0m\x00")
-    assert (error.cause, error.fix) == ("WARN: red and bare ", "fix")
+    assert (error.cause, error.fix) == ("WARN: red and bare ", r"fix\x00")
 
 
 def test_warnings_of_libraries_are_not_passed_on(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

@@ -132,7 +132,7 @@ def test_a_tracker_an_exporter_and_an_importer_of_a_plugin(site: Path, tmp_path:
     assert "lines        A line a log point." in rltrain(site, tmp_path, "trackers").stdout
     (tmp_path / "start.zeros").write_text("")
     words = f"{TRAIN} --trackers lines csv --init-from start.zeros"
-    assert "ppo on rltrain/CartPole-v1 starts from start.zeros" in rltrain(site, tmp_path, words).stdout
+    assert "ppo on rltrain/CartPole-v1 starts from start.zeros" in rltrain(site, tmp_path, words).stderr
     run = tmp_path / "runs" / "rltrain-CartPole-v1" / "ppo_1"
     assert (run / "lines.txt").read_text().split() == ["32", "64"]
     assert (run / "progress.csv").exists()
