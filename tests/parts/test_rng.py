@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +15,10 @@ import torch
 from rltrain.rng import (
     derive_seed,
     generator_state,
+    global_kept,
     global_state,
     make_generator,
+    seed_global,
     seeded,
     set_generator_state,
     set_global_state,
@@ -119,3 +123,24 @@ def test_generators_of_accelerators_are_restored(kind: str, count: int, monkeypa
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     assert kind not in global_state()
     set_global_state(saved)  # on a machine without it
+
+
+with global_kept():
+    seed_global(9)
+    SEEDED_WITH_9 = global_state()
+
+
+@pytest.mark.parametrize(
+    "disturb", [lambda: seed_global(5), lambda: set_global_state(SEEDED_WITH_9)], ids=["seeds", "restores"]
+)
+def test_another_thread_waits_while_a_block_is_seeded(disturb: Callable[[], object]) -> None:
+    with seeded(3):
+        expected = torch.cat((torch.rand(4), torch.rand(4)))
+    other = threading.Thread(target=disturb)
+    with seeded(3):
+        first = torch.rand(4)
+        other.start()
+        other.join(0.05)
+        drawn = torch.cat((first, torch.rand(4)))
+    other.join()
+    assert torch.equal(drawn, expected)
