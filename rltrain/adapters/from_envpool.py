@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rltrain.adapters.host_vec import HostVecEnv
 
 NAMESPACE = "envpool/"
+VIZDOOM = "envpool.vizdoom"
 LIMIT = "max_episode_steps"
 OURS = {"num_envs", "batch_size", "env_seed", "seed", "base_path", "gym_reset_return_info", LIMIT, "reward_threshold"}
 """Parts of EnvPool's configuration that this module sets or leaves alone."""
@@ -102,6 +103,8 @@ def vectorize(
     envpool = import_for(spec.id, "envpool", "envpool")
     name = spec.id.removeprefix(NAMESPACE)
     family = envpool.registration.registry.specs[name][0]
+    if family == VIZDOOM and name.startswith("Multi"):  # it says one player, and making it ends the process
+        raise several_players(spec.id)
     limit = max_episode_steps or spec.max_episode_steps
     options = {**kwargs, "num_envs": num_envs}
     if limit is not None:
@@ -112,12 +115,12 @@ def vectorize(
         check_drawing(spec.id, name, family)
     with named_errors(spec.id), quiet():
         known = envpool.make_spec(name, **{key: value for key, value in options.items() if key != "render_mode"})
+        if known.config.max_num_players > 1:
+            raise several_players(spec.id)
         real = np.float32 if dtype is None else str(dtype).removeprefix("torch.")
         observation_space = _mended(known.gymnasium_observation_space)
         leaves, _ = observation_leaves(observation_space, real)
         actions = Actions.for_space(known.gymnasium_action_space)
-    if known.config.max_num_players > 1:
-        raise ConfigError(f"'{spec.id}' is a game of several players.", "There are agents for one player alone.")
 
     def make(seeds: Sequence[int]) -> Any:
         with quiet():
@@ -134,6 +137,14 @@ def vectorize(
         lambda block: Pool(make, leaves, actions, block.arrays, limit, autoreset=not render),
         device=device,
         max_episode_steps=limit,
+    )
+
+
+def several_players(id: str) -> ConfigError:
+    """The error for a game in which several agents act."""
+    return ConfigError(
+        f"'{id}' is a game of several players.",
+        "Agents play alone: choose a game for one, or write a gymnasium.Env in which fixed policies play the others.",
     )
 
 

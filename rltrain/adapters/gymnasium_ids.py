@@ -223,9 +223,9 @@ def named_errors(id: str) -> Iterator[None]:
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
         if remedy := remedy_for(error):
             raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error
-        if isinstance(error, gymnasium_errors.DependencyNotInstalled):
+        if isinstance(error, gymnasium_errors.DependencyNotInstalled | ImportError):
             fix = command[-1] if command else "Install what is named there."
-            what = reason.removeprefix("DependencyNotInstalled: ")
+            what = reason.partition(": ")[2] or reason
             raise ConfigError(f"'{id}' needs something that is not installed: {what}.", fix) from error
         if "Gym is incompatible with Gymnasium" in reason:
             raise ConfigError(f"'{id}' is {FOREIGN['gym'][0]}.", FOREIGN["gym"][1]) from error

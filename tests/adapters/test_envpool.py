@@ -99,6 +99,12 @@ def test_a_run_is_trained_resumed_and_filmed(
         (f"train ppo {CARTPOLE} --env.kwargs.batch-size 3", "has no constructor argument 'batch_size'"),
         (f"train ppo {CARTPOLE} --env.vectorization sync", "which envpool steps by itself"),
         ("watch envpool/FrozenLake-v1 --out f.gif", "EnvPool draws no pictures of it"),
+        ("train ppo envpool/Go9x9-v1", "'envpool/Go9x9-v1' is a game of several players"),
+        (
+            "train ppo envpool/IntersectionMultiAgent-v1",
+            "'envpool/IntersectionMultiAgent-v1' is a game of several players",
+        ),
+        ("train ppo envpool/MultiDuel-v1", "'envpool/MultiDuel-v1' is a game of several players"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_created(
