@@ -217,7 +217,7 @@ def named_errors(id: str) -> Iterator[None]:
     except RLTrainError as error:
         if id in error.cause:
             raise
-        raise type(error)(f"'{id}': {error.cause[:1].lower()}{error.cause[1:]}", error.fix) from error.__cause__
+        raise type(error)(f"'{id}': {error.cause}", error.fix) from error.__cause__
     except Exception as error:
         reason = reason_of(error)
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
