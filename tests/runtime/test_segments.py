@@ -90,6 +90,22 @@ def test_what_is_saved_is_what_was_there_however_long_it_takes(
         shutil.rmtree(path)
 
 
+def test_looking_at_the_state_meanwhile_does_not_disturb_what_is_being_saved() -> None:
+    replay = make()
+    player = Player(replay, 7)
+    player.play(80)
+    ring: Ring = replay.state_dict()["ring"]
+    expected = copy.deepcopy(ring)
+    ring.freeze(())
+    player.play(1)
+    replay.state_dict()
+    player.play(200)
+    for number in range(len(ring.versions)):
+        with ring.segment(number) as trees:
+            rows = slice(number * ring.size, (number + 1) * ring.size)
+            assert same(dict(trees), {name: tensor[rows] for name, tensor in expected.items()})
+
+
 def test_only_what_changed_is_written_again(tmp_path: Path) -> None:
     replay = make(rows=200)
     player = Player(replay, 0, truncated=0.0)
