@@ -5,8 +5,8 @@
 
 DQN fills its replay by random actions and trains on. The first checkpoint comes when the replay is full, and has to
 write all of it; the others write what has changed since the one before. The stall is how much longer the iteration
-with the save took than the median of those without. While the thread writes, which takes processor time from training
-if there is no core to spare, the longest iteration is given too.
+with the save took than the median of those without: by the clock, and by the processor time of the training thread
+alone, which other programs on the machine do not lengthen. The longest iteration until the next save is given too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rltrain
 from rltrain.runs.segments import SEGMENT
@@ -25,30 +25,39 @@ from rltrain.runs.segments import SEGMENT
 NUM_ENVS = 64
 
 
+class Iteration(NamedTuple):
+    """From one update to the next."""
+
+    seconds: float
+    processor: float  # seconds of the training thread
+    saved: int | None  # the step, if a checkpoint of it was begun
+    writing: bool  # whether a checkpoint was being written at the end
+
+
 class Stopwatch(rltrain.Callback):
     """Notes how long every iteration took, from update to update, and what was saved meanwhile."""
 
     def __init__(self) -> None:
-        self.iterations: list[tuple[float, int | None, bool]] = []  # seconds, step saved in it, whether writing
+        self.iterations: list[Iteration] = []
         self.written: dict[int, tuple[float, float]] = {}  # by step: megabytes, seconds until it was there
-        self._last = time.perf_counter()
+        self._last, self._last_busy = time.perf_counter(), time.thread_time()
         self._saved: int | None = None
         self._begun: dict[int, float] = {}
 
     def on_update(self, trainer: Any, metrics: Any) -> None:
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.thread_time()
         saved = trainer.saved_step if trainer.saved_step != self._saved else None
         if saved is not None:
             self._begun[saved] = now
-        self.iterations.append((now - self._last, saved, trainer.writer.busy))
-        self._saved, self._last = trainer.saved_step, now
+        self.iterations.append(Iteration(now - self._last, busy - self._last_busy, saved, trainer.writer.busy))
+        self._saved, self._last, self._last_busy = trainer.saved_step, now, busy
 
     def on_checkpoint(self, trainer: Any, path: Path) -> None:
         files = [file.stat() for file in path.glob(f"{SEGMENT}*")]
         step = int(path.name.removeprefix("step_"))
         took = time.perf_counter() - self._begun.get(step, time.perf_counter())
         self.written[step] = sum(file.st_size for file in files if file.st_nlink == 1) / 1e6, took
-        self._last = time.perf_counter()
+        self._last, self._last_busy = time.perf_counter(), time.thread_time()
 
 
 def measure(places: int, save_every: int, saves: int, folder: Path) -> list[dict[str, float]]:
@@ -61,8 +70,8 @@ def measure(places: int, save_every: int, saves: int, folder: Path) -> list[dict
         folder: Where to.
 
     Returns:
-        By name: ``step``, ``megabytes`` written, the ``stall`` and the ``longest`` iteration while the thread wrote,
-        both beyond the median, and the ``median``, in milliseconds, and ``seconds`` until the checkpoint was there.
+        By name: ``step``, ``megabytes`` written, ``seconds`` until the checkpoint was there, and in milliseconds beyond
+        the ``median`` iteration the ``stall``, the same in ``processor`` time, and the ``longest`` until the next save.
     """
     watch = Stopwatch()
 
@@ -99,17 +108,24 @@ def measure(places: int, save_every: int, saves: int, folder: Path) -> list[dict
             },
         )
     learned = watch.iterations[-(saves + 1) * save_every // NUM_ENVS :]
-    median = statistics.median(seconds for seconds, saved, busy in learned if saved is None and not busy)
-    rows, current = [], None
-    for seconds, saved, _ in watch.iterations:
-        beyond = 1e3 * (seconds - median)
-        if saved is not None and saved in watch.written:
-            megabytes, took = watch.written[saved]
-            current = {"step": saved, "megabytes": megabytes, "stall": beyond, "longest": 0.0}
-            rows.append(current | {"median": 1e3 * median, "seconds": took})
-        elif rows and current is not None:
-            rows[-1]["longest"] = max(rows[-1]["longest"], beyond)
-    return rows[:-1] if rows and rows[-1]["step"] not in watch.written else rows
+    quiet = [each for each in learned if each.saved is None and not each.writing]
+    median = statistics.median(each.seconds for each in quiet)
+    busy = statistics.median(each.processor for each in quiet)
+    rows: list[dict[str, float]] = []
+    for each in watch.iterations:
+        if each.saved in watch.written:
+            megabytes, seconds = watch.written[each.saved]
+            row = {
+                "step": each.saved,
+                "megabytes": megabytes,
+                "seconds": seconds,
+                "median": 1e3 * median,
+                "longest": 0.0,
+            }
+            rows.append(row | {"stall": 1e3 * (each.seconds - median), "processor": 1e3 * (each.processor - busy)})
+        elif rows:
+            rows[-1]["longest"] = max(rows[-1]["longest"], 1e3 * (each.seconds - median))
+    return rows
 
 
 def main() -> None:
@@ -122,15 +138,11 @@ def main() -> None:
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=parsed.folder) as folder:
         rows = measure(parsed.places, parsed.save_every, parsed.saves, Path(folder))
-    print(
-        "| step | written, MB | stall, ms | longest other iteration until the next, ms | median, ms | there after, s |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
+    names = ("written, MB", "stall, ms", "processor, ms", "longest until the next, ms", "median, ms", "there after, s")
+    print(f"| step | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}")
     for row in rows:
-        print(
-            f"| {row['step']:,} | {row['megabytes']:.1f} | {row['stall']:.1f} | {row['longest']:.1f} "
-            f"| {row['median']:.2f} | {row['seconds']:.2f} |"
-        )
+        cells = (row[name] for name in ("megabytes", "stall", "processor", "longest", "median", "seconds"))
+        print(f"| {row['step']:,} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
 
 
 if __name__ == "__main__":

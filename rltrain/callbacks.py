@@ -97,4 +97,4 @@ class Callback:
         """At a log point, with the episodes that finished since the last one, on the device; there may be none."""
 
     def on_checkpoint(self, trainer: Training, path: Path) -> None:
-        """After a checkpoint was written to ``path``, a directory."""
+        """After a checkpoint was written to ``path``, a directory; with a replay, some updates after it was begun."""

@@ -156,6 +156,8 @@ class SegmentLog:
             heads: (N,) rows of the heads.
             used: Rows that have been written to, from the first on.
         """
+        if self._ring is not None:  # which is still being saved: what is left of it is not watched over any more
+            self._ring.keep(self.rows)
         heads = heads.cpu()
         columns = len(heads)
         firsts = torch.arange(0, used, self.size)

@@ -7,6 +7,9 @@ import os
 import random
 import shutil
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from test_checkpoint import same
 import rltrain
 from rltrain.agents.parts.replay import PrioritizedReplay, Replay
 from rltrain.callbacks import Callback
+from rltrain.distributed.ranks import Ranks
 from rltrain.errors import CheckpointError
 from rltrain.ring import LEAST, Ring
 from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training, prune, save_checkpoint, segments_of
@@ -88,6 +92,22 @@ def test_what_is_saved_is_what_was_there_however_long_it_takes(
         assert find_fault(path) is None
         assert same(load_training(path), expected)
         shutil.rmtree(path)
+
+
+def test_looking_at_the_state_meanwhile_does_not_disturb_what_is_being_saved() -> None:
+    replay = make()
+    player = Player(replay, 7)
+    player.play(80)
+    ring: Ring = replay.state_dict()["ring"]
+    expected = copy.deepcopy(ring)
+    ring.freeze(())
+    player.play(1)
+    replay.state_dict()
+    player.play(200)
+    for number in range(len(ring.versions)):
+        with ring.segment(number) as trees:
+            rows = slice(number * ring.size, (number + 1) * ring.size)
+            assert same(dict(trees), {name: tensor[rows] for name, tensor in expected.items()})
 
 
 def test_only_what_changed_is_written_again(tmp_path: Path) -> None:
@@ -252,3 +272,66 @@ def test_callbacks_see_every_checkpoint_once_and_whole(tmp_path: Path) -> None:
     assert names[-1] == kept[-1]
     assert {fault for _, fault in watcher.seen} == {None}
     assert not list((result.run_dir / "checkpoints").glob(".writing*"))
+
+
+class Thread(Ranks):
+    """One of two ranks that are threads of this process."""
+
+    world_size = local_world_size = 2
+
+    def __init__(self, rank: int, barrier: threading.Barrier, said: dict[int, Any]) -> None:
+        self.rank, self.barrier, self.said = rank, barrier, said
+
+    def gather(self, value: Any) -> list[Any]:
+        self.said[self.rank] = value
+        self.barrier.wait(20)
+        values = [self.said[0], self.said[1]]
+        self.barrier.wait(20)
+        return values
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        return tuple(map(any, zip(*self.gather(flags), strict=True)))
+
+
+class Unreadable(Ring):
+    """Memory that turned out to be bad."""
+
+    @contextmanager
+    def segment(self, number: int) -> Iterator[dict[str, Any]]:
+        raise OSError(5, "Input/output error")
+        yield {}
+
+
+@pytest.mark.parametrize("bad", [None, 0, 1])
+def test_two_ranks_write_beside_training_together_or_not_at_all(tmp_path: Path, bad: int | None) -> None:
+    barrier, said = threading.Barrier(2), {}  # type: ignore[var-annotated]
+    outcomes: dict[int, Any] = {}
+
+    def rank(number: int) -> None:
+        writer = CheckpointWriter(tmp_path, Thread(number, barrier, said))
+        replay = make()
+        Player(replay, number).play(20)
+        state = replay.state_dict()
+        expected = copy.deepcopy(state)
+        if number == bad:
+            state["ring"] = Unreadable(dict(state["ring"]), state["ring"].size, state["ring"].versions)
+        writer.begin(1, POLICY, {"replay": state})
+        try:
+            while (path := writer.poll()) is None:  # between updates, of which the ranks take equally many
+                time.sleep(0.001)
+            outcomes[number] = same(load_training(path, number)["replay"], expected)
+        except CheckpointError as error:
+            outcomes[number] = error.cause
+            assert not writer.busy
+
+    threads = [threading.Thread(target=rank, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    if bad is None:
+        assert outcomes == {0: True, 1: True}
+    else:
+        assert all("Input/output error" in outcomes[number] for number in range(2)), outcomes
+        assert not list_checkpoints(tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoint"]

@@ -1,0 +1,132 @@
+"""What rows about stopping and going on share: runs in processes that can be killed, and all that a run ended with."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from rltrain.cli import main
+from rltrain.registry import agent_config_class
+from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, load_training
+from rltrain.runs.folder import RunFolder
+
+TIMING = ("time/fps", "time/time_elapsed")
+PATIENCE = 90.0  # seconds
+ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 1, "normalize_obs": True}
+OFF_POLICY: dict[str, Any] = {
+    "buffer_size": 1_200,
+    "learning_starts": 200,
+    "batch_size": 32,
+    "gradient_steps": 1,
+    "target_update_interval": 160,
+}
+RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
+
+
+def small(algo: str) -> dict[str, Any]:
+    """Settings of an agent for short runs, with all that has memory; ``rainbow`` is DQN with every option."""
+    if algo == "rainbow":
+        return {**OFF_POLICY, **dict.fromkeys(RAINBOW, True), "n_quantiles": 5, "n_steps": 3}
+    fields = agent_config_class(algo).model_fields
+    settings = OFF_POLICY if "buffer_size" in fields else ON_POLICY
+    return {name: value for name, value in settings.items() if name in fields}
+
+
+def words(verb: str, *positional: object, **options: Any) -> list[str]:
+    """A command line."""
+    flags: list[str] = []
+    for name, value in options.items():
+        for key, each in value.items() if isinstance(value, dict) else [(None, value)]:
+            flags += [f"--{name}.{key}" if key else f"--{name.replace('_', '-')}", str(each)]
+    return [verb, *map(str, positional), *flags, "--no-progress"]
+
+
+def quietly(command: list[str]) -> int:
+    """Runs a command line in this process, its output thrown away."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        return main(command)
+
+
+def start(command: list[str]) -> BaseProcess:
+    """Starts a command line in a process, and a process group, of its own."""
+
+    def run() -> NoReturn:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        sys.exit(main(command))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def until(process: BaseProcess, true: Callable[[], object]) -> bool:
+    """Waits until something is true; whether the process still runs then."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "nothing happened"
+        if not process.is_alive():
+            return False
+        time.sleep(0.002)
+    return process.is_alive()
+
+
+def kill(process: BaseProcess, *runs: Path) -> bool:
+    """Kills a process and all that it started, at once; whether none of its runs had ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.join()
+    over = any(RunFolder(run).metadata().get("status") == "completed" for run in runs)
+    return process.exitcode == -signal.SIGKILL and not over
+
+
+def saved(run: Path) -> list[Path]:
+    """The checkpoints of a run."""
+    return list_checkpoints(run / "checkpoints")
+
+
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """Fails at the first warning: what cannot be restored is said by one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def last_state(run: Path, rank: int = 0) -> dict[str, Any]:
+    """All that the last checkpoint of a run holds, except how long it took; tensors as bytes."""
+    path = saved(run)[-1]
+    assert find_fault(path) is None, find_fault(path)
+    leaves: dict[str, Any] = {}
+
+    def collect(tree: Any, name: str) -> None:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                collect(value, f"{name}/{key}")
+        elif not name.endswith((*TIMING, "trainer/seconds")):
+            leaves[name] = bytes(tree.contiguous().flatten().view(torch.uint8)) if torch.is_tensor(tree) else tree
+
+    collect({"policy": load_policy(path), "training": load_training(path, rank)}, path.name)
+    return leaves
+
+
+def assert_same(run: Path, expected: Path, ranks: int = 1) -> None:
+    """Holds the last checkpoint of a run to that of another."""
+    for rank in range(ranks):
+        state, wanted = last_state(run, rank), last_state(expected, rank)
+        differ = [name for name in wanted if state.get(name) != wanted[name]]
+        assert state.keys() == wanted.keys(), sorted(state.keys() ^ wanted.keys())[:5]
+        assert not differ, f"{len(differ)} of {len(wanted)} differ, the first: {differ[0]}"

@@ -1,0 +1,91 @@
+"""Row 2: kill -9 at random moments of saving, of replays in many segments too."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rltrain
+from rltrain.runs.checkpoint import find_fault, step_of
+from tests.torture.frame import Case, Outcome, Row
+from tests.torture.killing import assert_same, kill, saved, small, start, until, words
+
+KILLS, IN_A_ROW = 200, 10
+BIG: dict[str, Any] = {
+    "buffer_size": 12_000,  # of 5 MB, in five segments; goes round
+    "learning_starts": 256,
+    "batch_size": 16,
+    "train_freq": 1,
+    "gradient_steps": 1,
+    "policy_kwargs.net_arch": "[16]",
+}
+OPTIONS: dict[str, Any] = {
+    "total_timesteps": 10_000_000,
+    "num_envs": 64,
+    "num_threads": 1,
+    "n_eval_episodes": 0,
+    "trackers": [],
+    "device": "cpu",
+    "keep_checkpoints": 3,
+}
+
+
+def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """Runs that are killed and resumed, ten times each."""
+    for number in range(1 if short else KILLS // IN_A_ROW):
+        algo = "ppo" if number % 4 == 1 else "dqn"
+        seed = rng.randrange(2**31)
+        kills = 2 if short else IN_A_ROW
+        yield f"{algo} {number} x {kills}", lambda folder, a=algo, s=seed, k=kills: killed(folder, a, s, k)
+
+
+def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
+    """Kills a run again and again, and compares what it comes to with a run that was left alone."""
+    chance = random.Random(seed)
+    env, run = "rltrain/MinAtar-Breakout-v1", folder / "killed" / "rltrain-MinAtar-Breakout-v1" / f"{algo}_1"
+    agent = BIG if algo == "dqn" else {**small("ppo"), "n_steps": 4}
+    options = {**OPTIONS, "agent": agent, "save_freq": 640 if algo == "dqn" else 256}
+    command = words("train", algo, env, **options, run_dir=folder / "killed")
+    for _ in range(kills):
+        before = step_of(saved(run)[-1]) if run.exists() else -1
+        process = start(command)
+        until(process, lambda before=before: saved(run) and step_of(saved(run)[-1]) > before)
+        time.sleep(0.3 * chance.random())
+        assert kill(process), "it ended by itself"
+        faults = [fault for path in saved(run) if (fault := find_fault(path)) is not None]
+        assert not faults, faults[0]
+        command = words("resume", run)
+    target = step_of(saved(run)[-1]) + 320
+
+    class Stop(rltrain.Callback):
+        def on_update(self, trainer: Any, metrics: Any) -> None:
+            if trainer.global_step >= target:
+                trainer.stop()
+
+    rltrain.resume(run, progress=False, callbacks=[Stop()])
+    assert not list((run / "checkpoints").glob(".*")), "something half written was left"
+    agent = {**agent, "policy_kwargs": {"net_arch": [16]}} if algo == "dqn" else agent
+    agent.pop("policy_kwargs.net_arch", None)
+    straight = rltrain.train(
+        algo,
+        env,
+        progress=False,
+        callbacks=[Stop()],
+        run_dir=folder / "straight",
+        **{**options, "agent": agent, "save_freq": 0},
+    )
+    assert_same(run, straight.run_dir)
+    return Outcome(True, figures={"kills": float(kills)})
+
+
+ROW = Row(
+    2,
+    "kill -9 at random moments of saving, big replays included",
+    "older ones whole, none half written used, resumed to the same bytes",
+    cases,
+    seconds=300.0,
+    summary=lambda figures: f"{sum(f.get('kills', 0) for f in figures):.0f} kills",
+)
