@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
 
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
@@ -24,6 +25,8 @@ from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.ppo.config import PolicyKwargs, PPOConfig
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
+from rltrain.agents.sac.config import PolicyKwargs as SACPolicyKwargs
+from rltrain.agents.sac.config import SACConfig
 from rltrain.config import TrainConfig
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 
@@ -46,14 +49,25 @@ OWN: dict[type[BaseModel], dict[str, Any]] = {
         "n_quantiles": 50,
         "noisy": False,
     },
+    SACConfig: {
+        "save_replay_buffer": True,
+        "normalize_obs": False,
+        "normalize_reward": False,
+        "policy_delay": 1,
+        "distributional": False,
+        "n_quantiles": 25,  # Kuznetsov et al. (2020), arXiv:2005.04269, table 4
+    },
     PolicyKwargs: {**NETWORK, "network_class": None, "network_kwargs": {}},
+    SACPolicyKwargs: {**NETWORK, "layer_norm": False, "weight_norm": False},
     QNetworkKwargs: {**NETWORK, "layer_norm": False},
 }
 THEIRS: dict[type[BaseModel], Any] = {
     PPOConfig: stable_baselines3.PPO,
     OffPolicyConfig: stable_baselines3.SAC,
     DQNConfig: stable_baselines3.DQN,
+    SACConfig: stable_baselines3.SAC,
     PolicyKwargs: ActorCriticPolicy,
+    SACPolicyKwargs: SACPolicy,
     QNetworkKwargs: DQNPolicy,
 }
 
@@ -99,6 +113,8 @@ def test_networks_are_as_wide_as_theirs() -> None:
     )
     assert PPOConfig().policy_kwargs.net_arch.model_dump() == ppo.policy.net_arch
     assert DQNConfig().policy_kwargs.net_arch == dqn.policy.net_arch
+    sac = stable_baselines3.SAC("MlpPolicy", gymnasium.make("Pendulum-v1"), device="cpu", buffer_size=1)
+    assert SACConfig().policy_kwargs.net_arch.model_dump() == {"pi": sac.policy.net_arch, "qf": sac.policy.net_arch}
     assert PPOConfig().policy_kwargs.log_std_init == ppo.policy.log_std_init
     for ours, theirs in ((make_agent(kind=PPO), ppo), (make_agent(kind=DQN), dqn)):
         adam = theirs.policy.optimizer.defaults
