@@ -37,7 +37,7 @@ OVERVIEW = (
     "CarParking-v0", "VerticalLanding-v0", "QuadrotorTrack-v0", "Reacher-v0", "DeepSea-v0",
     "JobShop-v0", "Inventory-v0", "BatteryArbitrage-v0", "Game2048-v0", "Bandit-v0",
 )  # fmt: skip
-AGENTS = ("ppo", "dqn", "pqn")
+AGENTS = ("ppo", "dqn", "sac", "pqn")
 INTRODUCTION = """# Environments
 
 Every environment is a few functions on batched torch tensors, and a Gymnasium environment at the same time.

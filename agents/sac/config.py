@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from rltrain.agents.parts.settings import NetworkKwargs, OffPolicyConfig, Widths
 from rltrain.config import Model
@@ -44,11 +44,12 @@ class PolicyKwargs(NetworkKwargs):
     def _one_list_for_both(cls, value: Any) -> Any:
         return {"pi": value, "qf": value} if isinstance(value, list | tuple) else value
 
-    @model_validator(mode="after")
-    def _only_where_it_changes_no_output(self) -> PolicyKwargs:
-        if self.weight_norm and not self.layer_norm:
-            raise ValueError("weight_norm changes what a layer says unless layer_norm is on")
-        return self
+    @field_validator("weight_norm")
+    @classmethod
+    def _only_where_it_changes_no_output(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("layer_norm"):
+            raise ValueError("it changes what a layer says unless layer_norm is on")
+        return value
 
 
 class SACConfig(OffPolicyConfig):
@@ -98,11 +99,13 @@ class SACConfig(OffPolicyConfig):
             raise ValueError("it must be at least 1, or -1")
         return value
 
-    @model_validator(mode="after")
-    def _policy_in_every_update(self) -> SACConfig:
-        if self.gradient_steps > 0 and self.gradient_steps % self.policy_delay:
-            raise ValueError(f"gradient_steps={self.gradient_steps} is no multiple of policy_delay={self.policy_delay}")
-        return self
+    @field_validator("policy_delay")
+    @classmethod
+    def _policy_in_every_update(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("gradient_steps", -1)
+        if steps > 0 and steps % value:
+            raise ValueError(f"gradient_steps={steps} is no multiple of it")
+        return value
 
 
 def initial_ent_coef(ent_coef: float | str) -> float:

@@ -355,7 +355,7 @@ def test_other_actions_are_refused(space: spaces.Space, cause: str) -> None:
         ({"ent_coef": "auto_0"}, "cannot start at 0"),
         ({"ent_coef": -0.1}, "cannot be below 0"),
         ({"sde_sample_freq": 0}, "at least 1, or -1"),
-        ({"policy_delay": 2}, "no multiple of policy_delay"),
+        ({"policy_delay": 2}, "gradient_steps=1 is no multiple of it"),
         ({"policy_kwargs": {"weight_norm": True}}, "layer_norm"),
     ],
     ids=str,
