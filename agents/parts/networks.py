@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.spaces import channels_first
+from rltrain.tree import tree_map
 
 
 class _Tanh(torch.autograd.Function):
@@ -78,12 +79,12 @@ def init_orthogonal(module: nn.Module, gain: float = math.sqrt(2.0)) -> None:
 
 
 def in_bfloat16(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Wraps a function so that its layers multiply in bfloat16; its results are float32."""
+    """Wraps a function so that its layers multiply in bfloat16; its results, a tree of tensors, are float32."""
 
     def inner(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
             out = function(*args, **kwargs)
-        return tuple(x.float() for x in out) if isinstance(out, tuple) else out.float()
+        return tree_map(Tensor.float, out)
 
     return inner
 

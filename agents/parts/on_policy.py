@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent
+from rltrain.agent import ActOut, Agent, State
 from rltrain.agents.parts.optim import FlatAdam
+from rltrain.agents.parts.recurrent import envs_in_minibatch, sequence_minibatches
 from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
+from rltrain.tree import leaves
 from rltrain.vec import VecStep
 
 
@@ -22,10 +25,15 @@ class OnPolicyAgent(Agent):
 
     A subclass makes its networks and ``optimizer``, acts, and clears ``rollout`` when it has learned from it. Its
     config has ``n_steps``, ``batch_size`` and ``normalize_obs``. See :class:`~rltrain.agent.Agent` for the arguments.
+
+    If the networks have a memory, the subclass sets ``recurrent``. Its ``act`` then begins with :meth:`state_before`,
+    and stores the state after every step as ``state``: not yet reset, since that is what ``final_obs`` is valued with.
     """
 
     config: Any
     optimizer: FlatAdam
+    recurrent = False  # whether the networks have a memory
+    first_state: State = None  # before the first step of the rollout
     stack: tuple[int, ...] = ()  # leading dimensions of values that are one number per agent
 
     def __init__(
@@ -42,7 +50,32 @@ class OnPolicyAgent(Agent):
 
     def check(self) -> None:
         """Warns about hyperparameters that do not fit together."""
-        warn_of_remainder(self.horizon, self.num_envs, self.config.batch_size)
+        size = self.config.batch_size
+        if self.recurrent:
+            size = self.horizon * envs_in_minibatch(size, self.horizon)
+            if size != self.config.batch_size:
+                warnings.warn(
+                    f"batch_size={self.config.batch_size} is no multiple of n_steps={self.horizon}: with memory a "
+                    f"minibatch has whole sequences, {size} transitions.",
+                    stacklevel=2,
+                )
+        warn_of_remainder(self.horizon, self.num_envs, size)
+
+    def bytes_of_states(self) -> int:
+        """Bytes of the recurrent states of a rollout; 0 without memory."""
+        return self.horizon * self.num_envs * sum(state.nbytes for state in leaves(self.actor.initial_state(1)))
+
+    def state_before(self, state: State) -> State:
+        """The state to act with; that of the first step of a rollout is kept, to learn from sequences that start there.
+
+        Args:
+            state: What ``act`` was given; with memory, None stands for the start of all episodes.
+        """
+        if state is None and self.recurrent:
+            state = self.actor.initial_state(self.num_envs)
+        if self.rollout.step == 0:
+            self.first_state = state
+        return state
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""
@@ -79,7 +112,11 @@ class OnPolicyAgent(Agent):
         return batch.view(self.horizon, self.num_envs)
 
     def _minibatches(self, batch: Any) -> Iterator[Any]:
-        """The minibatches of an epoch."""
+        """The minibatches of an epoch: of steps in any order, or with memory of environments with all steps of each."""
+        if self.recurrent:
+            done = self.rollout["terminated"] | self.rollout["truncated"]
+            envs = envs_in_minibatch(self.config.batch_size, self.horizon)
+            return sequence_minibatches(batch, self.first_state, done, envs, self.rng)
         return shuffled_minibatches(batch, self.config.batch_size, self.rng)
 
     def _update_obs_normalizer(self) -> None:

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agent import State
 from rltrain.agents.parts.custom_networks import encoder_for
 from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
 from rltrain.agents.parts.networks import in_bfloat16, mask_logits, mlp
-from rltrain.agents.parts.settings import QNetworkKwargs
+from rltrain.agents.parts.recurrent import Sequences, make_memory
+from rltrain.agents.parts.settings import MemoryKwargs, QNetworkKwargs
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 
@@ -57,7 +59,7 @@ class QNetwork(nn.Module):
     Args:
         observation_space: Space of a single observation.
         action_space: Discrete.
-        config: Widths and activation.
+        config: Widths and activation; memory, if it is of a kind that may have it.
         dueling: Whether to add up a state value and advantages (Wang et al. 2016, arXiv:1511.06581, equation 9).
         n_quantiles: K, the number of quantiles that represent the distribution of the return; 1 for its mean only.
         noisy: Whether the layers after the encoder are :class:`NoisyLinear`.
@@ -87,7 +89,8 @@ class QNetwork(nn.Module):
         self.n_actions, self.n_quantiles = int(action_space.n), n_quantiles
         linear = NoisyLinear if noisy else nn.Linear
         self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
-        size = self.encoder.size
+        self.memory = make_memory(config, self.encoder.size) if isinstance(config, MemoryKwargs) else None
+        size = self.encoder.size if self.memory is None else self.memory.size
         self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
         size = (config.net_arch or [size])[-1]
         self.action_head = linear(size, self.n_actions * n_quantiles)
@@ -103,18 +106,35 @@ class QNetwork(nn.Module):
             values = values - values.mean(1, keepdim=True) + self.value_head(features).unsqueeze(1)
         return values
 
-    def forward(self, obs: Observation) -> Tensor:
+    def forward(self, obs: Observation | Sequences) -> Tensor:
         """Expected returns (..., B, A); those of forbidden actions are so low that they are never the highest.
 
-        There are leading dimensions if the parameters of several networks are stacked.
+        There are leading dimensions if the parameters of several networks are stacked. With memory, they are returned
+        for the B = T * N rows of sequences.
         """
+        if isinstance(obs, Sequences):
+            assert self.memory is not None
+            return mask_logits(self.values_of(self.memory.outputs(self.encoder(obs.obs), obs)), obs.obs)
         if self.n_quantiles == 1 and self.value_head is None:  # the most common case, and the shortest path
             return mask_logits(self.values_of(self.encoder(obs)), obs)
         return mask_logits(self.quantiles(obs).mean(2), obs)
 
-    def evaluate(self, obs: Observation) -> tuple[Tensor, Back]:
+    def step(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Expected returns (..., B, A) and the state after the observations, for the state before them."""
+        if self.memory is None:
+            return self(obs), None
+        features, state = self.memory(self.encoder(obs), state)
+        return mask_logits(self.values_of(features), obs), state
+
+    def initial_state(self, n: int) -> State:
+        """The state of ``n`` rows at the start of an episode; None without memory."""
+        return None if self.memory is None else self.memory.initial_state(n)
+
+    def evaluate(self, obs: Observation | Sequences) -> tuple[Tensor, Back]:
         """Values (..., B, A) or quantiles (B, A, K), without a gradient, and the backward pass."""
-        if self.n_quantiles > 1:
+        if isinstance(obs, Sequences):
+            (values,), back = by_autograd(self(obs))
+        elif self.n_quantiles > 1:
             (values,), back = by_autograd(self.quantiles(obs))
         elif self.value_head is not None or not self.written_out:
             (values,), back = by_autograd(self(obs))
@@ -126,14 +146,14 @@ class QNetwork(nn.Module):
     @property
     def stackable(self) -> bool:
         """Whether K such networks can be evaluated as one."""
-        if self.n_quantiles > 1 or self.value_head is not None or not self.written_out:
+        if self.n_quantiles > 1 or self.value_head is not None or not self.written_out or self.memory is not None:
             return False
         return bool(self.values_of.links) and not list(self.encoder.parameters())
 
     def use_bfloat16(self, device: torch.device) -> None:
         """Lets layers multiply in bfloat16; their outputs are float32."""
         self.written_out = False
-        for name in ("forward", "quantiles"):
+        for name in ("forward", "step", "quantiles"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
 
     @contextmanager

@@ -46,6 +46,19 @@ class QNetworkKwargs(NetworkKwargs):
     """Normalise every layer before its activation."""
 
 
+class MemoryKwargs(Model):
+    """The memory of a network, for agents that learn from sequences."""
+
+    memory: Literal["gru", "mingru", "lstm"] | None = None
+    """Recurrent layer behind the encoder, which remembers the episode: gru, mingru or lstm; none for no memory."""
+    memory_size: Annotated[int, Field(ge=1)] = 128
+    """Numbers that it remembers."""
+
+
+class RecurrentQNetworkKwargs(QNetworkKwargs, MemoryKwargs):
+    """The network of action values, where it may have memory."""
+
+
 class OffPolicyConfig(AgentConfig):
     """Hyperparameters of every agent that learns from a replay, with the defaults of Stable-Baselines3's base class."""
 

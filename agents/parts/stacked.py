@@ -51,7 +51,7 @@ class Stacked(OnPolicyAgent):
         return ConfigError(
             "These networks cannot be trained for several seeds at once.",
             "Those of tanh, relu or silu on plain numbers can: --agent.policy-kwargs.activation-fn tanh. "
-            "With images, or networks of your own, start a run for each seed.",
+            "With images, memory, or networks of your own, start a run for each seed.",
         )
 
     def stack_network(self, module: M) -> M:

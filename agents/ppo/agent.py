@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Metrics
+from rltrain.agent import ActOut, Metrics, State
 from rltrain.agents.parts.actors import DistributionActor
 from rltrain.agents.parts.networks import in_bfloat16
 from rltrain.agents.parts.on_policy import OnPolicyAgent
@@ -57,6 +57,7 @@ class PPO(OnPolicyAgent):
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
         with seeded(derive_seed(seed, "weights")):
             self.policy = make_policy(observation_space, action_space, config.policy_kwargs).to(self.device)
+        self.recurrent = self.policy.memory is not None
         self.distribution = self.policy.distribution
         self.actor: DistributionActor = DistributionActor(
             self.distribution, self.obs_normalizer, **self.policy.actor_layers()
@@ -70,26 +71,28 @@ class PPO(OnPolicyAgent):
     def use_bfloat16(self) -> None:
         """Lets both networks multiply in bfloat16."""
         self.policy.use_bfloat16(self.device)
-        self.actor.params = in_bfloat16(self.actor.params, self.device)  # type: ignore[method-assign]
+        self.actor.step = in_bfloat16(self.actor.step, self.device)  # type: ignore[method-assign]
 
     def memory(self) -> int:
         """Bytes of the rollout, of its shuffled copy, and of the values computed for all of it."""
-        return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 16 * self.distribution.size + 64)
+        each = 3 * bytes_of(self.observation_space) + 16 * self.distribution.size + 64
+        return self.horizon * self.num_envs * each + self.bytes_of_states()
 
     @torch.no_grad()
-    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
-        """Samples actions (N, *A); stores the observations, distribution parameters and raw actions."""
+    def act(self, obs: Observation, state: State = None) -> ActOut:
+        """Samples actions (N, *A); stores the observations, distribution parameters, raw actions and next states."""
+        state = self.state_before(state)
         if self.rollout.step == 0:
             self.noise = self._noise()
-        params, raw, action = self._choose(obs, self.noise[self.rollout.step])
-        self.rollout.store(obs=obs, params=params, raw=raw)
-        return ActOut(action)
+        params, raw, action, state = self._choose(obs, self.noise[self.rollout.step], state)
+        self.rollout.store(obs=obs, params=params, raw=raw, state=state)
+        return ActOut(action, state)
 
-    def _choose(self, obs: Observation, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Distribution parameters (N, P), raw actions, and actions (N, *A)."""
-        params = self.policy.params(self._normalized(obs))
+    def _choose(self, obs: Observation, noise: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Distribution parameters (N, P), raw actions, actions (N, *A), and the state after the observations."""
+        params, state = self.policy.step(self._normalized(obs), state)
         raw = self.distribution.sample(params, noise)
-        return params, raw, self.distribution.to_env(raw)
+        return params, raw, self.distribution.to_env(raw), state
 
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
@@ -169,9 +172,13 @@ class PPO(OnPolicyAgent):
         """
         rollout, config = self.rollout, self.config
         rows = max(config.batch_size, 16_384)
-        obs = self._flat(self._normalized(rollout["obs"]))
-        value = in_chunks(self.policy.value, obs, rows)
-        next_value = in_chunks(self.policy.value, self._flat(self._normalized(rollout["final_obs"])), rows)
+        obs, state = self._flat(self._normalized(rollout["obs"])), self._flat(rollout["state"])
+        if state is None:
+            value = in_chunks(self.policy.value, obs, rows)
+        else:
+            value = in_chunks(self.policy.value_after, state, rows)
+        following = self._flat(self._normalized(rollout["final_obs"])), state
+        next_value = in_chunks(lambda pair: self.policy.value(*pair), following, rows)
         raw = self._flat(rollout["raw"])
         log_prob, _ = self.distribution.log_prob_entropy(self._flat(rollout["params"]), raw)
         reward, terminated, truncated = rollout["reward"], rollout["terminated"], rollout["truncated"]

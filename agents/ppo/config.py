@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from rltrain.agents.parts.settings import NetworkKwargs, Widths
+from rltrain.agents.parts.settings import MemoryKwargs, NetworkKwargs, Widths
 from rltrain.config import Activation, AgentConfig, CustomClass, DividedAmongRanks, Model
 from rltrain.schedules import Schedule
 
@@ -20,7 +20,7 @@ class NetArch(Model):
     """Hidden layers of the value function."""
 
 
-class PolicyKwargs(NetworkKwargs):
+class PolicyKwargs(NetworkKwargs, MemoryKwargs):
     """The networks."""
 
     net_arch: NetArch = NetArch(pi=[64, 64], vf=[64, 64])

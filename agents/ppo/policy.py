@@ -8,16 +8,21 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rltrain.agent import State
 from rltrain.agents.parts.custom_networks import CustomEncoder, blank, encoder_for, expect, make_custom
 from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
 from rltrain.agents.parts.networks import in_bfloat16, init_orthogonal, mask_logits, mlp
+from rltrain.agents.parts.recurrent import Sequences, make_memory
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.env import Observation
+from rltrain.errors import ConfigError
 
 
 class ActorCritic(nn.Module):
-    """One encoder, then a network for the policy and a network for the value.
+    """One encoder, possibly a memory, then a network for the policy and a network for the value.
+
+    With memory, states are those of :class:`~rltrain.agents.parts.recurrent.Memory`; otherwise they are None.
 
     Args:
         observation_space: Space of a single observation.
@@ -36,10 +41,12 @@ class ActorCritic(nn.Module):
         self.distribution = make_distribution(
             action_space, log_std_init=config.log_std_init, squash=config.squash_output
         )
-        self.pi = mlp(self.encoder.size, config.net_arch.pi, config.activation_fn)
-        self.vf = mlp(self.encoder.size, config.net_arch.vf, config.activation_fn)
-        self.action_head = nn.Linear((config.net_arch.pi or [self.encoder.size])[-1], self.distribution.size)
-        self.value_head = nn.Linear((config.net_arch.vf or [self.encoder.size])[-1], 1)
+        self.memory = make_memory(config, self.encoder.size)
+        size = self.encoder.size if self.memory is None else self.memory.size
+        self.pi = mlp(size, config.net_arch.pi, config.activation_fn)
+        self.vf = mlp(size, config.net_arch.vf, config.activation_fn)
+        self.action_head = nn.Linear((config.net_arch.pi or [size])[-1], self.distribution.size)
+        self.value_head = nn.Linear((config.net_arch.vf or [size])[-1], 1)
         if config.ortho_init:
             if not isinstance(self.encoder, CustomEncoder):  # which keeps the weights of its author
                 init_orthogonal(self.encoder)
@@ -53,29 +60,49 @@ class ActorCritic(nn.Module):
         self.params_of = Perceptron(self.pi, self.action_head)
         self.value_of = Perceptron(self.vf, self.value_head)
 
-    def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
-        """Distribution parameters (..., B, P) and values (..., B).
+    def forward(self, obs: Observation | Sequences) -> tuple[Tensor, Tensor]:
+        """Distribution parameters (..., B, P) and values (..., B); with memory for the B = T * N rows of sequences.
 
         There are leading dimensions if the parameters of several networks are stacked.
         """
-        features = self.encoder(obs)
+        if isinstance(obs, Sequences):
+            assert self.memory is not None
+            features, obs = self.memory.outputs(self.encoder(obs.obs), obs), obs.obs
+        else:
+            features = self.encoder(obs)
         return mask_logits(self.params_of(features), obs), self.value_of(features).squeeze(-1)
 
     def params(self, obs: Observation) -> Tensor:
-        """Distribution parameters (..., B, P)."""
+        """Distribution parameters (..., B, P), without memory."""
         return mask_logits(self.params_of(self.encoder(obs)), obs)
 
-    def value(self, obs: Observation) -> Tensor:
-        """Values (..., B)."""
-        return self.value_of(self.encoder(obs)).squeeze(-1)
+    def step(self, obs: Observation, state: State) -> tuple[Tensor, State]:
+        """Distribution parameters (..., B, P) and the state after the observations, for the state before them."""
+        if self.memory is None:
+            return self.params(obs), None
+        features, state = self.memory(self.encoder(obs), state)
+        return mask_logits(self.params_of(features), obs), state
+
+    def value(self, obs: Observation, state: State = None) -> Tensor:
+        """Values (..., B) for the state before the observations."""
+        features = self.encoder(obs)
+        if self.memory is not None:
+            features, _ = self.memory(features, state)
+        return self.value_of(features).squeeze(-1)
+
+    def value_after(self, state: State) -> Tensor:
+        """Values (B,) of observations that are in the state already."""
+        assert self.memory is not None
+        return self.value_of(self.memory.output(state)).squeeze(-1)
 
     def actor_layers(self) -> dict[str, nn.Module]:
         """The layers that compute distribution parameters, in order, by name."""
-        return {"encoder": self.encoder, "pi": self.pi, "action_head": self.action_head}
+        memory = {} if self.memory is None else {"memory": self.memory}
+        return {"encoder": self.encoder, **memory, "pi": self.pi, "action_head": self.action_head}
 
-    def evaluate(self, obs: Observation) -> tuple[tuple[Tensor, ...], Back]:
+    def evaluate(self, obs: Observation | Sequences) -> tuple[tuple[Tensor, ...], Back]:
         """The outputs of :meth:`forward`, without a gradient, and the backward pass from the gradients of both."""
-        if not self.written_out:
+        if not self.written_out or isinstance(obs, Sequences):
             return by_autograd(*self(obs))
         features = self.encoder(obs)
         found = evaluate(features, self.params_of, self.value_of)
@@ -89,14 +116,14 @@ class ActorCritic(nn.Module):
     @property
     def stackable(self) -> bool:
         """Whether K such networks can be evaluated as one."""
-        if not self.written_out or list(self.encoder.parameters()):
+        if not self.written_out or self.memory is not None or list(self.encoder.parameters()):
             return False
         return bool(self.params_of.links and self.value_of.links)
 
     def use_bfloat16(self, device: torch.device) -> None:
         """Lets layers multiply in bfloat16; their outputs are float32."""
         self.written_out = False
-        for name in ("forward", "params", "value"):
+        for name in ("forward", "params", "step", "value", "value_after"):
             setattr(self, name, in_bfloat16(getattr(self, name), device))
 
 
@@ -114,6 +141,7 @@ class CustomActorCritic(ActorCritic):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> None:
         nn.Module.__init__(self)  # without the layers of ActorCritic
+        self.memory = None
         self.distribution = make_distribution(
             action_space, log_std_init=config.log_std_init, squash=config.squash_output
         )
@@ -122,8 +150,9 @@ class CustomActorCritic(ActorCritic):
         self.network = make_custom(config.network_class, observation_space, outputs, **config.network_kwargs)
         expect(self.network, blank(observation_space, 2), type(self.network).__name__, ((2, outputs), (2,)))
 
-    def forward(self, obs: Observation) -> tuple[Tensor, Tensor]:
+    def forward(self, obs: Observation | Sequences) -> tuple[Tensor, Tensor]:
         """Distribution parameters (B, P) and values (B,)."""
+        assert not isinstance(obs, Sequences)
         params, value = self.network(obs)
         return mask_logits(params, obs), value
 
@@ -131,7 +160,7 @@ class CustomActorCritic(ActorCritic):
         """Distribution parameters (B, P)."""
         return self(obs)[0]
 
-    def value(self, obs: Observation) -> Tensor:
+    def value(self, obs: Observation, state: State = None) -> Tensor:
         """Values (B,)."""
         return self(obs)[1]
 
@@ -141,6 +170,16 @@ class CustomActorCritic(ActorCritic):
 
 
 def make_policy(observation_space: spaces.Space, action_space: spaces.Space, config: PolicyKwargs) -> ActorCritic:
-    """The networks that a configuration asks for."""
-    kind = ActorCritic if config.network_class is None else CustomActorCritic
-    return kind(observation_space, action_space, config)
+    """The networks that a configuration asks for.
+
+    Raises:
+        ConfigError: They cannot be had.
+    """
+    if config.network_class is None:
+        return ActorCritic(observation_space, action_space, config)
+    if config.memory is not None:
+        raise ConfigError(
+            f"A network of your own cannot be given memory: {config.memory}.",
+            "Leave memory out, or give features_extractor_class instead of network_class.",
+        )
+    return CustomActorCritic(observation_space, action_space, config)

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Metrics
+from rltrain.agent import ActOut, Metrics, State
 from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.on_policy import OnPolicyAgent
@@ -55,6 +55,7 @@ class PQN(OnPolicyAgent):
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
         with seeded(derive_seed(seed, "weights")):
             self.policy = QNetwork(observation_space, action_space, config.policy_kwargs).to(self.device)
+        self.recurrent = self.policy.memory is not None
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-8, max_grad_norm=config.max_grad_norm)
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
@@ -66,7 +67,7 @@ class PQN(OnPolicyAgent):
 
     def memory(self) -> int:
         """Bytes of the rollout, of its shuffled copy, and of the values computed for all of it."""
-        return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 64)
+        return self.horizon * self.num_envs * (3 * bytes_of(self.observation_space) + 64) + self.bytes_of_states()
 
     @property
     def epsilon(self) -> float:
@@ -74,15 +75,17 @@ class PQN(OnPolicyAgent):
         return epsilon_at(self.config, self.progress_remaining)
 
     @torch.no_grad()
-    def act(self, obs: Observation, state: Tensor | None = None) -> ActOut:
-        """Epsilon-greedy actions (N,); stores them and the observation."""
-        action = self._choose(obs, self.scalar(self.epsilon), self._chance())
-        self.rollout.store(obs=obs, action=action)
-        return ActOut(action + self.first_action if self.first_action else action)
+    def act(self, obs: Observation, state: State = None) -> ActOut:
+        """Epsilon-greedy actions (N,); stores them, the observations and the next states."""
+        state = self.state_before(state)
+        action, state = self._choose(obs, self.scalar(self.epsilon), self._chance(), state)
+        self.rollout.store(obs=obs, action=action, state=state)
+        return ActOut(action + self.first_action if self.first_action else action, state)
 
-    def _choose(self, obs: Observation, epsilon: float | Tensor, chance: Tensor) -> Tensor:
-        """Actions (N,), counted from 0."""
-        return self.explore.choose(self.policy(self._normalized(obs)), obs, epsilon, chance)
+    def _choose(self, obs: Observation, epsilon: float | Tensor, chance: Tensor, state: State) -> tuple[Tensor, State]:
+        """Actions (N,), counted from 0, and the state after the observations."""
+        values, state = self.policy.step(self._normalized(obs), state)
+        return self.explore.choose(values, obs, epsilon, chance), state
 
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches."""
@@ -124,8 +127,8 @@ class PQN(OnPolicyAgent):
     def targets(self) -> Tensor:
         """Q(lambda) returns (T * N,) of the rollout; the values after all steps are computed in one pass."""
         rollout, config = self.rollout, self.config
-        final_obs = self._flat(self._normalized(rollout["final_obs"]))
-        following = in_chunks(lambda obs: self.policy(obs).amax(-1), final_obs, 16_384)
+        final = self._flat(self._normalized(rollout["final_obs"])), self._flat(rollout["state"])
+        following = in_chunks(lambda pair: self.policy.step(*pair)[0].amax(-1), final, 16_384)
         returns = lambda_returns(
             rollout["reward"],
             self._by_step(following),

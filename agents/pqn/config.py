@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from rltrain.agents.parts.settings import QNetworkKwargs, Share
+from rltrain.agents.parts.settings import RecurrentQNetworkKwargs, Share
 from rltrain.config import AgentConfig, DividedAmongRanks
 from rltrain.schedules import Schedule
 
@@ -36,7 +36,7 @@ class PQNConfig(AgentConfig):
     """Largest norm of the gradient."""
     normalize_obs: bool = False
     """Scale observations by their running mean and deviation."""
-    policy_kwargs: QNetworkKwargs = QNetworkKwargs(net_arch=[128], layer_norm=True)
+    policy_kwargs: RecurrentQNetworkKwargs = RecurrentQNetworkKwargs(net_arch=[128], layer_norm=True)
 
     # Settings that a mapping leaves out keep PQN's defaults, not those of other agents.
     @field_validator("policy_kwargs", mode="before")

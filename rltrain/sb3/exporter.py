@@ -76,10 +76,10 @@ def translated(policy: Policy) -> SB3Agent:
 def _ppo(policy: Policy) -> SB3Agent:
     agent: Any = policy.agent
     settings = policy.config.agent.model_dump()
-    for name in ("squash_output", "network_class"):
+    for name in ("squash_output", "network_class", "memory"):
         if settings["policy_kwargs"].pop(name):
             raise _lacks(f"agent.policy_kwargs.{name}")
-    del settings["policy_kwargs"]["network_kwargs"]
+    del settings["policy_kwargs"]["network_kwargs"], settings["policy_kwargs"]["memory_size"]
     made = _like(policy, "PPO", settings)
     state = agent.state_dict()
     made.actor.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})

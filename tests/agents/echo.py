@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import Agent
+from rltrain.agent import Agent, next_state
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.parts.optim import FlatAdam
@@ -107,12 +107,15 @@ def make_echo(agent: Agent) -> TensorVecEnv:
 
 
 def collect(agent: Agent, vec: TensorVecEnv, obs: Observation, steps: int | None = None) -> Observation:
-    """Plays the steps of a rollout and returns the observation after the last."""
+    """Plays the steps of a rollout and returns the observation after the last; ``vec.recurrent`` is its memory."""
+    initial = agent.actor.initial_state(agent.num_envs)
+    state = getattr(vec, "recurrent", initial)
     for _ in range(agent.horizon if steps is None else steps):
-        out = agent.act(obs)
+        out = agent.act(obs, state)
         step = vec.step(out.action)
         agent.record(out, step)
-        obs = step.obs
+        obs, state = step.obs, next_state(out, step, initial)
+    vec.recurrent = state  # type: ignore[attr-defined]
     return obs
 
 

@@ -46,6 +46,9 @@ CHEAP: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "pendulum": (PPO, EXTRAS),
     "sac, noise of the state": (SAC, {**REPLAY, "use_sde": True, "ent_coef": 0.1}),
     "sac, parallel": (SAC, {**REPLAY, **PARALLEL}),
+    "ppo with GRU": (PPO, {**EXTRAS, "policy_kwargs": {"net_arch": [16], "memory": "gru", "memory_size": 8}}),
+    "ppo with minGRU": (PPO, {**EXTRAS, "policy_kwargs": {"net_arch": [16], "memory": "mingru", "memory_size": 8}}),
+    "pqn with LSTM": (PQN, {"policy_kwargs": {"net_arch": [16], "memory": "lstm", "memory_size": 8}}),
 }
 
 
@@ -95,6 +98,22 @@ def test_compiled_learning_is_eager_learning(case: str) -> None:
     assert len(agent.compiled_methods) < graphs == learned[0][1]
     assert not counters["graph_break"]
     assert clock.seconds > 0
+    assert_alike(case, agent, metrics)
+
+
+@pytest.mark.parametrize("case", ["ppo with GRU", "ppo with minGRU", "pqn with LSTM"])
+def test_memory_is_compiled_in_one_piece(case: str) -> None:
+    """Traced with its backward pass, but without the minutes in which Inductor writes code for an unrolled loop."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    agent, vec = made(case)
+    agent.compile(backend="aot_eager")
+    learned = [(metrics, counters["stats"]["unique_graphs"]) for metrics in iterations(agent, vec)]
+    torch.compiler.reset()
+    metrics, graphs = learned[-1]
+    assert len(agent.compiled_methods) == graphs == learned[0][1]
+    assert not counters["graph_break"]
     assert_alike(case, agent, metrics)
 
 

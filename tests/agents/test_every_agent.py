@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.agents.dqn.agent import DQN
+from rltrain.agents.parts.recurrent import MEMORIES
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.sac.agent import SAC
@@ -27,7 +28,9 @@ AGENTS: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "ppo, switches": (PPO, {"action_space": spaces.MultiBinary(6)}),
     "ppo, choices": (PPO, {"action_space": spaces.MultiDiscrete([3, 4])}),
     "ppo, numbers": (PPO, {"action_space": BOX, "target_kl": 0.01, **NORMALIZED}),
+    **{f"ppo, {kind}": (PPO, {"policy_kwargs": {"memory": kind, "memory_size": 8}}) for kind in MEMORIES},
     "pqn": (PQN, {}),
+    "pqn, lstm": (PQN, {"policy_kwargs": {"memory": "lstm", "memory_size": 8}, "normalize_obs": True}),
     "pqn, normalized": (PQN, {"normalize_obs": True}),
     "dqn": (DQN, {}),
     **{f"dqn, {option}": (DQN, {option: True}) for option in RAINBOW},
@@ -121,10 +124,12 @@ def test_goes_on_bit_for_bit_from_its_state(name: str) -> None:
     for _ in range(5):
         obs = collect(agent, vec, obs)
         agent.learn()
-    saved = copy.deepcopy((dict(agent.state_dict()), agent.training_state(), vec.state_dict(), obs))
+    recurrent = getattr(vec, "recurrent", None)
+    saved = copy.deepcopy((dict(agent.state_dict()), agent.training_state(), vec.state_dict(), obs, recurrent))
     resumed.load_state_dict(saved[0])
     resumed.load_training_state(saved[1])
     other_vec.load_state_dict(saved[2])
+    other_vec.recurrent = saved[4]  # type: ignore[attr-defined]
     for each, env, first in ((agent, vec, obs), (resumed, other_vec, saved[3])):
         each.progress_remaining = 0.5
         for _ in range(3):

@@ -12,7 +12,7 @@ from echo import EVERY_OPTION, flat, make_agent
 from float64 import Float64
 from torch import Tensor, nn
 
-from rltrain.agent import Agent
+from rltrain.agent import Agent, next_state
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
@@ -29,8 +29,15 @@ CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 both = pytest.mark.parametrize("env", [CARTPOLE, PENDULUM])
 PLAIN: dict[str, Any] = {}
 NORMALIZED = {"normalize_obs": True, "normalize_reward": True}
+MEMORY = {"policy_kwargs": {"net_arch": [8], "memory": "gru", "memory_size": 8}}
+LSTM = {"policy_kwargs": {"net_arch": [8], "memory": "lstm", "memory_size": 8}, "normalize_obs": True}
+MINGRU = {"policy_kwargs": {"net_arch": [8], "memory": "mingru", "memory_size": 8}, **NORMALIZED}
 EVERYTHING = {**NORMALIZED, "target_kl": 0.01, "clip_range_vf": 0.2, "ent_coef": 0.01}
-every_option = pytest.mark.parametrize("options", [PLAIN, NORMALIZED, EVERYTHING], ids=["plain", "normalized", "all"])
+every_option = pytest.mark.parametrize(
+    "options",
+    [PLAIN, NORMALIZED, EVERYTHING, MEMORY, LSTM, MINGRU],
+    ids=["plain", "normalized", "all", "gru", "lstm", "mingru"],
+)
 
 
 ROLLOUTS = {"n_steps": 4, "n_epochs": 2}
@@ -47,8 +54,8 @@ PARALLEL["policy_kwargs"] = {"net_arch": [8], "layer_norm": True, "weight_norm":
 every_sac = pytest.mark.parametrize("options", [PLAIN, SDE, PARALLEL], ids=["plain", "sde", "parallel"])
 every_q_learner = pytest.mark.parametrize(
     ("kind", "options"),
-    [(DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, PLAIN), (PQN, {"normalize_obs": True})],
-    ids=["dqn", "rainbow", "pqn", "pqn normalized"],
+    [(DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, PLAIN), (PQN, {"normalize_obs": True}), (PQN, LSTM)],
+    ids=["dqn", "rainbow", "pqn", "pqn normalized", "pqn lstm"],
 )
 
 
@@ -67,15 +74,16 @@ class Run:
         self.agent: Any = make_agent(*spaces, N, kind=kind, device=device, **settings)
         self.stats = EpisodeStats(100, self.agent.horizon, N, self.vec.device)
         self.metrics = MetricMeans()
-        self.obs = self.vec.reset(0)
+        self.obs, self.state = self.vec.reset(0), self.agent.actor.initial_state(N)
 
     def collect(self) -> None:
+        initial = self.agent.actor.initial_state(N)
         for _ in range(self.agent.horizon):
-            out = self.agent.act(self.obs)
+            out = self.agent.act(self.obs, self.state)
             step = self.vec.step(out.action)
             self.agent.record(out, step)
             self.stats.note(step)
-            self.obs = step.obs
+            self.obs, self.state = step.obs, next_state(out, step, initial)
         self.stats.merge()
 
     def iterate(self) -> None:
@@ -149,8 +157,15 @@ def test_an_iteration_of_sac_never_waits(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(PPO, EVERYTHING), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True}), (SAC, PARALLEL)],
-    ids=["ppo", "rainbow", "pqn", "sac"],
+    [
+        (PPO, EVERYTHING),
+        (PPO, MINGRU),
+        (DQN, EVERY_OPTION),
+        (PQN, {"normalize_obs": True}),
+        (PQN, LSTM),
+        (SAC, PARALLEL),
+    ],
+    ids=["ppo", "ppo mingru", "rainbow", "pqn", "pqn lstm", "sac"],
 )
 def test_an_iteration_needs_no_float64(
     kind: type[Agent], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -197,8 +212,15 @@ def held() -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(PPO, EVERYTHING), (DQN, PLAIN), (DQN, EVERY_OPTION), (PQN, {"normalize_obs": True}), (SAC, PARALLEL)],
-    ids=["ppo", "dqn", "rainbow", "pqn", "sac"],
+    [
+        (PPO, EVERYTHING),
+        (PPO, MEMORY),
+        (DQN, PLAIN),
+        (DQN, EVERY_OPTION),
+        (PQN, {"normalize_obs": True}),
+        (SAC, PARALLEL),
+    ],
+    ids=["ppo", "ppo gru", "dqn", "rainbow", "pqn", "sac"],
 )
 def test_no_memory_is_taken_that_grows_with_time(kind: type[Agent], options: dict[str, Any]) -> None:
     run = Run(env_for(kind), kind=kind, **options)
