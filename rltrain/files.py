@@ -113,8 +113,8 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
         Damaged: It is longer than ``limit`` bytes.
     """
     with open_file(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        content = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
+    if content is None or len(content) > limit:
         raise Damaged(f"it has more than {limit:,} bytes")
     return content
 
@@ -246,6 +246,9 @@ def sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(handle)
 
