@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.files import MIB, Damaged, read_text, replacing
-from rltrain.settings import parse_yaml
+from rltrain.files import Damaged, read_text, replacing
+from rltrain.settings import YAML_LIMIT, parse_yaml
 from rltrain.trackers.csv import STEP, read_progress
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _read(run_dir: Path) -> Curve:
 def _config(path: Path) -> dict[str, Any] | None:
     """The configuration, or None if it is missing or incomplete."""
     try:
-        config = parse_yaml(read_text(path, MIB), str(path))
+        config = parse_yaml(read_text(path, YAML_LIMIT), str(path))
         return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
     except (OSError, Damaged, ConfigError, LookupError, TypeError):
         return None
