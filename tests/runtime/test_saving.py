@@ -20,6 +20,7 @@ from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.lock import FolderMoved
+from rltrain.settings import build_config
 from tests.torture.failing_disk import FailingDisk
 
 ENV = "rltrain/CartPole-v1"
@@ -122,20 +123,29 @@ def test_trackers_on_a_full_disk_never_end_a_run(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     disk = FailingDisk(run / "progress.csv", error=errno.ENOSPC)
     with disk, pytest.warns(UserWarning, match=r"tracker 'csv' failed.*progress\.csv"):
-        train(tmp_path, At(100, full(disk)))
+        train(tmp_path, At(100, lambda: setattr(disk, "fails", lambda number: disk.done[number] == "write")))
     assert status(run) == "completed"
     table = (run / "progress.csv").read_text()
     assert table.endswith("\n")
     assert [line.split(",")[0] for line in table.splitlines()[1:]] == ["64"]
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_a_run_folder_that_cannot_be_made_leaves_nothing(tmp_path: Path, number: int) -> None:
-    (tmp_path / "rltrain-CartPole-v1").mkdir()
-    disk = FailingDisk(run_in(tmp_path), lambda n: n == number, errno.ENOSPC)
-    with disk, pytest.raises(ConfigError, match=r"cannot be made in .*No space left on device"):
-        train(tmp_path)
-    assert list((tmp_path / "rltrain-CartPole-v1").iterdir()) == []
+def test_a_run_folder_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    config = build_config("ppo", ENV, {"run_dir": str(tmp_path)})[0]
+    run_in(tmp_path).parent.mkdir()
+    facts: dict[str, Any] = {"mode": {}, "total_timesteps": 9, "observation_space": {}, "action_space": {}}
+    failed = []
+    for number in range(12):
+        with FailingDisk(run_in(tmp_path), lambda n, number=number: n == number, errno.ENOSPC) as disk:
+            if number == 1:  # the lock makes the folder that it lies in, which is there
+                RunFolder.create(config, facts).release()
+                shutil.rmtree(run_in(tmp_path))
+                continue
+            with pytest.raises(ConfigError, match=r"cannot be made in .*No space left on device"):
+                RunFolder.create(config, facts)
+        assert list(run_in(tmp_path).parent.iterdir()) == []
+        failed.append(disk.done[number])
+    assert set(failed) == {"mkdir", "open", "write", "fsync", "replace"}
 
 
 def test_a_run_folder_that_moves_is_noticed_and_saved_where_it_is(tmp_path: Path) -> None:
