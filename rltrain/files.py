@@ -170,14 +170,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         OSError: It cannot be written; the old one is as it was.
     """
     temporary = _beside(path)
-    write_new(temporary, content.encode() if isinstance(content, str) else content)
     try:
+        write_new(temporary, content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
-    except BaseException:
+        sync_directory(path.parent)
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # rather than the temporary one
         raise
-    sync_directory(path.parent)
 
 
 @contextmanager
