@@ -15,7 +15,7 @@ from tests.torture.commands import STEPS, command, copy_of_run, resume, trained
 from tests.torture.failing_disk import ERRORS, FailingDisk
 from tests.torture.frame import Case, Row
 
-NAMES = ("checkpoint", "metadata.json", "progress.csv", "events.out", "best.json", ".lock", "config.yaml")
+NAMES = ("checkpoint", "metadata.json", "progress.csv", "events.out", "best.json", ".lock", "learning_curve.png")
 
 
 def _count(folder: Path) -> int:
