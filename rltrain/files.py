@@ -113,8 +113,8 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
         Damaged: It is longer than ``limit`` bytes.
     """
     with open_file(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        content = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
+    if content is None or len(content) > limit:
         raise Damaged(f"it has more than {limit:,} bytes")
     return content
 
@@ -170,14 +170,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         OSError: It cannot be written; the old one is as it was.
     """
     temporary = _beside(path)
-    write_new(temporary, content.encode() if isinstance(content, str) else content)
     try:
+        write_new(temporary, content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
-    except BaseException:
+        sync_directory(path.parent)
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # rather than the temporary one
         raise
-    sync_directory(path.parent)
 
 
 @contextmanager
@@ -246,6 +248,9 @@ def sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(handle)
 

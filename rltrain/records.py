@@ -50,16 +50,22 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
 
 def sealed(data: Mapping[str, Any]) -> str:
     """Entries as JSON whose last one is a checksum of the others."""
-    plain = json.loads(json.dumps(dict(data)))
-    return json.dumps({**plain, CHECKSUM: _checksum(plain)}, indent=1)
+    return _with_checksum(json.loads(json.dumps(dict(data))))
 
 
-def unsealed(data: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The entries without their checksum, and whether it fits. Older files have none, which fits."""
+def unsealed(text: str) -> tuple[dict[str, Any], bool]:
+    """The entries in what :func:`sealed` gave without their checksum, and whether not a letter of it was changed.
+
+    Older files have no checksum, and count as unchanged.
+
+    Raises:
+        Damaged: It is nested too deeply, or not a JSON object.
+    """
+    data = parse_json(text)
     *others, last = data.items() or [("", None)]
     if not (isinstance(last[1], str) and len(last[1]) == 64):  # by its form, so that a damaged name is seen too
         return data, True
-    return dict(others), last == (CHECKSUM, _checksum(dict(others)))
+    return dict(others), text == _with_checksum(dict(others))
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -69,11 +75,12 @@ def read_record(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         Damaged: It was changed, or is no such file.
     """
-    data, fits = unsealed(read_json(path))
-    if not fits:
+    data, unchanged = unsealed(read_text(path))
+    if not unchanged:
         raise Damaged("it was changed: its checksum differs")
     return data
 
 
-def _checksum(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+def _with_checksum(data: dict[str, Any]) -> str:
+    checksum = hashlib.sha256(json.dumps(data, indent=1).encode()).hexdigest()
+    return json.dumps({**data, CHECKSUM: checksum}, indent=1)

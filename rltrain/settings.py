@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
-from rltrain.files import MIB, Damaged
+from rltrain.files import Damaged
 from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import trackers
 from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
@@ -21,8 +21,8 @@ from rltrain.values import from_plain
 
 M = TypeVar("M", bound=BaseModel)
 
-NODE_LIMIT, LEVEL_LIMIT = 200_000, 50
-"""Of a YAML file."""
+YAML_LIMIT, NODE_LIMIT, LEVEL_LIMIT = 2**17, 100_000, 50
+"""Most characters of a YAML file, which takes seconds to read then, and most values and levels that it stands for."""
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
@@ -121,9 +121,9 @@ def load_config(path: str | Path) -> dict[str, Any]:
     """
     try:
         with Path(path).open(encoding="utf-8") as file:  # a link or a pipe, if the user names one
-            text = file.read(MIB + 1)
-        if len(text) > MIB:
-            raise ConfigError(f"The config file '{path}' has more than {MIB:,} characters.", "Check its path.")
+            text = file.read(YAML_LIMIT + 1)
+        if len(text) > YAML_LIMIT:
+            raise ConfigError(f"The config file '{path}' has more than {YAML_LIMIT:,} characters.", "Check its path.")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"The config file '{path}' cannot be read: {reason}.", "Check its path.") from error

@@ -110,7 +110,9 @@ def _env_of_run(path: Path) -> str:
     home = next((each for each in (path, *path.parents[:2]) if (each / "config.yaml").is_file()), None)
     if home is None:
         return ""
-    data = yaml.safe_load((home / "config.yaml").read_text(encoding="utf-8"))
-    env = data.get("env") if isinstance(data, dict) else None
+    from rltrain.files import read_text
+    from rltrain.settings import YAML_LIMIT, parse_yaml
+
+    env = parse_yaml(read_text(home / "config.yaml", YAML_LIMIT), "config.yaml").get("env")
     name = env.get("id") if isinstance(env, dict) else env
     return name if isinstance(name, str) and ":" not in name else ""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rltrain.errors import CheckpointError, ConfigError
-from rltrain.files import MIB, Damaged, read_text, replacing
-from rltrain.settings import parse_yaml
+from rltrain.errors import CheckpointError, ConfigError, plain
+from rltrain.files import Damaged, read_text, replacing
+from rltrain.settings import YAML_LIMIT, parse_yaml
 from rltrain.trackers.csv import STEP, read_progress
 
 if TYPE_CHECKING:
@@ -145,14 +145,20 @@ def _read(run_dir: Path) -> Curve:
         raise CheckpointError(f"No episode has finished in '{run_dir}' yet.", "Train for longer.")
     config = _config(run_dir / "config.yaml")
     if config is None:
-        return Curve(run_dir.name, run_dir.name, *points)
-    return Curve(f"{config['algo']} on {config['env']['id']}", f"{run_dir.name}, seed {config['seed']}", *points)
+        return Curve(_label(run_dir.name), _label(run_dir.name), *points)
+    kind, name = f"{config['algo']} on {config['env']['id']}", f"{run_dir.name}, seed {config['seed']}"
+    return Curve(_label(kind), _label(name), *points)
+
+
+def _label(text: str) -> str:
+    """A name from a file as a label: of bearable length, and no formula for matplotlib to set."""
+    return plain(text)[:100].replace("$", r"\$")
 
 
 def _config(path: Path) -> dict[str, Any] | None:
     """The configuration, or None if it is missing or incomplete."""
     try:
-        config = parse_yaml(read_text(path, MIB), str(path))
+        config = parse_yaml(read_text(path, YAML_LIMIT), str(path))
         return {"algo": config["algo"], "env": {"id": config["env"]["id"]}, "seed": config["seed"]}
     except (OSError, Damaged, ConfigError, LookupError, TypeError):
         return None

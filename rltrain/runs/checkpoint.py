@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError
-from rltrain.files import MIB, Damaged, check_folder, open_file, reason, remove
+from rltrain.files import MIB, Damaged, check_folder, exists, open_file, read_text, reason, remove
 from rltrain.files import sync_directory as _sync_directory
 from rltrain.files import write_atomically as write_atomically
 from rltrain.files import write_new as _write_synced
@@ -116,7 +116,7 @@ def save_checkpoint(
             manifest = {"format": FORMAT, "step": step, "run": facts or {}, "files": files}
             _write_synced(temporary / MANIFEST, sealed(manifest).encode())
             _sync_directory(temporary)
-            aside = set_aside([target]) if target.exists() else None
+            aside = set_aside([target]) if exists(target) else None
             try:
                 temporary.rename(target)
             except OSError:
@@ -211,7 +211,7 @@ def load_training(path: Path, rank: int = 0) -> dict[str, Any]:
 def segments_of(path: Path) -> Segments:
     """The segments of a checkpoint, for the next one to share; none if its manifest cannot be read."""
     try:
-        files = unsealed(read_json(path / MANIFEST))[0]["files"]
+        files = unsealed(read_text(path / MANIFEST))[0]["files"]
         return Segments(path, {name: entry for name, entry in files.items() if name.startswith(SEGMENT)})
     except (OSError, Damaged, KeyError, TypeError, AttributeError):
         return Segments()

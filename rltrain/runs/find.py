@@ -13,7 +13,7 @@ from rltrain.runs.layout import PREFIX, cannot_be_read, list_checkpoints, number
 from rltrain.runs.verify import find_fault, newest_good
 
 BEST = "best.json"
-TRIES = 10
+TRIES = 20
 """How often a reader looks again while checkpoints vanish under it."""
 T = TypeVar("T")
 

@@ -24,7 +24,6 @@ from rltrain.config import TrainConfig, with_classes
 from rltrain.distributed.ranks import job_name
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.files import (
-    MIB,
     Damaged,
     check_folder,
     exists,
@@ -43,7 +42,7 @@ from rltrain.runs.layout import PREFIX, list_checkpoints, number_after, step_nam
 from rltrain.runs.lock import FolderLock
 from rltrain.runs.machine import describe_machine as describe_machine
 from rltrain.runs.verify import read_facts
-from rltrain.settings import canonical, parse_yaml, to_yaml, validate
+from rltrain.settings import YAML_LIMIT, canonical, parse_yaml, to_yaml, validate
 
 CONFIG, METADATA = "config.yaml", "metadata.json"
 RECORDED = {"mode": dict, "total_timesteps": int, "observation_space": dict, "action_space": dict}
@@ -81,7 +80,12 @@ class RunFolder:
         Raises:
             ConfigError: It cannot be made, and nothing of it is left.
         """
-        parent, algo = _parent(config), config.algo.replace("/", "-")
+        parent, algo, text = _parent(config), config.algo.replace("/", "-"), to_yaml(config).encode()
+        if len(text) > YAML_LIMIT:
+            raise ConfigError(
+                f"The configuration has {len(text):,} bytes, more than the {YAML_LIMIT:,} that are read back.",
+                "Let the constructor of the environment read its data from a file.",
+            )
         folder = None
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,6 @@ class RunFolder:
                     number += 1
             folder.lock()
             folder.checkpoints.mkdir()
-            text = to_yaml(config).encode()
             folder._config_digest = hashlib.sha256(text).hexdigest()
             write_new(folder.path / CONFIG, text)
             folder._write_metadata(dict(metadata))
@@ -172,7 +175,7 @@ class RunFolder:
         """
         path = self.path / CONFIG
         try:
-            content = read_bytes(path, MIB)
+            content = read_bytes(path, YAML_LIMIT)
             self._config_digest = hashlib.sha256(content).hexdigest()
             data = canonical(parse_yaml(content.decode(), str(path)))
             env_id = str(data.get("env", {}).get("id"))

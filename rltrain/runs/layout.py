@@ -46,8 +46,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
         if is_gone(error):
             return []
         raise cannot_be_read(folder, error) from error
-    steps = sorted(step for step in (number_after(PREFIX, name) for name in names) if step is not None)
-    return [folder / step_name(step) for step in steps if step_name(step) in names]
+    steps = {name: number_after(PREFIX, name) for name in names}
+    return [
+        folder / step_name(step)
+        for step in sorted(n for name, n in steps.items() if n is not None and step_name(n) == name)
+    ]
 
 
 def cannot_be_read(path: Path, error: BaseException) -> CheckpointError:

@@ -24,7 +24,7 @@ from rltrain.rng import derive_seed, make_generator
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.restore import restore_policy
+from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
 from rltrain.spaces import from_json
 from rltrain.vec import VecEnv
@@ -194,11 +194,12 @@ def load(
     metadata = folder.metadata()
     observation_space = from_json(metadata["observation_space"])
     action_space = from_json(metadata["action_space"])
-    agent = agent_class(config.algo)(
-        observation_space, action_space, config.num_envs, config.agent, device=where, seed=config.seed
-    )
-    path, warnings, _ = folder.read(named or checkpoint, lambda path: restore_policy(agent, path))
-    translation = _translation(config, metadata, (observation_space, action_space), where)
+    path, warnings, state = folder.read(named or checkpoint, read_policy)
+    make, seen = agent_class(config.algo), (observation_space, action_space)
+    check_size(make, seen, config.num_envs, config.agent, path)
+    agent = make(*seen, config.num_envs, config.agent, device=where, seed=config.seed)
+    restore_policy(agent, path, state)
+    translation = _translation(config, metadata, seen, where)
     return Policy(agent, config, step_of(path), translation, where, env, warnings, origin_in(folder))
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import ACTOR, Agent
+from rltrain.config import AgentConfig
 from rltrain.errors import CheckpointError
+from rltrain.rng import global_kept
 from rltrain.runs.checkpoint import load_modules, load_policy
 
 MOVED = (
@@ -23,14 +28,28 @@ MOVED = (
 agent has. Checkpoints of format 1 had all tensors of an agent in one file, under the names of its own networks."""
 
 
-def restore_policy(agent: Agent, checkpoint: Path) -> None:
-    """Loads the policy of a checkpoint into an agent, and the other learned tensors if the checkpoint has them.
+def read_policy(checkpoint: Path) -> dict[str, Tensor]:
+    """The learned tensors of a checkpoint: the actor's, and the others if it has them.
 
     Raises:
-        CheckpointError: The agent's networks have other shapes.
+        CheckpointError: The checkpoint is damaged.
     """
     beside = load_modules(checkpoint)
-    state = {**{ACTOR + name: tensor for name, tensor in load_policy(checkpoint).items()}, **beside}
+    return {**{ACTOR + name: tensor for name, tensor in load_policy(checkpoint).items()}, **beside}
+
+
+def restore_policy(agent: Agent, checkpoint: Path, state: Mapping[str, Tensor] | None = None) -> None:
+    """Loads the learned tensors of a checkpoint into an agent.
+
+    Args:
+        agent: The agent.
+        checkpoint: The checkpoint.
+        state: Its tensors, if they have been read.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged, or the agent's networks have other shapes.
+    """
+    state = read_policy(checkpoint) if state is None else state
     known = agent.state_dict()
     try:
         agent.load_state_dict(renamed(state, known))
@@ -39,6 +58,35 @@ def restore_policy(agent: Agent, checkpoint: Path) -> None:
         raise CheckpointError(
             f"The policy in '{checkpoint}' does not fit: {reason}", "Use the same networks and normalization as it has."
         ) from error
+
+
+def check_size(
+    make: Any, of: tuple[spaces.Space, spaces.Space], num_envs: int, config: AgentConfig, checkpoint: Path
+) -> None:
+    """Checks that networks are not far larger than a checkpoint for them, before they take any memory.
+
+    Args:
+        make: The agent's class.
+        of: The spaces of an observation and an action.
+        num_envs: Number of environments.
+        config: The hyperparameters, which somebody else may have written.
+        checkpoint: The checkpoint.
+
+    Raises:
+        CheckpointError: They are.
+    """
+    if not (isinstance(make, type) and issubclass(make, Agent)):
+        return
+    saved = needed = 0
+    with suppress(Exception), global_kept():  # an agent whose parts cannot be made without memory is not measured
+        saved = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
+        agent = make(*of, num_envs, config, device=torch.device("meta"), seed=0)
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in agent.state_dict().values())
+    if saved and needed > 2 * saved + 2**20:
+        raise CheckpointError(
+            f"The policy in '{checkpoint}' does not fit: networks of {needed:,} bytes, {saved:,} bytes are saved.",
+            "Use the same networks and normalization as it has.",
+        )
 
 
 def renamed(state: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str, Tensor]:

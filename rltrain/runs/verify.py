@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rltrain.files import Damaged, check_folder, is_gone, may_be_whole, open_file, reason
-from rltrain.records import read_json, unsealed
+from rltrain.files import Damaged, check_folder, is_gone, may_be_whole, open_file, read_text, reason
+from rltrain.records import unsealed
 from rltrain.runs.layout import (
     MANIFEST,
     POLICY,
@@ -44,7 +44,7 @@ def find_fault(path: Path) -> str | None:
     """
     try:
         check_folder(path)
-        manifest, unchanged = unsealed(read_json(path / MANIFEST))
+        manifest, unchanged = unsealed(read_text(path / MANIFEST))
         files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
     except OSError as error:
         return _fault_of(path / MANIFEST, error)
@@ -93,6 +93,6 @@ def _fault_of(path: Path, error: OSError) -> str:
 def read_facts(path: Path) -> dict[str, Any]:
     """What the manifest of an intact checkpoint says about its run; empty in older checkpoints."""
     with suppress(OSError, Damaged):
-        facts = unsealed(read_json(path / MANIFEST))[0].get("run")
+        facts = unsealed(read_text(path / MANIFEST))[0].get("run")
         return facts if isinstance(facts, dict) else {}
     return {}

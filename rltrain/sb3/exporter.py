@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 
 from rltrain.errors import ConfigError
+from rltrain.files import replacing
 from rltrain.runs.checkpoint import step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.policy import Policy, load
@@ -47,10 +48,12 @@ def export(
     written = [path]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        agent.model.save(path)
+        with replacing(path) as temporary:
+            agent.model.save(temporary)
         if agent.normalizer is not None:
             written.append(path.with_name(f"{path.stem}_vecnormalize.pkl"))
-            agent.normalizer.save(str(written[-1]))
+            with replacing(written[-1]) as temporary:
+                agent.normalizer.save(str(temporary))
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be written: {error.strerror}.", "Choose another --out.") from error
     return type(agent.model).__name__, written

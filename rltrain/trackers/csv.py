@@ -122,7 +122,8 @@ class CsvTracker(Tracker):
                 rest = rest[os.write(self._handle, rest) :]
             self._row_end = self._row_start + len(line)
             os.ftruncate(self._handle, self._row_end)
-        except OSError:
+        except OSError as error:
+            error.filename = str(self._path)
             with suppress(OSError):
                 os.ftruncate(self._handle, self._row_start)
             raise

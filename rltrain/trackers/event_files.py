@@ -25,7 +25,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from rltrain.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically
 
 FILES = "events.out.tfevents."
-LIMIT = 2**30
+LIMIT = 2**29
 """Bytes of an event file that is read."""
 CONFIG = "config"
 LONG = 2**14
@@ -54,7 +54,7 @@ class RecordFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._handle = open_new(path)
+        self._path, self._handle = path, open_new(path)
         self.closed = False
 
     def write(self, record: bytes) -> None:
@@ -67,7 +67,8 @@ class RecordFile:
         try:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
-        except OSError:
+        except OSError as error:
+            error.filename = str(self._path)
             with suppress(OSError):
                 os.ftruncate(self._handle, start)
                 os.lseek(self._handle, start, os.SEEK_SET)

@@ -94,8 +94,9 @@ def _save_elsewhere(trainer: Saving, error: RLTrainError) -> Path | None:
     ranks, place, facts = trainer.ranks, None, None
     if ranks.first:
         with suppress(RLTrainError):
-            facts = trainer.folder.facts()
-            place = getattr(error, "place", None) or _fallback(trainer)
+            folder = RunFolder(moved_to) if (moved_to := getattr(error, "place", None)) else _fallback(trainer)
+            if folder is not None:
+                place, facts = folder.path, folder.facts()
     place = ranks.broadcast_object(None if place is None else str(place))
     if place is None:
         return None
@@ -107,7 +108,7 @@ def _save_elsewhere(trainer: Saving, error: RLTrainError) -> Path | None:
     return Path(place)
 
 
-def _fallback(trainer: Saving) -> Path | None:
+def _fallback(trainer: Saving) -> RunFolder | None:
     """A new run folder in the fallback folder, if there is one."""
     if trainer.config.fallback_dir is None:
         return None
@@ -119,4 +120,4 @@ def _fallback(trainer: Saving) -> Path | None:
         warnings.warn(f"Nor can it be saved elsewhere. {error.cause}", stacklevel=6)
         return None
     folder.release()
-    return folder.path
+    return folder

@@ -28,7 +28,7 @@ from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder, describe_machine
-from rltrain.runs.restore import restore_policy
+from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.spaces import to_json
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.request import RunRequest
@@ -78,7 +78,11 @@ class Setup:
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(env.close)
-            agent = resolve(request.agent.entry_point)(
+            make_agent = resolve(request.agent.entry_point)
+            if request.checkpoint is not None:
+                seen = env.single_observation_space, env.single_action_space
+                check_size(make_agent, seen, num_envs, agent_config, request.checkpoint)
+            agent = make_agent(
                 env.single_observation_space,
                 env.single_action_space,
                 num_envs,
@@ -162,7 +166,8 @@ class Setup:
                     f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
                     "Start from a run with the same spaces.",
                 )
-        _, faults, _ = folder.read(named or "latest", lambda checkpoint: restore_policy(self.agent, checkpoint))
+        checkpoint, faults, state = folder.read(named or "latest", read_policy)
+        restore_policy(self.agent, checkpoint, state)
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
 

@@ -391,12 +391,12 @@ def test_a_damaged_record(room: Room, tmp_path: Path, capsys: pytest.CaptureFixt
             os.remove(run / "metadata.json")
         else:
             (run / "metadata.json").write_bytes(content)
-        for words in (["eval", str(run), "--episodes", "1"], ["resume", str(run), "--total-timesteps", "999"]):
+        played = [["eval", "--episodes", "1"]]
+        trained = [["resume", "--total-timesteps", "999"]] if content is None else []
+        for verb, *options in played + trained:
             with warnings.catch_warnings():
-                assert main(words) == 0, content
+                assert main([verb, str(run), *options]) == 0, content
             assert "metadata.json' cannot be read" in capsys.readouterr().err, content
-        assert main(["eval", str(run), "--episodes", "1"]) == 0
-        assert capsys.readouterr().err == ""  # the resume has written it anew
         for manifest in run.glob("checkpoints/*/manifest.json"):  # as older versions wrote them, without a copy
             old = json.loads(manifest.read_text())
             manifest.write_text(json.dumps({name: old[name] for name in ("format", "step", "files")}))
