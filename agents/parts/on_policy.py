@@ -8,7 +8,7 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent
+from rltrain.agent import ActOut, Agent, Received
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
@@ -50,6 +50,11 @@ class OnPolicyAgent(Agent):
             reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
         )
         self.rollout.advance()
+
+    def received(self) -> Received | None:
+        """The rollout, which stays as it is when it was learned from."""
+        rollout = self.rollout
+        return Received(rollout.get("obs"), rollout.get("final_obs"), rollout.get("terminated"))
 
     def _normalized(self, obs: Observation) -> Observation:
         return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
