@@ -6,6 +6,8 @@ import torch: the names below are loaded when they are first used.
 
 from __future__ import annotations
 
+import rltrain.early  # noqa: F401  # isort: skip  # before anything that takes time
+
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any

@@ -50,6 +50,16 @@ def next_state(out: ActOut, step: VecStep, initial: State) -> State:
     return tree_where(step.terminated | step.truncated, initial, out.state)
 
 
+class Received(NamedTuple):
+    """What environments gave an agent since its last update, as far as it keeps that, in steps T from old to new."""
+
+    obs: Any  # tree (T, N, *O), acted upon
+    final_obs: Any = None  # tree (T, N, *O), if it is kept apart; where terminated nothing reads it
+    terminated: Tensor | None = None  # (T, N) bool, with final_obs
+    steps: Callable[[], tuple[Tensor, Tensor]] | None = None
+    """For a replay: (T, N) int steps that obs came from, 0 for the last one; and (T, N) bool, whether as final_obs."""
+
+
 class Actor(nn.Module, ABC):
     """A policy: maps observations and a recurrent state to actions and the next state.
 
@@ -234,6 +244,13 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def learn(self) -> Metrics:
         """Improves the policy; returns metrics, always under the same tags once there are any."""
+
+    def received(self) -> Received | None:
+        """What the environments gave since the last update, valid until the next ``act``; None if it is not kept.
+
+        It is looked through after every update for numbers that are not finite.
+        """
+        return None
 
     @torch.no_grad()
     def predict(

@@ -97,6 +97,8 @@ class EnvConfig(Model):
     """How Gymnasium's environments are stepped: in a loop, by workers, in their own vector form, or what is faster."""
     start_method: Literal["fork", "spawn", "forkserver"] | None = None
     """How worker processes are started; none for Python's own choice."""
+    step_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds that an environment of Gymnasium may take for a step, before it is an error; none for no limit."""
 
     @field_validator("kwargs")
     @classmethod
@@ -205,7 +207,14 @@ CustomClass = Annotated[Any, BeforeValidator(_read_class), PlainSerializer(_writ
 
 
 def with_classes(data: Any, classes: Iterable[type]) -> Any:
-    """Saved settings with classes in place of their names."""
+    """Saved settings with classes in place of their names.
+
+    Raises:
+        ConfigError: One of them is no class.
+    """
+    classes = list(classes) if isinstance(classes, Iterable) else [classes]
+    if wrong := [each for each in classes if not isinstance(each, type)]:
+        raise ConfigError(f"{wrong[0]!r} among the classes is none.", "Give a list of classes: classes=[MyNetwork].")
     by_name = {f"{OWN}{each.__name__}": each for each in classes}
     if isinstance(data, dict):
         return {key: with_classes(value, by_name.values()) for key, value in data.items()}

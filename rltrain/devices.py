@@ -21,6 +21,9 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: There is no such device.
     """
+    name = str(name) if isinstance(name, torch.device) else name
+    if not isinstance(name, str):
+        raise ConfigError(f"There is no device {name!r}.", f"Use {NAMES}.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterable
 
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\[\d{1,2}(?:;\d{1,3})*m")
@@ -40,6 +41,10 @@ class ConfigError(RLTrainError):
     """Bad usage or a bad configuration; nothing was created."""
 
     exit_code = 2
+
+
+class InputError(ConfigError, ValueError):
+    """What was given to a policy is nothing that it can act upon."""
 
 
 class RunError(RLTrainError):
@@ -90,3 +95,12 @@ def notes_of(error: BaseException) -> tuple[str, str]:
     doing = next((text.removeprefix(DOING).rstrip(".") for text in found if text.startswith(DOING)), "")
     where = next((text.removeprefix(TRACEBACK) for text in found if text.startswith(TRACEBACK)), "")
     return f"while {doing}" if doing else "", where
+
+
+def ended_by(error: SystemExit) -> RunError:
+    """The failure that ``sys.exit()`` is where nobody expects it, such as inside an environment; says where it was."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" in line {innermost[0].lineno} of {innermost[0].filename}" if innermost else ""
+    return RunError(
+        f"The process was told to exit with {error.code!r}{where}.", "Raise an exception there instead of sys.exit()."
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
-    ("atari", "vectorization", "start_method"),
+    ("atari", "vectorization", "start_method", "step_timeout"),
 )
 """Options of :func:`make_vec` beside constructor arguments: for every environment, and for adapted ones only."""
 

@@ -7,6 +7,7 @@ exactly as plugins do: by an entry point in one of :data:`GROUPS` that names a f
 from __future__ import annotations
 
 import importlib
+import reprlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,6 +73,9 @@ class Table(dict[str, S]):
             ConfigError: There is none.
         """
         discover()
+        if not isinstance(name, str):
+            fix = f"Give its name: {', '.join(self)}." if self else "Give its name."
+            raise ConfigError(f"There is no {self.kind} {reprlib.repr(name)}.", fix)
         if name not in self:
             listing = self.listing or f"Known: {', '.join(self) or 'none'}."
             raise ConfigError(f"There is no {self.kind} '{name}'.", did_you_mean(name, self, listing))

@@ -223,7 +223,7 @@ def spec_of(env: str | type) -> EnvSpec:
     """The spec of an id, or of a class or function that need not be registered.
 
     Raises:
-        ConfigError: There is no such environment.
+        ConfigError: There is no such environment, or it is no class of one.
     """
     if isinstance(env, str):
         return env_spec(env)

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from rltrain.compile import fused, recorded
 from rltrain.env import Observation, TensorEnv
+from rltrain.env_checks import check_numbers, in_full, is_due
 from rltrain.errors import ConfigError
 from rltrain.owed import check_env, check_observation, check_outcome, check_spaces, check_state
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
@@ -93,10 +94,19 @@ def check_counts(num_envs: int, max_episode_steps: int | None) -> None:
     Raises:
         ConfigError: One of them is below 1, or not whole.
     """
-    for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= 1):
-            raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
+    check_count("num_envs", num_envs)
+    if max_episode_steps is not None:
+        check_count("max_episode_steps", max_episode_steps)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Checks that an argument is a whole number of at least 1.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
 
 
 class TensorVecEnv(Generic[S]):
@@ -132,6 +142,8 @@ class TensorVecEnv(Generic[S]):
         self._state: S | None = None
         self._start_obs: Observation | None = None
         self._compiled: Callable[..., Any] | None = None
+        self._steps = 0  # since the last reset
+        self._in_full = in_full()
 
     @property
     def state(self) -> S:
@@ -155,7 +167,7 @@ class TensorVecEnv(Generic[S]):
         check_state(self.env, self._state, self.num_envs)
         self._return = torch.zeros(self.num_envs, dtype=torch.float32, device=self.device)
         self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
-        self._checked = False
+        self._checked, self._steps = False, 0
         obs = self.env.full_observe(self._state)
         check_observation(self.env, obs, self.num_envs)
         self._draw_starts()
@@ -183,14 +195,28 @@ class TensorVecEnv(Generic[S]):
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step."""
-        advance = self._compiled if self._compiled and self._checked else self._advance
+        self._steps += 1
+        advance = self._compiled if self._compiled and self._checked and not self._in_full else self._advance
         outcome, self._state, self._return, self._length = advance(
             self.state, self._return, self._length, self._starts, self._start_obs, action
         )
+        self._checked = True
         self._age += 1
         if self._age == self.env.reset_interval:
             self._draw_starts()
         return outcome
+
+    def _fits(self, following: Any) -> bool:
+        """Whether a step gave what it owes, as far as a look at one shape in every step can tell."""
+        return (
+            isinstance(following, tuple)
+            and len(following) == 3
+            and getattr(following[1], "shape", None) == self._never.shape
+        )
+
+    def _is_due(self) -> bool:
+        """Whether the current step is one of those whose shapes are checked."""
+        return self._in_full or is_due(self._steps)
 
     def _advance(
         self,
@@ -203,9 +229,8 @@ class TensorVecEnv(Generic[S]):
     ) -> tuple[VecStep, S, Tensor, Tensor]:
         """A step without the drawing of starts: its outcome, and the next states, returns and lengths."""
         following = self._next(before, action)
-        if not self._checked:
+        if not torch.compiler.is_compiling() and (self._is_due() or not self._fits(following)):
             check_outcome(self.env, before, following)
-            self._checked = True
         state, reward, terminated = following
         reward = reward.to(torch.float32)
         length = length + 1
@@ -217,6 +242,10 @@ class TensorVecEnv(Generic[S]):
             truncated = done ^ terminated
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
+        if not torch.compiler.is_compiling() and self._is_due():
+            check_observation(self.env, final_obs, self.num_envs)
+            if self._in_full:
+                check_numbers(self.env, final_obs, reward, terminated, self._steps)
 
         # Every row has a start, used where its episode ended: shapes stay fixed, the host never waits, and the start
         # of row i does not depend on the other rows.

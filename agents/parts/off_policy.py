@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agent import ActOut, Agent, Metrics, State
+from rltrain.agent import ActOut, Agent, Metrics, Received, State
 from rltrain.agents.parts.optim import FlatAdam, lay_flat
 from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
@@ -160,6 +160,10 @@ class OffPolicyAgent(Agent):
         """Stores the outcome of the last ``act``."""
         self.replay.add(self.action, step)
         self.steps += self.num_envs
+
+    def received(self) -> Received | None:
+        """The newest places of the replay, at least those of the steps since the last update."""
+        return self.replay.newest(2 * self.horizon)
 
     def learn(self) -> Metrics:
         """Takes ``gradient_steps`` on minibatches from the replay; metrics are means over them."""

@@ -9,7 +9,11 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, State
+<<<<<<< HEAD
+from rltrain.agent import ActOut, Agent, Received, State
+=======
+from rltrain.agent import ActOut, Agent, Received
+>>>>>>> faults
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.recurrent import envs_in_minibatch, sequence_minibatches
 from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
@@ -83,6 +87,11 @@ class OnPolicyAgent(Agent):
             reward=step.reward, terminated=step.terminated, truncated=step.truncated, final_obs=step.final_obs
         )
         self.rollout.advance()
+
+    def received(self) -> Received | None:
+        """The rollout, which stays as it is when it was learned from."""
+        rollout = self.rollout
+        return Received(rollout.get("obs"), rollout.get("final_obs"), rollout.get("terminated"))
 
     def _normalized(self, obs: Observation) -> Observation:
         return obs if self.obs_normalizer is None else self.obs_normalizer(obs)

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.agent import Received
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.ring import Ring, SegmentLog
@@ -60,6 +61,7 @@ class Replay:
         self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
         self._ring: dict[str, Any] = {}
         self._log: SegmentLog | None = None  # knows what changed since the last save; None before the first
+        self._back: Tensor | None = None  # how far behind its head a place is, see newest()
 
     def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
         """Memory in bytes."""
@@ -115,6 +117,26 @@ class Replay:
             end = ends[last]
         obs, next_obs = (self._read("obs", places) for places in (index, self._after(last)))
         return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
+
+    def newest(self, rows: int) -> Received:
+        """The observations in the last ``rows`` places of every environment, the heads left out.
+
+        A step takes two places at most: that of its observation and, if it was truncated, that of the one it led to.
+        """
+        if self._back is None or len(self._back) != min(rows, self.rows - 1):
+            first = min(rows, self.rows - 1)
+            self._back = torch.arange(first, 0, -1, device=self.device).unsqueeze(1) * self.num_envs
+        places = (self.head - self._back) % self.places  # (rows, N)
+
+        def steps() -> tuple[Tensor, Tensor]:
+            is_step = self._ring["end"][places] != NO_STEP
+            after = is_step.flip(0).cumsum(0).flip(0)  # steps taken from here on
+            return -after, ~is_step
+
+        def rows_of(ring: Tensor) -> Tensor:  # bytes and categories are not looked through, so they are not copied
+            return ring[places] if ring.is_floating_point() else ring[:0]
+
+        return Received(tree_map(rows_of, self._ring["obs"]), steps=steps)
 
     def state_dict(self) -> dict[str, Any]:
         """The stored data, without copying it, as a :class:`~rltrain.ring.Ring`, and the positions of the heads."""

@@ -29,6 +29,10 @@ class Rollout:
         """The tree stored under ``name``, leaves (T, N, ...)."""
         return self._data[name]
 
+    def get(self, name: str) -> Any:
+        """The tree stored under ``name``, leaves (T, N, ...); None if there is none."""
+        return self._data.get(name)
+
     def store(self, **values: Any) -> None:
         """Copies trees of (N, ...) into the current time step; memory is allocated at the first call."""
         for name, tree in values.items():

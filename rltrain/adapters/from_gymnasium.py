@@ -19,6 +19,7 @@ from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
 from rltrain.adapters.kinds import check_interface
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
 from rltrain.adapters.native import NativeLoop, find_native
+from rltrain.adapters.progress import guarded
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
 from rltrain.errors import ConfigError
@@ -48,6 +49,8 @@ class GymVecEnv(HostVecEnv):
             if there is one, else as many workers as pay off in a trial of a fifth of a second, possibly none. Random
             streams do not depend on the number of workers.
         start_method: Start method of workers: ``fork``, ``spawn`` or ``forkserver``; Python's own choice when None.
+        step_timeout: Seconds that an environment may take for a step; then workers step all of them, and one that takes
+            longer is an error. None for no limit. What is drawn has no limit.
         atari: Whether to prepare Atari frames: 84x84 in gray, every fourth, up to 30 random steps at the start.
         **kwargs: Constructor arguments of the environment.
 
@@ -66,6 +69,7 @@ class GymVecEnv(HostVecEnv):
         render: bool = False,
         vectorization: str = "auto",
         start_method: str | None = None,
+        step_timeout: float | None = None,
         atari: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -79,8 +83,14 @@ class GymVecEnv(HostVecEnv):
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
             actions = Actions.for_space(first.action_space)
             check_interface(first, spec.id, repr(recipe))
-            native = None if render or vectorization not in ("auto", "vector") else find_native(recipe, first, num_envs)
-            self.vectorization, processes = choose(recipe, first, num_envs, vectorization, native is not None)
+            native = (
+                None
+                if render or step_timeout or vectorization not in ("auto", "vector")
+                else find_native(recipe, first, num_envs)
+            )
+            self.vectorization, processes = choose(
+                recipe, first, num_envs, vectorization, native is not None, limited=step_timeout is not None
+            )
 
         def make_envs(block: Block) -> HostEnvs:
             arrays = block.arrays
@@ -89,7 +99,15 @@ class GymVecEnv(HostVecEnv):
             if self.vectorization == "async":
                 fields = block_fields(num_envs, leaves, actions)
                 return Workers(
-                    recipe, num_envs, leaves, actions, fields, block, processes=processes, start_method=start_method
+                    recipe,
+                    num_envs,
+                    leaves,
+                    actions,
+                    fields,
+                    block,
+                    processes=processes,
+                    start_method=start_method,
+                    step_timeout=step_timeout,
                 )
             return Loop(recipe, range(num_envs), leaves, actions, arrays, autoreset=not render)
 
@@ -106,14 +124,24 @@ class GymVecEnv(HostVecEnv):
         )
 
 
-def choose(recipe: Recipe, env: gymnasium.Env, num_envs: int, wanted: str, native: bool) -> tuple[str, int]:
+def choose(
+    recipe: Recipe, env: gymnasium.Env, num_envs: int, wanted: str, native: bool, *, limited: bool = False
+) -> tuple[str, int]:
     """Chooses how to step N environments fastest, and by how many processes.
 
     Raises:
-        ConfigError: ``vector`` is asked for, and there is no vector form that resets in the same step.
+        ConfigError: ``vector`` is asked for, and there is no vector form that resets in the same step; or ``sync`` or
+            ``vector`` is, and there is a time limit, which only workers keep.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = min(num_envs, cores)
+    if limited and recipe.render_mode is None:
+        if wanted not in ("auto", "async"):
+            raise ConfigError(
+                f"Only workers keep a time limit, and vectorization={wanted} has none.",
+                "Use --env.vectorization async, or leave --env.step-timeout out.",
+            )
+        return "async", most + 1
     if wanted == "vector" and not native:
         raise ConfigError(
             f"'{recipe.spec.id}' has no vector form that has its spaces and resets in the step that ends an episode.",
@@ -127,7 +155,8 @@ def choose(recipe: Recipe, env: gymnasium.Env, num_envs: int, wanted: str, nativ
         return "sync", 1
     key = repr(recipe)
     if key not in _trials:
-        _trials[key] = seconds_per_step(env)
+        with guarded(recipe.spec.id):
+            _trials[key] = seconds_per_step(env)
     alone = num_envs * _trials[key]
     processes = min(range(1, most + 1), key=lambda p: alone / p + WORKER_COST * (p - 1))
     return ("async" if processes > 1 else "sync"), processes
@@ -149,7 +178,7 @@ def seconds_per_step(env: gymnasium.Env) -> float:
             if terminated or truncated:
                 env.reset()
             steps += 1
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         name, reason = env.spec.id if env.spec else type(env).__name__, f"{type(error).__name__}: {error}".rstrip(".")
         raise ConfigError(f"'{name}' fails in its first steps: {reason}.", "--debug shows where.") from error
     return passed / max(steps, 1)

@@ -218,7 +218,7 @@ def named_errors(id: str) -> Iterator[None]:
         if id in error.cause:
             raise
         raise type(error)(f"'{id}': {error.cause}", error.fix) from error.__cause__
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = reason_of(error)
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
         if remedy := remedy_for(error):

@@ -101,6 +101,8 @@ class HostVecEnv:
         self._has_success = False
         with named_errors(spec.id):
             self._envs = make_envs(block)
+        begin = getattr(self._envs, "guard", None)
+        self._guard = None if begin is None else begin(spec.id)
         self._transfer = Transfer(block, seen, self.device)  # last, because workers must start before CUDA does
 
     def reset(self, seed: int) -> Observation:
@@ -172,6 +174,8 @@ class HostVecEnv:
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""
+        if self._guard is not None:
+            self._guard.stop()
         self._envs.close()
 
 

@@ -10,11 +10,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rltrain.adapters.given import NotAsPromised, Part, flag_of, reward_of
+from rltrain.adapters.progress import Guard, Hanging, Progress, make_places
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
 OBS, FINAL = "obs:", "final_obs:"  # before the names of leaves
 SUCCESS = "is_success"
+NUMBERS, FLAGS = {float, int, bool, np.float32, np.float64}, {bool, np.bool_}  # types that need no closer look
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Loop:
         arrays: ``action reward terminated truncated episode_return episode_length is_success`` and, for every leaf,
             ``obs:NAME`` and ``final_obs:NAME``, each (N, ...).
         autoreset: False leaves a finished environment as it is.
+        progress: Where to write which environment is being stepped.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Loop:
         arrays: dict[str, np.ndarray],
         *,
         autoreset: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         self.envs: list[gymnasium.Env] = []
         self.rows = rows
@@ -87,8 +92,11 @@ class Loop:
         self.reward, self.terminated, self.truncated = own["reward"], own["terminated"], own["truncated"]
         self.episode_return, self.episode_length = own["episode_return"], own["episode_length"]
         self.success = own[SUCCESS]
-        self.obs = [(own[OBS + leaf.name], leaf.path) for leaf in leaves]
-        self.final_obs = [(own[FINAL + leaf.name], leaf.path) for leaf in leaves]
+        self.obs = [Part(own[OBS + leaf.name], leaf) for leaf in leaves]
+        self.final_obs = [Part(own[FINAL + leaf.name], leaf) for leaf in leaves]
+        self._categories = [part for part in self.final_obs if part.low is not None and not part.scalar]
+        self.progress = progress or Progress(make_places(1), 0, len(rows))
+        self._steps = 0  # since the last reset of all
         self._return = np.zeros(len(rows))  # of the running episodes
         self._length = np.zeros(len(rows), dtype=np.int64)
         try:
@@ -102,42 +110,45 @@ class Loop:
         """Starts every environment anew, each with a seed.
 
         Raises:
-            RunError: An environment failed, or gave observations of another shape than its space.
+            RunError: An environment failed, or gave what its space does not have.
         """
         self._return[:] = 0.0
         self._length[:] = 0
-        for i, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
-            try:
-                obs, _ = env.reset(seed=seed)
-                for leaf in self.leaves:
-                    shape = np.shape(leaf.of(obs))
-                    if shape != leaf.shape:
-                        raise ValueError(f"observation {leaf.name} of shape {shape}, and its space has {leaf.shape}")
-                _write(self.obs, i, obs)
-            except Exception as error:
-                raise self._failed(i, error, "reset") from error
+        self._steps = 0
+        turn = self.progress.turn()
+        for i, seed in zip(range(len(self.envs)), seeds, strict=True):
+            self._reset(i, turn, seed=seed)
+        self.progress.rest()
 
     def step(self) -> None:
         """Steps every environment with its row of ``action``.
 
         Raises:
-            RunError: An environment failed.
+            RunError: An environment failed, or gave what its spaces do not have.
         """
         actions = self.actions.to_env(self.action)
         reward, terminated, truncated, success = self.reward, self.terminated, self.truncated, self.success
         success.fill(np.nan)
+        final_obs, places, own, turn = self.final_obs, self.progress.places, self.progress.own, self.progress.turn()
+        self._steps += 1
         ended = []
         i = -1
         try:
             for i, env in enumerate(self.envs):
-                obs, reward[i], terminal, cut, info = env.step(actions[i])
-                _write(self.final_obs, i, obs)
-                terminated[i], truncated[i] = terminal, cut
+                places[own] = turn + i
+                obs, gain, terminal, cut, info = env.step(actions[i])
+                for part in final_obs:
+                    part.write(i, obs)
+                reward[i] = gain if gain.__class__ in NUMBERS else reward_of(gain)
+                terminated[i] = terminal if terminal.__class__ in FLAGS else flag_of("terminated", terminal)
+                truncated[i] = cut if cut.__class__ in FLAGS else flag_of("truncated", cut)
                 if SUCCESS in info:
                     success[i] = info[SUCCESS]
                 if terminal or cut:
                     ended.append(i)
-        except Exception as error:
+            for part in self._categories:
+                part.check_range(part.array)
+        except (Exception, SystemExit) as error:
             raise self._failed(i, error, "step") from error
         np.greater(truncated, terminated, out=truncated)
         self._return += reward
@@ -147,25 +158,42 @@ class Loop:
         for i in ended:
             self._return[i], self._length[i] = 0.0, 0
             if self.autoreset:
-                try:
-                    obs, _ = self.envs[i].reset()
-                    _write(self.obs, i, obs)
-                except Exception as error:
-                    raise self._failed(i, error, "reset") from error
+                self._reset(i, turn)
             else:
-                for (array, _), (final, _) in zip(self.obs, self.final_obs, strict=True):
-                    array[i] = final[i]
+                for part, final in zip(self.obs, final_obs, strict=True):
+                    part.array[i] = final.array[i]
+        self.progress.rest()
+
+    def _reset(self, i: int, turn: int, **options: Any) -> None:
+        self.progress.places[self.progress.own] = turn + i
+        try:
+            obs, _ = self.envs[i].reset(**options)
+            for part in self.obs:
+                part.write(i, obs)
+                part.check_range(part.array[i : i + 1])
+        except (Exception, SystemExit) as error:
+            raise self._failed(i, error, "reset") from error
 
     def render(self, index: int) -> Any:
         """A picture of the environment in a row."""
         return self.envs[index - self.rows.start].render()
+
+    def guard(self, name: str) -> Guard:
+        """Begins to warn of environments that hang; ``name`` is what they are called."""
+        return Guard(self, Hanging(self.progress.places, [self.rows], name))
 
     def close(self) -> None:
         """Closes the environments."""
         while self.envs:
             close_quietly(self.envs.pop())
 
-    def _failed(self, i: int, error: Exception, what: str) -> RunError:
+    def _failed(self, i: int, error: BaseException, what: str) -> RunError:
+        if isinstance(error, NotAsPromised):
+            row, when = self.rows[i if error.row is None else error.row], f" {self._steps:,}" if self._steps else ""
+            return RunError(
+                f"Environment {row} broke its promise in {what}{when}: {error}.",
+                "Mend the environment, or its spaces; 'rltrain check' looks through both.",
+            )
         reason = f"{type(error).__name__}: {error}".rstrip(".")
         return RunError(f"Environment {self.rows[i]} failed in {what}: {reason}.", "--debug shows where.")
 
@@ -174,11 +202,3 @@ def close_quietly(env: gymnasium.Env) -> None:
     """Closes an environment and ignores errors, such as those of a viewer that was never opened."""
     with suppress(Exception):
         env.close()
-
-
-def _write(parts: list[tuple[np.ndarray, tuple]], i: int, obs: Any) -> None:
-    for array, path in parts:
-        part = obs
-        for key in path:
-            part = part[key]
-        array[i] = part

@@ -12,8 +12,10 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 
+from rltrain.adapters.given import NotAsPromised, Part, check_rows
 from rltrain.adapters.loop import FINAL, OBS, SUCCESS, Recipe
 from rltrain.adapters.spaces import Actions, Leaf
+from rltrain.errors import RunError
 
 MODE = "autoreset_mode"
 
@@ -67,6 +69,8 @@ class NativeLoop:
         self.leaves = leaves
         self.actions = actions
         self.arrays = arrays
+        self.parts = [Part(arrays[FINAL + leaf.name], leaf) for leaf in leaves]
+        self._steps = 0  # since the last reset of all
         self._return = np.zeros(env.num_envs)  # of the running episodes
         self._length = np.zeros(env.num_envs, dtype=np.int64)
 
@@ -75,13 +79,39 @@ class NativeLoop:
         self._return[:] = 0.0
         self._length[:] = 0
         obs, _ = self.env.reset(seed=seeds[0])
-        for leaf in self.leaves:
-            self.arrays[OBS + leaf.name][:] = leaf.of(obs)
+        self._steps = 0
+        try:
+            for part in self.parts:
+                self.arrays[OBS + part.leaf.name][:] = part.all_of(obs)
+        except NotAsPromised as error:
+            raise self._broken(error, "reset") from error
 
     def step(self) -> None:
-        """Steps every environment."""
+        """Steps every environment.
+
+        Raises:
+            RunError: They gave what their spaces do not have.
+        """
+        self._steps += 1
+        try:
+            self._step()
+        except NotAsPromised as error:
+            raise self._broken(error, "step") from error
+
+    def _broken(self, error: NotAsPromised, what: str) -> RunError:
+        who = "The vector environment" if error.row is None else f"Environment {error.row}"
+        when = f" {self._steps:,}" if self._steps else ""
+        return RunError(
+            f"{who} broke its promise in {what}{when}: {error}.",
+            "Mend the environment, or its spaces; use --env.vectorization sync to step single environments.",
+        )
+
+    def _step(self) -> None:
         arrays = self.arrays
         obs, reward, terminated, truncated, info = self.env.step(self.actions.to_env(arrays["action"]))
+        n = self.env.num_envs
+        for name, value in (("the reward", reward), ("terminated", terminated), ("truncated", truncated)):
+            check_rows(name, value, n)
         self._return += reward
         self._length += 1
         arrays["reward"][:] = reward
@@ -91,8 +121,8 @@ class NativeLoop:
         np.greater(truncated, terminated, out=arrays["truncated"])
         done = arrays["terminated"] | arrays["truncated"]
         arrays[SUCCESS][:] = info.get(SUCCESS, np.nan)
-        for leaf in self.leaves:
-            arrays[OBS + leaf.name][:] = arrays[FINAL + leaf.name][:] = leaf.of(obs)
+        for part in self.parts:
+            arrays[OBS + part.leaf.name][:] = part.array[:] = part.all_of(obs)
         if not done.any():
             return
         final = info["final_obs"]

@@ -15,6 +15,7 @@ from rltrain.errors import (
     RankFailed,
     RLTrainError,
     did_you_mean,
+    ended_by,
     is_out_of_memory,
     notes_of,
     plain,
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if debug:
+        os.environ["RLTRAIN_DEBUG"] = "1"  # environments are checked in full, see rltrain.env_checks
     warnings.showwarning = _show_warning
     if any(MODULE.match(argument) or _is_module_here(argument) for argument in arguments[1:]) and "" not in sys.path:
         sys.path.append("")  # a module in this folder may be named; installed modules come first
@@ -78,8 +81,14 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             raise
         _print_error(error.cause, error.fix)
         return error.exit_code
-    except SystemExit as leave:  # argparse, after --help
-        return int(leave.code or 0)
+    except SystemExit as leave:
+        if isinstance(leave.code, int | None) and _is_of_argparse(leave):  # after --help
+            return leave.code or 0
+        if debug:
+            raise
+        failure = ended_by(leave)
+        _print_error(failure.cause, failure.fix)
+        return failure.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
@@ -128,6 +137,14 @@ def _dispatch(arguments: list[str]) -> int:
         known = [*verbs, "--help", "--version"]
         raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(verbs)}."))
     return int(resolve(verbs[verb].entry_point)(rest) or 0)
+
+
+def _is_of_argparse(leave: SystemExit) -> bool:
+    """Whether it was raised by the parser of a verb, rather than by an environment."""
+    at = leave.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_globals.get("__name__") == "argparse"
 
 
 def _print_error(cause: str, fix: str) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from rltrain.early import PARENT
 from rltrain.errors import RankFailed
 
 GRACE = 5.0
@@ -23,7 +24,7 @@ class Starter:
     """While entered, ranks 1 to ``number`` - 1 run the same command line; this process is rank 0.
 
     They are in the process group of this one, so a terminal's Ctrl-C reaches all. They get the environment variables
-    that ``torchrun`` would set.
+    that ``torchrun`` would set, and die with this process.
 
     Args:
         number: Number of ranks, this one included.
@@ -50,7 +51,7 @@ class Starter:
         debug = ["--debug"] if "--debug" in sys.argv else []
         safe = [] if os.getcwd() in sys.path else ["-P"]  # modules of this folder must not hide others
         for rank in range(1, self.number):
-            own = {**known, "RANK": rank, "LOCAL_RANK": rank}
+            own = {**known, "RANK": rank, "LOCAL_RANK": rank, PARENT: os.getpid()}
             self._ranks.append(
                 subprocess.Popen(
                     [sys.executable, *safe, "-m", "rltrain", *self.command, *debug],

@@ -17,6 +17,7 @@ from rltrain.env import Observation
 from rltrain.errors import RunError
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
+from rltrain.stopping import check
 from rltrain.vec import SUCCESS, VecEnv, VecStep
 
 Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, or dict[str, Tensor]
@@ -109,11 +110,15 @@ def play(
         obs: The observations (N, *O) that the reset returned.
         deterministic: Whether to take the most likely action rather than a sample; functions ignore it.
         rng: Generator for the samples.
+
+    Raises:
+        Stopped: A signal asked for it.
     """
     actor = policy if isinstance(policy, Actor) else _Memoryless(policy)
     with torch.no_grad():
         state = initial = actor.initial_state(env.num_envs)
     while True:
+        check()
         with torch.no_grad():
             out = actor(obs, state, deterministic=deterministic, rng=rng)
         step = env.step(out.action)

@@ -19,6 +19,7 @@ from rltrain.agent import Actor
 from rltrain.errors import ConfigError
 from rltrain.evaluation.episodes import Choose, play
 from rltrain.files import replacing
+from rltrain.stopping import check
 from rltrain.vec import VecEnv
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
@@ -196,9 +197,11 @@ def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:
 
     Raises:
         ValueError: There are none, or one is not (H, W, 3) uint8 of the size of the first.
+        Stopped: A signal asked for it.
     """
     shape = None
     for frame in frames:
+        check()
         array = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
         shape = shape or array.shape
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape != (*shape[:2], 3):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -119,6 +120,8 @@ class RunFolder:
         Raises:
             CheckpointError: There is no run there, it cannot be read, or a part of it is a link to somewhere else.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise CheckpointError(f"{path!r} is no path of a run folder.", "Give the folder as text or as a Path.")
         path = Path(path)
         checkpoint = None
         if path.name.startswith(PREFIX) and path.absolute().parent.name == "checkpoints":

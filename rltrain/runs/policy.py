@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,7 +28,7 @@ from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
 from rltrain.spaces import from_json
-from rltrain.vec import VecEnv
+from rltrain.vec import VecEnv, check_count
 
 CHANGING = ("atari", "grayscale", "resize", "frame_stack", "time_aware")
 """Options around an environment that change what is observed."""
@@ -95,7 +96,8 @@ class Policy:
             for a batch it is an array with N rows. Where a tensor was given it is a tensor.
 
         Raises:
-            ValueError: ``obs`` has other shapes than the environment's observations, or a part of it is missing.
+            InputError: ``obs`` has other shapes than the environment's observations, a part of it is missing, or it is
+                not finite.
         """
         batch = self.translation.to_agent(obs)
         if episode_start is not None:
@@ -145,8 +147,7 @@ class Policy:
         Raises:
             ConfigError: ``episodes`` is below 1.
         """
-        if episodes < 1:
-            raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+        check_count("episodes", episodes)
         seed = derive_seed(seed, "fresh")
         with closing(self.make_vec(min(episodes, most_envs(self._known_env)), **env_kwargs)) as env:
             return run_episodes(self.agent.actor, env, episodes, deterministic=deterministic, seed=seed)
@@ -251,8 +252,12 @@ def evaluate(
         return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **env_kwargs)
     if env is None:
         raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
-    if episodes < 1:
-        raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+    check_count("episodes", episodes)
+    if not (isinstance(policy, str) or callable(policy)):
+        raise ConfigError(
+            f"{reprlib.repr(policy)} is no policy.",
+            "Give a run folder, what rltrain.load returned, 'random', 'baseline' or a function.",
+        )
     seed = derive_seed(seed, "fresh")
     with closing(make_vec(env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)) as vec:
         if isinstance(policy, str):

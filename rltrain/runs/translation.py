@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from rltrain.adapters.spaces import Actions, Leaf, observation_leaves
 from rltrain.env import Observation
+from rltrain.errors import InputError
 from rltrain.wrappers import rescaled
+
+GIVE = "Give what the environment gives: one observation, or a batch of them."
 
 
 class Batch(NamedTuple):
@@ -65,7 +69,7 @@ class Translation:
                 numbers or lists, in dicts and tuples as the space has them.
 
         Raises:
-            ValueError: It is not an observation of the environment.
+            InputError: It is not an observation of the environment, or not finite.
         """
         given = [self._part(obs, leaf) for leaf in self.leaves]
         shapes = [tuple(np.shape(part)) for part in given]
@@ -74,7 +78,7 @@ class Translation:
         for leaf, shape in zip(self.leaves, shapes, strict=True):
             if shape != (leaf.shape if single else (rows, *leaf.shape)):
                 expected = f"{leaf.shape} or (N, {str(leaf.shape)[1:]}".replace("(N, )", "(N,)")
-                raise ValueError(f"{leaf.name or 'obs'} has shape {shape}, expected {expected}{self.options}")
+                raise InputError(f"{leaf.name or 'obs'} has shape {shape}, expected {expected}{self.options}", GIVE)
         as_tensor = any(isinstance(part, Tensor) for part in given)
         batches = [
             self._tensor(part, leaf).reshape(rows, *shape)
@@ -110,8 +114,14 @@ class Translation:
             part = leaf.of(obs)
         except (KeyError, IndexError, TypeError) as error:
             kind = type(self.observation_space).__name__.lower()
-            raise ValueError(f"obs must be a {kind} with '{leaf.name}'{self.options}") from error
-        return part if isinstance(part, Tensor) else np.asarray(part)
+            raise InputError(f"obs must be a {kind} with '{leaf.name}'{self.options}", GIVE) from error
+        try:
+            part = part if isinstance(part, Tensor) else np.asarray(part)
+        except ValueError as error:
+            raise InputError(f"{leaf.name or 'obs'} is no array: {_short(part)}.", GIVE) from error
+        if isinstance(part, np.ndarray) and part.shape and part.dtype.kind not in "fiub":
+            raise InputError(f"{leaf.name or 'obs'} holds no numbers: {_short(part)}.", GIVE)
+        return part
 
     def _tensor(self, part: Any, leaf: Leaf) -> Tensor:
         """The same numbers in the type that the agent was trained with."""
@@ -126,9 +136,16 @@ class Translation:
                 )  # a copy: the one given may be read-only, or run backwards
             same = leaf.dtype.kind == "f" or part.dtype == leaf.dtype or np.array_equal(array, part)
             typed = torch.from_numpy(array).to(self.device)
+        if leaf.dtype.kind == "f" and not bool(torch.isfinite(typed).all()):
+            raise InputError(f"{leaf.name or 'obs'} holds NaN or infinity: {_short(part)}.", "Give finite numbers.")
         if not same:
-            raise ValueError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {part}")
+            raise InputError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {_short(part)}", GIVE)
         return typed
+
+
+def _short(part: Any) -> str:
+    """Numbers in one line."""
+    return reprlib.repr(" ".join(str(part).split())).strip("'")
 
 
 def _shape(space: spaces.Space) -> tuple[int, ...]:

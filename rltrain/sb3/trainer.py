@@ -8,11 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from torch import Tensor
 
+from rltrain.agent import Received
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.runs.folder import RunFolder
@@ -21,6 +24,10 @@ from rltrain.sb3.vec_env import SB3VecEnv
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.setup import Setup
 from rltrain.training.trainer import PROGRESS, Trainer
+from rltrain.training.watch import Given, Look, Span
+from rltrain.tree import tree_map
+from rltrain.vec import VecEnv, VecStep
+from rltrain.wrappers import VecWrapper
 
 
 class Stop(Exception):
@@ -63,7 +70,7 @@ class SB3Trainer(Trainer):
     def connect(self) -> None:
         """Gives the algorithm its environments, its replay buffer, and the horizon of its schedules."""
         model, normalizer = self.model, self.agent.normalizer
-        env = SB3VecEnv(self.env)
+        env = SB3VecEnv(Watched(self.env, self))
         env.seed(self.config.seed)
         if normalizer is not None:
             normalizer.venv, normalizer.training = env, True
@@ -118,6 +125,9 @@ class SB3Trainer(Trainer):
         if self.reason_to_stop() is not None:
             raise Stop
 
+    def given(self) -> None:
+        """Nothing: what the environments give is looked at in every step."""
+
     def due(self, freq: int) -> bool:
         """Whether the last iteration passed a multiple of ``freq`` environment steps."""
         return freq > 0 and self.global_step // freq > self.step_before // freq
@@ -132,7 +142,7 @@ class SB3Trainer(Trainer):
         """Everything with memory beside the parameters, except environments and replay buffer."""
         model = self.model
         return {
-            "trainer": {name: getattr(self, name) for name in PROGRESS},
+            "trainer": {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")},
             "agent": self.agent.training_state(),
             "episodes": {
                 "count": self.n_episodes,
@@ -146,6 +156,7 @@ class SB3Trainer(Trainer):
         """Puts back what :meth:`training_state` gave."""
         for name in PROGRESS:
             setattr(self, name, state["trainer"][name])
+        self.evaluation_missed = state["trainer"].get("evaluation_missed", False)  # older checkpoints do not say
         self.agent.load_training_state(state["agent"])
         model, episodes, window = self.model, state["episodes"], self.config.stats_window_size
         model.num_timesteps = self.step_before = self.global_step
@@ -156,6 +167,35 @@ class SB3Trainer(Trainer):
         refill = ", and the replay buffer is filled again first" if self.agent.off_policy else ""
         warnings.warn(f"Not bit for bit: episodes of Stable-Baselines3 start anew{refill}.", stacklevel=2)
         set_global_state(state["generators"])
+
+
+class Watched(VecWrapper):
+    """Looks in every step for numbers that are not finite.
+
+    Args:
+        vec: The environments.
+        trainer: Their trainer.
+    """
+
+    def __init__(self, vec: VecEnv, trainer: SB3Trainer) -> None:
+        super().__init__(vec)
+        self.trainer = trainer
+
+    def step(self, action: Tensor) -> VecStep:
+        """Steps every environment.
+
+        Raises:
+            RunError: A number is not finite; names the first.
+        """
+        step = self.vec.step(action)
+        obs, final_obs = (tree_map(lambda x: x.unsqueeze(0), x) for x in (step.obs, step.final_obs))
+        terminated, returns = step.terminated.unsqueeze(0), step.episode_return.unsqueeze(0)
+        now = torch.zeros(terminated.shape, dtype=torch.int64)
+        received = Received(obs, final_obs, terminated, lambda: (now, now > 0))
+        taken = self.trainer.model.num_timesteps + self.num_envs
+        span = Span(taken, self.num_envs, self.trainer.saved_step)
+        Look(self.trainer.agent, {}, {}, Given(returns, received), span).judge()  # type: ignore[arg-type]
+        return step
 
 
 class Hooks(BaseCallback):

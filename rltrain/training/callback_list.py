@@ -25,10 +25,13 @@ class CallbackList:
     """Calls every callback of a run; does nothing if there are none.
 
     Raises:
-        ConfigError: One of them is not a :class:`Callback`.
+        ConfigError: They are no list, or one of them is not a :class:`Callback`.
     """
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
+        if not isinstance(callbacks, list | tuple):
+            fix = "Give a list: callbacks=[...]." if callbacks is not None else "Leave it out, or give a list."
+            raise ConfigError(f"callbacks={callbacks!r} is no list of callbacks.", fix)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 fix = "Subclass rltrain.Callback, and give an instance."

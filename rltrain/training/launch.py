@@ -21,10 +21,12 @@ from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
+from rltrain.stopping import Stopped
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
+from rltrain.vec import check_count
 
 BATCHES = "batches"
 """The entry of the metadata that says which seeds were trained as one batch, each with the step from which on."""
@@ -62,8 +64,15 @@ def train(
 
 
 def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
-    """The overrides of :func:`train` in the shape of the configuration."""
+    """The overrides of :func:`train` in the shape of the configuration.
+
+    Raises:
+        ConfigError: Those of the environment are no dict.
+    """
     given = dict(overrides)
+    for name in ("env_kwargs", "env_options"):
+        if not isinstance(given.get(name, {}), Mapping):
+            raise ConfigError(f"{name}={given[name]!r} does not fit.", f"Give a dict: {name}={{name: value}}.")
     env_options = {"kwargs": given.pop("env_kwargs", {}), **given.pop("env_options", {})}
     if any(env_options.values()):
         given["env"] = env_options
@@ -84,7 +93,7 @@ def start(request: RunRequest) -> RunResult:
             if config.init_from is not None:
                 setup.init_from(config.init_from)
             ranks.broadcast(setup.agent.state_dict().values())
-            return _run(setup, create_folder(setup))
+            return _run(setup)
 
 
 def resume(
@@ -123,6 +132,9 @@ def resume(
         ConfigError: The run is over, or has already been trained for ``total_timesteps``; or there is no such tracker.
         RunError: Another process holds the run, or the run failed.
     """
+    for name, number in (("total_timesteps", total_timesteps), ("nproc", nproc)):
+        if number is not None:
+            check_count(name, number)
     folder, named = RunFolder.open(run)
     config = given_again(folder.config(classes), env_kwargs, only_lost=True)
     env = named_env(folder, config.env.id, env)
@@ -270,9 +282,12 @@ def apart(batch: Sequence[int], seeds: Sequence[int]) -> str:
     )
 
 
-def _run(setup: Setup, folder: RunFolder) -> RunResult:
-    """Trains from the start or a checkpoint, evaluates, draws."""
+def _run(setup: Setup, folder: RunFolder | None = None) -> RunResult:
+    """Trains from the start, in a new folder, or from a checkpoint; evaluates, draws."""
     keep_memory()
-    with Interrupt() as interrupted, session(setup, folder, interrupted) as trainer:
-        stopped_by = trainer.run()
-        return conclude(trainer, stopped_by, max(setup.ranks.gather(interrupted.signal or 0)) or None)
+    with Interrupt() as interrupted, session(setup, folder or create_folder(setup), interrupted) as trainer:
+        try:
+            stopped_by = trainer.run()
+        except Stopped:  # an environment did not answer: the last checkpoint stands
+            stopped_by = "interrupted"
+        return conclude(trainer, stopped_by, interrupted)

@@ -68,6 +68,11 @@ class EpisodeStats:
         """Drops what was noted since the last merge."""
         self._step = 0
 
+    @property
+    def returns(self) -> Tensor:
+        """(T, N) running return of each episode after each step noted before the last merge, not copied."""
+        return self._values[0]
+
     def last_rollout(self) -> tuple[Tensor, Tensor]:
         """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
         return self._ended.clone(), self._values.clone()
@@ -140,10 +145,33 @@ class MetricMeans:
         self._numbers = dict(state["numbers"])
 
 
-class Fetch:
-    """Metrics on their way to the host, in one transfer.
+class OnItsWay:
+    """A tensor on its way to the host.
 
     On CUDA the host waits for it only when the values are asked for; on other accelerators it starts only then.
+
+    Args:
+        tensor: The tensor.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._arrived: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor = pinned.copy_(tensor, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def tolist(self) -> list[float]:
+        """Its numbers."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensor.tolist()
+
+
+class Fetch:
+    """Metrics on their way to the host, in one transfer.
 
     Args:
         metrics: By tag; 0-d tensors are fetched.
@@ -152,18 +180,10 @@ class Fetch:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         tensors = [value.to(statistics_dtype(value.device)) for value in metrics.values() if isinstance(value, Tensor)]
-        self._table = torch.stack(tensors) if tensors else torch.empty(0)
-        self._arrived: torch.cuda.Event | None = None
-        if self._table.is_cuda:
-            pinned = torch.empty(self._table.shape, dtype=self._table.dtype, pin_memory=True)
-            self._table = pinned.copy_(self._table, non_blocking=True)
-            self._arrived = torch.cuda.Event()
-            self._arrived.record()
+        self._table = OnItsWay(torch.stack(tensors) if tensors else torch.empty(0))
 
     def values(self) -> dict[str, float]:
         """The values by tag; those that are NaN for lack of data are left out."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
         fetched = iter(self._table.tolist())
         values = {
             tag: next(fetched) if isinstance(value, Tensor) else float(value) for tag, value in self._metrics.items()

@@ -16,7 +16,7 @@ from numbers import Integral
 from statistics import fmean
 from typing import Any
 
-from rltrain.agent import Agent, Metrics, StackedAgent, next_state
+from rltrain.agent import Agent, Metrics, Received, StackedAgent, next_state
 from rltrain.callbacks import Callback
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
@@ -193,7 +193,7 @@ class SeedRun:
 
     def conclude(self, reason: str) -> None:
         """Evaluates and draws."""
-        self.result = conclude(self.trainer, reason, self.interrupted.signal)
+        self.result = conclude(self.trainer, reason, self.interrupted)
         self.stack.close()
 
 
@@ -297,4 +297,17 @@ class Batch:
             trainer.collected()
             trainer.callbacks.rollout(trainer)
         self.episodes.forget()
-        return self.agent.learn_each()
+        metrics = self.agent.learn_each()
+        self.share_received()
+        return metrics
+
+    def share_received(self) -> None:
+        """Gives each trainer its share of what the environments gave, to look for numbers that are not finite."""
+        received = self.agent.received() if isinstance(self.agent, Agent) else None
+        for k, trainer in enumerate(self.trainers):
+            share = received and Received(
+                obs=tree_map(lambda x, k=k: x[:, k], received.obs),
+                final_obs=tree_map(lambda x, k=k: x[:, k], received.final_obs),
+                terminated=tree_map(lambda x, k=k: x[:, k], received.terminated),
+            )
+            trainer.received = lambda share=share: share

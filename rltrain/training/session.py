@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rltrain.errors import RLTrainError, RunError
+from rltrain.errors import RLTrainError, RunError, ended_by
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
 from rltrain.files import reason, remove_left_overs
@@ -18,7 +18,9 @@ from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.lock import FolderMoved
+from rltrain.stopping import Stopped
 from rltrain.tracker import RunInfo
+from rltrain.training.diagnosis import diagnose
 from rltrain.training.failure import keep_traceback
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
@@ -40,6 +42,7 @@ class RunResult:
         signal: Number of the signal that interrupted it.
         evaluation: Fresh episodes of the final policy; None if interrupted or not wanted.
         picture: The picture of the learning curve, if one was drawn.
+        diagnosis: What is wrong with the policy, in a sentence, if it exploded or collapsed.
     """
 
     run_dir: Path
@@ -50,6 +53,13 @@ class RunResult:
     signal: int | None
     evaluation: Evaluation | None
     picture: Path | None
+    diagnosis: str | None = None
+
+
+class Interrupted(Protocol):
+    """Tells whether there was a signal."""
+
+    signal: int | None
 
 
 @contextmanager
@@ -80,6 +90,10 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
                     request.trackers,
                 )
             yield trainer
+        except SystemExit as error:
+            failure = ended_by(error)
+            folder.update_metadata({"status": "failed", "error": f"RunError: {failure}"})
+            raise failure from error
         except BaseException as error:
             step = "starting the run" if made is None else f"training, after {made.global_step:,} steps"
             keep_traceback(folder, error, step)
@@ -118,15 +132,27 @@ def tell_failure(folder: RunFolder, error: BaseException) -> None:
         warnings.warn(f"It is not recorded that the run failed. {another.cause}", stacklevel=2)
 
 
-def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult:
-    """Evaluates the trained policy, draws the learning curve, and records in the metadata how the run ended."""
+def conclude(trainer: Trainer, stopped_by: str, interrupted: Interrupted) -> RunResult:
+    """Evaluates the trained policy, draws the learning curve, and records in the metadata how the run ended.
+
+    A signal ends the evaluation, of which nothing is kept; the run was saved before.
+    """
     folder = trainer.folder
-    evaluation = None
+    evaluation: Evaluation | None = None
     if stopped_by != "interrupted" and trainer.config.n_eval_episodes and trainer.ranks.first:
         try:
             evaluation = trainer.evaluate_finally()
-        except RunError as error:  # the saved checkpoints are still intact
+        except Stopped:
+            pass
+        except (RunError, SystemExit) as error:  # the saved checkpoints are still intact
             warnings.warn(f"There is no score. {error}", stacklevel=2)
+    signal = max(trainer.ranks.gather(interrupted.signal or 0)) or None
+    threshold = spec_of(trainer.setup.request.env).reward_threshold
+    diagnosis = diagnose(
+        trainer.agent.state_dict(), trainer.env.single_action_space, trainer.witness, evaluation, threshold
+    )
+    if diagnosis is not None:
+        warnings.warn(diagnosis, stacklevel=2)
     status = "interrupted" if stopped_by == "interrupted" else "completed"
     outcome: dict[str, Any] = {
         "steps": trainer.global_step,
@@ -136,14 +162,13 @@ def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult
     }
     summary = evaluation.summary() if evaluation else None
     try:
-        folder.update_metadata({"status": status, **outcome, "evaluation": summary})
+        folder.update_metadata({"status": status, **outcome, "evaluation": summary, "diagnosis": diagnosis})
     except FolderMoved:
         raise
     except RunError as error:  # the policy is saved
         warnings.warn(f"It is not recorded how the run ended. {error.cause}", stacklevel=2)
     picture = None
     if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
-        threshold = spec_of(trainer.setup.request.env).reward_threshold
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
         except RLTrainError as error:
@@ -152,4 +177,4 @@ def conclude(trainer: Trainer, stopped_by: str, signal: int | None) -> RunResult
             trainer.trackers.artifact(picture, "learning_curve")
     trainer.trackers.finish(trainer.latest if status == "completed" else {})  # an interrupted run can still go on
     trainer.trackers.close()
-    return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture)
+    return RunResult(folder.path, **outcome, signal=signal, evaluation=evaluation, picture=picture, diagnosis=diagnosis)

@@ -6,13 +6,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from rltrain.agent import ACTOR, Metrics, next_state
+from rltrain.agent import ACTOR, Actor, Metrics, next_state
 from rltrain.compile import CompileClock
 from rltrain.devices import answers_late
 from rltrain.errors import CheckpointError, RLTrainError
@@ -24,13 +24,16 @@ from rltrain.runs.checkpoint import MODULES, load_training, prune, step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
+from rltrain.stopping import Stopped, asked
 from rltrain.tracker import RunInfo
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.diagnosis import Witness
 from rltrain.training.health import check_modules, diverged
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.training.saving import failures_handled, notice_move
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
+from rltrain.training.watch import Given, Span, Watch
 from rltrain.tree import from_dict, to_dict
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
@@ -77,6 +80,10 @@ class Trainer:
         window = -(-config.stats_window_size // ranks.world_size)
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
+        self.watch = Watch(agent, env.device)
+        self.received = getattr(agent, "received", None)
+        self.witness: Witness | None = None  # of the actions of the evaluation at the end
+        self.evaluation_missed = False  # because a signal came in the middle of it
         self.fetching: tuple[Fetch, int] | None = None
         self.obs = env.reset(ranks.seed(config.seed))
         self.state = agent.actor.initial_state(env.num_envs)
@@ -97,9 +104,11 @@ class Trainer:
         return reason
 
     def begin(self) -> None:
-        """Starts the clock."""
+        """Starts the clock; catches up on an evaluation that a signal ended."""
         self.clock = time.perf_counter() - self.seconds
         self.started_at = self.global_step, self.seconds
+        if self.evaluation_missed:
+            self.evaluate()
 
     @property
     def progress_remaining(self) -> float:
@@ -115,6 +124,7 @@ class Trainer:
         """Does everything that is due between two updates."""
         self.hear_of_saving()
         self.callbacks.update(self, metrics)
+        self.watch.update(metrics, self.given(), self.span)
         self.seconds = time.perf_counter() - self.clock
         if self.n_iterations % self.log_interval == 0:
             self.log()
@@ -125,6 +135,17 @@ class Trainer:
             self.save()
         if self.due(self.config.video_freq) and self.ranks.first:
             self.film()
+
+    def given(self) -> Given | None:
+        """What the environments gave since the last update, for the watch."""
+        return Given(self.episodes.returns, self.received() if self.received else None)
+
+    @property
+    def span(self) -> Span:
+        """The environment steps of the last update, for the watch."""
+        several = self.ranks.world_size > 1
+        each = self.env.num_envs * self.ranks.world_size
+        return Span(self.global_step, each, self.saved_step, self.ranks.rank if several else None)
 
     def end(self, reason: str) -> None:
         """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""
@@ -223,7 +244,14 @@ class Trainer:
     def evaluate(self) -> None:
         """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
         self.deliver()
-        metrics = self.ranks.broadcast_object(self.play("evaluation").metrics() if self.ranks.first else None)
+        metrics = None
+        if self.ranks.first:
+            with suppress(Stopped):  # the run saves, and ends
+                metrics = self.play("evaluation").metrics()
+        metrics = self.ranks.broadcast_object(metrics)
+        self.evaluation_missed = metrics is None
+        if metrics is None:
+            return
         self.track(metrics)
         mean_reward = metrics["eval/mean_reward"]
         if mean_reward > self.best_mean_reward:
@@ -240,18 +268,22 @@ class Trainer:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
 
         The result is added to the curve of evaluations, unless the curve has a point at this step.
+
+        Raises:
+            Stopped: A signal came first.
         """
-        result = self.play("fresh")
+        self.witness = Witness(self.agent.actor)
+        result = self.play("fresh", self.witness)
         if not self.due(self.config.eval_freq):
             self.track(result.metrics())
         return result
 
     @global_kept()
-    def play(self, stream: str) -> Evaluation:
-        """Plays ``n_eval_episodes`` with the start states of a random stream."""
+    def play(self, stream: str, actor: Actor | None = None) -> Evaluation:
+        """Plays ``n_eval_episodes`` with the start states of a random stream, by the agent's actor if no other."""
         episodes = max(self.config.n_eval_episodes, 1)
         with closing(self.make_env(episodes)) as env:
-            return run_episodes(self.agent.actor, env, episodes, seed=derive_seed(self.config.seed, stream))
+            return run_episodes(actor or self.agent.actor, env, episodes, seed=derive_seed(self.config.seed, stream))
 
     @global_kept()
     def film(self) -> None:
@@ -264,6 +296,8 @@ class Trainer:
             with closing(self.make_env(1, render=True)) as env:
                 film(env, path, self.agent.actor, seed=seed)
         except (RLTrainError, OSError) as error:
+            if asked():  # by a signal, which may have ended ffmpeg too
+                return
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
         else:
             self.trackers.video(path, self.global_step)
@@ -277,10 +311,11 @@ class Trainer:
             last: Whether the run ends here, so that a failure cannot be made up for.
 
         Raises:
-            RunError: The policy is not finite, or differs between ranks, see :func:`check_modules`; or the run folder
-                was moved.
+            RunError: A number is not finite, or the policy differs between ranks, see :func:`check_modules`; or the run
+                folder was moved.
             CheckpointError: It cannot be written; see :func:`~rltrain.training.saving.failures_handled`.
         """
+        self.watch.settle()
         self.deliver()
         if self.saved_step == self.global_step:
             return
@@ -337,18 +372,18 @@ class Trainer:
         """The actor's tensors and the whole training state, for a checkpoint.
 
         Raises:
-            RunError: The policy is not finite, or differs between ranks; see :func:`check_modules`.
+            RunError: A number is not finite, or the policy differs between ranks; see :func:`check_modules`.
         """
-        modules = self.agent.state_dict()
-        check_modules(modules, self.ranks, self.global_step)
+        modules, state = self.agent.state_dict(), self.training_state()
+        check_modules(modules, self.ranks, self.global_step, state["agent"])
         policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
         beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)} if self.ranks.first else {}
-        return policy, {**self.training_state(), MODULES: beside}
+        return policy, {**state, MODULES: beside}
 
     def training_state(self) -> dict[str, Any]:
         """The whole training state except the agent's module state."""
         return {
-            "trainer": {name: getattr(self, name) for name in PROGRESS},
+            "trainer": {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")},
             "agent": self.agent.training_state(),
             "env": self.env.state_dict() if self.env.exact_resume else {},
             "obs": {"obs": self.obs},
@@ -382,6 +417,7 @@ class Trainer:
         """Restores what :meth:`training_state` returned."""
         for name in PROGRESS:
             setattr(self, name, state["trainer"][name])
+        self.evaluation_missed = state["trainer"].get("evaluation_missed", False)  # older checkpoints do not say
         self.agent.load_training_state(state["agent"])
         if self.env.exact_resume:
             self.env.load_state_dict(state["env"])

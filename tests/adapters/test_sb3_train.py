@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from broken_numbers import BrokenNumbers
 from countdown import Countdown
 from safetensors.torch import load_file
 
@@ -286,3 +287,14 @@ def test_agents_and_help_list_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert "options of sb3/" not in capsys.readouterr().out
     assert main(["train", "sb3/ppo", "--help"]) == 0
     assert "--agent.policy-kwargs.share-features-extractor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("where", "at"), [("reward", 21), ("observation", 20), ("final_obs", 21)])
+def test_numbers_that_are_not_finite_are_noticed_at_once(where: str, at: int, tmp_path: Path) -> None:
+    options = {"env_kwargs": {"where": where, "at": at}, "env_options": {"max_episode_steps": 7}, "num_envs": 4}
+    options |= {"save_freq": 64, "total_timesteps": 640, "n_eval_episodes": 0}
+    agent = {"n_steps": 16, "batch_size": 64, "n_epochs": 1}
+    with pytest.raises(rltrain.RunError, match=rf"The {where} is not finite .* in environment 2 at step {4 * at}\."):
+        rltrain.train("sb3/ppo", BrokenNumbers, agent=agent, progress=False, run_dir=tmp_path, **options)
+    saved = list(tmp_path.glob("*/*/checkpoints/*"))
+    assert [path.name for path in saved] == ["step_000000000064"]

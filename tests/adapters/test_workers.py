@@ -179,3 +179,99 @@ def test_workers_go_when_their_master_is_killed(start_method: str, tmp_path: Pat
     master.kill()
     master.wait()
     wait_until_gone(pids)
+
+
+class Hangs(Counting):
+    """Does not come back from a step.
+
+    Args:
+        hang_at: The step.
+        exit_at: Step in which ``sys.exit()`` is called.
+    """
+
+    def __init__(self, hang_at: int | None = None, exit_at: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hang_at, self.exit_at = hang_at, exit_at
+
+    def step(self, action: Any) -> Any:
+        if self.total + 1 == self.hang_at and os.getpid() != self.spare:
+            time.sleep(3600)
+        if self.total + 1 == self.exit_at:
+            sys.exit(0)
+        return super().step(action)
+
+
+def act(vec: Any, steps: int) -> None:
+    for _ in range(steps):
+        vec.step(torch.zeros(vec.num_envs, dtype=torch.int64))
+
+
+def test_an_environment_that_hangs_is_named_and_its_time_is_limited() -> None:
+    vec: Any = make_vec(Hangs, 6, vectorization="async", step_timeout=0.5, hang_at=3)
+    vec.reset(0)
+    pids = [process.pid for process in processes(vec)]
+    act(vec, 2)
+    with pytest.raises(RunError, match=r"Environment \d did not answer within 0\.5 s \(--env\.step-timeout\)"):
+        act(vec, 1)
+    vec.close()
+    wait_until_gone(pids)
+
+
+class Slow(Counting):
+    """Takes long for its second step, but in the main process only the third environment does."""
+
+    made = 0
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        type(self).made += 1
+        self.number = type(self).made  # the first is made to look at its spaces
+
+    def step(self, action: Any) -> Any:
+        outcome = super().step(action)
+        if self.steps == 2 and (self.number == 4 or os.getpid() != self.spare):
+            time.sleep(1.2)
+        return outcome
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_step_that_takes_long_is_warned_of(vectorization: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rltrain.adapters.progress.HANGS", 0.3)
+    monkeypatch.setattr(Slow, "made", 0)
+    vec = make_vec(Slow, 3, vectorization=vectorization, spare=os.getpid())
+    vec.reset(0)
+    number = "2" if vectorization == "sync" else "[012]"
+    with pytest.warns(UserWarning, match=rf"Environment {number} of 'Slow' has not answered for"):
+        act(vec, 2)
+    vec.close()
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_to_exit_inside_an_environment_is_its_failure(vectorization: str) -> None:
+    vec = make_vec(Hangs, 2, vectorization=vectorization, exit_at=2)
+    vec.reset(0)
+    with pytest.raises(RunError, match=r"Environment \d failed in step: SystemExit: 0"):
+        act(vec, 2)
+    vec.close()
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_a_worker_that_hangs_dies_with_its_master(start_method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    hanging = SCRIPT.replace("Counting, 6,", "Hangs, 6, hang_at=2, spare=0,")
+    hanging = hanging.replace("from counting import Counting", "from test_workers import Hangs")
+    script.write_text(hanging)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(counting.__file__).parent)])
+    master = subprocess.Popen(
+        [sys.executable, script, start_method],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert master.stdout is not None
+    pids = [int(word) for word in master.stdout.readline().split()]
+    assert pids
+    time.sleep(0.3)  # all hang by then
+    master.kill()
+    master.wait()
+    wait_until_gone(pids)

@@ -31,7 +31,7 @@ FLOORS = {
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
         rltrain.errors  rltrain.tree  rltrain.rng  rltrain.spaces  rltrain.env  rltrain.vec  rltrain.agent
-        rltrain.compile  rltrain.joined_vec  rltrain.owed
+        rltrain.compile  rltrain.joined_vec  rltrain.owed  rltrain.env_checks
     """,
     # What environments and agents are made of, and the names and settings they go by.
     PARTS: "rltrain.agents.parts*  rltrain.configs  rltrain.data*",

@@ -1,0 +1,166 @@
+"""Checks what an environment gives in every step, before it is written where anything would be made to fit.
+
+NumPy writes a single number into a whole row, and 0.9 as 0 and 300 as 44 into bytes. The usual case costs a comparison
+of shape and type; only what is unusual is looked at closely.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rltrain.adapters.spaces import Leaf
+
+NUMBERS = [np.dtype(code) for code in "?bhilqBHILQefdg"]
+
+
+class NotAsPromised(ValueError):
+    """An environment gave something that does not fit its spaces.
+
+    Attributes:
+        row: The environment, where several were looked at.
+    """
+
+    def __init__(self, what: str, row: int | None = None) -> None:
+        super().__init__(what)
+        self.row = row
+
+
+class Part:
+    """An array that a part of observations is written into.
+
+    Args:
+        array: The array (n, *shape).
+        leaf: What is written there.
+    """
+
+    def __init__(self, array: np.ndarray, leaf: Leaf) -> None:
+        self.array, self.path, self.leaf = array, leaf.path, leaf
+        self.shape, self.scalar = leaf.shape, not leaf.shape
+        self.low, self.high = bounds_of(leaf)
+        # Types whose numbers all fit. Large ones may overflow to infinity, which the watch on a run finds.
+        real = leaf.dtype.kind == "f"
+        self.fitting = {kind for kind in NUMBERS if real or np.can_cast(kind, leaf.dtype, "safe")}
+
+    def write(self, i: int, obs: Any) -> None:
+        """Writes this part of an observation of one environment to row ``i``.
+
+        Raises:
+            NotAsPromised: It has another shape, or numbers that its space does not have.
+        """
+        value = obs
+        for key in self.path:
+            value = value[key]
+        categories = self.scalar and self.low is not None
+        if not (categories and value.__class__ is int):
+            try:
+                fits = value.dtype in self.fitting and value.shape == self.shape
+            except AttributeError:
+                fits = False
+            if not fits:
+                value = self._looked_at(value, self.shape)
+        if categories and not self.low <= value <= self.high:
+            raise NotAsPromised(f"{self.name} is {value}, and its space is {self.leaf.space}")
+        self.array[i] = value
+
+    def all_of(self, obs: Any) -> np.ndarray:
+        """This part of the observations of all environments, which were stepped together.
+
+        Raises:
+            NotAsPromised: It has another shape, or numbers that its space does not have.
+        """
+        value, shape = self.leaf.of(obs), (len(self.array), *self.shape)
+        if not (isinstance(value, np.ndarray) and value.dtype in self.fitting and value.shape == shape):
+            value = self._looked_at(value, shape)
+        self.check_range(value)
+        return value
+
+    def check_range(self, rows: np.ndarray) -> None:
+        """Checks that rows are categories of the space, if it has some.
+
+        Raises:
+            NotAsPromised: One is not.
+        """
+        if self.low is None:
+            return
+        outside = (rows < self.low) | (rows > self.high)
+        if outside.any():
+            row, *_ = map(int, np.argwhere(outside)[0])
+            raise NotAsPromised(f"{self.name} holds {rows[outside].flat[0]}, and its space is {self.leaf.space}", row)
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"the observation '{self.leaf.name}'" if self.leaf.name else "the observation"
+
+    def _looked_at(self, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """The value as an array of this shape and type, if it is the same in it."""
+        shown = reprlib.repr(value)
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise NotAsPromised(f"{self.name} is no array: {shown}") from error
+        if array.shape != shape:
+            raise NotAsPromised(f"{self.name} is of shape {array.shape}, and its space has {shape}: {shown}")
+        if array.dtype.kind not in "fiub":
+            raise NotAsPromised(f"{self.name} holds no numbers: {shown}")
+        if array.dtype in self.fitting:
+            return array
+        with np.errstate(all="ignore"):
+            cast = array.astype(self.array.dtype)
+        if not np.array_equal(cast, array):
+            first = array[cast != array].flat[0]
+            raise NotAsPromised(f"{self.name} holds {first}, and its space is of {self.leaf.dtype}")
+        return cast
+
+
+def bounds_of(leaf: Leaf) -> tuple[Any, Any]:
+    """The lowest and highest category of a space, in the shape of the environment; None for a Box."""
+    match leaf.space:
+        case spaces.Discrete(start=start, n=n):
+            return int(start), int(start + n) - 1
+        case spaces.MultiBinary():
+            return 0, 1
+        case spaces.MultiDiscrete(start=start, nvec=nvec):
+            return start.reshape(leaf.shape), (start + nvec - 1).reshape(leaf.shape)
+    return None, None
+
+
+def reward_of(value: Any) -> float:
+    """A reward as a number.
+
+    Raises:
+        NotAsPromised: It is no single number.
+    """
+    shown = reprlib.repr(value)
+    if np.shape(value) != ():
+        raise NotAsPromised(f"the reward is of shape {np.shape(value)}, and must be a single number: {shown}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise NotAsPromised(f"the reward is no number: {shown}") from None
+
+
+def flag_of(name: str, value: Any) -> bool:
+    """``terminated`` or ``truncated`` as a bool.
+
+    Raises:
+        NotAsPromised: It is no bool.
+    """
+    if np.shape(value) != () or value not in (False, True):
+        raise NotAsPromised(f"{name} is neither true nor false: {reprlib.repr(value)}")
+    return bool(value)
+
+
+def check_rows(name: str, value: Any, n: int) -> Any:
+    """Numbers or bools of ``n`` environments that were stepped together.
+
+    Raises:
+        NotAsPromised: They have another shape.
+    """
+    if np.shape(value) != (n,):
+        raise NotAsPromised(f"{name} is of shape {np.shape(value)} for {n} environments: {reprlib.repr(value)}")
+    return value

@@ -1,0 +1,242 @@
+"""Watches a run for numbers that are not finite: after every update, by one small transfer that nobody waits for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rltrain.agent import Agent, Metrics, Received
+from rltrain.agents.parts.optim import FlatAdam
+from rltrain.devices import answers_late
+from rltrain.errors import RunError
+from rltrain.normalize import RunningMoments
+from rltrain.training.health import LIMIT, diverged, first_broken
+from rltrain.training.metrics import OnItsWay
+from rltrain.tree import leaves, names, tree_map
+
+
+class Span(NamedTuple):
+    """The environment steps of an update.
+
+    Attributes:
+        end: Environment steps so far, over all environments and ranks.
+        each: Environment steps that one step of every environment counts for.
+        saved: The step of the last checkpoint, if there is one.
+        rank: The rank whose environments these are; None where there is one alone.
+    """
+
+    end: int
+    each: int
+    saved: int | None = None
+    rank: int | None = None
+
+
+class Given(NamedTuple):
+    """What the environments gave for an update.
+
+    Attributes:
+        returns: (T, N) running return of each episode: not finite from the first such reward on.
+        received: Their observations, as far as the agent keeps them.
+    """
+
+    returns: Tensor
+    received: Received | None = None
+
+    def parts(self) -> Iterator[tuple[str, Tensor]]:
+        """What is watched of it, by name; nothing of bytes and categories, which cannot be NaN."""
+        if self.received is not None:
+            for name, leaf in numbers(self.received.obs):
+                yield f"The observation{_quoted(name)}", leaf
+            for name, leaf in numbers(self.received.final_obs):
+                yield f"The final_obs{_quoted(name)}", self.valued(leaf)
+        yield "The reward", self.returns
+
+    def valued(self, leaf: Tensor) -> Tensor:
+        """The largest magnitude of each ``final_obs``, (T, N); 0 where the episode was terminated: nothing reads it."""
+        assert self.received is not None
+        assert self.received.terminated is not None
+        sizes = torch.linalg.vector_norm(leaf.flatten(2), math.inf, dim=2) if leaf.dim() > 2 else leaf.abs()
+        return sizes.masked_fill(self.received.terminated, 0.0)
+
+    def first(self) -> tuple[int, str, float, int] | None:
+        """The earliest bad number: its step, counted back from 0, what it is, its value and its row."""
+        found = [each for name, values in self.parts() if (each := self._first(name, values)) is not None]
+        return min(found, key=lambda each: each[0], default=None)
+
+    def _first(self, name: str, values: Tensor) -> tuple[int, str, float, int] | None:
+        values = values.detach().flatten(2).cpu() if values.dim() > 2 else values.detach().unsqueeze(2).cpu()
+        bad = ~(values.abs() < LIMIT)
+        where = bad.any(2)
+        if not bool(where.any()):
+            return None
+        size, width = where.shape
+        steps = torch.arange(1 - size, 1).unsqueeze(1).expand(size, width)
+        final = torch.zeros_like(where)
+        if self.received is not None and name.startswith("The observation"):  # was given by the step before
+            steps = steps - 1
+            if self.received.steps is not None:
+                steps, final = (x.cpu() for x in self.received.steps())
+        t, row = divmod(int(steps.masked_fill(~where, 1).argmin()), width)
+        if final[t, row]:
+            name = name.replace("observation", "final_obs", 1)
+        return int(steps[t, row]), name, float(values[t, row][bad[t, row]][0]), row
+
+    def copied(self) -> Given:
+        """The same, when the memory it is in will be written again."""
+        received = self.received
+        if received is not None:
+            steps = None if received.steps is None else received.steps()
+            obs, final_obs, terminated = (tree_map(torch.clone, part) for part in received[:3])
+            received = Received(obs, final_obs, terminated, None if steps is None else lambda: steps)
+        return Given(self.returns.clone(), received)
+
+
+class Watch:
+    """Looks at rewards, observations, loss, gradient, parameters, optimizers and statistics after every update.
+
+    An update costs about ten operations and one transfer. On a CPU its numbers are judged at once, on an accelerator
+    with the next update, or before a checkpoint: nothing is saved that was not judged.
+
+    Args:
+        agent: The agent that learns. Of one that is no :class:`~rltrain.agent.Agent` only the metrics are seen.
+        device: The device of the environments.
+    """
+
+    def __init__(self, agent: Agent, device: torch.device) -> None:
+        self.agent = agent
+        self.late = answers_late(device)
+        self._waiting: Look | None = None
+        modules = agent.named_modules() if isinstance(agent, Agent) else ()
+        self._statistics = [
+            (f"{name}.{kind}", getattr(module, kind))
+            for name, module in modules
+            if isinstance(module, RunningMoments)
+            for kind in ("mean", "var")
+        ]
+
+    def update(self, metrics: Metrics, given: Given | None, span: Span) -> None:
+        """Looks at an update.
+
+        Args:
+            metrics: What the agent returned.
+            given: What the environments gave.
+            span: Its environment steps.
+
+        Raises:
+            RunError: A number is not finite; names the first.
+        """
+        watched = {tag: value for tag, value in metrics.items() if is_watched(tag)}
+        look: Look | None = Look(self.agent, watched, dict(self.learned()), given, span)
+        if self.late:
+            assert look is not None
+            look.given = None if given is None else given.copied()
+            look, self._waiting = self._waiting, look
+        if look is not None:
+            look.judge()
+
+    def settle(self) -> None:
+        """Judges what was not judged yet; waits for the device.
+
+        Raises:
+            RunError: A number is not finite; names the first.
+        """
+        look, self._waiting = self._waiting, None
+        if look is not None:
+            look.judge()
+
+    def learned(self) -> Iterator[tuple[str, Tensor]]:
+        """The tensors that learning changes, as few as possible."""
+        for name, optimizer in vars(self.agent).items():
+            if isinstance(optimizer, FlatAdam):
+                yield name, optimizer.flat.detach()
+                yield from ((f"{name} {key}", x) for key, x in optimizer.state_dict().items() if x.dim())
+        yield from self._statistics
+
+
+class Look:
+    """The magnitudes of an update on their way to the host, and what they were taken of.
+
+    Args:
+        agent: The agent that learns.
+        metrics: What it returned, as far as it is watched.
+        learned: The tensors that it has changed.
+        given: What the environments gave.
+        span: The environment steps of the update.
+    """
+
+    def __init__(
+        self, agent: Agent, metrics: Metrics, learned: dict[str, Tensor], given: Given | None, span: Span
+    ) -> None:
+        self.agent, self.given, self.span = agent, given, span
+        self.numbers = {tag: value for tag, value in metrics.items() if not isinstance(value, Tensor)}
+        with torch.no_grad():
+            parts = {name: largest(x) for name, x in given.parts()} if given is not None else {}
+            parts |= {tag: value.detach() for tag, value in metrics.items() if isinstance(value, Tensor)}
+            parts |= {name: largest(x) for name, x in learned.items()}
+            self.names = list(parts)
+            self.fetched = OnItsWay(torch.stack([x.to(torch.float32) for x in parts.values()])) if parts else None
+
+    def judge(self) -> None:
+        """Raises :class:`~rltrain.errors.RunError` if a number is not finite, and names the first."""
+        values = dict(zip(self.names, self.fetched.tolist(), strict=True)) if self.fetched is not None else {}
+        bad = {name: value for name, value in {**values, **self.numbers}.items() if not abs(value) < LIMIT}
+        if not bad:
+            return
+        first = self.given.first() if self.given is not None else None
+        if first is None:
+            raise self.of_learning(bad)
+        back, what, value, row = first
+        rank = "" if self.span.rank is None else f" of rank {self.span.rank}"
+        step = max(0, self.span.end + back * self.span.each)
+        raise diverged(
+            what,
+            self.span.end,
+            value,
+            where=f" in environment {row}{rank} at step {step:,}",
+            fix="Mend the environment: 'rltrain check' looks for such numbers.",
+            saved=self.span.saved,
+        )
+
+    def of_learning(self, bad: dict[str, float]) -> RunError:
+        """The error for a number that learning made."""
+        name = min(bad, key=_order)
+        what = {"train/loss": "The loss", "train/grad_norm": "The gradient"}.get(name)
+        if what is None and "/" in name:
+            what = f"The metric '{name}'"
+        elif what is None and " " in name:
+            what = "'{1}' of the {0}".format(*name.split(" ", 1))
+        elif what is None:
+            what = f"'{first_broken(self.agent.state_dict()) or name}' of the policy"
+        return diverged(what, self.span.end, bad[name], saved=self.span.saved)
+
+
+def _order(name: str) -> int:
+    """The order in which bad numbers arise in an update: the loss, the gradient, the optimizer, what it changes."""
+    if name.startswith("train/"):
+        return ("train/loss", "train/grad_norm").index(name) if name in ("train/loss", "train/grad_norm") else 2
+    return 3 if " " in name else 4
+
+
+def is_watched(tag: str) -> bool:
+    """Whether a metric must be finite: losses and the norm of the gradient, but not, say, an explained variance."""
+    return tag.startswith("train/") and ("loss" in tag or tag.endswith("grad_norm"))
+
+
+def numbers(tree: Any) -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors of an observation, with their names."""
+    for name, leaf in zip(names(tree), leaves(tree), strict=True):
+        if leaf.is_floating_point() and leaf.numel():
+            yield name, leaf
+
+
+def largest(tensor: Tensor) -> Tensor:
+    """The largest magnitude in a tensor, 0-d; NaN if it holds NaN."""
+    return torch.linalg.vector_norm(tensor, math.inf)
+
+
+def _quoted(name: str) -> str:
+    return f" '{name}'" if name else ""

@@ -1,0 +1,111 @@
+"""NaN, infinity and 1e38 at each of eight places, in each agent, in environments of tensors and of Gymnasium."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+import rltrain
+from rltrain.runs.checkpoint import list_checkpoints
+from tests.broken_numbers import BrokenGym, BrokenNumbers, Spoils, SpoilsLearning
+from tests.torture.frame import Case, Row
+
+N, HORIZON, AT = 4, 8, 21
+LAST_GOOD, NOTICED = 64, 96
+AGENTS: dict[str, dict[str, Any]] = {
+    "ppo": {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True},
+    "pqn": {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True},
+    "dqn": {"train_freq": HORIZON, "gradient_steps": 1, "learning_starts": 32, "buffer_size": 256},
+}
+NAMED = {
+    "observation": "The observation is",
+    "reward": "The reward is",
+    "final_obs": "The final_obs is",
+    "loss": "The loss is",
+    "gradient": "The gradient is",
+    "parameters": "'actor.",
+    "optimizer": "of the optimizer is",
+    "normaliser": "'actor.",
+}
+VALUES = {"NaN": math.nan, "infinity": math.inf, "1e38": 1e38}
+ENVS = {"tensors": BrokenNumbers, "Gymnasium": BrokenGym}
+
+
+def case_of(algo: str, kind: str, where: str, value: float) -> Case:
+    """Breaks one number, and looks at when that is noticed, what is named, what was saved, and whether it goes on."""
+
+    def case(folder: Path) -> None:
+        warnings.simplefilter("ignore")
+        env, kwargs, callbacks = ENVS[kind], {}, []
+        if where in ("observation", "reward", "final_obs"):
+            kwargs = {"where": where, "value": str(value), "at": AT - (where == "observation")}
+        else:
+            callbacks = [(SpoilsLearning if where in ("loss", "gradient") else Spoils)(where, value, NOTICED)]
+        settings: dict[str, Any] = {"agent": AGENTS[algo], "env_kwargs": kwargs, "run_dir": folder, "num_envs": N}
+        settings |= {
+            "env_options": {"max_episode_steps": 7},
+            "save_freq": N * HORIZON,
+            "n_eval_episodes": 0,
+            "trackers": [],
+            "num_threads": 1,
+            "device": "cpu",
+        }
+        try:
+            rltrain.train(algo, env, callbacks=callbacks, total_timesteps=320, progress=False, **settings)
+        except rltrain.RunError as error:
+            said = error.cause
+        else:
+            raise AssertionError("it was not noticed")
+        assert NAMED[where] in said, said
+        assert f"after {NOTICED} steps" in said, said
+        if kwargs:
+            row = ROW_OF[kind]
+            assert f"environment {row} at step {N * kwargs['at']}" in said, said
+        (run,) = folder.glob("*/*")
+        saved = list_checkpoints(run / "checkpoints")
+        assert saved[-1].name.endswith(f"{LAST_GOOD}"), f"{saved[-1].name} was saved"
+        for path in saved:
+            for file in ("policy", "training"):
+                for name, x in load_file(path / f"{file}.safetensors").items():
+                    unknown = name.startswith("episodes")  # NaN where there was none
+                    assert unknown or not x.is_floating_point() or bool((x.abs() < 1e30).all()), f"{name} was saved"
+        env.mended = True
+        went_on = rltrain.resume(run, env=env, total_timesteps=LAST_GOOD + 96, progress=False)
+        assert went_on.steps == LAST_GOOD + 96, "it does not go on"
+
+    return case
+
+
+ROW_OF = {"tensors": 2, "Gymnasium": 0}
+
+
+def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """All of them; in the short form nine, each agent, place and value at least once."""
+    every = [
+        (algo, kind, where, value)
+        for algo, kind, where, value in product(AGENTS, ENVS, NAMED, VALUES)
+        if where != "normaliser" or "normalize_obs" in AGENTS[algo]
+    ]
+    if short:
+        places = [where for where in NAMED if where != "normaliser"]
+        agents, kinds, values = [*AGENTS], [*ENVS], [*VALUES]
+        every = [(agents[k % 3], kinds[k % 2], where, values[k // 2 % 3]) for k, where in enumerate(places)]
+        every.append(("ppo", "tensors", "normaliser", "NaN"))
+    for algo, kind, where, value in every:
+        yield f"{algo}, {kind}, {where}, {value}", case_of(algo, kind, where, VALUES[value])
+
+
+ROW = Row(
+    6,
+    "NaN, infinity and 1e38 at eight places, in each agent, in environments of tensors and of Gymnasium",
+    "noticed within an update, its source named, nothing of it saved, the run goes on from the last checkpoint",
+    cases,
+    seconds=60,
+)

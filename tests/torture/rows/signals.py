@@ -1,0 +1,151 @@
+"""SIGINT and SIGTERM at random moments: from the first import on, in training, evaluations, films and waits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from rltrain.runs.checkpoint import list_checkpoints
+from tests.torture.frame import Case, Outcome, Row
+
+CARTPOLE = "rltrain/CartPole-v1"
+LIMIT = 2.5
+"""Seconds to leave in, an update included; longer where more processes want to run than there are cores."""
+SMALL = "--num-envs 4 --agent.n-steps 16 --agent.batch-size 64 --agent.n-epochs 1 --num-threads 1 --device cpu"
+ENDLESS = f"{SMALL} --total-timesteps 100000000 --no-progress"
+SHORT = f"{SMALL} --total-timesteps 64 --no-progress --n-eval-episodes 10000000"
+
+Ready = Callable[[Path, int], bool]
+
+
+def catches(folder: Path, pid: int) -> bool:
+    """Whether the process has its handlers, which it sets before all other imports."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def has_a_run(folder: Path, pid: int) -> bool:
+    """Whether the folder of the run is there."""
+    return any(folder.glob("*/*/config.yaml"))
+
+
+def has_saved(folder: Path, pid: int) -> bool:
+    """Whether a checkpoint is there: what follows is the evaluation."""
+    return any(folder.glob("*/*/checkpoints/step_*"))
+
+
+def has_films(folder: Path, pid: int) -> bool:
+    """Whether it began to film."""
+    return any(folder.glob("*/*/videos"))
+
+
+MOMENTS: dict[str, tuple[str, Ready, float]] = {
+    "start": (f"train ppo {CARTPOLE} {ENDLESS}", catches, 2.5),
+    "start of a list": ("envs", catches, 0.3),
+    "training": (f"train ppo {CARTPOLE} {ENDLESS}", has_a_run, 1.5),
+    "saving": (
+        f"train dqn {CARTPOLE} --total-timesteps 100000000 --save-freq 64 --no-progress --num-threads 1",
+        has_saved,
+        1.5,
+    ),
+    "evaluation at the end": (f"train ppo {CARTPOLE} {SHORT}", has_saved, 1.5),
+    "evaluation": (f"train ppo {CARTPOLE} {ENDLESS} --eval-freq 64 --n-eval-episodes 10000000", has_a_run, 1.5),
+    "film": (f"train ppo rltrain/Pendulum-v1 {ENDLESS} --video-freq 64 --env.max-episode-steps 2000", has_films, 1.5),
+    "workers": (f"train ppo CartPole-v1 {ENDLESS} --env.vectorization async", has_a_run, 1.5),
+    "spawned workers": (
+        f"train ppo CartPole-v1 {ENDLESS} --env.vectorization async --env.start-method spawn",
+        catches,
+        5.0,
+    ),
+    "ranks": (f"train ppo {CARTPOLE} {ENDLESS} --nproc 2", has_a_run, 1.5),
+    "start of ranks": (f"train ppo {CARTPOLE} {ENDLESS} --nproc 2", catches, 4.0),
+    "seeds": (f"train ppo {CARTPOLE} {ENDLESS} --num-seeds 2", has_a_run, 1.5),
+}
+
+
+def case_of(moment: str, number: signal.Signals, share: float) -> Case:
+    """Sends a signal to the whole group, as a terminal does, and looks at how it leaves and what is left."""
+
+    def case(folder: Path) -> Outcome:
+        words, ready, window = MOMENTS[moment]
+        command = [sys.executable, "-m", "rltrain", *words.split()]
+        if words.startswith("train"):
+            command += ["--run-dir", str(folder / "runs")]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=env, start_new_session=True, **streams)  # type: ignore[call-overload]
+        try:
+            deadline = time.monotonic() + 60
+            while not ready(folder / "runs", process.pid):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline, "it did not begin"
+                time.sleep(0.002)
+            time.sleep(share * window)
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            if process.poll() is not None:
+                return Outcome(True, "it had ended")
+            began = time.monotonic()
+            os.killpg(process.pid, number)
+            said = process.communicate(timeout=60)[1]
+            seconds = time.monotonic() - began
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        limit = LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        assert seconds < limit, f"it took {seconds:.1f} s to leave"
+        assert process.returncode == 128 + number, f"exit code {process.returncode}: {said[-300:]}"
+        assert "Traceback" not in said, said
+        assert "Fatal" not in said, said
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], "it left children behind"
+        for run in (folder / "runs").glob("*/*/"):
+            assert list_checkpoints(run / "checkpoints"), "nothing was saved"
+            config = (run / "config.yaml").read_text()  # what was interrupted would take as long again
+            (run / "config.yaml").write_text(
+                config.replace("episodes: 10000000", "episodes: 1").replace("freq: 64", "freq: 0")
+            )
+            resume = [sys.executable, "-m", "rltrain", "resume", str(run), "--no-progress"]
+            step = int(list_checkpoints(run / "checkpoints")[-1].name.removeprefix("step_"))
+            done = subprocess.run(
+                [*resume, "--total-timesteps", str(step + 1)], capture_output=True, text=True, env=env, timeout=90
+            )
+            assert done.returncode == 0, f"it does not go on: {done.stderr}"
+        return Outcome(True, figures={"seconds": seconds})
+
+    return case
+
+
+def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """Five moments of each kind; in the short form one of three kinds."""
+    kinds = ["start", "evaluation at the end", "workers"] if short else [*MOMENTS]
+    for moment in kinds:
+        for k in range(1 if short else 5):
+            number, share = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.random()
+            yield f"{moment} {k}, {number.name} after {share:.2f} of it", case_of(moment, number, share)
+
+
+def summary(figures: list[dict[str, float]]) -> str:
+    """The longest times to leave."""
+    seconds = sorted(each["seconds"] for each in figures if "seconds" in each)
+    if not seconds:
+        return ""
+    return f"median {seconds[len(seconds) // 2]:.2f} s to leave, longest {seconds[-1]:.2f} s"
+
+
+ROW = Row(
+    5,
+    "SIGINT or SIGTERM at 60 random moments, from the first import on; evaluation, films, workers and ranks included",
+    "right exit code, resumable, within 2 s and an update, no orphan, no traceback",
+    cases,
+    seconds=240,
+    summary=summary,
+)

@@ -1,0 +1,276 @@
+"""Wrong inputs at both doors, the command line and Python: one line for the cause, one for the fix, nothing created."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rltrain
+from rltrain.cli import main
+from rltrain.make import make_vec
+from tests.torture.frame import Case, Row
+
+CARTPOLE = "rltrain/CartPole-v1"
+TINY = {
+    "total_timesteps": 256,
+    "num_envs": 8,
+    "n_eval_episodes": 0,
+    "progress": False,
+    "trackers": [],
+    "num_threads": 1,
+    "agent": {"n_steps": 32, "batch_size": 64, "n_epochs": 1},
+}
+
+# Words of the command line and the exit code; RUN is a whole run.
+LINES = {
+    "trian ppo X": 2,
+    "''": 2,
+    "train": 2,
+    "train ppo": 2,
+    "train ppo None": 2,
+    f"train None {CARTPOLE}": 2,
+    f"train 5 {CARTPOLE}": 2,
+    "train ppo rltrain/CartPol-v1": 2,
+    "train ppo nowhere:Env-v0": 2,
+    "train ppo /etc/passwd": 2,
+    f"train ppo {CARTPOLE} extra": 2,
+    f"train ppo {CARTPOLE} --seed": 2,
+    f"train ppo {CARTPOLE} --seed -1": 2,
+    f"train ppo {CARTPOLE} --seed x": 2,
+    f"train ppo {CARTPOLE} --seed 1 --seed 2": 2,
+    f"train ppo {CARTPOLE} --sede 1": 2,
+    f"train ppo {CARTPOLE} --num-envs 0": 2,
+    f"train ppo {CARTPOLE} --num-envs 1.5": 2,
+    f"train ppo {CARTPOLE} --num-envs nan": 2,
+    f"train ppo {CARTPOLE} --total-timesteps 0": 2,
+    f"train ppo {CARTPOLE} --total-timesteps -5": 2,
+    f"train ppo {CARTPOLE} --device gpu": 2,
+    f"train ppo {CARTPOLE} --device cuda:99": 2,
+    f"train ppo {CARTPOLE} --trackers nowhere": 2,
+    f"train ppo {CARTPOLE} --agent 3": 2,
+    f"train ppo {CARTPOLE} --agent.gamma 2": 2,
+    f"train ppo {CARTPOLE} --agent.gamma nan": 2,
+    f"train ppo {CARTPOLE} --agent.learning-rate nan": 2,
+    f"train ppo {CARTPOLE} --agent.learning-rate inf": 2,
+    f"train ppo {CARTPOLE} --agent.learning-rate -1": 2,
+    f"train ppo {CARTPOLE} --agent.learning-rate lin_": 2,
+    f"train ppo {CARTPOLE} --agent.nothing 1": 2,
+    f"train ppo {CARTPOLE} --agent.policy-kwargs.net-arch x": 2,
+    f"train ppo {CARTPOLE} --env.kwargs.gravity x": 2,
+    f"train ppo {CARTPOLE} --env.kwargs.nothing 1": 2,
+    f"train ppo {CARTPOLE} --env.step-timeout 1": 2,
+    "train ppo CartPole-v1 --env.step-timeout -1": 2,
+    "train ppo CartPole-v1 --env.step-timeout 5 --env.vectorization sync": 2,
+    f"train ppo {CARTPOLE} --env.frame-stack 0": 2,
+    f"train ppo {CARTPOLE} --config nowhere.yaml": 2,
+    f"train ppo {CARTPOLE} --init-from nowhere": 4,
+    "train dqn rltrain/Pendulum-v1": 2,
+    "resume nowhere": 4,
+    "resume": 2,
+    "resume RUN": 2,
+    "resume RUN --total-timesteps 1": 2,
+    "resume RUN --total-timesteps x": 2,
+    "eval nowhere": 4,
+    "eval RUN --checkpoint 7": 4,
+    "eval RUN --checkpoint x": 4,
+    "eval RUN --episodes 0": 2,
+    "eval RUN --policy random": 2,
+    f"eval {CARTPOLE} --policy nobody": 2,
+    f"eval {CARTPOLE} --checkpoint best": 2,
+    "watch RUN --out film.txt": 2,
+    "watch nowhere": 2,
+    "plot nowhere": 4,
+    "export RUN --format nothing": 2,
+    "envs nowhere": 2,
+    "agents nowhere": 2,
+    "check nowhere": 2,
+}
+
+
+class NoEnvironment:
+    """A class that is no environment."""
+
+
+def door(function: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[Path], Any]:
+    """A call of Python, given the folder of a whole run in place of ``RUN``."""
+    return lambda run: function(*(run if x is RUN else x for x in arguments), **options)
+
+
+RUN = object()
+
+
+def train(*arguments: Any, **options: Any) -> Any:
+    """rltrain.train with few steps."""
+    return rltrain.train(*arguments, **{**TINY, **options})
+
+
+def predict(obs: Any) -> Callable[[Path], Any]:
+    """A policy that is given an observation."""
+    return lambda run: rltrain.load(run).predict(obs)
+
+
+CALLS: dict[str, Callable[[Path], Any]] = {
+    "train with tensors that are made": lambda run: train("ppo", rltrain.make_env(CARTPOLE)),
+    "train with a vector environment": lambda run: train("ppo", make_vec(CARTPOLE, 2)),
+    "train in None": door(train, "ppo", None),
+    "train in 5": door(train, "ppo", 5),
+    "train in a list": door(train, "ppo", [CARTPOLE]),
+    "train in a class that is none": door(train, "ppo", NoEnvironment),
+    "train in int": door(train, "ppo", int),
+    "train with no agent": door(train, None, CARTPOLE),
+    "train with 5 as agent": door(train, 5, CARTPOLE),
+    "train with a list of agents": door(train, ["ppo"], CARTPOLE),
+    "train with a class as agent": door(train, NoEnvironment, CARTPOLE),
+    "train with a wrong agent": door(train, "poo", CARTPOLE),
+    "one callback": door(train, "ppo", CARTPOLE, callbacks=rltrain.Callback()),
+    "callbacks=None": door(train, "ppo", CARTPOLE, callbacks=None),
+    "callbacks=5": door(train, "ppo", CARTPOLE, callbacks=5),
+    "a function as callback": door(train, "ppo", CARTPOLE, callbacks=[print]),
+    "a class as callback": door(train, "ppo", CARTPOLE, callbacks=[rltrain.Callback]),
+    "agent=5": door(train, "ppo", CARTPOLE, agent=5),
+    "agent=None": door(train, "ppo", CARTPOLE, agent=None),
+    "gamma=None": door(train, "ppo", CARTPOLE, agent={"gamma": None}),
+    "gamma='x'": door(train, "ppo", CARTPOLE, agent={"gamma": "x"}),
+    "learning_rate=nan": door(train, "ppo", CARTPOLE, agent={"learning_rate": float("nan")}),
+    "env_kwargs=5": door(train, "ppo", CARTPOLE, env_kwargs=5),
+    "env_kwargs={1: 2}": door(train, "ppo", CARTPOLE, env_kwargs={1: 2}),
+    "env_options=5": door(train, "ppo", CARTPOLE, env_options=5),
+    "total_timesteps=None": door(train, "ppo", CARTPOLE, total_timesteps=None),
+    "total_timesteps='many'": door(train, "ppo", CARTPOLE, total_timesteps="many"),
+    "num_envs=True": door(train, "ppo", CARTPOLE, num_envs=True),
+    "trackers=5": door(train, "ppo", CARTPOLE, trackers=5),
+    "trackers=[None]": door(train, "ppo", CARTPOLE, trackers=[None]),
+    "seed=[1, 2]": door(train, "ppo", CARTPOLE, seed=[1, 2]),
+    "device=5": door(train, "ppo", CARTPOLE, device=5),
+    "run_dir=5": door(train, "ppo", CARTPOLE, run_dir=5),
+    "nothing=1": door(train, "ppo", CARTPOLE, nothing=1),
+    "init_from=5": door(train, "ppo", CARTPOLE, init_from=5),
+    "num_seeds=0": door(rltrain.train_seeds, "ppo", CARTPOLE, 0),
+    "num_seeds='two'": door(rltrain.train_seeds, "ppo", CARTPOLE, "two"),
+    "num_seeds=None": door(rltrain.train_seeds, "ppo", CARTPOLE, None),
+    "load(5)": door(rltrain.load, 5),
+    "load(None)": door(rltrain.load, None),
+    "load('')": door(rltrain.load, ""),
+    "load([])": door(rltrain.load, []),
+    "load, checkpoint=None": door(rltrain.load, RUN, checkpoint=None),
+    "load, checkpoint=1.5": door(rltrain.load, RUN, checkpoint=1.5),
+    "load, checkpoint='x'": door(rltrain.load, RUN, checkpoint="x"),
+    "load, device=5": door(rltrain.load, RUN, device=5),
+    "load, device=None": door(rltrain.load, RUN, device=None),
+    "load, classes=5": door(rltrain.load, RUN, classes=5),
+    "load, env=5, evaluated": lambda run: rltrain.load(run, env=5).evaluate(1),  # type: ignore[arg-type]
+    "resume(None)": door(rltrain.resume, None),
+    "resume(5)": door(rltrain.resume, 5),
+    "resume what is over": door(rltrain.resume, RUN),
+    "resume, total_timesteps='x'": door(rltrain.resume, RUN, total_timesteps="x"),
+    "resume, callbacks": door(rltrain.resume, RUN, total_timesteps=512, callbacks=rltrain.Callback()),
+    "resume, trackers=5": door(rltrain.resume, RUN, total_timesteps=512, trackers=5),
+    "resume, nproc='x'": door(rltrain.resume, RUN, total_timesteps=512, nproc="x"),
+    "evaluate(None)": door(rltrain.evaluate, None),
+    "evaluate(5)": door(rltrain.evaluate, 5, CARTPOLE),
+    "evaluate in None": door(rltrain.evaluate, "random", None),
+    "evaluate in 5": door(rltrain.evaluate, "random", 5),
+    "evaluate, no episodes": door(rltrain.evaluate, "random", CARTPOLE, 0),
+    "evaluate, episodes='x'": door(rltrain.evaluate, "random", CARTPOLE, "x"),
+    "make_vec(None)": door(make_vec, None, 2),
+    "make_vec(5)": door(make_vec, 5, 2),
+    "make_vec, num_envs=None": door(make_vec, CARTPOLE, None),
+    "make_vec, num_envs='x'": door(make_vec, CARTPOLE, "x"),
+    "make_env(None)": door(rltrain.make_env, None),
+    "make_env of a class that is none": door(rltrain.make_env, NoEnvironment),
+    "predict NaN": predict(np.array([0, np.nan, 0, 0], np.float32)),
+    "predict infinity": predict(torch.tensor([0, float("inf"), 0, 0])),
+    "predict a batch with NaN": predict(np.array([[0.0] * 4, [np.nan] * 4], np.float32)),
+    "predict None": predict(None),
+    "predict text": predict("left"),
+    "predict words": predict(["a", "b", "c", "d"]),
+    "predict a ragged list": predict([[1.0, 2.0], [3.0]]),
+    "predict too few": predict(np.zeros(3, np.float32)),
+    "predict a dict": predict({"obs": np.zeros(4, np.float32)}),
+}
+
+
+def line_case(line: str, code: int) -> Case:
+    """A command line."""
+
+    def case(folder: Path) -> None:
+        words = [word.replace("RUN", str(the_run(folder))) for word in shlex.split(line)]
+        if words[:1] == ["train"]:
+            words += ["--run-dir", "out"]
+        before = contents(folder)
+        said, printed = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
+            got = main(words)
+        assert got == code, f"exit code {got} instead of {code}: {said.getvalue()}"
+        lines = [x for x in said.getvalue().splitlines() if x.startswith(("error: ", "  fix: "))]
+        assert [x[:7] for x in lines] == ["error: ", "  fix: "], said.getvalue()
+        assert "Traceback" not in said.getvalue()
+        assert contents(folder) == before, "something was created"
+
+    return case
+
+
+def call_case(call: Callable[[Path], Any]) -> Case:
+    """A call of Python."""
+
+    def case(folder: Path) -> None:
+        run = the_run(folder)
+        before = contents(folder)
+        error = error_of(call, run)
+        assert error is not None, "it was taken"
+        assert error.cause, "no cause"
+        assert error.fix, f"no fix: {error.cause}"
+        assert len(error.cause.splitlines()) == 1, error.cause
+        assert contents(folder) == before, "something was created"
+
+    return case
+
+
+def error_of(call: Callable[[Path], Any], run: Path) -> rltrain.RLTrainError | None:
+    """The error of a call, if it is one of ours; others go on."""
+    try:
+        call(run)
+    except rltrain.RLTrainError as error:
+        return error
+    return None
+
+
+def the_run(folder: Path) -> Path:
+    """A whole run in the folder, which becomes the current one."""
+    os.chdir(folder)
+    return rltrain.train("ppo", CARTPOLE, run_dir=folder / "whole", **TINY).run_dir
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files in a folder except locks."""
+    files = (path for path in folder.rglob("*") if path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in files}
+
+
+def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """All of them; in the short form eight of each door."""
+    lines, calls = [*LINES], [*CALLS]
+    if short:
+        lines, calls = rng.sample(lines, 8), rng.sample(calls, 8)
+    for line in lines:
+        yield f"rltrain {line}", line_case(line, LINES[line])
+    for name in calls:
+        yield f"Python: {name}", call_case(CALLS[name])
+
+
+ROW = Row(
+    7,
+    f"{len(LINES)} wrong command lines and {len(CALLS)} wrong calls of Python",
+    "right exit code or an RLTrainError, cause and fix in a line each, no traceback, nothing created",
+    cases,
+    seconds=60,
+)
