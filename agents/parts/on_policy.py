@@ -9,11 +9,7 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor
 
-<<<<<<< HEAD
 from rltrain.agent import ActOut, Agent, Received, State
-=======
-from rltrain.agent import ActOut, Agent, Received
->>>>>>> faults
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.recurrent import envs_in_minibatch, sequence_minibatches
 from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
