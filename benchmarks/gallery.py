@@ -78,7 +78,7 @@ def draw(env_id: str) -> None:
     """A picture from the middle of an episode, of the baseline policy if there is one."""
     vec = make_vec(env_id, 1, render=True)
     frames = record_episode(vec, baseline_policy(vec, "baseline" if has_baseline(env_id) else "random"), seed=1)
-    picture = Image.fromarray(frames[len(frames) // 2].numpy())
+    picture = Image.fromarray(frames[len(frames) // 2])
     picture.thumbnail((320, 320), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
     picture.quantize(64).save(PICTURES / f"{store.bare(env_id)}.png", optimize=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -227,7 +227,20 @@ class Agent(nn.Module, ABC):
         return torch.full((), value, device=self.device) if self.compiled else value
 
     def check(self) -> None:
-        """Warns of hyperparameters that fit together badly; called once before a run."""
+        """Warns of hyperparameters that fit together badly; called once before a new run.
+
+        Raises:
+            ConfigError: An option cannot have the effect that it asks for.
+        """
+
+    def keep_statistics(self, names: Iterable[str]) -> None:
+        """Forgets statistics of observations that are not among the names of a run's saved tensors.
+
+        Called before the policy of a run is loaded. Normalisers of earlier versions scaled fewer parts.
+        """
+        for module in self.modules():
+            if (keep_only := getattr(module, "keep_only", None)) is not None:
+                keep_only(names)
 
     def memory(self) -> int:
         """Bytes of the experience that the agent will keep; a run is refused if they do not fit into memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -39,7 +39,8 @@ class Model(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuses True, which an option without a value reads as, and which pydantic would take for 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("it needs a value other than true or false")
         return value
 
@@ -89,8 +90,12 @@ class EnvConfig(Model):
     """Height and width to shrink images to, such as 84 or [84, 84]."""
     time_aware: bool = False
     """Add the share of the time limit that has passed to the observation."""
-    rescale_action: bool = False
-    """Let agents act in [-1, 1], scaled to the bounds of the action space."""
+    rescale_action: bool | None = None
+    """Let agents act in [-1, 1], scaled to the bounds of the action space; none to do so where these are far off."""
+    action_masks: bool = True
+    """Show agents the action mask that a Gymnasium environment gives in info, or by its method action_masks()."""
+    reward_weights: list[float] | None = None
+    """Weights that make one number of a reward that is a vector, such as 1 0.5."""
     atari: bool = False
     """Atari's usual preparation: 84x84 in gray, every fourth frame, up to 30 steps of waiting at the start."""
     vectorization: Literal["auto", "sync", "async", "vector"] = "auto"
@@ -99,6 +104,14 @@ class EnvConfig(Model):
     """How worker processes are started; none for Python's own choice."""
     step_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds that an environment of Gymnasium may take for a step, before it is an error; none for no limit."""
+
+    @field_validator("reward_weights", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """A list, also as text or as one number: ``1 0.5`` or ``1, 0.5``."""
+        if isinstance(value, int | float):
+            return [value]
+        return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @field_validator("kwargs")
     @classmethod
@@ -115,7 +128,14 @@ class EnvConfig(Model):
         return {name: to_plain(each) for name, each in value.items()}
 
     def make_options(self) -> dict[str, Any]:
-        """Arguments of :func:`~rltrain.make.make_vec` beside the id: constructor arguments and options."""
+        """Arguments of :func:`~rltrain.make.make_vec` beside the id: constructor arguments and options.
+
+        ``rescale_action`` is always among them: by default agents get help that the function does not give unasked.
+        """
+        return {**self.given(), "rescale_action": self.rescale_action}
+
+    def given(self) -> dict[str, Any]:
+        """Those of the arguments that are not the defaults of training."""
         fields = type(self).model_fields
         own = {name: getattr(self, name) for name in fields if name not in ("id", "kwargs")}
         return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}
@@ -158,12 +178,18 @@ class TrainConfig(Model):
     """Environment steps between evaluations during training; 0 for none."""
     n_eval_episodes: Annotated[int, Field(ge=0)] = 100
     """Episodes of each evaluation, the one at the end included; 0 leaves that one out."""
+    eval_max_steps: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Steps after which an evaluation cuts an episode short; none for its own limit, or 27,000 without one."""
+    eval_max_seconds: Annotated[float, Field(gt=0)] | None = 600.0
+    """Seconds after which an evaluation ends with the episodes it has; none for no limit."""
     save_freq: Annotated[int, Field(ge=0)] = 100_000
     """Environment steps between checkpoints; 0 for one at the end only."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
     """How many of the latest checkpoints to keep, beside the best."""
     video_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between videos of an episode; 0 for none."""
+    video_captions: bool = True
+    """Write the step and the return into videos."""
     log_interval: Annotated[int, Field(ge=1)] | None = None
     """Policy updates between two log points. With none it is every update for an agent that makes few, and about every
     thousand environment steps for one that makes many."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
-    ("atari", "vectorization", "start_method", "step_timeout"),
+    ("atari", "vectorization", "start_method", "step_timeout", "reward_weights", "action_masks"),
 )
 """Options of :func:`make_vec` beside constructor arguments: for every environment, and for adapted ones only."""
 
@@ -138,6 +138,8 @@ def make_vec(
     max_episode_steps = max_episode_steps or taken.get("max_episode_steps")
     spec = spec_of(env)
     around, adapting = ({name: options.pop(name) for name in names if name in options} for names in OPTIONS)
+    if spec.group != "gymnasium":
+        adapting.pop("action_masks", None)  # elsewhere a mask is nothing but a part of the observation
     options = restored(options, lambda: resolve(spec.entry_point), spec.id)
     common: dict[str, Any] = {"device": device, "dtype": dtype, "max_episode_steps": max_episode_steps}
     if spec.vectorizer:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from gymnasium import spaces
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from rltrain.agent import Agent, identity
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
+from rltrain.errors import ConfigError
+from rltrain.spaces import MASK, is_picture
 
 
 class RunningMoments(nn.Module):
@@ -67,7 +69,8 @@ def across_ranks(agent: Agent, reduce: Callable[[Tensor], Tensor], ranks: int) -
 class ObservationNormalizer(nn.Module):
     """Scales observations to mean 0 and deviation 1, clipped to ±``clip``.
 
-    Only flat floating-point Box observations are scaled; images, categories and action masks pass through.
+    Every element of every Box is scaled by statistics of its own, whole numbers included. Pictures, categories, flags
+    and action masks pass through.
 
     Args:
         space: Space of a single observation, Dict allowed.
@@ -79,9 +82,9 @@ class ObservationNormalizer(nn.Module):
         self.clip = clip
         self.moments = nn.ModuleDict(
             {
-                name: RunningMoments(part.shape, device)
-                for name, part in _by_module(space).items()
-                if isinstance(part, spaces.Box) and part.dtype.kind == "f" and len(part.shape) <= 1
+                _module_of(name): RunningMoments(part.shape or (), device)
+                for name, part in entries(space).items()
+                if is_scaled(name, part)
             }
         )
 
@@ -95,6 +98,8 @@ class ObservationNormalizer(nn.Module):
             return obs
         moments = self.moments[name]
         assert isinstance(moments, RunningMoments)
+        if not obs.is_floating_point():
+            obs = obs.to(torch.float32)
         mean = moments.mean.to(obs.dtype)
         scale = (moments.var + 1e-8).rsqrt().to(obs.dtype)
         return ((obs - mean) * scale).clamp(-self.clip, self.clip)
@@ -106,15 +111,55 @@ class ObservationNormalizer(nn.Module):
             assert isinstance(moments, RunningMoments)
             moments.update(parts[name])
 
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Leaves parts out whose moments are not among the names of tensors.
 
-def _by_module(observation: Any) -> dict[str, Any]:
-    """The entries of a space or an observation by the names of their modules.
+        Policies were trained when fewer parts were scaled, and go on as they were trained.
+        """
+        known = {name.rpartition(".moments.")[2].rpartition(".")[0] for name in names if ".moments." in name}
+        for name in [name for name in self.moments if name not in known]:
+            del self.moments[name]
+
+
+def is_scaled(name: str, space: spaces.Space) -> bool:
+    """Whether an entry of an observation is made of numbers that a normaliser scales."""
+    return isinstance(space, spaces.Box) and not is_picture(space) and name != MASK
+
+
+def check_scaled(space: spaces.Space) -> None:
+    """Warns of parts of an observation that a normaliser leaves as they are.
+
+    Raises:
+        ConfigError: There is no part that it scales.
+    """
+    left = {name: part for name, part in entries(space).items() if not is_scaled(name, part) and name != MASK}
+    if not any(is_scaled(name, part) for name, part in entries(space).items()):
+        raise ConfigError(
+            f"There is nothing to normalise in {space}: pictures and categories are not.",
+            "Leave --agent.normalize-obs out.",
+        )
+    if left:
+        kinds = [f"'{name}' ({'a picture' if is_picture(part) else 'categories'})" for name, part in left.items()]
+        warnings.warn(f"normalize_obs leaves out {', '.join(kinds)}.", stacklevel=2)
+
+
+def entries(space: spaces.Space) -> Mapping[str, spaces.Space]:
+    """The entries of a Dict by name, or the space itself under an empty one."""
+    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
+
+
+def _by_module(observation: Observation) -> dict[str, Tensor]:
+    """The entries of an observation by the names of their modules."""
+    named = observation if isinstance(observation, Mapping) else {"": observation}
+    return {_module_of(name): part for name, part in named.items()}
+
+
+def _module_of(name: str) -> str:
+    """The name of the module for an entry.
 
     Brackets, because a module may have no child named like a method of it (``double``, ``type``), nor a dot.
     """
-    if not isinstance(observation, Mapping):
-        return {"observation": observation}
-    return {f"[{name.replace('.', '/')}]": part for name, part in observation.items()}
+    return f"[{name.replace('.', '/')}]" if name else "observation"
 
 
 class RewardNormalizer(nn.Module):

@@ -56,6 +56,8 @@ class EnvSpec:
             this spec, N and keywords; empty for a :class:`~rltrain.env.TensorEnv`.
         batched: Whether N of them are stepped as arrays, so that hundreds cost little more than one.
         parameters: Parameters of the constructor with their defaults; None to read them from ``entry_point``.
+        options: Options around the environment that every agent trains with unless told otherwise, by the names of
+            :class:`~rltrain.config.EnvConfig`, such as ``{"frame_stack": 4}``.
     """
 
     id: str
@@ -69,6 +71,7 @@ class EnvSpec:
     vectorizer: str = ""
     batched: bool = True
     parameters: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EnvDetails(TypedDict, total=False):
@@ -83,6 +86,7 @@ class EnvDetails(TypedDict, total=False):
     vectorizer: str
     batched: bool
     parameters: Mapping[str, Any] | None
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,8 +15,8 @@ from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
 from rltrain.files import Damaged
 from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
-from rltrain.plugins import trackers
-from rltrain.registry import CONFIGS, EnvSpec, agent_config_class, agent_specs, spec_of
+from rltrain.plugins import importer_of, trackers
+from rltrain.registry import CONFIGS, AgentSpec, EnvSpec, agent_config_class, agent_specs, spec_of
 from rltrain.values import from_plain
 
 M = TypeVar("M", bound=BaseModel)
@@ -54,12 +54,18 @@ def build_config(
     agent_config = agent_config_class(algo)
     spec = spec_of(env)
     defaults, source = base or tuned_defaults(algo, spec)
-    data = merge(defaults, canonical(dict(overrides or {})))
+    options = dict(spec.options)
+    if agent_specs()[algo].trainer != AgentSpec.trainer:  # of another library, which does these things its own way
+        options |= {"rescale_action": False, "action_masks": False}
+    data = merge(merge({"env": options}, defaults), canonical(dict(overrides or {})))
     data = merge(data, {"algo": algo, "env": {"id": spec.id}})
     of_agent = [*options_of(agent_config, "agent.")]
     agent = validate(agent_config, data.get("agent", {}), "agent.", also=[*options_of(TrainConfig)])
     config = validate(TrainConfig, {**data, "agent": agent}, also=of_agent)
     check_trackers(config)
+    if config.env.rescale_action is None and config.init_from is not None and importer_of(config.init_from):
+        # A policy of another library acts in the environment's own bounds.
+        config = config.model_copy(update={"env": config.env.model_copy(update={"rescale_action": False})})
     return config, source
 
 
@@ -238,7 +244,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
     where = prefix + ".".join(path) if path else prefix.removesuffix(".")
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
-        listing = f"Known here: {', '.join(known)}." if len(known) <= 12 else "Run 'rltrain train --help' for the list."
+        listing = f"Known here: {', '.join(known)}." if len(known) <= 14 else "Run 'rltrain train --help' for the list."
         if meant := option_meant(where, [*options_of(model, prefix), *also]):
             listing = f"Did you mean '{meant}'? From Python: {as_python(meant)}"
         return ConfigError(f"There is no option '{where}'.", NOT_OURS.get(path[-1], listing))
@@ -261,8 +267,10 @@ def _is_field(part: int | str) -> bool:
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
-        inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        annotation: Any = model.model_fields[part].annotation if part in model.model_fields else None
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+        if inner is None:
             return []
         model = inner
     return list(model.model_fields)

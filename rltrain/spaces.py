@@ -15,6 +15,8 @@ from rltrain.errors import CheckpointError, ConfigError
 
 MOST_NUMBERS = 2**26
 """In an observation or action that a saved space may describe."""
+MASK = "action_mask"
+"""The entry of a dict of observations that says which actions are allowed now."""
 
 
 def to_json(space: spaces.Space) -> dict[str, Any]:
@@ -90,6 +92,11 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
 
 
+def parts_of(space: spaces.Space) -> list[spaces.Space]:
+    """The entries of a Dict, or the space itself."""
+    return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+
+
 def bytes_of(space: spaces.Space) -> int:
     """Bytes of one sample of a space as tensors."""
     if isinstance(space, spaces.Dict):
@@ -123,15 +130,19 @@ def random_actions(
         n: Number of actions.
         device: Device of the result.
         rng: Generator; None for torch's default one.
-        mask: (n, n_actions) bool, true for the actions of a Discrete space to choose from; None for all.
+        mask: (n, n_actions), not zero for the actions to choose from, and for a MultiDiscrete space one after another
+            for all its parts; None for all. A row that allows nothing is taken for one that allows everything.
 
     Raises:
         ConfigError: The space is not a space of actions.
     """
     match space:
         case spaces.Discrete() if mask is not None:
-            noise = torch.rand(mask.shape, device=device, generator=rng)
-            return noise.masked_fill(~mask, -1.0).argmax(-1) + int(space.start)
+            return _random_allowed(mask, rng) + int(space.start)
+        case spaces.MultiDiscrete() if mask is not None:
+            parts = mask.split([int(n) for n in space.nvec.ravel()], -1)
+            start = torch.as_tensor(np.asarray(space.start).ravel(), device=device)
+            return (torch.stack([_random_allowed(part, rng) for part in parts], -1) + start).view(n, *space.shape)
         case spaces.Discrete():
             return torch.randint(int(space.n), (n,), device=device, generator=rng) + int(space.start)
         case spaces.MultiDiscrete():
@@ -148,3 +159,47 @@ def random_actions(
             inside = torch.lerp(low.where(bounded, 0.0), high.where(bounded, 0.0), uniform)
             return torch.where(bounded, inside, normal.clamp(low, high))
     raise ConfigError(f"There are no random actions for {space}.", "Use Discrete, MultiDiscrete, MultiBinary or Box.")
+
+
+def _random_allowed(mask: Tensor, rng: torch.Generator | None) -> Tensor:
+    """The index of a random entry that is not zero in each row of (n, k); of any, if all are zero."""
+    noise, forbidden = torch.rand(mask.shape, device=mask.device, generator=rng), mask == 0
+    return noise.masked_fill(forbidden & ~forbidden.all(-1, keepdim=True), -1.0).argmax(-1)
+
+
+def is_picture(space: spaces.Space) -> bool:
+    """Whether a space is one of pictures, which go through convolutions: a Box with three dimensions."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3
+
+
+def check_mask(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Checks that an action mask, if there is one, fits the actions.
+
+    Raises:
+        ConfigError: It has another number of entries, is for actions that cannot be masked, or is all there is to see.
+    """
+    if not isinstance(observation_space, spaces.Dict) or MASK not in observation_space.spaces:
+        return
+    match action_space:
+        case spaces.Discrete():
+            choices = int(action_space.n)
+        case spaces.MultiDiscrete():
+            choices = int(action_space.nvec.sum())
+        case spaces.MultiBinary():
+            choices = int(np.prod(action_space.shape))
+        case _:
+            raise ConfigError(
+                f"There is an {MASK}, and actions of {action_space} cannot be masked.",
+                f"Give that entry of the observation another name than '{MASK}', or leave it out.",
+            )
+    shape = observation_space[MASK].shape or ()
+    if shape != (choices,):
+        raise ConfigError(
+            f"The {MASK} has the shape {shape}, and there are {choices} actions to choose from.",
+            f"Give it the shape ({choices},): one entry for each action, 1 where it is allowed.",
+        )
+    if len(observation_space.spaces) == 1:
+        raise ConfigError(
+            f"There is nothing to observe but the {MASK}.",
+            "Give the observation another entry beside it, if only a constant number.",
+        )

@@ -10,11 +10,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.parts.networks import MASK, Encoder, make_encoder
+from rltrain.agents.parts.networks import Encoder, make_encoder
 from rltrain.agents.parts.settings import NetworkKwargs
 from rltrain.config import class_of
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.spaces import MASK
 
 
 class CustomEncoder(Encoder):

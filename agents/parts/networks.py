@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.spaces import channels_first
+from rltrain.spaces import MASK, channels_first
 from rltrain.tree import tree_map
 
 
@@ -47,7 +47,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "leaky_relu": nn.LeakyReLU,
 }
-MASK = "action_mask"
+
+
+DEEP_FROM = 36
+"""Pixels of the shorter side from which on images go through three convolutions."""
+WIDTHS = [64, 64]
+"""Hidden layers where nothing else is asked for."""
 
 
 def mlp(
@@ -131,8 +136,8 @@ class OneHotEncoder(Encoder):
 class ImageEncoder(Encoder):
     """Convolutions over an image, channels first or last, see :func:`~rltrain.spaces.channels_first`.
 
-    Images of at least 36 pixels use the network of Mnih et al. (2015), "Human-level control through deep reinforcement
-    learning"; smaller ones use one 3x3 convolution, as in Young and Tian (2019), arXiv:1903.03176.
+    Images of at least :data:`DEEP_FROM` pixels use the network of Mnih et al. (2015), "Human-level control through deep
+    reinforcement learning"; smaller ones use one 3x3 convolution, as in Young and Tian (2019), arXiv:1903.03176.
     """
 
     def __init__(self, space: spaces.Box, features: int | None = None, *, layer_norm: bool = False) -> None:
@@ -141,7 +146,8 @@ class ImageEncoder(Encoder):
         self.channels_last = not channels_first(space.shape)
         channels, height, width = (last, first, middle) if self.channels_last else (first, middle, last)
         self.scale = 1.0 / 255.0 if space.dtype == np.uint8 and space.high.max() > 1 else 1.0
-        if min(height, width) >= 36:
+        self.deep = min(height, width) >= DEEP_FROM
+        if self.deep:
             convolutions = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
             self.size = features or 512
         else:
@@ -208,11 +214,33 @@ def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool
     )
 
 
+def hidden_widths(asked_for: Sequence[int] | None, encoder: nn.Module) -> list[int]:
+    """The widths of the hidden layers behind an encoder.
+
+    Args:
+        asked_for: Those of the configuration; None for the default: none behind the three convolutions of images,
+            which end in a layer of their own, as in Stable-Baselines3's CnnPolicy, and :data:`WIDTHS` elsewhere.
+        encoder: The encoder.
+    """
+    if asked_for is not None:
+        return list(asked_for)
+    return [] if isinstance(encoder, ImageEncoder) and encoder.deep else WIDTHS
+
+
 def mask_logits(logits: Tensor, obs: Observation) -> Tensor:
     """Makes the logits of forbidden actions so low that these are never chosen.
 
-    Huang and Ontañón (2022), arXiv:2006.14171.
+    Huang and Ontañón (2022), arXiv:2006.14171. The logits of a row whose mask allows nothing stay as they are: such a
+    mask is one of no choice, as at the end of an episode, and does not mean the first action.
     """
     if isinstance(obs, Tensor) or MASK not in obs:
         return logits
-    return logits.masked_fill(~obs[MASK].to(torch.bool), -1e8)
+    forbidden = obs[MASK] == 0
+    return logits.masked_fill(forbidden & ~forbidden.all(-1, keepdim=True), -1e8)
+
+
+def without_choice(obs: Observation) -> Tensor | None:
+    """(..., B, 1) bool, true where the mask allows nothing; None without a mask."""
+    if isinstance(obs, Tensor) or MASK not in obs:
+        return None
+    return (obs[MASK] == 0).all(-1, keepdim=True)

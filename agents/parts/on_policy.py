@@ -14,7 +14,7 @@ from rltrain.agents.parts.optim import FlatAdam
 from rltrain.agents.parts.recurrent import envs_in_minibatch, sequence_minibatches
 from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, warn_of_remainder
 from rltrain.env import Observation
-from rltrain.normalize import ObservationNormalizer
+from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.tree import leaves
 from rltrain.vec import VecStep
@@ -49,7 +49,13 @@ class OnPolicyAgent(Agent):
         self.n_updates = 0
 
     def check(self) -> None:
-        """Warns about hyperparameters that do not fit together."""
+        """Warns about hyperparameters that do not fit together.
+
+        Raises:
+            ConfigError: Observations are to be normalised, and there is nothing to normalise.
+        """
+        if self.config.normalize_obs:
+            check_scaled(self.observation_space)
         size = self.config.batch_size
         if self.recurrent:
             size = self.horizon * envs_in_minibatch(size, self.horizon)

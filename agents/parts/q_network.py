@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rltrain.agent import State
 from rltrain.agents.parts.custom_networks import encoder_for
 from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
-from rltrain.agents.parts.networks import in_bfloat16, mask_logits, mlp
+from rltrain.agents.parts.networks import hidden_widths, in_bfloat16, mask_logits, mlp, without_choice
 from rltrain.agents.parts.recurrent import Sequences, make_memory
 from rltrain.agents.parts.settings import MemoryKwargs, QNetworkKwargs
 from rltrain.env import Observation
@@ -91,8 +91,9 @@ class QNetwork(nn.Module):
         self.encoder = encoder_for(observation_space, config, layer_norm=config.layer_norm)
         self.memory = make_memory(config, self.encoder.size) if isinstance(config, MemoryKwargs) else None
         size = self.encoder.size if self.memory is None else self.memory.size
-        self.body = mlp(size, config.net_arch, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
-        size = (config.net_arch or [size])[-1]
+        widths = hidden_widths(config.net_arch, self.encoder)
+        self.body = mlp(size, widths, config.activation_fn, layer_norm=config.layer_norm, linear=linear)
+        size = (widths or [size])[-1]
         self.action_head = linear(size, self.n_actions * n_quantiles)
         self.value_head = linear(size, n_quantiles) if dueling else None
         self.features_of, self.values_of = Perceptron(self.body), Perceptron(self.body, self.action_head)
@@ -130,6 +131,11 @@ class QNetwork(nn.Module):
         """The state of ``n`` rows at the start of an episode; None without memory."""
         return None if self.memory is None else self.memory.initial_state(n)
 
+    def state_value(self, obs: Observation) -> Tensor:
+        """Values (B, K) of states, which a dueling network has."""
+        assert self.value_head is not None
+        return self.value_head(self.features_of(self.encoder(obs)))
+
     def evaluate(self, obs: Observation | Sequences) -> tuple[Tensor, Back]:
         """Values (..., B, A) or quantiles (B, A, K), without a gradient, and the backward pass."""
         if isinstance(obs, Sequences):
@@ -166,6 +172,19 @@ class QNetwork(nn.Module):
         finally:
             for layer in self.noisy_layers:
                 layer.drawing, layer.rng = False, None
+
+
+def valued_without_choice(value: Tensor, obs: Observation, network: QNetwork) -> Tensor:
+    """The values (..., B, K) of the best actions, except where the mask of ``obs`` allows none.
+
+    There it is the value of the state if the network has one (dueling), and else that of no action, 0.
+    """
+    none = without_choice(obs)
+    if none is None:
+        return value
+    if network.value_head is None:
+        return value.masked_fill(none, 0.0)
+    return torch.where(none, network.state_value(obs), value)
 
 
 def at_action(value: Tensor, action: Tensor, n_actions: int) -> Tensor:

@@ -40,8 +40,8 @@ class NetworkKwargs(Model):
 class QNetworkKwargs(NetworkKwargs):
     """The network of action values."""
 
-    net_arch: Widths = Field(default=[64, 64])
-    """Hidden layer widths."""
+    net_arch: Widths | None = None
+    """Hidden layer widths; none for [64, 64], or for no such layers behind the convolutions of pictures."""
     layer_norm: bool = False
     """Normalise every layer before its activation."""
 

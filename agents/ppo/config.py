@@ -23,8 +23,9 @@ class NetArch(Model):
 class PolicyKwargs(NetworkKwargs, MemoryKwargs):
     """The networks."""
 
-    net_arch: NetArch = NetArch(pi=[64, 64], vf=[64, 64])
-    """Hidden layer widths: [64, 64] for both networks, or {pi: [64, 64], vf: [64, 64]}."""
+    net_arch: NetArch | None = None
+    """Hidden layer widths: [64, 64] for both networks, or {pi: [64, 64], vf: [64, 64]}; none for [64, 64], or for no
+    such layers behind the convolutions of pictures."""
     network_class: CustomClass | None = None
     """From Python: a network of your own, in place of encoder, layers and heads."""
     network_kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -12,7 +12,7 @@ from rltrain.agent import State
 from rltrain.agents.parts.custom_networks import CustomEncoder, blank, encoder_for, expect, make_custom
 from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
-from rltrain.agents.parts.networks import in_bfloat16, init_orthogonal, mask_logits, mlp
+from rltrain.agents.parts.networks import hidden_widths, in_bfloat16, init_orthogonal, mask_logits, mlp
 from rltrain.agents.parts.recurrent import Sequences, make_memory
 from rltrain.agents.ppo.config import PolicyKwargs
 from rltrain.env import Observation
@@ -42,11 +42,15 @@ class ActorCritic(nn.Module):
             action_space, log_std_init=config.log_std_init, squash=config.squash_output
         )
         self.memory = make_memory(config, self.encoder.size)
-        size = self.encoder.size if self.memory is None else self.memory.size
-        self.pi = mlp(size, config.net_arch.pi, config.activation_fn)
-        self.vf = mlp(size, config.net_arch.vf, config.activation_fn)
-        self.action_head = nn.Linear((config.net_arch.pi or [size])[-1], self.distribution.size)
-        self.value_head = nn.Linear((config.net_arch.vf or [size])[-1], 1)
+        asked_for, size = config.net_arch, self.encoder.size if self.memory is None else self.memory.size
+        pi, vf = (
+            hidden_widths(None if asked_for is None else getattr(asked_for, name), self.encoder)
+            for name in ("pi", "vf")
+        )
+        self.pi = mlp(size, pi, config.activation_fn)
+        self.vf = mlp(size, vf, config.activation_fn)
+        self.action_head = nn.Linear((pi or [size])[-1], self.distribution.size)
+        self.value_head = nn.Linear((vf or [size])[-1], 1)
         if config.ortho_init:
             if not isinstance(self.encoder, CustomEncoder):  # which keeps the weights of its author
                 init_orthogonal(self.encoder)

@@ -13,7 +13,7 @@ from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.on_policy import OnPolicyAgent
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.q_network import QNetwork, at_action, valued_without_choice
 from rltrain.agents.parts.returns import lambda_returns
 from rltrain.agents.parts.rollout import in_chunks
 from rltrain.agents.pqn.config import PQNConfig
@@ -128,7 +128,7 @@ class PQN(OnPolicyAgent):
         """Q(lambda) returns (T * N,) of the rollout; the values after all steps are computed in one pass."""
         rollout, config = self.rollout, self.config
         final = self._flat(self._normalized(rollout["final_obs"])), self._flat(rollout["state"])
-        following = in_chunks(lambda pair: self.policy.step(*pair)[0].amax(-1), final, 16_384)
+        following = in_chunks(lambda pair: self._highest(*pair), final, 16_384)
         returns = lambda_returns(
             rollout["reward"],
             self._by_step(following),
@@ -138,6 +138,11 @@ class PQN(OnPolicyAgent):
             q_lambda=config.q_lambda,
         )
         return self._flat(returns)
+
+    def _highest(self, obs: Observation, state: State) -> Tensor:
+        """The value (..., B) of the best allowed action; 0 where none is allowed."""
+        best = self.policy.step(obs, state)[0].amax(-1, keepdim=True)
+        return valued_without_choice(best, obs, self.policy).squeeze(-1)
 
     def _chance(self) -> Tensor:
         """Random numbers for the actions of a step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,10 @@ from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
 from rltrain.adapters.kinds import check_interface
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
+from rltrain.adapters.masks import MaskInObservation, MaskReader, mask_elsewhere
 from rltrain.adapters.native import NativeLoop, find_native
 from rltrain.adapters.progress import guarded
+from rltrain.adapters.rewards import check_objectives
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
 from rltrain.errors import ConfigError
@@ -32,6 +35,9 @@ WORKER_COST = 60e-6
 
 _trials: dict[str, float] = {}
 """Seconds per step measured by trials, by recipe."""
+
+_mask_sizes: dict[tuple[Any, str], int] = {}
+"""What :func:`find_mask` found, by entry point and arguments, so that an environment is reset for it once."""
 
 
 class GymVecEnv(HostVecEnv):
@@ -52,6 +58,9 @@ class GymVecEnv(HostVecEnv):
         step_timeout: Seconds that an environment may take for a step; then workers step all of them, and one that takes
             longer is an error. None for no limit. What is drawn has no limit.
         atari: Whether to prepare Atari frames: 84x84 in gray, every fourth, up to 30 random steps at the start.
+        reward_weights: Weights that make one number of a reward that is a vector.
+        action_masks: Whether a mask that the environment gives in ``info["action_mask"]`` or by ``action_masks()``
+            becomes the entry ``action_mask`` of the observation.
         **kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -71,13 +80,20 @@ class GymVecEnv(HostVecEnv):
         start_method: str | None = None,
         step_timeout: float | None = None,
         atari: bool = False,
+        reward_weights: Sequence[float] | None = None,
+        action_masks: bool = True,
         **kwargs: Any,
     ) -> None:
-        recipe = make_recipe(spec, kwargs, max_episode_steps, atari=atari, render=render)
+        recipe = make_recipe(spec, kwargs, max_episode_steps, atari=atari, render=render, reward_weights=reward_weights)
         real = np.dtype(str(dtype or torch.float32).removeprefix("torch."))
         with named_errors(spec.id), ExitStack() as stack:
             first = recipe.make()
             stack.callback(close_quietly, first)
+            check_objectives(first, reward_weights, spec.id)
+            observation_leaves(first.observation_space)  # refuses before it is reset what cannot be used
+            if action_masks and (size := find_mask(recipe, first)):
+                recipe = replace(recipe, mask_size=size)
+                first = MaskInObservation(first, size)
             leaves, self.left_out = observation_leaves(first.observation_space, real)
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
@@ -153,7 +169,7 @@ def choose(
         return "async", max(most, 2)
     if wanted != "auto" or most == 1 or recipe.render_mode is not None:
         return "sync", 1
-    key = repr(recipe)
+    key = repr(replace(recipe, max_episode_steps=None))
     if key not in _trials:
         with guarded(recipe.spec.id):
             _trials[key] = seconds_per_step(env)
@@ -163,22 +179,44 @@ def choose(
 
 
 @global_kept()
+def find_mask(recipe: Recipe, env: gymnasium.Env) -> int:
+    """The entries of the mask that an environment gives outside its observation; 0 if there is none.
+
+    Raises:
+        ConfigError: The environment fails, or its mask does not fit the actions.
+    """
+    key = recipe.spec.entry_point, repr(recipe.kwargs)
+    if key not in _mask_sizes:
+        try:
+            _, info = env.reset(seed=0)
+        except Exception as error:
+            raise _failed(env, "reset", error) from error
+        _mask_sizes[key] = mask_elsewhere(env, info, recipe.spec.id)
+    return _mask_sizes[key]
+
+
+@global_kept()
 def seconds_per_step(env: gymnasium.Env) -> float:
-    """Mean seconds per random step, resets included.
+    """Mean seconds per random step that the mask allows, resets included.
 
     Raises:
         ConfigError: The environment fails.
     """
     begin, steps = time.perf_counter(), 0
+    reader = MaskReader(env)
     try:
         env.action_space.seed(0)
-        env.reset(seed=0)
+        reader.reset(seed=0)
         while (passed := time.perf_counter() - begin) < TRIAL_SECONDS and steps < TRIAL_STEPS:
-            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            _, _, terminated, truncated, _ = reader.step(reader.sample())
             if terminated or truncated:
-                env.reset()
+                reader.reset()
             steps += 1
     except (Exception, SystemExit) as error:
-        name, reason = env.spec.id if env.spec else type(env).__name__, f"{type(error).__name__}: {error}".rstrip(".")
-        raise ConfigError(f"'{name}' fails in its first steps: {reason}.", "--debug shows where.") from error
+        raise _failed(env, "its first steps", error) from error
     return passed / max(steps, 1)
+
+
+def _failed(env: gymnasium.Env, what: str, error: Exception | SystemExit) -> ConfigError:
+    name, reason = env.spec.id if env.spec else type(env).__name__, f"{type(error).__name__}: {error}".rstrip(".")
+    return ConfigError(f"'{name}' fails in {what}: {reason}.", "--debug shows where.")

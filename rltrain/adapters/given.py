@@ -130,16 +130,17 @@ def bounds_of(leaf: Leaf) -> tuple[Any, Any]:
 
 
 def reward_of(value: Any) -> float:
-    """A reward as a number.
+    """A reward as a number, also if it is an array with one.
 
     Raises:
         NotAsPromised: It is no single number.
     """
     shown = reprlib.repr(value)
-    if np.shape(value) != ():
-        raise NotAsPromised(f"the reward is of shape {np.shape(value)}, and must be a single number: {shown}")
+    if np.size(value) != 1:
+        several = "; --env.reward-weights makes one of several" if np.ndim(value) == 1 else ""
+        raise NotAsPromised(f"the reward is of shape {np.shape(value)}, and must be a single number: {shown}{several}")
     try:
-        return float(value)
+        return float(np.asarray(value).reshape(()) if np.ndim(value) else value)
     except (TypeError, ValueError):
         raise NotAsPromised(f"the reward is no number: {shown}") from None
 

@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,10 @@ HOMES = {
     "MinAtar/": ("minatar.gym", "minatar"),
 }
 """The module that registers well-known ids, and what to install for it, by how the ids begin."""
+NO_DISPLAY = ("OpenGL", "gladLoadGL", "GLFW", "glfw", "glGetError", "eglQuery", "DISPLAY", "No available video device")
+"""Words in the errors of what draws where there is no display."""
+ATARI = {"atari": True, "frame_stack": 4}
+"""What every agent sees of an Atari game unless told otherwise."""
 
 
 def find(id: str) -> EnvSpec | None:
@@ -135,7 +139,14 @@ def _adapted(spec: GymnasiumSpec) -> EnvSpec:
         reward_threshold=spec.reward_threshold,
         vectorizer=VECTORIZER,
         batched=False,
+        options=ATARI if _draws_atari(spec) else {},
     )
+
+
+def _draws_atari(spec: GymnasiumSpec) -> bool:
+    """Whether observations are frames of an Atari game, which need preparing."""
+    entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    return entry_point.startswith("ale_py") and spec.kwargs.get("obs_type", "rgb") != "ram"
 
 
 def _import_home(id: str, module: str, package: str) -> None:
@@ -157,7 +168,13 @@ def _import_home(id: str, module: str, package: str) -> None:
 
 
 def make_recipe(
-    spec: EnvSpec, kwargs: dict[str, Any], max_episode_steps: int | None, *, atari: bool, render: bool
+    spec: EnvSpec,
+    kwargs: dict[str, Any],
+    max_episode_steps: int | None,
+    *,
+    atari: bool,
+    render: bool,
+    reward_weights: Sequence[float] | None = None,
 ) -> Recipe:
     """The recipe of an environment, with checked constructor arguments.
 
@@ -168,19 +185,37 @@ def make_recipe(
     known = constructor_parameters(creator)
     if atari and known is not None and "frameskip" not in known:
         raise ConfigError(f"'{spec.id}' is not an Atari game: its frames cannot be prepared.", "Leave --env.atari out.")
+    if atari and kwargs.get("obs_type") == "ram":
+        raise ConfigError(
+            f"'{spec.id}' with obs_type=ram gives no frames to prepare.", "Give --env.atari false --env.frame-stack 1."
+        )
     for key in kwargs:
         if known is not None and key not in known:
             listing = f"It takes: {', '.join(known) or 'none'}."
             raise ConfigError(f"'{spec.id}' has no constructor argument '{key}'.", did_you_mean(key, known, listing))
-    modes = getattr(creator, "metadata", {}).get("render_modes", [])
-    if render and modes and "rgb_array" not in modes:
-        raise ConfigError(
-            f"'{spec.id}' draws no pictures.", f"It would need the render mode rgb_array; it has {modes}."
-        )
+    mode = render_mode_of(spec.id, creator) if render else None
     registered = gymnasium.registry.get(spec.id)
     if registered is None or registered.entry_point != spec.entry_point:
         registered = GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
-    return Recipe(registered, dict(kwargs), max_episode_steps, atari, "rgb_array" if render else None)
+    weights = None if reward_weights is None else tuple(reward_weights)
+    return Recipe(registered, dict(kwargs), max_episode_steps, atari, mode, weights)
+
+
+def render_mode_of(id: str, creator: Any) -> str | None:
+    """The render mode in which an environment draws pictures; None if it takes none and may draw all the same.
+
+    Raises:
+        ConfigError: It says that it draws otherwise.
+    """
+    modes = (getattr(creator, "metadata", None) or {}).get("render_modes") or []
+    if modes:
+        mode = next((mode for mode in ("rgb_array", "rgb_array_list") if mode in modes), None)
+        if mode is None:
+            raise ConfigError(f"'{id}' draws no pictures.", f"It would need the render mode rgb_array; it has {modes}.")
+        return mode
+    parameters = inspect.signature(creator).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return "rgb_array" if takes_any or "render_mode" in parameters else None
 
 
 def load_creator(spec: EnvSpec) -> Any:
@@ -220,6 +255,11 @@ def named_errors(id: str) -> Iterator[None]:
         raise type(error)(f"'{id}': {error.cause}", error.fix) from error.__cause__
     except (Exception, SystemExit) as error:
         reason = reason_of(error)
+        if any(word in str(error) for word in NO_DISPLAY):
+            raise ConfigError(
+                f"'{id}' cannot be drawn here: {reason}.",
+                "Where there is no display, set MUJOCO_GL=egl (or osmesa); for pygame, SDL_VIDEODRIVER=dummy.",
+            ) from error
         command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
         if remedy := remedy_for(error):
             raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error

@@ -11,14 +11,17 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.adapters.block import Block
+from rltrain.adapters.frames import picture_of
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.adapters.loop import FINAL, OBS, SUCCESS
+from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, RunError
 from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
+from rltrain.spaces import MASK
 from rltrain.vec import VecStep
 
 
@@ -103,6 +106,7 @@ class HostVecEnv:
             self._envs = make_envs(block)
         begin = getattr(self._envs, "guard", None)
         self._guard = None if begin is None else begin(spec.id)
+        self._masks = arrays.get(OBS + MASK), arrays.get(FINAL + MASK)
         self._transfer = Transfer(block, seen, self.device)  # last, because workers must start before CUDA does
 
     def reset(self, seed: int) -> Observation:
@@ -112,6 +116,7 @@ class HostVecEnv:
             RunError: An environment failed.
         """
         self._envs.reset([derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)])
+        self._check_masks(self._masks[0], np.ones(self.num_envs, np.bool_))
         return self._observation(self._transfer.take(self._with_obs), OBS)
 
     def step(self, action: Tensor) -> VecStep:
@@ -127,8 +132,9 @@ class HostVecEnv:
         self._envs.step()
         done = self._arrays["terminated"] | self._arrays["truncated"]
         ended = bool(done.any())
+        goes_on = ~done
+        self._check_masks(self._masks[1], goes_on)
         if ended:
-            goes_on = ~done
             for obs, final_obs in self._to_patch:
                 obs[goes_on] = final_obs[goes_on]
         new = self._transfer.take(self._with_obs if ended else self._without_obs)
@@ -142,6 +148,15 @@ class HostVecEnv:
             new["episode_return"],
             new["episode_length"],
             self._info(new),
+        )
+
+    def _check_masks(self, masks: np.ndarray | None, playing: np.ndarray) -> None:
+        """Refuses a mask that allows nothing while the episode goes on, where any action would be a wrong one."""
+        if masks is None or (row := stuck_row(masks, playing, self.own_spaces[1])) is None:
+            return
+        raise RunError(
+            f"Environment {row} of '{self.spec.id}' allows no action, and its episode goes on.",
+            "End the episode where nothing can be done, or allow an action that does nothing.",
         )
 
     def _observation(self, new: dict[str, Tensor], prefix: str) -> Observation:
@@ -160,9 +175,14 @@ class HostVecEnv:
         """
         assert isinstance(self._envs, Drawn)
         with named_errors(self.spec.id):
-            picture = self._envs.render(index)
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-            raise ConfigError(f"'{self.spec.id}' draws no picture.", "Its render() must return an array (H, W, 3).")
+            drawn = self._envs.render(index)
+        picture = picture_of(drawn)
+        if picture is None:
+            given = f"an array {np.shape(drawn)}" if isinstance(drawn, np.ndarray) else type(drawn).__name__
+            raise ConfigError(
+                f"'{self.spec.id}' draws no picture: its render() returns {given}.",
+                "In the render mode rgb_array it must return an array (H, W, 3).",
+            )
         return picture
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import gymnasium
 import numpy as np
 
 from rltrain.adapters.given import NotAsPromised, Part, flag_of, reward_of
+from rltrain.adapters.masks import MaskInObservation
 from rltrain.adapters.progress import Guard, Hanging, Progress, make_places
+from rltrain.adapters.rewards import WeightedReward
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
@@ -29,7 +31,9 @@ class Recipe:
         kwargs: Constructor arguments.
         max_episode_steps: Time limit in steps; the registered one when None.
         atari: Whether to prepare Atari frames.
-        render_mode: None or ``"rgb_array"``.
+        render_mode: None, ``"rgb_array"`` or ``"rgb_array_list"``.
+        reward_weights: Weights of the parts of a vector reward.
+        mask_size: Entries of a mask that the environment gives outside its observation; 0 for none.
     """
 
     spec: Any
@@ -37,6 +41,8 @@ class Recipe:
     max_episode_steps: int | None = None
     atari: bool = False
     render_mode: str | None = None
+    reward_weights: tuple[float, ...] | None = None
+    mask_size: int = 0
 
     def make(self) -> gymnasium.Env:
         """Makes an environment."""
@@ -51,7 +57,11 @@ class Recipe:
         )
         if self.atari:
             env = gymnasium.wrappers.AtariPreprocessing(env)
-        return env if limit is None else gymnasium.wrappers.TimeLimit(env, limit)
+        if self.reward_weights is not None:
+            env = WeightedReward(env, self.reward_weights)
+        if limit is not None:
+            env = gymnasium.wrappers.TimeLimit(env, limit)
+        return MaskInObservation(env, self.mask_size) if self.mask_size else env
 
 
 class Loop:

@@ -7,6 +7,7 @@ import random
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.utils.env_checker import data_equivalence
 
+from rltrain.adapters.masks import MaskReader, masks_heeded
 from rltrain.check.report import Finding
 
 ADVICE = {
@@ -39,9 +41,13 @@ class Plain:
     """
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]], name: str, *, one_object: bool = False) -> None:
-        self.make = make
+        self._make = make
         self.name = name
         self.one_object = one_object
+
+    def make(self) -> MaskReader:
+        """A new one, whose random actions are those that its mask allows."""
+        return MaskReader(self._make())
 
 
 def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Finding]:
@@ -50,7 +56,11 @@ def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Fi
         warnings.simplefilter("always")
         failed: Exception | None = None
         try:
-            gymnasium_check(env.unwrapped, skip_render_check=not render)
+            if isinstance(env, MaskReader):
+                env.reset(seed=0)
+            masked = isinstance(env, MaskReader) and env.mask is not None
+            with masks_heeded(env.unwrapped) if masked else nullcontext():
+                gymnasium_check(env.unwrapped, skip_render_check=not render)
         except Exception as error:
             failed = error
     if failed is not None:
@@ -257,9 +267,7 @@ def vectorized(subject: Plain) -> Iterator[Finding]:
 
 def sample(env: gymnasium.Env[Any, Any], obs: Any) -> Any:
     """A random action that the mask allows."""
-    if isinstance(obs, dict) and "action_mask" in obs and isinstance(env.action_space, spaces.Discrete):
-        return env.action_space.sample(mask=np.asarray(obs["action_mask"]).astype(np.int8))
-    return env.action_space.sample()
+    return env.sample() if isinstance(env, MaskReader) else env.action_space.sample()
 
 
 def _start(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
@@ -276,7 +284,7 @@ def _play(env: gymnasium.Env[Any, Any], seed: int, *, steps: int = 100, spoil: b
     for action in actions:
         if spoil:
             _spoil(obs)
-        if isinstance(obs, dict) and "action_mask" in obs:
+        if isinstance(env, MaskReader) and env.mask is not None:
             action = sample(env, obs)
         obs, reward, terminated, truncated, _ = env.step(action)
         yield copy.deepcopy(obs), reward, terminated, truncated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from rltrain.cli.options import EnvParser, add_module_option, is_run, whole
+from rltrain.cli.options import EnvParser, add_limits, add_module_option, is_run, whole
 from rltrain.cli.output import say
 from rltrain.errors import ConfigError, plain
 from rltrain.module_envs import typed_env
@@ -21,19 +21,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--episodes", type=whole(1), default=100, metavar="INT", help="[100]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
+    add_limits(parser)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps, xpu or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_module_option(parser)
     parsed, env_options = parser.parse_both(arguments)
 
     from rltrain.cli.report import describe
+    from rltrain.evaluation.limits import Limits
 
+    limits = Limits(parsed.max_steps, parsed.max_seconds, progress=True)
     if not is_run(parsed.what):
         from contextlib import closing
+        from functools import partial
 
         from rltrain.devices import pick_device
         from rltrain.evaluation.baselines import evaluate_baseline
         from rltrain.evaluation.episodes import most_envs
+        from rltrain.evaluation.limits import make_limited
         from rltrain.make import make_vec
         from rltrain.rng import derive_seed
 
@@ -42,8 +47,10 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         who = parsed.policy or "random"
         num_envs = min(parsed.episodes, most_envs(env_id))
-        with closing(make_vec(env_id, num_envs, device=pick_device(parsed.device), **env_options)) as vec:
-            result = evaluate_baseline(vec, who, parsed.episodes, seed=derive_seed(parsed.seed, "fresh"))
+        make = partial(make_vec, env_id, num_envs, device=pick_device(parsed.device), **env_options)
+        with closing(make_limited(make, limits)) as vec:
+            seed = derive_seed(parsed.seed, "fresh")
+            result = evaluate_baseline(vec, who, parsed.episodes, seed=seed, limits=limits)
         source, title = {"policy": who}, f"{who} policy on {parsed.what}"
     else:
         from rltrain.runs.policy import load
@@ -58,7 +65,8 @@ def main(arguments: list[str]) -> int:
         )
         for line in policy.warnings:
             print(f"warning: {plain(line)}", file=sys.stderr)
-        result = policy.evaluate(parsed.episodes, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
+        how = {"deterministic": not parsed.stochastic, "seed": parsed.seed, "limits": limits}
+        result = policy.evaluate(parsed.episodes, **how, **env_options)
         source = {"checkpoint": policy.step}
         title = f"checkpoint at {policy.step:,} steps of {policy.config.algo} on {policy.config.env.id}"
     if parsed.json:

@@ -52,6 +52,10 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+ENV_LISTS = ("env.reward_weights",)
+"""Options of the environment that take several words."""
+
+
 class EnvParser(Parser):
     """A parser that also takes options of the environment: ``--env.kwargs.gravity 1.6 --env.frame-stack 4``."""
 
@@ -75,11 +79,13 @@ class EnvParser(Parser):
             ours.append(argument)
             if "=" not in argument and rest and not rest[0].startswith("--"):
                 ours.append(rest.pop(0))
+            if dashed(argument) == "--env.reward-weights":
+                ours += take_words(rest)
         parsed = self.parse(others)
         named = getattr(parsed, "env", None) or getattr(parsed, "what", None)
         kinds = {**dict(kinds_of(EnvConfig, "env.")), **argument_kinds(named)} if ours else {}
-        _, options = parse_overrides(ours, kinds=kinds)
-        return parsed, validate(EnvConfig, {"id": "", **options.get("env", {})}, "env.").make_options()
+        _, options = parse_overrides(ours, kinds=kinds, lists=ENV_LISTS)
+        return parsed, validate(EnvConfig, {"id": "", **options.get("env", {})}, "env.").given()
 
 
 def is_run(what: str) -> bool:
@@ -92,6 +98,14 @@ def add_module_option(parser: Parser) -> None:
     """Adds ``--env``."""
     what = "name the run's environment by its module, which is imported; a run folder cannot ask for that itself"
     parser.add_argument("--env", metavar="MODULE:ID", help=what)
+
+
+def add_limits(parser: Parser, steps: str = "27,000") -> None:
+    """Adds ``--max-steps``, whose default in environments without a limit is ``steps``, and ``--max-seconds``."""
+    what = f"leave an episode after so many steps [its own limit, or {steps} where there is none]"
+    parser.add_argument("--max-steps", type=whole(1), metavar="INT", help=what)
+    what = "end after so many seconds with what there is [600]"
+    parser.add_argument("--max-seconds", type=whole(1), default=600, metavar="INT", help=what)
 
 
 def whole(at_least: int) -> Callable[[str], int]:

@@ -97,7 +97,11 @@ def describe(evaluation: Evaluation) -> str:
         f"(min {evaluation.returns.min():.1f}, max {evaluation.returns.max():.1f}, "
         f"IQM {evaluation.iqm:.1f}, 95% interval of the mean {low:.1f} to {high:.1f})"
     )
-    return text if not evaluation.successes.size else f"{text}, success rate {evaluation.successes.mean():.0%}"
+    if evaluation.successes.size:
+        text += f", success rate {evaluation.successes.mean():.0%}"
+    if evaluation.cut_short:
+        text += f"; {evaluation.cut_short} of them cut short after {evaluation.lengths.max():,} steps at most"
+    return f"{text}; time was up before {evaluation.missing} more" if evaluation.missing else text
 
 
 def resume_command(run_dir: Path) -> str:

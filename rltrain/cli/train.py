@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rltrain.cli.options import describe_options, parse_overrides
+from rltrain.cli.options import ENV_LISTS, describe_options, parse_overrides
 from rltrain.cli.output import say
 from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import EnvConfig, TrainConfig
@@ -34,7 +34,7 @@ the settings tuned for the environment; '-' and '_' are the same in their names.
 
 FLAGS = ("json", "no_progress")
 KINDS = {"config": Kind(True, False), "zoo": Kind(True, False), "env": Kind(True, False)}
-LISTS = ("trackers",)
+LISTS = ("trackers", *ENV_LISTS)
 
 
 def main(arguments: list[str]) -> int:

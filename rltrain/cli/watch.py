@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from rltrain.cli.options import EnvParser, add_module_option, whole
+from rltrain.cli.options import EnvParser, add_limits, add_module_option, whole
 from rltrain.cli.output import say
 from rltrain.errors import ConfigError, plain
 
 
 def main(arguments: list[str]) -> int:
-    """Films one episode."""
-    parser = EnvParser("watch", "Film an episode: of a run's policy, or of one that nobody trained.")
+    """Films episodes."""
+    parser = EnvParser("watch", "Film episodes: of a run's policy, or of one that nobody trained.")
     parser.add_argument("what", metavar="RUN|ENV", help="run folder, checkpoint in it, or environment id")
     parser.add_argument("--out", metavar="FILE.gif|.mp4", help="[<run>/videos/..., or <env>.gif here]")
     parser.add_argument("--policy", metavar="random|baseline", help="in an environment: who acts [random]")
     parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="of a run [latest]")
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episode [0]")
+    parser.add_argument("--episodes", type=whole(1), default=1, metavar="INT", help="one after another [1]")
+    parser.add_argument("--no-captions", action="store_true", help="do not write the step and the return into it")
+    add_limits(parser, "2,000")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps, xpu or auto [auto]")
     add_module_option(parser)
     parsed, env_options = parser.parse_both(arguments)
 
+    from rltrain.evaluation.limits import Limits
+
+    options: dict[str, Any] = {
+        "seed": parsed.seed,
+        "episodes": parsed.episodes,
+        "captions": not parsed.no_captions,
+        "max_steps": parsed.max_steps,
+        "limits": Limits(seconds=parsed.max_seconds, progress=True, what="film"),
+    }
     if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
         from rltrain.runs.checkpoint import step_name
         from rltrain.runs.folder import RunFolder
@@ -48,7 +61,7 @@ def main(arguments: list[str]) -> int:
                 out.parent.mkdir(exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"'{out.parent}' cannot be made: {error.strerror}.", "Give --out.") from error
-        length = policy.film(out, deterministic=not parsed.stochastic, seed=parsed.seed, **env_options)
+        length = policy.film(out, deterministic=not parsed.stochastic, **options, **env_options)
     else:
         from contextlib import closing
 
@@ -64,6 +77,6 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
         out = Path(f"{spec.id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
         with closing(make_vec(spec.id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
-            length = film(vec, out, baseline_policy(vec, parsed.policy or "random", seed=parsed.seed), seed=parsed.seed)
+            length = film(vec, out, baseline_policy(vec, parsed.policy or "random", seed=parsed.seed), **options)
     say(f"{out}: {length} steps")
     return 0

@@ -7,8 +7,9 @@ from torch import Tensor
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.evaluation.episodes import Choose, Evaluation, run_episodes
+from rltrain.evaluation.limits import Limits
 from rltrain.rng import derive_seed, make_generator
-from rltrain.spaces import random_actions
+from rltrain.spaces import MASK, random_actions
 from rltrain.vec import VecEnv
 
 BASELINES = ("random", "baseline")
@@ -30,7 +31,7 @@ def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
         rng = make_generator(vec.device, derive_seed(seed, "actions"))
 
         def choose(obs: Observation) -> Tensor:
-            mask = obs.get("action_mask") if isinstance(obs, dict) else None
+            mask = obs.get(MASK) if isinstance(obs, dict) else None
             return random_actions(vec.single_action_space, vec.num_envs, vec.device, rng, mask)
 
         return choose
@@ -43,6 +44,8 @@ def baseline_policy(vec: VecEnv, name: str, *, seed: int = 0) -> Choose:
     return lambda _: env.baseline(vec.state)  # type: ignore[attr-defined]
 
 
-def evaluate_baseline(vec: VecEnv, name: str, episodes: int, *, seed: int = 0) -> Evaluation:
+def evaluate_baseline(
+    vec: VecEnv, name: str, episodes: int, *, seed: int = 0, limits: Limits | None = None
+) -> Evaluation:
     """Plays episodes with an untrained policy; see :func:`baseline_policy`."""
-    return run_episodes(baseline_policy(vec, name, seed=seed), vec, episodes, seed=seed)
+    return run_episodes(baseline_policy(vec, name, seed=seed), vec, episodes, seed=seed, limits=limits)

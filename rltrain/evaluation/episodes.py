@@ -14,7 +14,7 @@ from torch import Tensor
 from rltrain.agent import Actor, ActOut, State, next_state
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
-from rltrain.errors import RunError
+from rltrain.evaluation.limits import Limits
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.stopping import check
@@ -25,7 +25,6 @@ Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, o
 
 MAX_ENVS, MAX_ADAPTED = 256, 16  # environments that an evaluation runs side by side at most
 CHECK_EVERY = 16  # steps between two checks, which wait for the device, whether all episodes are over
-PATIENCE = 100_000  # steps after which an endless episode is an error
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,16 @@ class Evaluation:
         returns: Return of each episode.
         lengths: Steps of each episode.
         successes: Whether each episode was a success; empty if the environment does not report it.
+        cut_short: Number of episodes that a limit of the evaluation ended, rather than the environment. Their returns
+            and lengths are those up to there.
+        missing: Number of episodes that were asked for and not begun, because time was up.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     successes: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    cut_short: int = 0
+    missing: int = 0
 
     @property
     def mean_reward(self) -> float:
@@ -86,6 +90,9 @@ class Evaluation:
         }
         if self.successes.size:
             summary["success_rate"] = float(self.successes.mean())
+        for name in ("cut_short", "missing"):
+            if number := getattr(self, name):
+                summary[name] = number
         return summary
 
 
@@ -140,9 +147,17 @@ class _Memoryless(Actor):
 
 @torch.no_grad()
 def run_episodes(
-    policy: Actor | Choose, env: VecEnv, episodes: int, *, deterministic: bool = True, seed: int = 0
+    policy: Actor | Choose,
+    env: VecEnv,
+    episodes: int,
+    *,
+    deterministic: bool = True,
+    seed: int = 0,
+    limits: Limits | None = None,
 ) -> Evaluation:
     """Plays episodes. Each environment has a fixed quota of them, so short ones are not favoured.
+
+    An environment whose episode is cut short, and which goes on all the same, plays no more of them.
 
     Args:
         policy: The policy that acts: the actor of an agent, which is not changed, or a function.
@@ -150,29 +165,51 @@ def run_episodes(
         episodes: Number of episodes, over all environments.
         deterministic: Whether to take the most likely action rather than a sample.
         seed: Seed of the environments and of the samples.
+        limits: How long it may last; by default, as long as it takes with the default limit of steps.
 
     Raises:
-        RunError: Episodes do not end.
+        Stopped: A signal asked for it.
     """
+    limits = limits or Limits(seconds=None)
+    limits.begin()
+    most_steps = limits.steps_in(env)
     rng = make_generator(env.device, derive_seed(seed, "actions"))
     n, device = env.num_envs, env.device
     quota = (episodes + n - 1 - torch.arange(n, device=device)) // n  # sums to `episodes`
     most = -(-episodes // n)
     # One column more than the quota, for values that are not kept.
-    results = torch.full((3, n, most + 1), torch.nan, dtype=statistics_dtype(device), device=device)
+    results = torch.full((4, n, most + 1), torch.nan, dtype=statistics_dtype(device), device=device)
     played = torch.zeros(n, dtype=torch.int64, device=device)
-    steps = play(policy, env, env.reset(seed), deterministic=deterministic, rng=rng)
-    for count, step in zip(range(1, PATIENCE * most + 1), steps, strict=False):
-        done = step.terminated | step.truncated
-        column = torch.where(done & (played < quota), played, most).unsqueeze(1)
+
+    def keep(step: VecStep, ended: Tensor, cut: Tensor) -> None:
+        """Stores the outcome of the episodes that ended."""
+        column = torch.where(ended & (played < quota), played, most).unsqueeze(1)
         success = step.info.get(SUCCESS, torch.full_like(step.reward, torch.nan))
-        for result, value in zip(results, (step.episode_return, step.episode_length, success), strict=True):
+        for result, value in zip(results, (step.episode_return, step.episode_length, success, cut), strict=True):
             result.scatter_(1, column, value.to(results.dtype).unsqueeze(1))
-        played += done
-        if count % CHECK_EVERY == 0 and bool((played >= quota).all()):
+        played.add_(ended)
+
+    steps = play(policy, env, env.reset(seed), deterministic=deterministic, rng=rng)
+    for count, step in enumerate(steps, 1):
+        done = ended = step.terminated | step.truncated
+        cut = torch.zeros_like(done)
+        if most_steps is not None:
+            cut = (step.episode_length >= most_steps) & ~step.terminated
+            ended = done | cut
+        keep(step, ended, cut)
+        if most_steps is not None:
+            played = torch.where(cut & ~done, quota, played)
+        if limits.over():
+            goes_on = ~ended & (played < quota)
+            keep(step, goes_on, goes_on)
             break
-    else:
-        raise RunError(f"An episode had not ended after {PATIENCE:,} steps.", "Give the environment max_episode_steps.")
-    kept = torch.arange(most + 1, device=device) < quota.unsqueeze(1)
-    returns, lengths, successes = results[:, kept].cpu().numpy().astype(np.float64)
-    return Evaluation(returns, lengths.astype(np.int64), successes[~np.isnan(successes)])
+        if count % CHECK_EVERY == 0:
+            left = int((quota - played).clamp_(min=0).sum())
+            if not left:
+                break
+            limits.tell(f"{episodes - left} of {episodes} episodes, {count:,} steps in each of {n} environments")
+    kept = ~results[3, :, :most].isnan()
+    returns, lengths, successes, cut_short = results[:, :, :most][:, kept].cpu().numpy().astype(np.float64)
+    successes = successes[~np.isnan(successes)]
+    missing = episodes - len(returns)
+    return Evaluation(returns, lengths.astype(np.int64), successes, int(cut_short.sum()), missing)

@@ -1,220 +1,168 @@
-"""Episodes as pictures, and pictures as GIF and MP4 files."""
+"""Episodes as films."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice, pairwise
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from rltrain.agent import Actor
-from rltrain.errors import ConfigError
 from rltrain.evaluation.episodes import Choose, play
-from rltrain.files import replacing
-from rltrain.stopping import check
+from rltrain.evaluation.frames import Picture, captioned, draw, enlarged, in_one_size
+from rltrain.evaluation.limits import Limits
+from rltrain.evaluation.video_files import MAX_GIF_FPS, check_suffix, write_video
+from rltrain.rng import derive_seed
 from rltrain.vec import VecEnv
 
-Frame: TypeAlias = Tensor | NDArray[np.uint8]
-"""A picture (H, W, 3) uint8."""
-
 MAX_STEPS = 2_000
-"""Where a film ends if neither the episode nor a time limit ends it."""
+"""Where a film leaves an episode if neither its end nor a time limit does."""
 
-_MAX_GIF_FPS = 30  # more makes the file large, and above 50 viewers slow it down
+MOST_FPS = {".gif": MAX_GIF_FPS, ".mp4": 60}
+"""The most pictures per second that are drawn, by the ending of the file."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A state of an episode, drawn.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        episode: The number of the episode, from 0.
+        step: Steps since its start.
+        total: Rewards since its start.
+        ended: Whether the episode is over.
+    """
+
+    picture: Picture
+    episode: int
+    step: int
+    total: float
+    ended: bool
 
 
 @torch.no_grad()
-def record_episode(
+def record(
     vec: VecEnv,
     policy: Actor | Choose,
     *,
     seed: int,
+    episodes: int = 1,
     max_steps: int | None = None,
+    every: int = 1,
     deterministic: bool = True,
     rng: torch.Generator | None = None,
-) -> list[Frame]:
-    """Plays one episode and draws every state of it, the first and the last included.
+    limits: Limits | None = None,
+) -> Iterator[Shot]:
+    """Plays episodes and draws their states, the first and the last of each included.
 
     Args:
         vec: One environment, made with ``render``: it is not reset when the episode ends, so that its last state can
             be drawn.
         policy: The policy that acts: the actor of an agent, or a function of observations (1, *O).
-        seed: Seed of the episode.
-        max_steps: Steps after which to stop even if the episode goes on.
+        seed: Seed of the first episode, from which those of further ones follow.
+        episodes: Number of episodes.
+        max_steps: Steps after which an episode is left even if it goes on.
+        every: Steps between two pictures.
         deterministic: Whether to take the most likely action rather than a sample.
         rng: Generator for the samples.
+        limits: How long it may last, in seconds.
 
-    Returns:
-        Frames (H, W, 3) uint8, one more than the episode has steps.
+    Raises:
+        ConfigError: The environment cannot be drawn.
+        Stopped: A signal asked for it.
+    """
+    limits = limits or Limits(seconds=None, what="film")
+    limits.begin()
+    most = steps_of_film(vec, max_steps)
+    for episode in range(episodes):
+        obs = vec.reset(seed if episode == 0 else derive_seed(seed, "episode", episode))
+        yield Shot(draw(vec), episode, 0, 0.0, False)
+        for number, step in enumerate(play(policy, vec, obs, deterministic=deterministic, rng=rng), 1):
+            ended = bool(step.terminated | step.truncated)
+            time_is_up = limits.over()
+            last = ended or number >= most or time_is_up
+            if last or number % every == 0:
+                yield Shot(draw(vec), episode, number, float(step.episode_return), ended)
+            limits.tell(f"episode {episode + 1} of {episodes}, step {number:,} of at most {most:,}")
+            if last:
+                break
+        if time_is_up:
+            return
+
+
+def steps_of_film(vec: VecEnv, max_steps: int | None) -> int:
+    """The most steps of an episode that a film shows."""
+    limit = getattr(vec, "max_episode_steps", None)
+    return min((n for n in (max_steps, limit) if n is not None), default=MAX_STEPS)
+
+
+def record_episode(vec: VecEnv, policy: Actor | Choose, *, seed: int, **options: Any) -> list[Picture]:
+    """The pictures (H, W, 3) uint8 of one episode, one more than it has steps; see :func:`record`.
 
     Raises:
         ConfigError: The environment cannot be drawn.
     """
-    obs = vec.reset(seed)
-    frames = [vec.render()]
-    limit = getattr(vec, "max_episode_steps", None)
-    most = min((n for n in (max_steps, limit) if n is not None), default=MAX_STEPS)
-    for step in islice(play(policy, vec, obs, deterministic=deterministic, rng=rng), most):
-        frames.append(vec.render())
-        if bool(step.terminated | step.truncated):
-            break
-    return frames
+    return [shot.picture for shot in record(vec, policy, seed=seed, **options)]
 
 
-def film(vec: VecEnv, path: Path, policy: Actor | Choose, *, seed: int, **options: Any) -> int:
-    """Writes one episode to a GIF or MP4; see :func:`record_episode` for the arguments.
+def film(
+    vec: VecEnv,
+    path: Path,
+    policy: Actor | Choose,
+    *,
+    seed: int,
+    captions: bool = True,
+    max_steps: int | None = None,
+    **options: Any,
+) -> int:
+    """Writes episodes to a GIF or MP4; see :func:`record` for the other arguments.
+
+    No more is drawn than is shown: at most 30 pictures a second in a GIF, 60 in an MP4. Tiny pictures are enlarged, and
+    smaller ones get margins where they differ in size.
+
+    Args:
+        vec: The environment.
+        path: The file.
+        policy: The policy that acts.
+        seed: Seed of the episodes.
+        captions: Whether to write the step and the return below the pictures.
+        max_steps: Steps after which an episode is left; :data:`MAX_STEPS` where the environment has no limit.
+        **options: Those of :func:`record`.
 
     Returns:
         The number of steps in it.
 
     Raises:
         ConfigError: The environment cannot be drawn, or the file cannot be written.
-    """
-    check_suffix(path)
-    frames = record_episode(vec, policy, seed=seed, **options)
-    write_video(path, frames, vec.render_fps)
-    return len(frames) - 1
-
-
-def write_video(path: Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes frames to a GIF or an MP4, by the ending of the name.
-
-    Raises:
-        ConfigError: The name has another ending, or the file cannot be written.
-    """
-    writers = {".gif": write_gif, ".mp4": write_mp4}
-    writers[check_suffix(path)](path, frames, fps)
-
-
-def write_gif(path: Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes an endlessly repeating GIF.
-
-    Above 30 frames per second some are left out, but never the last. GIF counts time in hundredths of a second: delays
-    are rounded so that the whole film keeps its length. Frames that look the same are stored once and shown longer.
-
-    Args:
-        path: The file; an existing one is replaced.
-        frames: Pictures (H, W, 3) uint8, all of one size.
-        fps: Frames per second.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
-    with _replacing(path) as temporary:
-        pictures = list(_arrays(frames))
-        shown = [*range(0, len(pictures) - 1, math.ceil(fps / _MAX_GIF_FPS)), len(pictures) - 1]
-        times = [round(100 * index / fps) for index in (*shown, len(pictures))]  # hundredths of a second
-        palette = _palette([pictures[index] for index in shown])
-        first, *others = (
-            Image.fromarray(pictures[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in shown
-        )
-        first.save(
-            temporary,
-            save_all=True,
-            append_images=others,
-            duration=[10 * max(2, after - before) for before, after in pairwise(times)],
-            loop=0,
-            optimize=True,
-        )
-
-
-def write_mp4(path: Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes an H.264 MP4 that browsers play; an odd width or height gets one more pixel at its end.
-
-    Args:
-        path: The file; an existing one is replaced.
-        frames: Pictures (H, W, 3) uint8, all of one size.
-        fps: Frames per second.
-
-    Raises:
-        ConfigError: The file cannot be written, or there is no ffmpeg.
-    """
-    import imageio_ffmpeg
-
-    try:
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise ConfigError("There is no ffmpeg to write an MP4 with.", "Install ffmpeg, or write a .gif.") from error
-    with _replacing(path) as temporary:
-        writer = None
-        try:
-            for picture in _arrays(frames):
-                height, width, _ = picture.shape
-                even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                if writer is None:
-                    writer = imageio_ffmpeg.write_frames(
-                        str(temporary),
-                        (even.shape[1], even.shape[0]),
-                        fps=fps,
-                        quality=8,
-                        macro_block_size=1,  # any other makes ffmpeg stretch the picture
-                        ffmpeg_log_level="error",
-                        output_params=["-movflags", "+faststart"],
-                    )
-                    writer.send(None)
-                writer.send(np.ascontiguousarray(even))
-        finally:
-            if writer is not None:
-                writer.close()
-        if not temporary.stat().st_size:
-            raise OSError("ffmpeg wrote nothing")
-
-
-def check_suffix(path: Path) -> str:
-    """The ending of a film's name, ``.gif`` or ``.mp4``.
-
-    Raises:
-        ConfigError: It has another ending.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in (".gif", ".mp4"):
-        raise ConfigError(f"'{path}' is neither a GIF nor an MP4.", "Give the file a name that ends in .gif or .mp4.")
-    return suffix
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder that replaces ``path`` on success and is deleted on failure."""
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
-        fix = "Name a file in a folder you may write to." if path.parent.is_dir() else "Make the folder first."
-        raise ConfigError(f"'{path}' cannot be written: {reason}.", fix) from error
-
-
-def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:
-    """The frames as arrays, checked.
-
-    Raises:
-        ValueError: There are none, or one is not (H, W, 3) uint8 of the size of the first.
         Stopped: A signal asked for it.
     """
-    shape = None
-    for frame in frames:
-        check()
-        array = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
-        shape = shape or array.shape
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape != (*shape[:2], 3):
-            raise ValueError(f"a frame is {array.dtype} {array.shape}, not uint8 (H, W, 3) of the size of the first")
-        yield array
-    if shape is None:
-        raise ValueError("there are no frames to write")
+    most_fps = MOST_FPS[check_suffix(path)]
+    every = max(1, math.ceil(vec.render_fps / most_fps))
+    most = steps_of_film(vec, max_steps)
+    shots = list(record(vec, policy, seed=seed, max_steps=max_steps, every=every, **options))
+    pictures = [enlarged(picture) for picture in in_one_size([shot.picture for shot in shots])]
+    if captions:
+        episodes = shots[-1].episode + 1
+        pictures = [
+            captioned(picture, _caption(shot, most, episodes), shot.step / most)
+            for picture, shot in zip(pictures, shots, strict=True)
+        ]
+    write_video(path, pictures, vec.render_fps / every)
+    lasts = [shot for shot, following in pairwise(shots) if following.step == 0] + shots[-1:]
+    if left := sum(not shot.ended for shot in lasts):
+        warnings.warn(
+            f"{left} of {len(lasts)} episodes in '{path}' did not end, and were left after {lasts[-1].step:,} steps.",
+            stacklevel=2,
+        )
+    return sum(shot.step for shot in lasts)
 
 
-def _palette(pictures: list[NDArray[np.uint8]], samples: int = 16) -> Image.Image:
-    """One palette for all pictures, so that colours do not flicker; computed from a sample of them.
-
-    It uses an octree: on flat drawings its error is a third of that of Pillow's default, the median cut.
-    """
-    chosen = np.linspace(0, len(pictures) - 1, min(samples, len(pictures))).round().astype(int)
-    return Image.fromarray(np.concatenate([pictures[i] for i in chosen])).quantize(256, Image.Quantize.FASTOCTREE)
+def _caption(shot: Shot, most: int, episodes: int) -> str:
+    number = f"episode {shot.episode + 1}   " if episodes > 1 else ""
+    return f"{number}step {shot.step} of {most}   return {shot.total:.6g}{'   end' if shot.ended else ''}"

@@ -45,6 +45,8 @@ from rltrain.runs.machine import describe_machine as describe_machine
 from rltrain.runs.verify import read_facts
 from rltrain.settings import YAML_LIMIT, canonical, parse_yaml, to_yaml, validate
 
+BEFORE = {"action_masks": False}
+"""Options of the environment in runs that are older than the options, if other than the defaults of today."""
 CONFIG, METADATA = "config.yaml", "metadata.json"
 RECORDED = {"mode": dict, "total_timesteps": int, "observation_space": dict, "action_space": dict}
 """Fields that all metadata must have, and their types."""
@@ -184,6 +186,7 @@ class RunFolder:
             env_id = str(data.get("env", {}).get("id"))
             if ":" in env_id:  # which would import a module
                 raise ConfigError(f"'{path}' names code to run: '{env_id}'.", "Name the environment alone.")
+            data["env"] = {**BEFORE, **data.get("env", {})}
         except (OSError, Damaged, UnicodeDecodeError) as error:
             fix = "Make it readable." if may_be_whole(error) else f"Put back the {CONFIG} that the run was made with."
             why = "it is not text" if isinstance(error, UnicodeDecodeError) else reason(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rltrain.env import EnvClass
 from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
 from rltrain.evaluation.episodes import Choose, Evaluation, most_envs, run_episodes
+from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
 from rltrain.make import make_vec, taken_apart
 from rltrain.registry import agent_class
@@ -29,6 +31,7 @@ from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
 from rltrain.spaces import from_json
 from rltrain.vec import VecEnv, check_count
+from rltrain.wrappers import scale_of
 
 CHANGING = ("atari", "grayscale", "resize", "frame_stack", "time_aware")
 """Options around an environment that change what is observed."""
@@ -107,7 +110,9 @@ class Policy:
 
     def in_env(self, env: str | EnvClass) -> Policy:
         """The same policy, to be evaluated and filmed in another environment with the same spaces."""
-        config = self.config.model_copy(update={"env": EnvConfig(id=self.config.env.id)})
+        mine = self.config.env
+        kept = EnvConfig(id=mine.id, rescale_action=mine.rescale_action, action_masks=mine.action_masks)
+        config = self.config.model_copy(update={"env": kept})
         return Policy(self.agent, config, self.step, self.translation, self.device, env, self.warnings)
 
     def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
@@ -140,28 +145,69 @@ class Policy:
         return self._env
 
     def evaluate(
-        self, episodes: int = 100, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any
+        self,
+        episodes: int = 100,
+        *,
+        deterministic: bool = True,
+        seed: int = 0,
+        limits: Limits | None = None,
+        **env_kwargs: Any,
     ) -> Evaluation:
         """Plays fresh episodes; ``env_kwargs`` as in :meth:`make_vec`.
+
+        Args:
+            episodes: Number of episodes.
+            deterministic: Whether to take the most likely action rather than a sample.
+            seed: Seed of the episodes.
+            limits: How long it may last; by default as long as it takes, and 27,000 steps in an episode of an
+                environment without a time limit.
+            **env_kwargs: Constructor arguments and options of the environment.
 
         Raises:
             ConfigError: ``episodes`` is below 1.
         """
         check_count("episodes", episodes)
         seed = derive_seed(seed, "fresh")
-        with closing(self.make_vec(min(episodes, most_envs(self._known_env)), **env_kwargs)) as env:
-            return run_episodes(self.agent.actor, env, episodes, deterministic=deterministic, seed=seed)
+        limits = limits or Limits(seconds=None)
+        make = partial(self.make_vec, min(episodes, most_envs(self._known_env)), **env_kwargs)
+        with closing(make_limited(make, limits)) as env:
+            actor = self.agent.actor
+            return run_episodes(actor, env, episodes, deterministic=deterministic, seed=seed, limits=limits)
 
-    def film(self, out: str | Path, *, deterministic: bool = True, seed: int = 0, **env_kwargs: Any) -> int:
-        """Writes a GIF or MP4 of one episode and returns its number of steps; ``env_kwargs`` as in :meth:`make_vec`.
+    def film(
+        self,
+        out: str | Path,
+        *,
+        deterministic: bool = True,
+        seed: int = 0,
+        episodes: int = 1,
+        max_steps: int | None = None,
+        captions: bool = True,
+        limits: Limits | None = None,
+        **env_kwargs: Any,
+    ) -> int:
+        """Writes a GIF or MP4 of episodes and returns its number of steps.
+
+        Args:
+            out: The file.
+            deterministic: Whether to take the most likely action rather than a sample.
+            seed: Seed of the first episode, from which those of further ones follow.
+            episodes: Number of episodes.
+            max_steps: Steps after which an episode is left; 2,000 where the environment has no time limit.
+            captions: Whether to write the step and the return below the pictures.
+            limits: How many seconds it may last; by default as many as it takes.
+            **env_kwargs: As in :meth:`make_vec`.
 
         Raises:
-            ConfigError: The path ends otherwise, or cannot be written.
+            ConfigError: The path ends otherwise, or cannot be written, or ``episodes`` is below 1.
         """
+        if episodes < 1:
+            raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+        options: dict[str, Any] = {"episodes": episodes, "max_steps": max_steps, "captions": captions, "limits": limits}
         rng = make_generator(self.device, derive_seed(seed, "actions"))
         with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
             actor, seed = self.agent.actor, derive_seed(seed, "film")
-            return film(env, Path(out), actor, seed=seed, deterministic=deterministic, rng=rng)
+            return film(env, Path(out), actor, seed=seed, deterministic=deterministic, rng=rng, **options)
 
 
 def load(
@@ -213,7 +259,8 @@ def _translation(
     own = (from_json(metadata[names[0]]), from_json(metadata[names[1]])) if told else seen
     given = config.env.model_dump(include=set(CHANGING))
     options = ", ".join(f"{name}={given[name]}" for name in CHANGING if given[name] not in (None, False, 1))
-    return Translation(own, seen, device, rescales=told and config.env.rescale_action, options=options)
+    scale = scale_of(own[1], config.env.rescale_action) if told else None
+    return Translation(own, seen, device, scale=scale, options=options)
 
 
 def evaluate(
@@ -224,6 +271,7 @@ def evaluate(
     deterministic: bool = True,
     seed: int = 0,
     device: str = "cpu",
+    limits: Limits | None = None,
     **env_kwargs: Any,
 ) -> Evaluation:
     """Plays fresh episodes, the same number in each environment, apart from any training.
@@ -237,6 +285,7 @@ def evaluate(
         deterministic: Whether to take the most likely action rather than a sample; only trained policies use it.
         seed: Seed of the episodes.
         device: The device to play on.
+        limits: How long it may last; see :meth:`Policy.evaluate`.
         **env_kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -249,7 +298,7 @@ def evaluate(
         policy = load(policy, device=device)
     if isinstance(policy, Policy):
         policy = policy if env is None else policy.in_env(env)
-        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, **env_kwargs)
+        return policy.evaluate(episodes, deterministic=deterministic, seed=seed, limits=limits, **env_kwargs)
     if env is None:
         raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
     check_count("episodes", episodes)
@@ -259,7 +308,9 @@ def evaluate(
             "Give a run folder, what rltrain.load returned, 'random', 'baseline' or a function.",
         )
     seed = derive_seed(seed, "fresh")
-    with closing(make_vec(env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)) as vec:
+    limits = limits or Limits(seconds=None)
+    make = partial(make_vec, env, min(episodes, most_envs(env)), device=pick_device(device), **env_kwargs)
+    with closing(make_limited(make, limits)) as vec:
         if isinstance(policy, str):
-            return evaluate_baseline(vec, policy, episodes, seed=seed)
-        return run_episodes(policy, vec, episodes, seed=seed)
+            return evaluate_baseline(vec, policy, episodes, seed=seed, limits=limits)
+        return run_episodes(policy, vec, episodes, seed=seed, limits=limits)

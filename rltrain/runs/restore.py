@@ -31,6 +31,12 @@ agent has. Checkpoints of format 1 had all tensors of an agent in one file, unde
 def read_policy(checkpoint: Path) -> dict[str, Tensor]:
     """The learned tensors of a checkpoint: the actor's, and the others if it has them.
 
+    Args:
+        agent: The agent.
+        checkpoint: The checkpoint.
+        same_run: Whether the agent was made from the configuration of the run, so that it goes on as it was trained;
+            otherwise a new run starts from the policy.
+
     Raises:
         CheckpointError: The checkpoint is damaged.
     """
@@ -38,18 +44,24 @@ def read_policy(checkpoint: Path) -> dict[str, Tensor]:
     return {**{ACTOR + name: tensor for name, tensor in load_policy(checkpoint).items()}, **beside}
 
 
-def restore_policy(agent: Agent, checkpoint: Path, state: Mapping[str, Tensor] | None = None) -> None:
+def restore_policy(
+    agent: Agent, checkpoint: Path, state: Mapping[str, Tensor] | None = None, *, same_run: bool = True
+) -> None:
     """Loads the learned tensors of a checkpoint into an agent.
 
     Args:
         agent: The agent.
         checkpoint: The checkpoint.
         state: Its tensors, if they have been read.
+        same_run: Whether the agent was made from the configuration of the run, so that it goes on as it was trained;
+            otherwise a new run starts from the policy.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or the agent's networks have other shapes.
     """
     state = read_policy(checkpoint) if state is None else state
+    if same_run:
+        agent.keep_statistics(state)
     known = agent.state_dict()
     try:
         agent.load_state_dict(renamed(state, known))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Translation:
         of_env: The environment's own spaces of a single observation and a single action.
         of_agent: The spaces that the agent was trained with.
         device: Device of the agent.
-        rescales: Whether the agent's actions go from -1 to 1, and the environment's from the bounds of its space.
+        scale: The actions of the environment that -1 and 1 of the agent stand for; None where they are the same.
         options: The options around the environment that change its observations, for error messages.
     """
 
@@ -44,7 +44,7 @@ class Translation:
         of_agent: tuple[spaces.Space, spaces.Space],
         device: torch.device,
         *,
-        rescales: bool = False,
+        scale: tuple[np.ndarray, np.ndarray] | None = None,
         options: str = "",
     ) -> None:
         self.observation_space, self.action_space = of_env
@@ -55,10 +55,9 @@ class Translation:
         self.in_dict = isinstance(seen, spaces.Dict)
         self.actions = Actions.for_space(self.action_space)
         self.bounds: tuple[Tensor, Tensor] | None = None
-        if rescales:
-            box = cast(spaces.Box, self.actions.space)
-            self.bounds = torch.as_tensor(box.low, device=device), torch.as_tensor(box.high, device=device)
-        self.same_actions = of_agent[1] == self.action_space and not rescales
+        if scale is not None:
+            self.bounds = torch.as_tensor(scale[0], device=device), torch.as_tensor(scale[1], device=device)
+        self.same_actions = of_agent[1] == self.action_space and scale is None
         self.options = f". It is that of the environment with {options}, as in training" if options else ""
 
     def to_agent(self, obs: Any) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -23,14 +23,15 @@ from rltrain.agent import ACTOR, Actor, ActOut
 from rltrain.config import AgentConfig
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.normalize import check_scaled, is_scaled
 from rltrain.rng import global_kept, seed_global
 from rltrain.sb3.algorithms import ALGORITHMS
 from rltrain.sb3.arguments import constructor_arguments, policy_name
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
+from rltrain.sb3.spaces import Adapted
 from rltrain.sb3.translate import OBS, RETURN
-from rltrain.sb3.vec_env import MASK
-from rltrain.spaces import bytes_of
+from rltrain.spaces import MASK, bytes_of
 
 COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
 
@@ -65,25 +66,27 @@ class SB3Agent:
         seed: int = 0,
     ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
+        self.adapted = Adapted(observation_space, action_space)
         self.device = torch.device(device)
         values = dict(config)
         norm_obs, norm_reward = values.pop("normalize_obs"), values.pop("normalize_reward")
+        self.normalize_obs = norm_obs
         self.buffer_size = values.get("buffer_size")
         if self.buffer_size is not None:
             values["buffer_size"] = num_envs  # room for one step: only training needs more
         with warnings.catch_warnings(record=True) as self._said, global_kept():  # it seeds the whole process
             warnings.simplefilter("always", UserWarning)
             try:
-                env = Blank(num_envs, observation_space, action_space)
+                env = Blank(num_envs, self.adapted.observation_space, self.adapted.action_space)
                 self.normalizer = None
                 if norm_obs or norm_reward:
                     self.normalizer = make_normalizer(env, norm_obs, norm_reward, values["gamma"])
                 self.model = self.algorithm(
-                    policy_name(observation_space),
+                    policy_name(self.adapted.observation_space),
                     self.normalizer or env,
                     seed=seed % 2**32,
                     device=self.device,
-                    **constructor_arguments(values, action_space),
+                    **constructor_arguments(values, self.adapted.action_space),
                 )
                 if self.by_episode and num_envs > 1:
                     raise ValueError(f"updates by the episode take one environment, not {num_envs}")
@@ -116,7 +119,13 @@ class SB3Agent:
         return isinstance(freq, TrainFreq) and freq.unit is TrainFrequencyUnit.EPISODE
 
     def check(self) -> None:
-        """Repeats the warnings of Stable-Baselines3; called once before a run."""
+        """Repeats the warnings of Stable-Baselines3; called once before a run.
+
+        Raises:
+            ConfigError: Observations are to be normalised, and there is nothing to normalise.
+        """
+        if self.normalize_obs:
+            check_scaled(self.observation_space)
         for said in self._said:
             warnings.warn(" ".join(str(said.message).split()), stacklevel=2)
         if isinstance(self.observation_space, spaces.Dict) and MASK in self.observation_space.spaces:
@@ -125,6 +134,17 @@ class SB3Agent:
                 "it may choose what is not allowed. Our ppo does not.",
                 stacklevel=2,
             )
+
+    def keep_statistics(self, names: Iterable[str]) -> None:
+        """Forgets statistics of observations that are not among the names of a run's tensors; see our agents."""
+        normalizer, prefix = self.normalizer, ACTOR + OBS
+        if normalizer is None or not normalizer.norm_obs:
+            return
+        given = {name.removeprefix(prefix).rpartition(".")[0] for name in names if name.startswith(prefix)}
+        if isinstance(normalizer.obs_rms, dict):
+            normalizer.obs_rms = {key: each for key, each in normalizer.obs_rms.items() if key in given}
+            normalizer.norm_obs_keys = list(normalizer.obs_rms)
+        normalizer.norm_obs = bool(given)
 
     def memory(self) -> int:
         """Bytes of the replay buffer; 0 on a GPU, because it stays in the host's memory."""
@@ -188,10 +208,11 @@ class SB3Actor(Actor):
         self.algorithm = agent.model
         self.normalizer = agent.normalizer
         self.observation_space, self.action_space = agent.observation_space, agent.action_space
+        self.adapted = agent.adapted
 
     def choose(self, obs: Observation, state: None, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Actions (N, *A)."""
-        arrays = to_numpy(obs, self.observation_space)
+        arrays = self.adapted.obs(to_numpy(obs, self.observation_space))
         if self.normalizer is not None:
             arrays = self.normalizer.normalize_obs(arrays)
         if deterministic or rng is None:
@@ -200,7 +221,7 @@ class SB3Actor(Actor):
             with global_kept():  # it draws from the process-wide generators
                 seed_global(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
                 actions, _ = self.algorithm.predict(arrays, deterministic=False)
-        typed = np.asarray(actions).astype(self.action_space.dtype, copy=False)
+        typed = self.adapted.action(np.asarray(actions)).astype(self.action_space.dtype, copy=False)
         return ActOut(torch.from_numpy(typed).to(self.algorithm.device))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
@@ -228,16 +249,13 @@ class SB3Actor(Actor):
 
 
 def make_normalizer(env: Blank, obs: bool, reward: bool, gamma: float) -> VecNormalize:
-    """Scales flat floating-point observations, as our agents do; categories, images and masks pass through."""
-
-    def is_scaled(space: spaces.Space) -> bool:
-        return isinstance(space, spaces.Box) and space.dtype.kind == "f" and len(space.shape) <= 1
-
+    """Scales numbers, as our agents do; categories, images and masks pass through."""
     keys = None
     if isinstance(env.observation_space, spaces.Dict):
-        keys = [name for name, part in env.observation_space.spaces.items() if is_scaled(part)]
+        keys = [name for name, part in env.observation_space.spaces.items() if is_scaled(name, part)]
+        obs = obs and bool(keys)
     else:
-        obs = obs and is_scaled(env.observation_space)
+        obs = obs and is_scaled("", env.observation_space)
     return VecNormalize(env, training=False, norm_obs=obs, norm_reward=reward, gamma=gamma, norm_obs_keys=keys)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
+from torch import Tensor, nn
 
+from rltrain.agent import ACTOR
 from rltrain.errors import ConfigError
 from rltrain.files import replacing
 from rltrain.runs.checkpoint import step_name
@@ -17,7 +19,7 @@ from rltrain.sb3.agent import SB3Agent, agent_class
 from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
 from rltrain.sb3.translate import apart, moments_to_sb3, to_sb3
-from rltrain.sb3.vec_env import MASK
+from rltrain.spaces import MASK
 
 
 def export(
@@ -85,7 +87,8 @@ def _ppo(policy: Policy) -> SB3Agent:
     del settings["policy_kwargs"]["network_kwargs"], settings["policy_kwargs"]["memory_size"]
     made = _like(policy, "PPO", settings)
     state = agent.state_dict()
-    made.actor.load_state_dict({**to_sb3("ppo", state, 0), **moments_to_sb3(state)})
+    made.keep_statistics(ACTOR + name for name in moments_to_sb3(state))
+    made.actor.load_state_dict({**_in_own_bounds(policy, to_sb3("ppo", state, 0)), **moments_to_sb3(state)})
     _copy_reward_statistics(agent, made)
     return made
 
@@ -98,7 +101,7 @@ def _dqn(policy: Policy) -> SB3Agent:
     if settings["policy_kwargs"].pop("layer_norm"):
         raise _lacks("agent.policy_kwargs.layer_norm")
     made = _like(policy, "DQN", settings)
-    made.actor.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), len(settings["policy_kwargs"]["net_arch"])))
+    made.actor.load_state_dict(to_sb3("dqn", policy.agent.state_dict(), _hidden_layers(policy.agent)))
     return made
 
 
@@ -112,6 +115,7 @@ def _sac(policy: Policy) -> SB3Agent:
             raise _lacks(f"agent.policy_kwargs.{name}")
     made = _like(policy, "SAC", settings)
     state = agent.state_dict()
+    made.keep_statistics(ACTOR + name for name in moments_to_sb3(state))
     split = apart(state, clip_mean=settings["policy_kwargs"]["clip_mean"] > 0)
     made.actor.load_state_dict({**to_sb3("sac", split, 0), **moments_to_sb3(state)})
     if agent.log_ent_coef is not None:
@@ -128,6 +132,25 @@ def _copy_reward_statistics(agent: Any, made: SB3Agent) -> None:
         returns.count = float(moments.count)
 
 
+def _in_own_bounds(policy: Policy, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters whose actions are those of the environment, where the policy's go from -1 to 1."""
+    if policy.translation.bounds is None:
+        return state
+    low, high = (bound.flatten() for bound in policy.translation.bounds)
+    half, middle = (high - low) / 2, (high + low) / 2
+    return {
+        **state,
+        "action_net.weight": state["action_net.weight"] * half.unsqueeze(1),
+        "action_net.bias": state["action_net.bias"] * half + middle,
+        "log_std": state["log_std"] + half.clamp(min=1e-8).log(),
+    }
+
+
+def _hidden_layers(agent: Any) -> int:
+    """The number of hidden layers of a network of action values."""
+    return sum(isinstance(layer, nn.Linear) for layer in agent.policy.body)
+
+
 def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
     """An untrained algorithm of Stable-Baselines3 with the settings of the policy."""
     agent: Any = policy.agent
@@ -139,7 +162,12 @@ def _like(policy: Policy, name: str, settings: dict[str, Any]) -> SB3Agent:
     _check_observations(policy.observation_space, extractor, channels_last)
     model = config_class(name)
     config = model.model_validate({key: value for key, value in settings.items() if key in model.model_fields})
-    return agent_class(name)(policy.observation_space, policy.action_space, policy.config.num_envs, config)
+    rescaled = policy.translation.bounds is not None
+    action_space = policy.translation.actions.space if rescaled else policy.action_space
+    made = agent_class(name)(policy.observation_space, action_space, policy.config.num_envs, config)
+    if not made.adapted.same:
+        raise _lacks("spaces whose names have dots, whose categories do not start at 0, or without dimensions")
+    return made
 
 
 def _check_observations(space: spaces.Space, extractor: str, channels_last: bool | None) -> None:

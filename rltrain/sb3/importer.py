@@ -21,6 +21,8 @@ from rltrain.training.setup import Setup, create_folder
 
 OWN = {"PPO": "ppo", "DQN": "dqn", "SAC": "sac"}
 """Algorithms that rltrain has itself; every other one continues as its ``sb3/...``."""
+OUTSIDE = {"rescale_action": False, "action_masks": False}
+"""Options of the environment with which a policy acts as it did in Stable-Baselines3."""
 
 
 def import_sb3(
@@ -49,7 +51,7 @@ def import_sb3(
     """
     archive = Archive.read(file)
     settings = run_settings(archive, algo)
-    overrides = {**settings, "run_dir": str(run_dir), "env": {"kwargs": env_kwargs or {}}}
+    overrides = {**settings, "run_dir": str(run_dir), "env": {**OUTSIDE, "kwargs": env_kwargs or {}}}
     config, _ = build_config(settings.pop("algo"), env, overrides, base=({}, "the file"))
     with closing(Setup.build(request := RunRequest(config))) as setup:
         load_into(setup.agent, archive, algo=config.algo, env_id=config.env.id)

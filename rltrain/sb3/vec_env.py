@@ -20,10 +20,11 @@ from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.make import make_vec
 from rltrain.rng import derive_seed
+from rltrain.sb3.spaces import Adapted
+from rltrain.spaces import MASK
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep
 
-MASK = "action_mask"
 TRUNCATED = "TimeLimit.truncated"
 
 
@@ -99,7 +100,8 @@ class SB3VecEnv(SB3Base):
                 f"There is no render_mode={render_mode!r} here.", f"There is: {', '.join(map(repr, [None, *modes]))}."
             )
         self.render_mode = render_mode
-        super().__init__(vec.num_envs, vec.single_observation_space, vec.single_action_space)
+        self.adapted = Adapted(vec.single_observation_space, vec.single_action_space)
+        super().__init__(vec.num_envs, self.adapted.observation_space, self.adapted.action_space)
         self.metadata: dict[str, Any] = {**self.metadata, "render_fps": getattr(self.env, "render_fps", 30)}
         self._rng = np.random.default_rng()
         self._actions: Tensor | None = None
@@ -123,8 +125,9 @@ class SB3VecEnv(SB3Base):
         Raises:
             InvalidAction: They are not actions of this space, or not N.
         """
-        array = np.asarray(actions).astype(self.action_space.dtype, copy=False)
-        self._actions = to_batch(self.action_space, array, self.num_envs, self.vec.device)
+        space = self.vec.single_action_space
+        array = self.adapted.action(np.asarray(actions)).astype(space.dtype, copy=False)
+        self._actions = to_batch(space, array, self.num_envs, self.vec.device)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Steps every environment; one that ends its episode is reset in the same step."""
@@ -140,7 +143,7 @@ class SB3VecEnv(SB3Base):
     def _ended(self, step: VecStep, rows: np.ndarray, truncated: np.ndarray) -> dict[int, dict[str, Any]]:
         """The ``infos`` of rows whose episode ended, by row."""
         index = torch.from_numpy(rows).to(self.vec.device)
-        last = to_numpy(tree_map(lambda part: part[index], step.final_obs), self.observation_space)
+        last = self._arrays(tree_map(lambda part: part[index], step.final_obs))
         returns, lengths = step.episode_return[index].tolist(), step.episode_length[index].tolist()
         now = round(time.monotonic() - self._began, 6)
         return {
@@ -152,8 +155,11 @@ class SB3VecEnv(SB3Base):
             for k, i in enumerate(rows.tolist())
         }
 
+    def _arrays(self, observation: Observation) -> Any:
+        return self.adapted.obs(to_numpy(observation, self.vec.single_observation_space))
+
     def _observe(self, observation: Observation) -> Any:
-        arrays = to_numpy(observation, self.observation_space)
+        arrays = self._arrays(observation)
         if isinstance(arrays, dict):
             self._masks = arrays.get(MASK)
         return arrays

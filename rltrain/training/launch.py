@@ -74,7 +74,7 @@ def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(given.get(name, {}), Mapping):
             raise ConfigError(f"{name}={given[name]!r} does not fit.", f"Give a dict: {name}={{name: value}}.")
     env_options = {"kwargs": given.pop("env_kwargs", {}), **given.pop("env_options", {})}
-    if any(env_options.values()):
+    if env_options != {"kwargs": {}}:
         given["env"] = env_options
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 

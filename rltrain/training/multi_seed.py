@@ -28,11 +28,12 @@ from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import build_config, merge
 from rltrain.tracker import RunInfo, Tracker
+from rltrain.training.advice import check_memory
 from rltrain.training.launch import BATCHES, as_typed, with_batch
 from rltrain.training.metrics import EpisodeStats
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
-from rltrain.training.setup import Setup, check_memory, create_folder, keep_memory, threads
+from rltrain.training.setup import Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
 from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer

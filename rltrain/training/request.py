@@ -53,6 +53,11 @@ class RunRequest:
         return self.config.total_timesteps if self.total_timesteps is None else self.total_timesteps
 
     @property
+    def shows(self) -> bool:
+        """Whether progress is shown."""
+        return self.progress and bool(displays(self.config.trackers))
+
+    @property
     def trackers(self) -> list[str]:
         """The trackers to make, by name."""
         left_out = () if self.progress else displays(self.config.trackers)

@@ -144,7 +144,7 @@ def conclude(trainer: Trainer, stopped_by: str, interrupted: Interrupted) -> Run
             evaluation = trainer.evaluate_finally()
         except Stopped:
             pass
-        except (RunError, SystemExit) as error:  # the saved checkpoints are still intact
+        except (Exception, SystemExit) as error:  # the saved checkpoints are still intact
             warnings.warn(f"There is no score. {error}", stacklevel=2)
     signal = max(trainer.ranks.gather(interrupted.signal or 0)) or None
     threshold = spec_of(trainer.setup.request.env).reward_threshold
@@ -171,8 +171,8 @@ def conclude(trainer: Trainer, stopped_by: str, interrupted: Interrupted) -> Run
     if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
         try:
             picture = plot_runs([folder.path], None, threshold=threshold)
-        except RLTrainError as error:
-            warnings.warn(f"There is no picture. {error.cause}", stacklevel=2)
+        except Exception as error:
+            warnings.warn(f"There is no picture. {getattr(error, 'cause', error)}", stacklevel=2)
         else:
             trainer.trackers.artifact(picture, "learning_curve")
     trainer.trackers.finish(trainer.latest if status == "completed" else {})  # an interrupted run can still go on

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from rltrain.agent import Agent
@@ -30,6 +29,7 @@ from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder, describe_machine
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.spaces import to_json
+from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.request import RunRequest
 from rltrain.vec import VecEnv, own_spaces
@@ -90,8 +90,11 @@ class Setup:
                 device=device,
                 seed=seed,
             )
-            agent.check()
-            check_memory(agent.memory() * (ranks.local_world_size if device.type == "cpu" else 1), device)
+            if request.checkpoint is None:
+                agent.check()
+                remark(config, env, agent.horizon * num_envs * ranks.world_size)
+            several = ranks.local_world_size if device.type == "cpu" else 1
+            check_memory(agent.memory() * several, device, agent_config, env.single_observation_space)
             if ranks.world_size > 1:
                 across_ranks(agent, ranks.mean, ranks.world_size)
             speed_up(config, env, agent)
@@ -143,10 +146,16 @@ class Setup:
         names = "env_observation_space", "env_action_space"
         return {name: to_json(space) for name, space in zip(names, own_spaces(self.env), strict=True)}
 
-    def make_env(self, at_most: int, *, render: bool = False) -> VecEnv:
-        """Makes more environments of the same kind; with ``render`` they can be drawn."""
+    def make_env(self, at_most: int, *, render: bool = False, **others: Any) -> VecEnv:
+        """Makes more environments of the same kind; with ``render`` they can be drawn.
+
+        Args:
+            at_most: The most to make; fewer where each is an object of its own.
+            render: Whether to draw them.
+            **others: Options other than those of training, such as ``max_episode_steps``.
+        """
         num_envs = min(at_most, most_envs(self.request.env))
-        options = self.config.env.make_options()
+        options = {**self.config.env.make_options(), **others}
         return make_vec(self.request.env, num_envs, device=self.device, render=render, **options)
 
     def init_from(self, run: str) -> None:
@@ -164,10 +173,10 @@ class Setup:
             if metadata[name] != space:
                 raise CheckpointError(
                     f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
-                    "Start from a run with the same spaces.",
+                    "Start from a run with the same spaces, and give the --env options that it had.",
                 )
         checkpoint, faults, state = folder.read(named or "latest", read_policy)
-        restore_policy(self.agent, checkpoint, state)
+        restore_policy(self.agent, checkpoint, state, same_run=False)
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
 
@@ -252,23 +261,6 @@ def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
             env.compile()
         else:
             warnings.warn(f"Only the agent is compiled: '{config.env.id}' is not made of tensors.", stacklevel=2)
-
-
-def check_memory(needed: int, device: torch.device) -> None:
-    """Checks that ``needed`` bytes fit into the free memory.
-
-    Raises:
-        ConfigError: They do not fit.
-    """
-    if device.type in ("cuda", "xpu"):
-        free = torch.get_device_module(device).mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    if needed > free:
-        raise ConfigError(
-            f"The experience to keep takes {needed / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free on {device}.",
-            "Lower --agent.buffer-size, --agent.n-steps or --num-envs, whichever there is.",
-        )
 
 
 def keep_memory() -> None:

@@ -6,7 +6,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from rltrain.agent import ACTOR, Actor, Metrics, next_state
 from rltrain.compile import CompileClock
 from rltrain.devices import answers_late
-from rltrain.errors import CheckpointError, RLTrainError
+from rltrain.errors import CheckpointError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
+from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
 from rltrain.files import check_folder
 from rltrain.rng import derive_seed, global_kept, global_state, set_global_state
@@ -35,7 +37,10 @@ from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 from rltrain.training.watch import Given, Span, Watch
 from rltrain.tree import from_dict, to_dict
+from rltrain.vec import VecEnv
 
+FILM_SECONDS = 120.0
+"""After how many seconds a film of a training run ends with what it shows."""
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
 
@@ -242,12 +247,19 @@ class Trainer:
         self.trackers.log(metrics, self.global_step if step is None else step)
 
     def evaluate(self) -> None:
-        """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far."""
+        """Plays ``n_eval_episodes``, the same ones each time, and saves the policy if it is the best so far.
+
+        An evaluation that fails or is stopped is left out with a warning.
+        """
         self.deliver()
         metrics = None
         if self.ranks.first:
-            with suppress(Stopped):  # the run saves, and ends
+            try:
                 metrics = self.play("evaluation").metrics()
+            except Stopped:
+                pass  # the run saves, and ends
+            except (Exception, SystemExit) as error:
+                warnings.warn(f"There is no evaluation at step {self.global_step:,}. {error}", stacklevel=2)
         metrics = self.ranks.broadcast_object(metrics)
         self.evaluation_missed = metrics is None
         if metrics is None:
@@ -267,23 +279,44 @@ class Trainer:
     def evaluate_finally(self) -> Evaluation:
         """Plays ``n_eval_episodes`` that no evaluation during training has played.
 
-        The result is added to the curve of evaluations, unless the curve has a point at this step.
+        The result is added to the curve of evaluations, unless the curve has a point at this step. Where no further
+        environments can be made, such as simulators or robots of which there is one, those of training are used.
 
         Raises:
             Stopped: A signal came first.
         """
         self.witness = Witness(self.agent.actor)
-        result = self.play("fresh", self.witness)
+        try:
+            result = self.play("fresh", self.witness)
+        except Stopped:
+            raise
+        except (Exception, SystemExit) as error:
+            warnings.warn(
+                f"The final evaluation is in the environments of training, since other ones fail: {error}", stacklevel=2
+            )
+            self.witness = Witness(self.agent.actor)
+            result = self.play("fresh", self.witness, self.env)
         if not self.due(self.config.eval_freq):
             self.track(result.metrics())
         return result
 
     @global_kept()
-    def play(self, stream: str, actor: Actor | None = None) -> Evaluation:
-        """Plays ``n_eval_episodes`` with the start states of a random stream, by the agent's actor if no other."""
-        episodes = max(self.config.n_eval_episodes, 1)
-        with closing(self.make_env(episodes)) as env:
-            return run_episodes(actor or self.agent.actor, env, episodes, seed=derive_seed(self.config.seed, stream))
+    def play(self, stream: str, actor: Actor | None = None, env: VecEnv | None = None) -> Evaluation:
+        """Plays ``n_eval_episodes`` with the start states of a random stream.
+
+        Args:
+            stream: The name of the stream.
+            actor: Who acts, if not the agent's actor.
+            env: The environments, if not new ones.
+        """
+        config, episodes, actor = self.config, max(self.config.n_eval_episodes, 1), actor or self.agent.actor
+        limits = Limits(config.eval_max_steps, config.eval_max_seconds, progress=self.setup.request.shows)
+        options: dict[str, Any] = {"seed": derive_seed(config.seed, stream), "limits": limits}
+        if env is not None:
+            return run_episodes(actor, env, episodes, **options)
+        limited = getattr(self.env, "max_episode_steps", None) is not None
+        with closing(make_limited(partial(self.make_env, episodes), limits, limited=limited)) as made:
+            return run_episodes(actor, made, episodes, **options)
 
     @global_kept()
     def film(self) -> None:
@@ -294,8 +327,9 @@ class Trainer:
             self.folder.videos.mkdir(exist_ok=True)
             check_folder(self.folder.videos)
             with closing(self.make_env(1, render=True)) as env:
-                film(env, path, self.agent.actor, seed=seed)
-        except (RLTrainError, OSError) as error:
+                limits = Limits(seconds=FILM_SECONDS, what="film")
+                film(env, path, self.agent.actor, seed=seed, captions=self.config.video_captions, limits=limits)
+        except (Exception, SystemExit) as error:  # of whatever draws
             if asked():  # by a signal, which may have ended ffmpeg too
                 return
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)

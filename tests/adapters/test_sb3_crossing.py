@@ -504,7 +504,8 @@ def test_settings_come_along(tmp_path: Path) -> None:
 
 
 def test_a_round_trip_changes_nothing(tmp_path: Path) -> None:
-    run = trained(CARTPOLE, tmp_path, {"learning_rate": "lin_0.005", "clip_range_vf": 0.3})
+    widths = {"net_arch": [64, 64]}  # an import writes down what the file has
+    run = trained(CARTPOLE, tmp_path, {"learning_rate": "lin_0.005", "clip_range_vf": 0.3, "policy_kwargs": widths})
     _, [path] = export(run)
     back = import_sb3(path, CARTPOLE, run_dir=str(tmp_path))
     before, after = (rltrain.load(each) for each in (run, back))

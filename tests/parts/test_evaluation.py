@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +14,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain import stopping
 from rltrain.agent import Actor, ActOut
+from rltrain.cli.report import describe
 from rltrain.env import TensorEnv
-from rltrain.errors import RunError
-from rltrain.evaluation import episodes as evaluation
 from rltrain.evaluation.episodes import Evaluation, run_episodes
+from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.vec import TensorVecEnv
 
 
@@ -126,17 +130,72 @@ def test_success_only_where_the_environment_tells() -> None:
     assert "success_rate" not in silent.summary()
 
 
-def test_episodes_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Endless(Hasty):
-        def step(self, state: HastyState, action: Tensor, rng: torch.Generator | None) -> Any:
-            after, reward, _ = super().step(state, action, rng)
-            return after, reward, torch.zeros_like(state.long)
+class Endless(Hasty):
+    """Every step is worth 1 in half of the episodes, and none of them ends."""
 
-    monkeypatch.setattr(evaluation, "PATIENCE", 100)
-    with pytest.raises(RunError, match="max_episode_steps"):
-        run_episodes(Ones(), TensorVecEnv(Endless(), 2), 2)
-    limited = TensorVecEnv(Endless(chance=1.0), 2, max_episode_steps=90)
-    assert run_episodes(Ones(), limited, 2).lengths.tolist() == [90, 90]
+    def step(self, state: HastyState, action: Tensor, rng: torch.Generator | None) -> Any:
+        after, reward, _ = super().step(state, action, rng)
+        return after, reward, torch.zeros_like(state.long)
+
+
+def test_episodes_that_never_end_are_cut_short_and_reported() -> None:
+    result = run_episodes(Ones(), TensorVecEnv(Endless(chance=1.0), 2), 6, limits=Limits(steps=100))
+    assert result.lengths.tolist() == [100, 100]  # each environment goes on in its first episode
+    assert result.returns.tolist() == [100.0, 100.0]
+    assert (result.cut_short, result.missing) == (2, 4)
+    assert {"cut_short": 2, "missing": 4}.items() <= result.summary().items()
+    assert "2 of them cut short after 100 steps at most; time was up before 4 more" in describe(result)
+
+
+def test_environments_without_a_limit_are_made_with_one() -> None:
+    def make(max_episode_steps: int | None = None) -> TensorVecEnv:
+        return TensorVecEnv(Endless(chance=1.0), 2, max_episode_steps=max_episode_steps)
+
+    limits = Limits(steps=50)
+    env = make_limited(make, limits)
+    result = run_episodes(Ones(), env, 6, limits=limits)
+    assert result.lengths.tolist() == [50] * 6
+    assert (result.cut_short, result.missing) == (6, 0)
+    own = run_episodes(Ones(), TensorVecEnv(Endless(), 2, max_episode_steps=90), 4, limits=Limits(steps=90))
+    assert own.lengths.tolist() == [90] * 4  # its own limit: nothing was cut
+    assert (own.cut_short, own.missing) == (0, 0)
+
+
+def test_a_limit_below_that_of_the_environment() -> None:
+    env = TensorVecEnv(Hasty(chance=1.0), 3, max_episode_steps=500)
+    result = run_episodes(Ones(), env, 3, limits=Limits(steps=7))
+    assert result.lengths.tolist() == [7, 7, 7]
+    assert result.cut_short == 3
+
+
+def test_when_time_is_up_what_was_played_counts() -> None:
+    result = run_episodes(Ones(), TensorVecEnv(Endless(chance=1.0), 3), 9, limits=Limits(seconds=0.05))
+    assert len(result.returns) == result.cut_short == 3
+    assert result.missing == 6
+    assert (result.returns == result.lengths).all()
+    finished = run_episodes(Ones(), TensorVecEnv(Hasty(), 4), 8, limits=Limits(seconds=600))
+    assert (finished.cut_short, finished.missing) == (0, 0)
+
+
+def test_an_evaluation_can_be_stopped() -> None:
+    stopping.ask(signal.SIGINT)
+    try:
+        with pytest.raises(stopping.Stopped):
+            run_episodes(Ones(), TensorVecEnv(Endless(), 2), 2)
+    finally:
+        stopping.ask(None)
+
+
+def test_a_line_tells_how_far_a_long_evaluation_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count(0.0, 2.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    env = TensorVecEnv(Endless(), 2, max_episode_steps=400)
+    run_episodes(Ones(), env, 2, limits=Limits(progress=True, seconds=None))
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 < len(lines) < 10
+    assert all(line.startswith("  evaluation: 0 of 2 episodes, ") for line in lines)
 
 
 def of(*returns: float) -> Evaluation:

@@ -12,7 +12,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from rltrain.normalize import ObservationNormalizer, RewardNormalizer, RunningMoments
+from rltrain.errors import ConfigError
+from rltrain.normalize import ObservationNormalizer, RewardNormalizer, RunningMoments, check_scaled
 
 VECTOR = spaces.Box(-1.0, 1.0, (3,))
 
@@ -78,7 +79,7 @@ def test_a_constant_observation_does_not_blow_up() -> None:
     assert normalizer(torch.full((1, 3), 8.0)).isfinite().all()
 
 
-def test_what_is_no_flat_float_passes_through() -> None:
+def test_what_is_no_number_passes_through() -> None:
     space = spaces.Dict(
         {
             "vector": VECTOR,
@@ -89,11 +90,13 @@ def test_what_is_no_flat_float_passes_through() -> None:
             "category": spaces.Discrete(3),
             "many.categories": spaces.MultiDiscrete([2, 3]),
             "counts": spaces.Box(0, 9, (2,), np.int64),
-            "action_mask": spaces.MultiBinary(4),
+            "grid": spaces.Box(0.0, 9.0, (2, 3)),
+            "bytes": spaces.Box(0, 255, (4,), np.uint8),
+            "action_mask": spaces.Box(0.0, 1.0, (4,)),
         }
     )
     normalizer = ObservationNormalizer(space)
-    scaled = {"vector", "a.number", "double"}  # two of them are no names for a module
+    scaled = {"vector", "a.number", "double", "counts", "grid", "bytes"}  # two of them are no names for a module
     assert len(normalizer.state_dict()) == 3 * len(scaled)
     space.seed(0)
     drawn = [space.sample() for _ in range(6)]
@@ -102,8 +105,46 @@ def test_what_is_no_flat_float_passes_through() -> None:
     out = normalizer(obs)
     assert list(out) == list(obs)
     for name, value in obs.items():
-        assert out[name].dtype == value.dtype
+        assert out[name].dtype == (torch.float32 if name in ("counts", "bytes") else value.dtype)
         assert torch.equal(out[name], value) == (name not in scaled), name
+        if name in scaled:  # element by element
+            real = value.double()
+            wanted = (real - real.mean(0)) / real.std(0, correction=0)
+            torch.testing.assert_close(out[name].double(), wanted.nan_to_num(), rtol=1e-2, atol=1e-2)
+
+
+def test_what_is_left_out_is_named() -> None:
+    with pytest.warns(UserWarning, match=r"leaves out 'kind' \(categories\), 'view' \(a picture\)\."):
+        check_scaled(
+            spaces.Dict(
+                {"x": VECTOR, "kind": spaces.Discrete(3), "view": spaces.Box(0, 255, (8, 8, 3), np.uint8)}
+                | {"action_mask": spaces.MultiBinary(2)}
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3),
+        spaces.Box(0, 255, (8, 8, 1), np.uint8),
+        spaces.Dict({"kind": spaces.Discrete(3), "action_mask": spaces.Box(0.0, 1.0, (2,))}),
+    ],
+    ids=["categories", "pictures", "categories and a mask"],
+)
+def test_nothing_to_normalise_is_an_error(space: spaces.Space) -> None:
+    with pytest.raises(ConfigError, match="nothing to normalise"):
+        check_scaled(space)
+
+
+def test_a_normaliser_keeps_only_the_parts_that_a_policy_was_trained_with() -> None:
+    space = spaces.Dict({"x": VECTOR, "grid": spaces.Box(0.0, 9.0, (2, 3))})
+    normalizer = ObservationNormalizer(space)
+    obs = {"x": torch.randn(50, 3), "grid": torch.rand(50, 2, 3) * 9}
+    normalizer.update(obs)
+    normalizer.keep_only(["actor.obs_normalizer.moments.[x].mean", "actor.obs_normalizer.moments.[x].var"])
+    assert torch.equal(normalizer(obs)["grid"], obs["grid"])
+    assert not torch.equal(normalizer(obs)["x"], obs["x"])
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(0, 255, (8, 8, 1), np.uint8)], ids=str)

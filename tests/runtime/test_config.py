@@ -189,7 +189,7 @@ def test_a_written_configuration_reads_back_as_it_was(tmp_path: Path) -> None:
         "agent.vf_coef": [-0.5, math.nan],
         "agent.max_grad_norm": [0, -1, math.nan],
         "agent.target_kl": [0, -1, math.nan],
-        "agent.policy_kwargs.net_arch": [[0], [-3], ["x"], 64, None, {"pi": [64]}, [[64]]],
+        "agent.policy_kwargs.net_arch": [[0], [-3], ["x"], 64, {"pi": [64]}, [[64]]],
         "agent.policy_kwargs.activation_fn": ["softmax", None],
         "agent.policy_kwargs.log_std_init": [math.nan, "low"],
         "agent.policy_kwargs": [None, 3, "x"],

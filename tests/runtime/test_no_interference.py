@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from bits import final_bits
 from countdown import Countdown, CountdownState
+from gymnasium import spaces
 from torch import Tensor
 
 import rltrain
@@ -131,9 +134,59 @@ def test_a_film_that_fails_does_not_stop_training(tmp_path: Path) -> None:
     assert result.stopped_by == "total_timesteps"
 
 
-def test_an_evaluation_that_fails_does_not_lose_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rltrain.evaluation.episodes.PATIENCE", 1)
-    with pytest.warns(UserWarning, match=r"There is no score\. An episode had not ended after 1 steps"):
-        result = rltrain.train("ppo", Careless, **{**PLAIN, "n_eval_episodes": 3, "run_dir": tmp_path})
+class Lonely(gymnasium.Env[Any, Any]):
+    """A simulator of which one can live at a time, and which breaks down when it is told to."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(2)
+    living: ClassVar[list[Lonely]] = []
+    broken: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        if Lonely.living:
+            raise ConnectionError("the port is taken")
+        Lonely.living.append(self)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        if Lonely.broken:
+            raise ConnectionError("the simulator is gone")
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(2, np.float32), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+    def close(self) -> None:
+        Lonely.living.clear()
+
+
+LONELY = {**PLAIN, "num_envs": 1, "total_timesteps": 128, "n_eval_episodes": 3}
+
+
+def test_where_only_one_environment_can_live_it_is_also_evaluated_in(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="in the environments of training, since other ones fail: .* port is taken"):
+        result = rltrain.train("ppo", Lonely, progress=False, run_dir=tmp_path, **LONELY)
+    assert result.evaluation is not None
+    assert len(result.evaluation.returns) == 3
+    assert RunFolder(result.run_dir).metadata()["status"] == "completed"
+
+
+def test_an_evaluation_that_fails_does_not_lose_the_run(tmp_path: Path) -> None:
+    class Breaks(rltrain.Callback):
+        def on_checkpoint(self, trainer: Any, path: Path) -> None:
+            Lonely.broken = True
+
+    Lonely.broken = False
+    try:
+        with pytest.warns(UserWarning, match=r"There is no score\. .*the simulator is gone"):
+            result = rltrain.train("ppo", Lonely, progress=False, run_dir=tmp_path, callbacks=[Breaks()], **LONELY)
+    finally:
+        Lonely.broken = False
     assert result.evaluation is None
     assert RunFolder(result.run_dir).metadata()["status"] == "completed"
+
+
+def test_an_evaluation_amid_training_that_fails_is_left_out(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"There is no evaluation at step 64\. .*the port is taken"):
+        result = rltrain.train("ppo", Lonely, progress=False, run_dir=tmp_path, **{**LONELY, "eval_freq": 64})
+    assert result.steps == 128

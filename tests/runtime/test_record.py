@@ -16,7 +16,8 @@ from torch import Tensor
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import baseline_policy
-from rltrain.evaluation.video import film, record_episode, write_gif, write_mp4, write_video
+from rltrain.evaluation.video import film, record_episode
+from rltrain.evaluation.video_files import write_gif, write_mp4, write_video
 from rltrain.vec import TensorVecEnv
 
 COLOURS = ((255, 0, 0), (0, 160, 0), (0, 0, 255), (250, 250, 250), (20, 20, 20))

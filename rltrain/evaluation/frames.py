@@ -1,0 +1,78 @@
+"""Prepares pictures for a film: one size for all, small ones enlarged, and a line of text below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from rltrain.adapters.frames import picture_of
+from rltrain.errors import ConfigError
+from rltrain.vec import VecEnv
+
+Picture = NDArray[np.uint8]  # (H, W, 3)
+
+TINY, ENLARGED = 128, 256
+"""Pictures whose longer side has fewer pixels are enlarged to at least so many."""
+STRIP = 18  # pixels of the line of text
+INK, PAPER = (235, 235, 235), (24, 26, 30)
+
+
+def draw(vec: VecEnv) -> Picture:
+    """A copy of the picture of the first environment.
+
+    Raises:
+        ConfigError: It cannot be drawn.
+    """
+    drawn = vec.render()
+    picture = picture_of(drawn.cpu().numpy() if hasattr(drawn, "cpu") else drawn)
+    if picture is None:
+        shape = tuple(getattr(drawn, "shape", ()))
+        raise ConfigError(
+            f"What is drawn is no picture: {type(drawn).__name__} {shape}.", "Its render must return one (H, W, 3)."
+        )
+    return picture
+
+
+def enlarged(picture: Picture) -> Picture:
+    """A tiny picture with each pixel repeated; any other as it is."""
+    longer = max(picture.shape[:2])
+    if longer >= TINY:
+        return picture
+    factor = -(-ENLARGED // longer)
+    return picture.repeat(factor, 0).repeat(factor, 1)
+
+
+def in_one_size(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures with black margins, so that all are as large as the largest."""
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
+    return [_with_margins(picture, height, width) for picture in pictures]
+
+
+def _with_margins(picture: Picture, height: int, width: int) -> Picture:
+    if picture.shape[:2] == (height, width):
+        return picture
+    whole = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    whole[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return whole
+
+
+def captioned(picture: Picture, text: str, share: float) -> Picture:
+    """A picture with a line of text and a bar below it.
+
+    Args:
+        picture: The picture.
+        text: The text; what is too long for the picture's width is not shown.
+        share: How much of the width the bar takes, from 0 to 1.
+    """
+    height, width, _ = picture.shape
+    image = Image.new("RGB", (width, height + STRIP), PAPER)
+    image.paste(Image.fromarray(picture), (0, 0))
+    pen = ImageDraw.Draw(image)
+    pen.text((4, height + 4), text, fill=INK, font=ImageFont.load_default())
+    if (filled := round(width * min(share, 1.0))) > 0:
+        pen.rectangle((0, height, filled - 1, height + 1), fill=INK)
+    return np.asarray(image)
