@@ -19,6 +19,7 @@ from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
 from rltrain.agents.parts.settings import OffPolicyConfig, PrioritizedConfig
 from rltrain.env import Observation
+from rltrain.normalize import check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.schedules import ramp, value_at
 from rltrain.vec import VecStep
@@ -212,7 +213,13 @@ class OffPolicyAgent(Agent):
         return self.replay.sample(size, self.rng)
 
     def check(self) -> None:
-        """Warns about hyperparameters that do not fit together."""
+        """Warns about hyperparameters that do not fit together.
+
+        Raises:
+            ConfigError: Observations are to be normalised, and there is nothing to normalise.
+        """
+        if getattr(self.config, "normalize_obs", False):
+            check_scaled(self.observation_space)
         steps = self.horizon * self.num_envs
         if self.targets_follow == "environment steps" and self.config.target_update_interval < steps:
             warnings.warn(

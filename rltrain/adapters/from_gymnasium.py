@@ -90,15 +90,15 @@ class GymVecEnv(HostVecEnv):
             first = recipe.make()
             stack.callback(close_quietly, first)
             check_objectives(first, reward_weights, spec.id)
-            observation_leaves(first.observation_space)  # refuses before it is reset what cannot be used
+            actions = Actions.for_space(first.action_space)
+            leaves, self.left_out = observation_leaves(first.observation_space, real)
+            check_interface(first, spec.id, repr(replace(recipe, max_episode_steps=None)))
             if action_masks and (size := find_mask(recipe, first)):
                 recipe = replace(recipe, mask_size=size)
                 first = MaskInObservation(first, size)
-            leaves, self.left_out = observation_leaves(first.observation_space, real)
+                leaves, _ = observation_leaves(first.observation_space, real)
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
-            actions = Actions.for_space(first.action_space)
-            check_interface(first, spec.id, repr(recipe))
             native = (
                 None
                 if render or step_timeout or vectorization not in ("auto", "vector")

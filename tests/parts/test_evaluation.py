@@ -44,7 +44,8 @@ class Hasty(TensorEnv[HastyState]):
 
     def step(self, state: HastyState, action: Tensor, rng: torch.Generator | None) -> tuple[HastyState, Tensor, Tensor]:
         after = HastyState(state.long, state.steps + 1)
-        return after, state.long * action, after.steps >= torch.where(state.long, 12, 1)
+        reward = (state.long * action).to(self.dtype)
+        return after, reward, after.steps >= torch.where(state.long, 12, 1)
 
     def observe(self, state: HastyState) -> Tensor:
         return state.steps.unsqueeze(-1).to(self.dtype)
