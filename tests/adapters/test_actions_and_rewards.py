@@ -169,7 +169,7 @@ def test_weights_make_one_number_of_them(tmp_path: Path) -> None:
 def test_a_vector_that_nobody_announced_is_named() -> None:
     vec = make_vec(Throttle, 1, low=-1.0, high=1.0, form="vector")
     vec.reset(0)
-    with pytest.raises(RunError, match=r"is a vector; --env\.reward-weights makes a number of it"):
+    with pytest.raises(RunError, match=r"of shape \(2,\).*--env\.reward-weights makes one of several"):
         vec.step(torch.zeros(1, 2))
     vec.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +14,12 @@ from gymnasium import spaces
 from PIL import Image, ImageSequence
 
 import rltrain
+from rltrain import stopping
 from rltrain.adapters.frames import picture_of
 from rltrain.cli import main
 from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import baseline_policy
-from rltrain.evaluation.limits import Limits, Stopped
+from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.video import film, record, record_episode
 from rltrain.make import make_vec
 
@@ -195,8 +197,12 @@ def test_several_episodes_and_a_limit_of_steps(tmp_path: Path) -> None:
 def test_a_film_ends_when_time_is_up_or_it_is_stopped(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="did not end"):
         filmed(Endless, tmp_path / "a.gif", limits=Limits(seconds=0.05))
-    with pytest.raises(Stopped):
-        filmed(Endless, tmp_path / "b.gif", limits=Limits(stop=lambda: True))
+    stopping.ask(signal.SIGINT)
+    try:
+        with pytest.raises(stopping.Stopped):
+            filmed(Endless, tmp_path / "b.gif")
+    finally:
+        stopping.ask(None)
     assert not (tmp_path / "b.gif").exists()
 
 
