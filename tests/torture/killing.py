@@ -80,7 +80,7 @@ def until(process: BaseProcess, true: Callable[[], object]) -> bool:
         assert time.monotonic() < deadline, "nothing happened"
         if not process.is_alive():
             return False
-        time.sleep(0.002)
+        time.sleep(0.01)
     return process.is_alive()
 
 

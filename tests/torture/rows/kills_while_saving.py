@@ -38,7 +38,7 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     for number in range(1 if short else KILLS // IN_A_ROW):
         algo = "ppo" if number % 4 == 1 else "dqn"
         seed = rng.randrange(2**31)
-        kills = 2 if short else IN_A_ROW
+        kills = 1 if short else IN_A_ROW
         yield f"{algo} {number} x {kills}", lambda folder, a=algo, s=seed, k=kills: killed(folder, a, s, k)
 
 
