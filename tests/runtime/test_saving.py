@@ -54,8 +54,8 @@ def train(run_dir: Path, *callbacks: Callback, **changes: Any) -> Path:
     return rltrain.train("ppo", ENV, run_dir=run_dir, callbacks=callbacks, **{**TINY, **changes}).run_dir
 
 
-def run_in(run_dir: Path) -> Path:
-    return run_dir / "rltrain-CartPole-v1" / "ppo_1"
+def run_in(run_dir: Path, algo: str = "ppo") -> Path:
+    return run_dir / "rltrain-CartPole-v1" / f"{algo}_1"
 
 
 def steps(run: Path) -> list[int]:
@@ -101,6 +101,19 @@ def test_a_last_checkpoint_goes_to_the_fallback_folder(tmp_path: Path) -> None:
     assert steps(place) == [256]
     assert rltrain.resume(place, progress=False).steps == 384
     assert same_policy(place, train(tmp_path / "whole"), 384)
+
+
+def test_a_replay_that_is_written_beside_training_is_no_exception(tmp_path: Path) -> None:
+    run, place = run_in(tmp_path / "runs", "dqn"), run_in(tmp_path / "other", "dqn")
+    agent = {"buffer_size": 200, "learning_starts": 32, "train_freq": 8}
+    options = {**TINY, "agent": agent, "run_dir": tmp_path / "runs", "fallback_dir": str(tmp_path / "other")}
+    disk = FailingDisk(run / "checkpoints", error=errno.ENOSPC)
+    with disk, pytest.raises(CheckpointError, match=r"step_000000000256' cannot be written: .*Step \d+ is saved in"):
+        rltrain.train("dqn", ENV, callbacks=[At(200, full(disk))], **options)
+    assert steps(run) == [128]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_000000000128"]
+    assert 256 <= steps(place)[0] < 384
+    assert rltrain.resume(place, progress=False).steps == 384
 
 
 def test_training_goes_on_without_a_checkpoint_where_that_is_asked_for(tmp_path: Path) -> None:

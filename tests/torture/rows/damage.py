@@ -113,7 +113,7 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         files = _files()
-    for number in range(8 if short else 300):
+    for number in range(5 if short else 300):
         name, kind = rng.choice(files), rng.choices([*DAMAGES], WEIGHTS)[0]
         yield f"{number} {kind} {_generic(name)}", _case(name, kind, rng.randrange(2**32))
 

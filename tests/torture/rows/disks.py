@@ -86,7 +86,7 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     trained()
     with tempfile.TemporaryDirectory() as folder:
         total = _count(Path(folder))
-    numbers = sorted(rng.sample(range(total), 7)) if short else range(total)
+    numbers = sorted(rng.sample(range(total), 4)) if short else range(total)
     for number in numbers:
         lasting, fallback, goes_on = (rng.random() < share for share in (0.5, 0.4, 0.3))
         error = rng.choice(ERRORS)

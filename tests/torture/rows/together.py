@@ -138,10 +138,10 @@ def two_writers(folder: Path) -> None:
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """Starts, readers beside a writer, writers."""
     times = 2 if short else 30
-    yield f"{3 if short else 8} starts at once", starts(3 if short else 8)
+    yield f"{2 if short else 8} starts at once", starts(2 if short else 8)
     readers = {"eval": _played, "eval the best": _best, "plot": _plotted, "TensorBoard": _shown, "load": _loaded}
     for name, read in readers.items():
-        if not short or name in ("eval", "TensorBoard"):
+        if not short or name == "eval":
             yield f"{name} beside a writer that prunes", beside_a_writer(read, times)
     yield "two writers", two_writers
 
