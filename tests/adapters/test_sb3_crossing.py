@@ -341,6 +341,7 @@ def test_evaluate_policy_agrees_with_our_evaluation(tmp_path: Path) -> None:
         (Countdown, {}, {}, "action_mask"),
         (PENDULUM, {"squash_output": True}, {}, "agent.policy_kwargs.squash_output"),
         (BREAKOUT, {"features_extractor_class": "auto"}, {}, "agent.policy_kwargs.features_extractor_class auto"),
+        (PENDULUM, {"memory": "gru"}, {}, "agent.policy_kwargs.memory"),
         (Odd, {}, {"sees": "number"}, "an observation without dimensions"),
     ],
 )

@@ -46,9 +46,12 @@ CHEAP: dict[str, tuple[type[Agent], dict[str, Any]]] = {
     "pendulum": (PPO, EXTRAS),
     "sac, noise of the state": (SAC, {**REPLAY, "use_sde": True, "ent_coef": 0.1}),
     "sac, parallel": (SAC, {**REPLAY, **PARALLEL}),
-    "ppo with GRU": (PPO, {**EXTRAS, "policy_kwargs": {"net_arch": [16], "memory": "gru", "memory_size": 8}}),
+    "ppo with GRU": (
+        PPO,
+        {**EXTRAS, "n_steps": 4, "policy_kwargs": {"net_arch": [16], "memory": "gru", "memory_size": 8}},
+    ),
     "ppo with minGRU": (PPO, {**EXTRAS, "policy_kwargs": {"net_arch": [16], "memory": "mingru", "memory_size": 8}}),
-    "pqn with LSTM": (PQN, {"policy_kwargs": {"net_arch": [16], "memory": "lstm", "memory_size": 8}}),
+    "pqn with LSTM": (PQN, {"n_steps": 4, "policy_kwargs": {"net_arch": [16], "memory": "lstm", "memory_size": 8}}),
 }
 
 
