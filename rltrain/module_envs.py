@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 
 from rltrain.errors import ConfigError
-from rltrain.naming import did_you_mean_env, reason_of, remedy_for
+from rltrain.naming import command_in, did_you_mean_env, reason_of, remedy_for
 from rltrain.plugins import path_of
 from rltrain.registry import EnvSpec, env_specs, find_env, is_tensor_class, spec_of
 
@@ -81,7 +81,7 @@ def _not_imported(module: str, id: str, error: BaseException) -> ConfigError:
     elif remedy := remedy_for(error):
         return ConfigError(f"'{id}' needs {remedy[0]}: the import of '{module}' failed.", remedy[1])
     else:
-        fix = "Mend the module, or check its name; --debug shows where it failed."
+        fix = command_in(error) or "Mend the module, or check its name; --debug shows where it failed."
     return ConfigError(f"The module '{module}' of the environment '{id}' cannot be imported: {reason_of(error)}.", fix)
 
 

@@ -95,6 +95,12 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def command_in(error: BaseException) -> str:
+    """The last ``pip install`` that the message of an exception advises; empty if there is none."""
+    found = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", plain(str(error)))
+    return found[-1].rstrip(".") if found else ""
+
+
 def remedy_for(error: BaseException) -> tuple[str, str] | None:
     """What is missing according to an exception of another library, and what to do about it; None where it is unclear.
 

@@ -19,7 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from rltrain.adapters.kinds import FOREIGN, refusal
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.naming import reason_of, remedy_for
+from rltrain.naming import command_in, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"
@@ -260,11 +260,10 @@ def named_errors(id: str) -> Iterator[None]:
                 f"'{id}' cannot be drawn here: {reason}.",
                 "Where there is no display, set MUJOCO_GL=egl (or osmesa); for pygame, SDL_VIDEODRIVER=dummy.",
             ) from error
-        command = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", str(error))
         if remedy := remedy_for(error):
             raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error
         if isinstance(error, gymnasium_errors.DependencyNotInstalled | ImportError):
-            fix = command[-1] if command else "Install what is named there."
+            fix = command_in(error) or "Install what is named there."
             what = reason.partition(": ")[2] or reason
             raise ConfigError(f"'{id}' needs something that is not installed: {what}.", fix) from error
         if "Gym is incompatible with Gymnasium" in reason:

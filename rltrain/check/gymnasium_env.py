@@ -82,8 +82,14 @@ def _plain(text: str) -> str:
 
 
 def checker(subject: Plain) -> Iterator[Finding]:
-    """Gymnasium's own checker."""
-    yield from gymnasium_says(subject.make(), render=False)
+    """Gymnasium's own checker, except where it takes a value on a bound for one beyond it."""
+    for finding in gymnasium_says(subject.make(), render=False):
+        env = subject.make()
+        inside = "not within the observation space" in finding.message and not [
+            *_wrong_obs(env.observation_space, _start(env, 0)[0])
+        ]
+        if not inside:
+            yield finding
 
 
 def declared(subject: Plain) -> Iterator[Finding]:
@@ -160,10 +166,9 @@ def _wrong_obs(space: spaces.Space, obs: Any, name: str = "the observation") -> 
         fix = "Look for divisions by 0, roots and logarithms of negative numbers, and states that grow without bound."
         yield Finding("numbers", f"{name} becomes {'NaN' if np.isnan(array).any() else 'infinite'}.", fix)
         return
-    held = (
-        array.astype(space.dtype) if space.dtype.kind == "f" else array
-    )  # as the space rounds its bounds, so that a value on a bound is inside
-    for bound, beyond in ((space.low, held < space.low), (space.high, held > space.high)):
+    # In single precision, as agents see it: what lies on a bound but for the last digit is inside.
+    held, low, high = (x.astype(np.float32) if x.dtype.kind == "f" else x for x in (array, space.low, space.high))
+    for bound, beyond in ((low, held < low), (high, held > high)):
         if beyond.any():
             at = tuple(int(i[0]) for i in np.nonzero(beyond))
             index = f"[{', '.join(map(str, at))}]" if at else ""

@@ -107,6 +107,8 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "needs_home.py").write_text("import os\nos.environ['SUMO_HOME']\n")
     (tmp_path / "leaves.py").write_text("import sys\nsys.exit(\"please declare environment variable 'SUMO_HOME'\")\n")
     (tmp_path / "broken_inside.py").write_text("import no_such_library\n")
+    moved = "raise ImportError('It has moved. Install with `pip install games2`. See the page.')\n"
+    (tmp_path / "has_moved.py").write_text(moved)
     (tmp_path / "no_games.py").write_text("x = 3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -184,6 +186,7 @@ def test_the_command_that_goes_on_with_an_interrupted_run_can_be_pasted(
         ("only_one:you/Other-v0", "has no environment 'you/Other-v0'", "It has: you/Only-v0"),
         ("needs_home:Env-v0", "needs the environment variable SUMO_HOME", "export SUMO_HOME="),
         ("leaves:Env-v0", "needs the environment variable SUMO_HOME", "export SUMO_HOME="),
+        ("has_moved:Env-v0", "It has moved", "fix: pip install games2"),
         ("broken_inside:Env-v0", "needs no_such_library", 'pip install "no_such_library"'),
         ("no_such_module:Env-v0", "'no_such_module' of the environment", "Check its name"),
     ],

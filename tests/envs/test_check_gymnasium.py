@@ -351,6 +351,17 @@ class OnTheBoundInSingle(OnTheBound):
         return super().look().astype(np.float32)
 
 
+class RoundedBeyond(OnTheBound):
+    """In double precision, and beyond the bound by the last digit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0.0, 1.0, (2,), np.float64)
+
+    def look(self) -> Any:
+        return np.array([0.5, np.nextafter(1.0, 2.0)])
+
+
 class OnceInAWhile(Sound):
     """Raises once, as a simulator that was not ready yet."""
 
@@ -363,7 +374,9 @@ class OnceInAWhile(Sound):
         return super().step(action)
 
 
-@pytest.mark.parametrize("cls", [ReplacesSpace, OnTheBoundInSingle, OnceInAWhile], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [ReplacesSpace, OnTheBoundInSingle, RoundedBeyond, OnceInAWhile], ids=lambda cls: cls.__name__
+)
 def test_the_innocent_is_not_accused(cls: type[Sound]) -> None:
     for env in (cls, cls()):
         report = rltrain.check_env(env)  # type: ignore[arg-type]
