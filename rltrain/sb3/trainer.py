@@ -23,7 +23,8 @@ from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.setup import Setup
-from rltrain.training.trainer import PROGRESS, Trainer
+from rltrain.training.state import PROGRESS
+from rltrain.training.trainer import Trainer
 from rltrain.training.watch import Given, Look, Span
 from rltrain.tree import tree_map
 from rltrain.vec import VecEnv, VecStep

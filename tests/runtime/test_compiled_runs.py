@@ -104,7 +104,7 @@ def test_a_run_in_bfloat16_says_so(tmp_path: Path) -> None:
 
 def test_metrics_that_come_late_are_told_under_their_own_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: what was fetched at a log point is handed over at the next one."""
-    monkeypatch.setattr("rltrain.training.trainer.answers_late", lambda device: True)
+    monkeypatch.setattr("rltrain.training.state.answers_late", lambda device: True)
     at_once = (train(tmp_path / "late") / "progress.csv").read_text().splitlines()
     monkeypatch.undo()
     late = (train(tmp_path / "now") / "progress.csv").read_text().splitlines()
