@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from contextlib import nullcontext
 
 from rltrain.cli.output import only_ours, say
 from rltrain.distributed.ranks import is_first
@@ -36,6 +37,7 @@ Example: rltrain train ppo rltrain/CartPole-v1"""
 
 MODULE = re.compile(r"(?!cuda:|cpu:|https?:)[A-Za-z_][\w.]*:(?:\S|$)")
 """The beginning of ``module:Id``, which only a person who types it can ask for."""
+DEBUG = "RLTRAIN_DEBUG"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,15 +50,19 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    if debug:
-        os.environ["RLTRAIN_DEBUG"] = "1"  # environments are checked in full, see rltrain.env_checks
     warnings.showwarning = _show_warning
     if any(MODULE.match(argument) or _is_module_here(argument) for argument in arguments[1:]) and "" not in sys.path:
         sys.path.append("")  # a module in this folder may be named; installed modules come first
-    if arguments and arguments[0] in verbs and str(verbs[arguments[0]].entry_point).startswith("rltrain.cli."):
-        with only_ours(to_the_end=as_program):  # other verbs print what they like
+    built_in = arguments[:1] and str(getattr(verbs.get(arguments[0]), "entry_point", "")).startswith("rltrain.cli.")
+    before = os.environ.get(DEBUG)
+    if debug:
+        os.environ[DEBUG] = "1"  # environments are checked in full, see rltrain.env_checks
+    try:
+        with only_ours(to_the_end=as_program) if built_in else nullcontext():  # other verbs print what they like
             return _run(arguments, debug=debug)
-    return _run(arguments, debug=debug)
+    finally:
+        if debug and before is None:
+            os.environ.pop(DEBUG, None)
 
 
 def _is_module_here(argument: str) -> bool:

@@ -228,7 +228,6 @@ USAGE = [
     # resume
     ("resume", "required: RUN"),
     ("resume run", "already been trained for 256 steps"),
-    ("resume run extra", "'extra' is too much"),
     ("resume run --total-timesteps 256", "already been trained for 256 steps"),
     *[
         (f"resume run --total-timesteps {value}", "whole number of at least 1")
@@ -306,6 +305,7 @@ USAGE = [
     ("agents pppo", "'ppo'"),
 ]
 CHECKPOINT = [
+    ("resume run extra", "no run folder 'extra'"),
     *[(f"{verb} nowhere", "no run folder 'nowhere'") for verb in ("resume", "eval", "plot")],
     *[
         (f"{verb} {what}", f"'{what}' is not a run folder")
@@ -369,6 +369,7 @@ def test_debug_shows_where(room: Room) -> None:
             main(shlex.split(line))
     with pytest.raises(RuntimeError, match="memory"):
         main(shlex.split(f"{TRAIN} --agent.policy-kwargs.net-arch [1000000000000] --debug"))
+    assert "RLTRAIN_DEBUG" not in os.environ  # what runs after it in this process is not concerned
     assert not (room.path / "out").exists()
 
 
