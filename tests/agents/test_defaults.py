@@ -31,6 +31,7 @@ from rltrain.config import TrainConfig
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 
 NETWORK = {"features_extractor_class": "auto", "features_extractor_kwargs": {}}
+MEMORY = {"memory": None, "memory_size": 128}  # as many as PQN's layers are wide; the others have none by default
 PRIORITIES = {
     "prioritized_replay": False,
     "priority_alpha": 0.6,  # Schaul et al. (2016), table 3, proportional
@@ -57,7 +58,7 @@ OWN: dict[type[BaseModel], dict[str, Any]] = {
         "distributional": False,
         "n_quantiles": 25,  # Kuznetsov et al. (2020), arXiv:2005.04269, table 4
     },
-    PolicyKwargs: {**NETWORK, "network_class": None, "network_kwargs": {}},
+    PolicyKwargs: {**NETWORK, **MEMORY, "network_class": None, "network_kwargs": {}},
     SACPolicyKwargs: {**NETWORK, "layer_norm": False, "weight_norm": False},
     QNetworkKwargs: {**NETWORK, "layer_norm": False},
 }
@@ -136,7 +137,7 @@ def test_pqn_begins_as_in_the_paper() -> None:
         "exploration_final_eps": 0.05,
         "max_grad_norm": 10.0,
         "normalize_obs": False,
-        "policy_kwargs": {**NETWORK, "net_arch": [128], "layer_norm": True, "activation_fn": "relu"},
+        "policy_kwargs": {**NETWORK, **MEMORY, "net_arch": [128], "layer_norm": True, "activation_fn": "relu"},
     }
     assert PQN(*spaces(), 1, config).optimizer.eps == 1e-8  # torch's own
 

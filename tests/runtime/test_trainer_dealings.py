@@ -169,15 +169,13 @@ def test_environments_that_cannot_be_saved_go_on_with_other_seeds(tmp_path: Path
     """Those of the start would play the first episodes twice, and one seed for all resumes the same ones each time."""
 
     def seeds_of(action: Any) -> list[int]:
+        """The seeds that the episodes of training began with; environments may have been reset before."""
         Diarist.seeds.clear()
         action()
-        return list(Diarist.seeds)
+        return Diarist.seeds[-4:]
 
     def resumed(run: Path, updates: int) -> list[int]:
-        """The seeds of its episodes; the environments have been reset before, as at the start."""
-        return seeds_of(lambda: rltrain.resume(run, total_timesteps=updates * PER_UPDATE, env=Diarist, progress=False))[
-            -4:
-        ]
+        return seeds_of(lambda: rltrain.resume(run, total_timesteps=updates * PER_UPDATE, env=Diarist, progress=False))
 
     options = {**OPTIONS, "total_timesteps": 2 * PER_UPDATE, "run_dir": tmp_path}
     options |= {"env_options": {"vectorization": "sync"}}
