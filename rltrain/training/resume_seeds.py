@@ -14,7 +14,7 @@ from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.runs.checkpoint import find_fault, list_checkpoints, step_of
-from rltrain.runs.environment import check_known, named_env, origin_in
+from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
 from rltrain.settings import with_trackers
 from rltrain.training.launch import BATCHES, batch_at, is_over, over, set_up_again
@@ -39,6 +39,7 @@ def resume_seeds(
     total_timesteps: int | None = None,
     device: str | None = None,
     env: str | EnvClass | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     classes: Sequence[type] = (),
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -54,6 +55,7 @@ def resume_seeds(
         total_timesteps: See :func:`rltrain.resume`, as for all that follow.
         device: The same.
         env: The same.
+        env_kwargs: The same.
         classes: The same.
         progress: The same.
         callbacks: The same.
@@ -72,7 +74,7 @@ def resume_seeds(
         folder, named = RunFolder.open(run)
         if named is not None:
             raise ConfigError(f"'{run}' is a checkpoint, and there are several runs.", "Name run folders.")
-        config = folder.config(classes)
+        config = given_again(folder.config(classes), env_kwargs, only_lost=True)
         env = named_env(folder, config.env.id, env)
         check_known(env, origin_in(folder))
         config = config if device is None else config.model_copy(update={"device": device})

@@ -31,13 +31,16 @@ OFF_POLICY: dict[str, Any] = {
     "gradient_steps": 1,
     "target_update_interval": 160,
 }
+ALIASES = {"rainbow": "dqn", "gru": "ppo"}  # agents under other names, with options that are off by default
 RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
 
 
 def small(algo: str) -> dict[str, Any]:
-    """Settings of an agent for short runs, with all that has memory; ``rainbow`` is DQN with every option."""
+    """Settings of an agent, or of one of :data:`ALIASES`, for short runs, with all that has memory."""
     if algo == "rainbow":
         return {**OFF_POLICY, **dict.fromkeys(RAINBOW, True), "n_quantiles": 5, "n_steps": 3}
+    if algo == "gru":
+        return {**ON_POLICY, "policy_kwargs": {"memory": "gru", "memory_size": 8}}
     fields = agent_config_class(algo).model_fields
     settings = OFF_POLICY if "buffer_size" in fields else ON_POLICY
     return {name: value for name, value in settings.items() if name in fields}
@@ -45,17 +48,15 @@ def small(algo: str) -> dict[str, Any]:
 
 def words(verb: str, *positional: object, **options: Any) -> list[str]:
     """A command line."""
-    flags: list[str] = []
-    for name, value in options.items():
-        for key, each in value.items() if isinstance(value, dict) else [(None, value)]:
-            flags += [f"--{name}.{key}" if key else f"--{name.replace('_', '-')}", str(each)]
-    return [verb, *map(str, positional), *flags, "--no-progress"]
 
+    def flags(values: dict[str, Any], prefix: str) -> list[str]:
+        found: list[str] = []
+        for name, value in values.items():
+            flag = f"{prefix}{name.replace('_', '-')}"
+            found += flags(value, f"{flag}.") if isinstance(value, dict) else [flag, str(value)]
+        return found
 
-def quietly(command: list[str]) -> int:
-    """Runs a command line in this process, its output thrown away."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        return main(command)
+    return [verb, *map(str, positional), *flags(options, "--"), "--no-progress"]
 
 
 def start(command: list[str]) -> BaseProcess:

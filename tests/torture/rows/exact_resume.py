@@ -17,7 +17,7 @@ from rltrain.settings import build_config
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup
 from tests.torture.frame import Case, Outcome, Row
-from tests.torture.killing import assert_same, kill, no_warnings, saved, small, start, until, words
+from tests.torture.killing import ALIASES, assert_same, kill, no_warnings, saved, small, start, until, words
 
 ENVS = (
     *("CartPole-v1", "MinAtar-Breakout-v1", "TaxiMasked-v4", "FrozenLake-v1", "Acrobot-v1", "Pendulum-v1"),
@@ -40,7 +40,7 @@ OPTIONS: dict[str, Any] = {
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """Every agent in environments of six kinds at five moments; then seeds as one batch, and ranks."""
     moments = 1 if short else MOMENTS
-    algos = [*(name for name in agent_specs() if "/" not in name), "rainbow"]
+    algos = [*(name for name in agent_specs() if "/" not in name), *ALIASES]
     for algo in ("rainbow",) if short else algos:
         for env in envs_of(algo)[: 1 if short else 6]:
             for _ in range(moments):
@@ -60,7 +60,7 @@ def envs_of(algo: str) -> list[str]:
     """The environments of the list that an agent can be trained in."""
     found = []
     for env in ENVS:
-        name = "dqn" if algo == "rainbow" else algo
+        name = ALIASES.get(algo, algo)
         try:
             config, _ = build_config(name, f"rltrain/{env}", {**OPTIONS, "agent": small(algo)})
             Setup.build(RunRequest(config)).close()
@@ -72,7 +72,7 @@ def envs_of(algo: str) -> list[str]:
 
 def one(folder: Path, algo: str, env: str, moment: float, nproc: int = 1) -> Outcome:
     """A single run, on one rank or several."""
-    name, options = "dqn" if algo == "rainbow" else algo, {**OPTIONS, "agent": small(algo)}
+    name, options = ALIASES.get(algo, algo), {**OPTIONS, "agent": small(algo)}
     if env == "CartPole-v1":
         options |= {"eval_freq": 600, "n_eval_episodes": 2}
     straight, run = (folder / part / f"rltrain-{env}" / f"{name}_1" for part in ("straight", "killed"))
