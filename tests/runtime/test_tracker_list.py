@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_no_interference import PLAIN, Careless, final_bits
+from test_no_interference import PLAIN, Careless, bits_of
 
 import rltrain
 from rltrain import Callback, RunInfo, Tracker, plugins, register_tracker
@@ -157,8 +157,8 @@ def test_one_that_cannot_be_imported_or_leaves_the_process_is_left_out_too(tmp_p
 
 @pytest.mark.parametrize("names", [[], ["recorder"], ["greedy"], ["console", "csv", "tensorboard", "recorder"]])
 def test_trackers_do_not_change_training(tmp_path: Path, names: list[str]) -> None:
-    plain = final_bits(Careless, tmp_path / "plain")
-    assert final_bits(Careless, tmp_path / "tracked", trackers=names) == plain
+    plain = bits_of(Careless, tmp_path / "plain")
+    assert bits_of(Careless, tmp_path / "tracked", trackers=names) == plain
 
 
 def test_what_one_does_to_its_metrics_and_settings_reaches_no_other(tmp_path: Path) -> None:

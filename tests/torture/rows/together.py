@@ -69,7 +69,7 @@ def beside_a_writer(read: Callable[[Path], None], times: int) -> Case:
         writer.start()
         try:
             run = folder / "rltrain-CartPole-v1" / "ppo_1"
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150
             while not (run / "checkpoints" / "best.json").exists():
                 assert time.monotonic() < deadline, "nothing was trained"
                 time.sleep(0.05)
