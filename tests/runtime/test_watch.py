@@ -14,9 +14,11 @@ from broken_numbers import BrokenGym, BrokenNumbers, Spoils, SpoilsLearning
 from safetensors.torch import load_file
 
 import rltrain
+from rltrain.check.op_counter import OpCounter
 from rltrain.cli import main
 from rltrain.errors import RunError
 from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.training.watch import Watch
 
 VALUES = [math.nan, -math.inf, 1e38]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -196,3 +198,21 @@ def test_a_policy_is_given_no_nan(tmp_path: Path) -> None:
         with pytest.raises(rltrain.RLTrainError, match="NaN or infinity"):
             policy.predict(np.array([0.0, bad, 0.0], np.float32))
     assert policy.predict(np.zeros(3, np.float32))[0] in (0, 1)
+
+
+class Counts(rltrain.Callback):
+    """Counts the operations of a look at an update, and finds those that would wait for a GPU."""
+
+    def on_update(self, trainer: Any, metrics: dict[str, Any]) -> None:
+        watch = Watch(trainer.agent, trainer.env.device)
+        with OpCounter() as counter:
+            watch.update(metrics, trainer.given(), trainer.span)
+        self.total, self.waits = counter.total, counter.waits
+
+
+@pytest.mark.parametrize(("algo", "most"), [("ppo", 24), ("pqn", 19), ("dqn", 14)])
+def test_a_look_costs_few_operations_and_waits_for_nothing(algo: str, most: int, tmp_path: Path) -> None:
+    counts = Counts()
+    train(algo, BrokenNumbers, tmp_path, counts)
+    assert 5 < counts.total <= most
+    assert counts.waits == []
