@@ -5,7 +5,8 @@
 
 All of them have the shipped settings of the environment (``configs/ppo``) and the same number of steps; only the memory
 differs. The figures of a seed are kept in ``benchmarks/results/memory.json`` as soon as they are there, and what is
-there already is not measured again. Scores are mean returns of 400 episodes after training; seconds are those of learning.
+there already is not measured again. Scores are mean returns of 400 episodes after training; seconds are those of
+learning.
 """
 
 from __future__ import annotations
