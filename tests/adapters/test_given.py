@@ -108,7 +108,6 @@ def test_observations(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"reward": np.array([1.0])}, "the reward is of shape (1,)"),
         ({"reward": [1.0, 2.0]}, "the reward is of shape (2,)"),
         ({"reward": None}, "the reward is no number: None"),
         ({"reward": "much"}, "the reward is no number: 'much'"),
