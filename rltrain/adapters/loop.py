@@ -198,6 +198,7 @@ class Loop:
             close_quietly(self.envs.pop())
 
     def _failed(self, i: int, error: BaseException, what: str) -> RunError:
+        self.progress.rest()  # it does not hang
         if isinstance(error, NotAsPromised):
             row, when = self.rows[i if error.row is None else error.row], f" {self._steps:,}" if self._steps else ""
             return RunError(
