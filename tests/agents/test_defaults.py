@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
 
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
@@ -106,14 +107,20 @@ def test_settings_begin_as_theirs_do(ours: type[BaseModel]) -> None:
     assert len(compared) >= 4
 
 
+def widths(layers: nn.Module) -> list[int]:
+    """Of the linear layers."""
+    return [layer.out_features for layer in layers.modules() if isinstance(layer, nn.Linear)]
+
+
 def test_networks_are_as_wide_as_theirs() -> None:
     env = gymnasium.make("CartPole-v1")
     ppo, dqn = (
         stable_baselines3.PPO("MlpPolicy", env, device="cpu"),
         stable_baselines3.DQN("MlpPolicy", env, device="cpu"),
     )
-    assert PPOConfig().policy_kwargs.net_arch.model_dump() == ppo.policy.net_arch
-    assert DQNConfig().policy_kwargs.net_arch == dqn.policy.net_arch
+    ours = PPO(*spaces(), 1, PPOConfig()).policy
+    assert {"pi": widths(ours.pi), "vf": widths(ours.vf)} == ppo.policy.net_arch
+    assert widths(DQN(*spaces(), 1, DQNConfig(buffer_size=1)).policy.body) == dqn.policy.net_arch
     sac = stable_baselines3.SAC("MlpPolicy", gymnasium.make("Pendulum-v1"), device="cpu", buffer_size=1)
     assert SACConfig().policy_kwargs.net_arch.model_dump() == {"pi": sac.policy.net_arch, "qf": sac.policy.net_arch}
     assert PPOConfig().policy_kwargs.log_std_init == ppo.policy.log_std_init

@@ -1,7 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
-from tests.torture.rows.mutation import QUICK, mutants
+from tests.torture.rows.mutation import QUICK, mutants, place
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,7 +13,7 @@ def test_every_fault_can_be_made() -> None:
     assert [name for name, number in Counter(mutant.name for mutant in known).items() if number > 1] == []
     assert {mutant.name for mutant in known}.issuperset(QUICK)
     for mutant in known:
-        assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.search) == 1, mutant.name
+        assert place(mutant, ROOT).is_file(), mutant.name
         assert mutant.replace != mutant.search, mutant.name
         assert mutant.tests, mutant.name
         assert all((ROOT / name).is_file() for name in mutant.tests), mutant.name
@@ -28,6 +28,6 @@ def test_faults_are_spread_over_the_rooms() -> None:
         "rltrain/evaluation/",
         "rltrain/adapters/",
         "rltrain/cli/",
+        "rltrain/wrappers/",
     ):
         assert any(file.startswith(room) for file in files), room
-    assert "rltrain/wrappers.py" in files

@@ -31,7 +31,7 @@ class Mutant:
 
     Attributes:
         name: What is wrong.
-        file: In which file.
+        file: In which file, or the pattern of the files of a room.
         search: The text that is replaced; it occurs once.
         replace: By which.
         tests: The test files that cover it.
@@ -70,13 +70,18 @@ def passes(tests: list[str], options: tuple[str, ...], folder: Path) -> Outcome:
 def notices(mutant: Mutant, options: tuple[str, ...], folder: Path) -> Outcome:
     """A test fails in a copy of the tree with the fault; nothing else may have gone wrong."""
     tree = copied(folder)
-    path = tree / mutant.file
-    text = path.read_text(encoding="utf-8")
-    assert text.count(mutant.search) == 1, f"its text is {text.count(mutant.search)} times in {mutant.file}"
-    path.write_text(text.replace(mutant.search, mutant.replace), encoding="utf-8")
+    path = place(mutant, tree)
+    path.write_text(path.read_text(encoding="utf-8").replace(mutant.search, mutant.replace), encoding="utf-8")
     done = run_tests(tree, mutant.tests, options)
     noticed = done.returncode == 1
     return Outcome(noticed, "" if noticed else f"pytest left with {done.returncode}", {"noticed": float(noticed)})
+
+
+def place(mutant: Mutant, tree: Path) -> Path:
+    """The file that has the text of a fault, once and alone."""
+    counts = {path: path.read_text(encoding="utf-8").count(mutant.search) for path in tree.glob(mutant.file)}
+    assert sum(counts.values()) == 1, f"its text is {sum(counts.values())} times in {mutant.file}"
+    return max(counts, key=lambda path: counts[path])
 
 
 def copied(folder: Path) -> Path:
