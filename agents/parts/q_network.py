@@ -175,7 +175,7 @@ class QNetwork(nn.Module):
 
 
 def valued_without_choice(value: Tensor, obs: Observation, network: QNetwork) -> Tensor:
-    """The values (..., B, K) of the best actions, except where the mask of ``obs`` allows none.
+    """The values (..., B, K) of the best actions, or of all, except where the mask of ``obs`` allows none.
 
     There it is the value of the state if the network has one (dueling), and else that of no action, 0.
     """

@@ -141,8 +141,8 @@ class PQN(OnPolicyAgent):
 
     def _highest(self, obs: Observation, state: State) -> Tensor:
         """The value (..., B) of the best allowed action; 0 where none is allowed."""
-        best = self.policy.step(obs, state)[0].amax(-1, keepdim=True)
-        return valued_without_choice(best, obs, self.policy).squeeze(-1)
+        values, _ = self.policy.step(obs, state)
+        return valued_without_choice(values, obs, self.policy).amax(-1)
 
     def _chance(self) -> Tensor:
         """Random numbers for the actions of a step."""
