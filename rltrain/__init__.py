@@ -6,7 +6,7 @@ import torch: the names below are loaded when they are first used.
 
 from __future__ import annotations
 
-import rltrain.early  # noqa: F401  # isort: skip  # before anything that takes time
+import rltrain.process.early  # noqa: F401  # isort: skip  # before anything that takes time
 
 from importlib import import_module
 from importlib.metadata import version

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from rltrain.errors import ConfigError
-from rltrain.values import to_plain
+from rltrain.storage.values import to_plain
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -124,7 +124,7 @@ class EnvConfig(Model):
 
     @field_serializer("kwargs", when_used="json")
     def _plain(self, value: dict[str, Any]) -> dict[str, Any]:
-        """What :func:`~rltrain.values.from_plain` reads back equal."""
+        """What :func:`~rltrain.storage.values.from_plain` reads back equal."""
         return {name: to_plain(each) for name, each in value.items()}
 
     def make_options(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.naming import reason_of
+from rltrain.naming.reasons import reason_of
 from rltrain.registry import OBJECT_READER, env_class, env_spec, resolve, spec_of
-from rltrain.values import restored
+from rltrain.storage.values import restored
 
 if TYPE_CHECKING:
     import torch

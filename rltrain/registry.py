@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError
-from rltrain.naming import did_you_mean_env
+from rltrain.naming.reasons import did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ FINDERS = (
     "rltrain.adapters.from_envpool:find",
     "rltrain.adapters.from_gymnax:find",
     "rltrain.adapters.from_brax:find",
-    "rltrain.module_envs:find_typed",
+    "rltrain.naming.environments:find_typed",
 )
 """Functions that know environments of other libraries: from an id to an :class:`EnvSpec`, or None."""
-MODULE_FINDER = "rltrain.module_envs:find"
+MODULE_FINDER = "rltrain.naming.environments:find"
 """The same for ``module:Id``, whose module it imports."""
 CLASS_FINDER = "rltrain.adapters.gymnasium_ids:of_class"
 """The same for a class of Gymnasium's, or a function that makes one of its environments."""

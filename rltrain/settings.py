@@ -13,11 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
-from rltrain.files import Damaged
-from rltrain.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
+from rltrain.naming.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import importer_of, trackers
 from rltrain.registry import CONFIGS, AgentSpec, EnvSpec, agent_config_class, agent_specs, spec_of
-from rltrain.values import from_plain
+from rltrain.storage.files import Damaged
+from rltrain.storage.values import from_plain
 
 M = TypeVar("M", bound=BaseModel)
 

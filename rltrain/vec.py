@@ -13,9 +13,9 @@ from typing_extensions import TypeVar
 
 from rltrain.compile import fused, recorded
 from rltrain.env import Observation, TensorEnv
-from rltrain.env_checks import check_numbers, in_full, is_due
+from rltrain.env_checks.owed import check_env, check_observation, check_outcome, check_spaces, check_state
+from rltrain.env_checks.schedule import check_numbers, in_full, is_due
 from rltrain.errors import ConfigError
-from rltrain.owed import check_env, check_observation, check_outcome, check_spaces, check_state
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.tree import from_dict, to_dict, tree_where
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rltrain.errors import ConfigError, did_you_mean
 from rltrain.make import OPTIONS
-from rltrain.naming import did_you_mean_env, reason_of, remedy_for
+from rltrain.naming.reasons import did_you_mean_env, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 

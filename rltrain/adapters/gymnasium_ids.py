@@ -19,7 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from rltrain.adapters.kinds import FOREIGN, refusal
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.naming import command_in, reason_of, remedy_for
+from rltrain.naming.reasons import command_in, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"

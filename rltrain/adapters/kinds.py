@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from rltrain.errors import ConfigError
-from rltrain.naming import reason_of, remedy_for
+from rltrain.naming.reasons import reason_of, remedy_for
 from rltrain.rng import global_kept
 
 FOREIGN = {

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from rltrain import stopping
 from rltrain.adapters.block import Block
 from rltrain.adapters.loop import Loop, Recipe
 from rltrain.adapters.progress import HANGS, LOOKS, Guard, Hanging, Progress, make_places
 from rltrain.adapters.spaces import Actions, Leaf
-from rltrain.early import die_with
 from rltrain.errors import RLTrainError, RunError
+from rltrain.process import stopping
+from rltrain.process.early import die_with
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 2.0  # seconds that a worker has to finish

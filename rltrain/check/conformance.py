@@ -22,8 +22,8 @@ from rltrain.check.tensor_env import Tensors, place_of
 from rltrain.check.vec_env import Adapted, Vec
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
-from rltrain.module_envs import typed_env
-from rltrain.naming import reason_of, remedy_for
+from rltrain.naming.environments import typed_env
+from rltrain.naming.reasons import reason_of, remedy_for
 from rltrain.plugins import resolve
 from rltrain.registry import env_spec, env_specs, spec_of
 from rltrain.rng import global_kept

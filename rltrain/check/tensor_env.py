@@ -15,9 +15,9 @@ from rltrain.check.play import N, Player, changed, flat_obs, flat_spaces, named,
 from rltrain.check.report import Finding
 from rltrain.check.vec_env import Vec
 from rltrain.env import TensorEnv
+from rltrain.env_checks.owed import check_env
 from rltrain.errors import ConfigError
 from rltrain.make import env_parameters, make_env, make_tensor_vec
-from rltrain.owed import check_env
 from rltrain.rng import generator_state, make_generator, set_generator_state
 from rltrain.spaces import random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map

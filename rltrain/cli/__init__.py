@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     built_in = arguments[:1] and str(getattr(verbs.get(arguments[0]), "entry_point", "")).startswith("rltrain.cli.")
     before = os.environ.get(DEBUG)
     if debug:
-        os.environ[DEBUG] = "1"  # environments are checked in full, see rltrain.env_checks
+        os.environ[DEBUG] = "1"  # environments are checked in full, see rltrain.env_checks.schedule
     try:
         with only_ours(to_the_end=as_program) if built_in else nullcontext():  # other verbs print what they like
             return _run(arguments, debug=debug)

@@ -8,7 +8,7 @@ import sys
 from rltrain.cli.options import EnvParser, add_limits, add_module_option, is_run, whole
 from rltrain.cli.output import say
 from rltrain.errors import ConfigError, plain
-from rltrain.module_envs import typed_env
+from rltrain.naming.environments import typed_env
 from rltrain.registry import env_spec
 
 

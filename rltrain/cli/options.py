@@ -16,7 +16,7 @@ from rltrain.cli.output import say
 from rltrain.cli.typed import Kind, argument_kinds, kinds_of, parse_value, read
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.module_envs import typed_env
+from rltrain.naming.environments import typed_env
 from rltrain.registry import find_env
 from rltrain.settings import validate
 

@@ -10,7 +10,7 @@ from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import EnvConfig, TrainConfig
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import ConfigError
-from rltrain.module_envs import typed_env
+from rltrain.naming.environments import typed_env
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, find_env, twin_of
 from rltrain.sb3.rl_zoo import zoo_settings
 from rltrain.settings import build_config, canonical, load_config, merge

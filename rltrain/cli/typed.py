@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from rltrain.errors import ConfigError
 from rltrain.make import text_parameters
-from rltrain.module_envs import typed_env
+from rltrain.naming.environments import typed_env
 from rltrain.registry import agent_config_class, find_env
 
 NONE = ("none", "null")
@@ -110,8 +110,8 @@ def _env_of_run(path: Path) -> str:
     home = next((each for each in (path, *path.parents[:2]) if (each / "config.yaml").is_file()), None)
     if home is None:
         return ""
-    from rltrain.files import read_text
     from rltrain.settings import YAML_LIMIT, parse_yaml
+    from rltrain.storage.files import read_text
 
     env = parse_yaml(read_text(home / "config.yaml", YAML_LIMIT), "config.yaml").get("env")
     name = env.get("id") if isinstance(env, dict) else env

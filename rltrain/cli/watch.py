@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
         from rltrain.evaluation.baselines import baseline_policy
         from rltrain.evaluation.video import film
         from rltrain.make import make_vec
-        from rltrain.module_envs import typed_env
+        from rltrain.naming.environments import typed_env
         from rltrain.registry import env_spec
 
         spec = env_spec(typed_env(parsed.what))

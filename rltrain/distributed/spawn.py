@@ -12,8 +12,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from rltrain.early import PARENT
 from rltrain.errors import RankFailed
+from rltrain.process.early import PARENT
 
 GRACE = 5.0
 """Seconds that the others have to end by themselves."""

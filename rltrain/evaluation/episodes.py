@@ -15,9 +15,9 @@ from rltrain.agent import Actor, ActOut, State, next_state
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.evaluation.limits import Limits
+from rltrain.process.stopping import check
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
-from rltrain.stopping import check
 from rltrain.vec import SUCCESS, VecEnv, VecStep
 
 Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, or dict[str, Tensor]

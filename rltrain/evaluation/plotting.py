@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rltrain.errors import CheckpointError, ConfigError, plain
-from rltrain.files import Damaged, read_text, replacing
 from rltrain.settings import YAML_LIMIT, parse_yaml
+from rltrain.storage.files import Damaged, read_text, replacing
 from rltrain.trackers.csv import STEP, read_progress
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from rltrain.errors import ConfigError
-from rltrain.files import replacing
-from rltrain.stopping import check
+from rltrain.process.stopping import check
+from rltrain.storage.files import replacing
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
 """A picture (H, W, 3) uint8."""

@@ -29,11 +29,6 @@ from torch import Tensor
 
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError
-from rltrain.files import MIB, Damaged, check_folder, exists, open_file, read_text, reason, remove
-from rltrain.files import sync_directory as _sync_directory
-from rltrain.files import write_atomically as write_atomically
-from rltrain.files import write_new as _write_synced
-from rltrain.records import read_json, sealed, unsealed
 from rltrain.ring import Ring
 from rltrain.runs.layout import MANIFEST as MANIFEST
 from rltrain.runs.layout import POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, step_name
@@ -48,6 +43,11 @@ from rltrain.runs.segments import SEGMENT, SEPARATOR, Segments, describe, escape
 from rltrain.runs.verify import FORMATS
 from rltrain.runs.verify import find_fault as find_fault
 from rltrain.runs.verify import newest_good as newest_good
+from rltrain.storage.files import MIB, Damaged, check_folder, exists, open_file, read_text, reason, remove
+from rltrain.storage.files import sync_directory as _sync_directory
+from rltrain.storage.files import write_atomically as write_atomically
+from rltrain.storage.files import write_new as _write_synced
+from rltrain.storage.records import read_json, sealed, unsealed
 
 MODULES = "modules"  # the branch of the tensors that are learned besides the actor
 RINGS = "~rings"  # the key of the descriptions of all rings in STATE, by path

@@ -11,10 +11,10 @@ from typing import Any
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
-from rltrain.module_envs import typed_env
+from rltrain.naming.environments import typed_env
 from rltrain.registry import env_spec, find_env
 from rltrain.runs.folder import RunFolder
-from rltrain.values import not_held
+from rltrain.storage.values import not_held
 
 ORIGIN = "env_origin"
 """The entry of the metadata with ``module:Id``, for people: it is never imported."""

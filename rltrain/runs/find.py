@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rltrain.errors import CheckpointError
-from rltrain.files import Damaged, exists, is_gone
-from rltrain.records import read_record
 from rltrain.runs.layout import PREFIX, cannot_be_read, list_checkpoints, number_after, step_name, step_of
 from rltrain.runs.verify import find_fault, newest_good
+from rltrain.storage.files import Damaged, exists, is_gone
+from rltrain.storage.records import read_record
 
 BEST = "best.json"
 TRIES = 20

@@ -24,7 +24,14 @@ from typing import Any, TypeVar
 from rltrain.config import TrainConfig, with_classes
 from rltrain.distributed.ranks import job_name
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.files import (
+from rltrain.registry import agent_config_class
+from rltrain.runs.find import BEST, find_checkpoint, read_best, read_checkpoint
+from rltrain.runs.layout import PREFIX, list_checkpoints, number_after, step_name
+from rltrain.runs.lock import FolderLock
+from rltrain.runs.machine import describe_machine as describe_machine
+from rltrain.runs.verify import read_facts
+from rltrain.settings import YAML_LIMIT, canonical, parse_yaml, to_yaml, validate
+from rltrain.storage.files import (
     Damaged,
     check_folder,
     exists,
@@ -36,14 +43,7 @@ from rltrain.files import (
     write_atomically,
     write_new,
 )
-from rltrain.records import read_record, sealed
-from rltrain.registry import agent_config_class
-from rltrain.runs.find import BEST, find_checkpoint, read_best, read_checkpoint
-from rltrain.runs.layout import PREFIX, list_checkpoints, number_after, step_name
-from rltrain.runs.lock import FolderLock
-from rltrain.runs.machine import describe_machine as describe_machine
-from rltrain.runs.verify import read_facts
-from rltrain.settings import YAML_LIMIT, canonical, parse_yaml, to_yaml, validate
+from rltrain.storage.records import read_record, sealed
 
 BEFORE = {"action_masks": False}
 """Options of the environment in runs that are older than the options, if other than the defaults of today."""

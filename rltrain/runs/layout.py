@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rltrain.errors import CheckpointError
-from rltrain.files import check_folder, is_gone, may_be_whole, reason, remove
+from rltrain.storage.files import check_folder, is_gone, may_be_whole, reason, remove
 
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
 RANK = "rank_"

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from rltrain.errors import RunError
-from rltrain.files import exists, is_gone, open_file, reason
+from rltrain.storage.files import exists, is_gone, open_file, reason
 
 LOCK = ".lock"
 

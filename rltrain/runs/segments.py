@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from rltrain.files import write_new
 from rltrain.ring import Ring
+from rltrain.storage.files import write_new
 
 SEGMENT = "segment_"
 SEPARATOR = "/"

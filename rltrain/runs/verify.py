@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rltrain.files import Damaged, check_folder, is_gone, may_be_whole, open_file, read_text, reason
-from rltrain.records import unsealed
 from rltrain.runs.layout import (
     MANIFEST,
     POLICY,
@@ -22,6 +20,8 @@ from rltrain.runs.layout import (
     list_checkpoints,
     number_after,
 )
+from rltrain.storage.files import Damaged, check_folder, is_gone, may_be_whole, open_file, read_text, reason
+from rltrain.storage.records import unsealed
 
 FORMATS = (1, 2, 3)
 """The formats that are read. 1 had the tensors that are learned besides the actor among the policy's; 2 no segments."""

@@ -19,9 +19,9 @@ import torch
 from pydantic import BaseModel
 
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.files import MIB, TEXT_LIMIT, Damaged, open_file, reason
-from rltrain.records import parse_json
 from rltrain.schedules import LINEAR
+from rltrain.storage.files import MIB, TEXT_LIMIT, Damaged, open_file, reason
+from rltrain.storage.records import parse_json
 
 PICKLED = ":serialized:"
 VARIABLES = "pytorch_variables"

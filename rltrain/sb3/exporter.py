@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rltrain.agent import ACTOR
 from rltrain.errors import ConfigError
-from rltrain.files import replacing
 from rltrain.runs.checkpoint import step_name
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.policy import Policy, load
@@ -20,6 +19,7 @@ from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
 from rltrain.sb3.translate import apart, moments_to_sb3, to_sb3
 from rltrain.spaces import MASK
+from rltrain.storage.files import replacing
 
 
 def export(

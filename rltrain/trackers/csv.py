@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rltrain.errors import CheckpointError
-from rltrain.files import MIB, Damaged, is_gone, keep_damaged, may_be_whole, read_bytes, reason, write_atomically
+from rltrain.storage.files import (
+    MIB,
+    Damaged,
+    is_gone,
+    keep_damaged,
+    may_be_whole,
+    read_bytes,
+    reason,
+    write_atomically,
+)
 from rltrain.tracker import RunInfo, Tracker
 
 STEP = "time/total_timesteps"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from rltrain.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically
+from rltrain.storage.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically
 
 FILES = "events.out.tfevents."
 LIMIT = 2**29

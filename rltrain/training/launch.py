@@ -15,13 +15,13 @@ from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
+from rltrain.process.stopping import Stopped
 from rltrain.runs.checkpoint import step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder, find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
-from rltrain.stopping import Stopped
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads

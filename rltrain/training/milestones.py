@@ -13,10 +13,10 @@ from rltrain.errors import CheckpointError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
-from rltrain.files import check_folder
+from rltrain.process.stopping import Stopped, asked
 from rltrain.rng import derive_seed, global_kept
 from rltrain.runs.checkpoint import prune, step_name
-from rltrain.stopping import Stopped, asked
+from rltrain.storage.files import check_folder
 from rltrain.training.diagnosis import Witness
 from rltrain.training.saving import failures_handled
 from rltrain.training.state import RunState

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rltrain.errors import RLTrainError, RunError, ended_by
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
-from rltrain.files import reason, remove_left_overs
 from rltrain.plugins import resolve
+from rltrain.process.stopping import Stopped
 from rltrain.registry import spec_of
 from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.lock import FolderMoved
-from rltrain.stopping import Stopped
+from rltrain.storage.files import reason, remove_left_overs
 from rltrain.tracker import RunInfo
 from rltrain.training.diagnosis import diagnose
 from rltrain.training.failure import keep_traceback

@@ -20,7 +20,7 @@ from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
-from rltrain.module_envs import origin_of
+from rltrain.naming.environments import origin_of
 from rltrain.normalize import across_ranks
 from rltrain.plugins import importer_of, resolve
 from rltrain.registry import AgentSpec

@@ -14,8 +14,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from rltrain import stopping
 from rltrain.distributed.ranks import is_first, job_name
+from rltrain.process import stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,8 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """While entered, remembers the first signal instead of ending the process, and says so in one line at once.
 
-    A call returns whether there was one; :mod:`rltrain.stopping` tells it to everything that takes long. Outside
-    the main thread, where Python delivers no signals, it does nothing.
+    A call returns whether there was one; :mod:`rltrain.process.stopping` tells it to everything that takes long.
+    Outside the main thread, where Python delivers no signals, it does nothing.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,6 @@ from gymnasium import spaces
 from PIL import Image, ImageSequence
 
 import rltrain
-from rltrain import stopping
 from rltrain.adapters.frames import picture_of
 from rltrain.cli import main
 from rltrain.errors import ConfigError
@@ -22,6 +21,7 @@ from rltrain.evaluation.baselines import baseline_policy
 from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.video import film, record, record_episode
 from rltrain.make import make_vec
+from rltrain.process import stopping
 
 LENGTH = 6
 BUFFER = np.zeros((40, 60, 3), np.uint8)

@@ -15,9 +15,9 @@ import pytest
 from gymnasium.wrappers import TransformReward
 
 import rltrain
-from rltrain import module_envs
 from rltrain.cli import main
 from rltrain.errors import ConfigError
+from rltrain.naming import environments as module_envs
 from rltrain.runs.folder import RunFolder
 
 MINE = '''

@@ -31,10 +31,10 @@ FLOORS = {
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
         rltrain.errors  rltrain.tree  rltrain.rng  rltrain.spaces  rltrain.env  rltrain.vec  rltrain.agent
-        rltrain.compile  rltrain.joined_vec  rltrain.owed  rltrain.env_checks
+        rltrain.compile  rltrain.joined_vec  rltrain.env_checks*  rltrain.process*
     """,
     # What environments and agents are made of, and the names and settings they go by.
-    PARTS: "rltrain.agents.parts*  rltrain.configs  rltrain.data*  rltrain.wrappers*",
+    PARTS: "rltrain.agents.parts*  rltrain.configs  rltrain.data*  rltrain.naming*  rltrain.storage*  rltrain.wrappers*",
     # Environments, agents, adapters to other libraries, learned rewards. Each is a room: peers never import each other.
     PEERS: "rltrain.envs*  rltrain.agents*  rltrain.adapters*  rltrain.rewards*",
 }

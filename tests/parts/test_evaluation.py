@@ -14,12 +14,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain import stopping
 from rltrain.agent import Actor, ActOut
 from rltrain.cli.report import describe
 from rltrain.env import TensorEnv
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.limits import Limits, make_limited
+from rltrain.process import stopping
 from rltrain.vec import TensorVecEnv
 
 

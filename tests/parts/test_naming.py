@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rltrain.naming import did_you_mean_env, remedy_for
+from rltrain.naming.reasons import did_you_mean_env, remedy_for
 
 KNOWN = [
     *("CartPole-v0", "CartPole-v1", "rltrain/CartPole-v1", "FetchReach-v3", "FetchPush-v3", "PointMaze_UMaze-v3"),

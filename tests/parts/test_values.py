@@ -15,7 +15,7 @@ import yaml
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError
 from rltrain.settings import load_config, validate
-from rltrain.values import SavedEnum, Unsaved, from_plain, restored, to_plain
+from rltrain.storage.values import SavedEnum, Unsaved, from_plain, restored, to_plain
 
 
 class Mode(enum.Enum):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rltrain.files import (
+from rltrain.storage.files import (
     Damaged,
     check_folder,
     exists,
@@ -25,7 +25,7 @@ from rltrain.files import (
     write_atomically,
     write_new,
 )
-from rltrain.records import parse_json, read_json, read_record, sealed
+from rltrain.storage.records import parse_json, read_json, read_record, sealed
 from tests.torture.failing_disk import FailingDisk
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 
 from rltrain.errors import ConfigError
-from rltrain.naming import command_in, did_you_mean_env, reason_of, remedy_for
+from rltrain.naming.reasons import command_in, did_you_mean_env, reason_of, remedy_for
 from rltrain.plugins import path_of
 from rltrain.registry import EnvSpec, env_specs, find_env, is_tensor_class, spec_of
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rltrain.files import TEXT_LIMIT, Damaged, read_text
+from rltrain.storage.files import TEXT_LIMIT, Damaged, read_text
 
 DEPTH_LIMIT = 100
 """Levels of nesting."""
