@@ -34,7 +34,9 @@ FLOORS = {
         rltrain.compile  rltrain.joined_vec  rltrain.env_checks*  rltrain.process*
     """,
     # What environments and agents are made of, and the names and settings they go by.
-    PARTS: "rltrain.agents.parts*  rltrain.configs  rltrain.data*  rltrain.naming*  rltrain.storage*  rltrain.wrappers*",
+    PARTS: """
+        rltrain.agents.parts*  rltrain.configs  rltrain.data*  rltrain.naming*  rltrain.storage*  rltrain.wrappers*
+    """,
     # Environments, agents, adapters to other libraries, learned rewards. Each is a room: peers never import each other.
     PEERS: "rltrain.envs*  rltrain.agents*  rltrain.adapters*  rltrain.rewards*",
 }
