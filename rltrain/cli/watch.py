@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         "max_steps": parsed.max_steps,
         "limits": Limits(seconds=parsed.max_seconds, progress=True, what="film"),
     }
-    if os.path.exists(parsed.what) or "checkpoints" in Path(parsed.what).parts:
+    if os.path.exists(Path(parsed.what)) or "checkpoints" in Path(parsed.what).parts:
         from rltrain.runs.checkpoint import step_name
         from rltrain.runs.folder import RunFolder
         from rltrain.runs.policy import load
