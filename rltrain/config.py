@@ -158,7 +158,7 @@ class TrainConfig(Model):
     """cpu, cuda, cuda:N, another accelerator that torch sees (mps, xpu), or auto: the CUDA GPU when there is one."""
     nproc: Annotated[int, Field(ge=1, le=4096)] = 1
     """Processes on this machine that train together, each with its share of the environments."""
-    num_threads: Annotated[int, Field(ge=1)] | None = None
+    num_threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads of torch on the CPU; none for torch's own choice. One is fastest for small networks."""
     compile: bool = False
     """Compile acting, stepping and learning by torch.compile; on a GPU they become CUDA graphs."""

@@ -142,7 +142,8 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         data = _safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else f": {error}" if isinstance(error, Damaged) else ""
+        twice = f": {error.problem}" if type(error) is yaml.MarkedYAMLError else ""
+        where = f" in line {mark.line + 1}{twice}" if mark else f": {error}" if isinstance(error, Damaged) else ""
         raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"'{name}' holds no settings.", "A config file is a YAML mapping of option: value.")
@@ -161,9 +162,27 @@ def _safe_load(text: str) -> Any:
         if node is None:
             return None
         _measure(node, {})
+        _check_keys(node)
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _check_keys(node: yaml.Node) -> None:
+    """Checks that no mapping has a key twice, of which YAML would take the last without a word.
+
+    Raises:
+        yaml.MarkedYAMLError: One does; says in which line.
+    """
+    known: set[tuple[str, str]] = set()
+    for each in node.value if not isinstance(node.value, str) else ():
+        for part in each if isinstance(each, tuple) else (each,):
+            _check_keys(part)
+        if isinstance(each, tuple) and isinstance(each[0], yaml.ScalarNode) and each[0].value != "<<":
+            key = each[0]
+            if (key.tag, key.value) in known:
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
+            known.add((key.tag, key.value))
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:

@@ -99,14 +99,15 @@ def check_counts(num_envs: int, max_episode_steps: int | None) -> None:
         check_count("max_episode_steps", max_episode_steps)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Checks that an argument is a whole number of at least 1.
+def check_count(name: str, value: Any, at_least: int = 1) -> None:
+    """Checks that an argument is a whole number of at least ``at_least``, and below 2**63, where torch's end.
 
     Raises:
         ConfigError: It is not.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name}={value!r} is out of range.", "It must be a whole number of at least 1.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not at_least <= int(value) < 2**63:
+        fix = f"It must be a whole number of at least {at_least}, and below 2**63."
+        raise ConfigError(f"{name}={value!r} is out of range.", fix)
 
 
 class TensorVecEnv(Generic[S]):

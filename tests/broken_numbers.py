@@ -28,7 +28,7 @@ class BrokenNumbers(rltrain.TensorEnv[Clock]):
     """Episodes of ``length`` steps, cut off or terminated; one number in row 2 is bad in step ``at``.
 
     Args:
-        where: observation, reward or final_obs.
+        where: observation, reward, final_obs, or start: an observation at the start of an episode.
         value: The bad number, as text.
         at: The step.
         length: Steps of an episode.
@@ -72,6 +72,8 @@ class BrokenNumbers(rltrain.TensorEnv[Clock]):
             due &= state.episode < self.length
         elif self.where == "final_obs":
             due &= state.episode >= self.length
+        elif self.where == "start":
+            due &= state.episode == 0
         else:
             due &= False
         return torch.where(due.unsqueeze(1), self.value, obs)

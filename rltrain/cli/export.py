@@ -17,9 +17,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE", help="[as the format says]")
     parser.add_argument("--checkpoint", metavar="best|latest|STEP", default="latest", help="[latest]")
     parsed = parser.parse(arguments)
+    choose = f"Give --to {' or '.join(exporters)}."
+    if not parsed.to:
+        raise ConfigError("It is not said for which library the policy is to be written.", choose)
     if parsed.to not in exporters:
-        fix = did_you_mean(parsed.to or "", exporters, f"Give --to {' or '.join(exporters)}.")
-        raise ConfigError(f"There is no '--to {parsed.to or ''}'.", fix)
+        raise ConfigError(f"There is no '--to {parsed.to}'.", did_you_mean(parsed.to, exporters, choose))
     for path, how in resolve(exporters[parsed.to].entry_point)(
         parsed.run, parsed.out, checkpoint=parsed.checkpoint
     ).items():

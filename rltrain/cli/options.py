@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import types
 import typing
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -91,7 +92,9 @@ class EnvParser(Parser):
 def is_run(what: str) -> bool:
     """Whether RUN|ENV names a run: it is an existing path, or not the name of an environment."""
     path = Path(what)
-    return path.exists() or "checkpoints" in path.parts or (":" not in typed_env(what) and find_env(what) is None)
+    return (
+        os.path.exists(path) or "checkpoints" in path.parts or (":" not in typed_env(what) and find_env(what) is None)
+    )
 
 
 def add_module_option(parser: Parser) -> None:
@@ -116,6 +119,8 @@ def whole(at_least: int) -> Callable[[str], int]:
         number = int(value) if isinstance(value, float) and value.is_integer() else value
         if type(number) is not int or number < at_least:
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {at_least}")
+        if number >= 2**63:
+            raise argparse.ArgumentTypeError(f"'{text}' is not below 2**63, where the numbers of torch end")
         return number
 
     return read

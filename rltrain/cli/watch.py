@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
         "max_steps": parsed.max_steps,
         "limits": Limits(seconds=parsed.max_seconds, progress=True, what="film"),
     }
-    if Path(parsed.what).exists() or "checkpoints" in Path(parsed.what).parts:
+    if os.path.exists(Path(parsed.what)) or "checkpoints" in Path(parsed.what).parts:
         from rltrain.runs.checkpoint import step_name
         from rltrain.runs.folder import RunFolder
         from rltrain.runs.policy import load

@@ -164,9 +164,10 @@ class Policy:
             **env_kwargs: Constructor arguments and options of the environment.
 
         Raises:
-            ConfigError: ``episodes`` is below 1.
+            ConfigError: ``episodes`` is below 1, or ``seed`` below 0.
         """
         check_count("episodes", episodes)
+        check_count("seed", seed, 0)
         seed = derive_seed(seed, "fresh")
         limits = limits or Limits(seconds=None)
         make = partial(self.make_vec, min(episodes, most_envs(self._known_env)), **env_kwargs)
@@ -199,10 +200,10 @@ class Policy:
             **env_kwargs: As in :meth:`make_vec`.
 
         Raises:
-            ConfigError: The path ends otherwise, or cannot be written, or ``episodes`` is below 1.
+            ConfigError: The path ends otherwise, or cannot be written, ``episodes`` is below 1, or ``seed`` below 0.
         """
-        if episodes < 1:
-            raise ConfigError(f"episodes={episodes} is out of range.", "It must be at least 1.")
+        check_count("episodes", episodes)
+        check_count("seed", seed, 0)
         options: dict[str, Any] = {"episodes": episodes, "max_steps": max_steps, "captions": captions, "limits": limits}
         rng = make_generator(self.device, derive_seed(seed, "actions"))
         with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
@@ -302,6 +303,7 @@ def evaluate(
     if env is None:
         raise ConfigError("There is no environment to play in.", "Name one: rltrain.evaluate(policy, 'rltrain/...').")
     check_count("episodes", episodes)
+    check_count("seed", seed, 0)
     if not (isinstance(policy, str) or callable(policy)):
         raise ConfigError(
             f"{reprlib.repr(policy)} is no policy.",

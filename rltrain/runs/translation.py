@@ -118,6 +118,9 @@ class Translation:
             part = part if isinstance(part, Tensor) else np.asarray(part)
         except ValueError as error:
             raise InputError(f"{leaf.name or 'obs'} is no array: {_short(part)}.", GIVE) from error
+        if isinstance(part, Tensor) and (part.is_complex() or part.is_meta or part.layout is not torch.strided):
+            what = f"a {part.dtype} tensor of layout {part.layout} on {part.device}"
+            raise InputError(f"{leaf.name or 'obs'} holds no numbers to act upon: it is {what}.", GIVE)
         if isinstance(part, np.ndarray) and part.shape and part.dtype.kind not in "fiub":
             raise InputError(f"{leaf.name or 'obs'} holds no numbers: {_short(part)}.", GIVE)
         return part

@@ -145,18 +145,24 @@ def resume(
         config = with_trackers(config, trackers)
     env_class = None if isinstance(env, str) else env
     request = RunRequest(config, env_class, callbacks, progress, command, total_timesteps, named)
+    if config.nproc > 1:  # before so many processes are started
+        _check_ranks(folder, folder.metadata(), config.nproc)
     with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
         folder.writes = ranks.first
         return _resume(request, folder, ranks)
 
 
-def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
-    metadata = ranks.broadcast_object(folder.metadata() if ranks.first else None)
-    if (size := metadata["mode"].get("ranks", 1)) != ranks.world_size:
+def _check_ranks(folder: RunFolder, metadata: Mapping[str, Any], world_size: int) -> None:
+    if (size := metadata["mode"].get("ranks", 1)) != world_size:
         raise CheckpointError(
-            f"'{folder.path}' was trained by {size} ranks, and here there are {ranks.world_size}.",
+            f"'{folder.path}' was trained by {size} ranks, and here there are {world_size}.",
             f"Give --nproc {size}, or start {size} by torchrun.",
         )
+
+
+def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
+    metadata = ranks.broadcast_object(folder.metadata() if ranks.first else None)
+    _check_ranks(folder, metadata, ranks.world_size)
     folder.lock()
     with ExitStack() as stack:
         stack.callback(folder.release)

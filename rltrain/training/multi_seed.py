@@ -40,6 +40,9 @@ from rltrain.training.trainer import Trainer
 from rltrain.tree import tree_cat, tree_map
 from rltrain.vec import TensorVecEnv
 
+MOST_SEEDS = 4096
+"""How many runs train at once; each has a folder and open files of its own."""
+
 
 def train_seeds(
     algo: str,
@@ -119,8 +122,10 @@ def check_seeds(request: RunRequest) -> range:
         ConfigError: They are not valid, or the agent cannot be stacked or has its own training loop.
     """
     config, num_seeds = request.config, request.num_seeds
-    if isinstance(num_seeds, bool) or not isinstance(num_seeds, Integral) or num_seeds < 1:
-        raise ConfigError(f"num_seeds={num_seeds!r} is out of range.", "It must be a whole number of at least 1.")
+    if isinstance(num_seeds, bool) or not isinstance(num_seeds, Integral) or not 1 <= num_seeds <= MOST_SEEDS:
+        raise ConfigError(
+            f"num_seeds={num_seeds!r} is out of range.", f"It must be a whole number from 1 to {MOST_SEEDS:,}."
+        )
     if config.seed + num_seeds > 2**63:
         raise ConfigError(f"There are no {num_seeds} seeds from {config.seed} on.", "Give a smaller --seed.")
     if config.nproc != 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1:

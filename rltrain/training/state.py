@@ -24,7 +24,7 @@ from rltrain.training.health import check_modules, diverged
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
-from rltrain.training.watch import Watch
+from rltrain.training.watch import Span, Watch, check_current
 from rltrain.tree import from_dict, to_dict
 
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
@@ -141,14 +141,23 @@ class RunState:
         self.latest.update(metrics)
         self.trackers.log(metrics, self.global_step if step is None else step)
 
+    @property
+    def span(self) -> Span:
+        """The environment steps of the last update, for the watch."""
+        several = self.ranks.world_size > 1
+        each = self.env.num_envs * self.ranks.world_size
+        return Span(self.global_step, each, self.saved_step, self.ranks.rank if several else None)
+
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The actor's tensors and the whole training state, for a checkpoint.
 
         Raises:
-            RunError: A number is not finite, or the policy differs between ranks; see :func:`check_modules`.
+            RunError: A number is not finite, or the policy differs between ranks; see :func:`check_modules` and
+                :func:`check_current`.
         """
         modules, state = self.agent.state_dict(), self.training_state()
         check_modules(modules, self.ranks, self.global_step, state["agent"])
+        check_current(state.get("obs", {}).get("obs", {}), self.span)
         policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
         beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)} if self.ranks.first else {}
         return policy, {**state, MODULES: beside}

@@ -8,7 +8,7 @@ from rltrain.agent import Metrics, next_state
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.milestones import Milestones
 from rltrain.training.saving import notice_move
-from rltrain.training.watch import Given, Span
+from rltrain.training.watch import Given
 
 
 class Trainer(Milestones):
@@ -69,13 +69,6 @@ class Trainer(Milestones):
     def given(self) -> Given | None:
         """What the environments gave since the last update, for the watch."""
         return Given(self.episodes.returns, self.received() if self.received else None)
-
-    @property
-    def span(self) -> Span:
-        """The environment steps of the last update, for the watch."""
-        several = self.ranks.world_size > 1
-        each = self.env.num_envs * self.ranks.world_size
-        return Span(self.global_step, each, self.saved_step, self.ranks.rank if several else None)
 
     def end(self, reason: str) -> None:
         """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""

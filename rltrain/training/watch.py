@@ -189,17 +189,7 @@ class Look:
         first = self.given.first() if self.given is not None else None
         if first is None:
             raise self.of_learning(bad)
-        back, what, value, row = first
-        rank = "" if self.span.rank is None else f" of rank {self.span.rank}"
-        step = max(0, self.span.end + back * self.span.each)
-        raise diverged(
-            what,
-            self.span.end,
-            value,
-            where=f" in environment {row}{rank} at step {step:,}",
-            fix="Mend the environment: 'rltrain check' looks for such numbers.",
-            saved=self.span.saved,
-        )
+        raise _of_environment(*first, self.span)
 
     def of_learning(self, bad: dict[str, float]) -> RunError:
         """The error for a number that learning made."""
@@ -212,6 +202,40 @@ class Look:
         elif what is None:
             what = f"'{first_broken(self.agent.state_dict()) or name}' of the policy"
         return diverged(what, self.span.end, bad[name], saved=self.span.saved)
+
+
+def check_current(obs: Any, span: Span) -> None:
+    """Checks the observations that the next action will be chosen by, before they are saved; waits for the device.
+
+    No update has seen them yet: the first observation of an episode may come with the last step of one.
+
+    Args:
+        obs: Observations (N, ...).
+        span: The environment steps until now.
+
+    Raises:
+        RunError: A number is not finite; names the first.
+    """
+    for name, leaf in numbers(obs):
+        values = leaf.detach().reshape(leaf.shape[0], -1)
+        bad = ~(values.abs() < LIMIT)
+        if bool(bad.any()):
+            row = int(bad.any(1).int().argmax())
+            raise _of_environment(0, f"The observation{_quoted(name)}", float(values[row][bad[row]][0]), row, span)
+
+
+def _of_environment(back: int, what: str, value: float, row: int, span: Span) -> RunError:
+    """The error for a number that an environment gave ``back`` steps (0, -1, ...) before the end of an update."""
+    rank = "" if span.rank is None else f" of rank {span.rank}"
+    step = max(0, span.end + back * span.each)
+    return diverged(
+        what,
+        span.end,
+        value,
+        where=f" in environment {row}{rank} at step {step:,}",
+        fix="Mend the environment: 'rltrain check' looks for such numbers.",
+        saved=span.saved,
+    )
 
 
 def _order(name: str) -> int:

@@ -249,6 +249,9 @@ USAGE = [
     # eval
     ("eval", "required: RUN|ENV"),
     *[(f"eval run --episodes {value}", "whole number of at least 1") for value in ("0", "-1", "x", "1.5", "''", "inf")],
+    *[(f"eval run --{option} 1{'0' * 30}", "not below 2**63") for option in ("seed", "episodes")],
+    ("export run", "not said for which library"),
+    (f"train ppo {CARTPOLE} --num-threads 1000000", "num_threads=1000000"),
     ("eval run --seed -1", "whole number of at least 0"),
     ("eval run --episode 3", "'--episodes'"),
     ("eval run --jsno", "'--json'"),
@@ -266,6 +269,7 @@ USAGE = [
     # watch and plot
     ("watch run --policy random", "'--policy' is for environments"),
     ("watch", "required: RUN|ENV"),
+    (f"watch {'x' * 300}", "no environment 'xxx"),
     ("watch nowhere", "no environment 'nowhere'"),
     ("watch rltrain/CartPol-v1", f"'{CARTPOLE}'"),
     *[(f"watch {what} --out film.avi", "'film.avi'") for what in ("run", CARTPOLE)],
@@ -305,6 +309,8 @@ USAGE = [
     ("agents pppo", "'ppo'"),
 ]
 CHECKPOINT = [
+    (f"eval {'x' * 300}", "File name too long"),
+    ("resume run --total-timesteps 512 --nproc 4", "trained by 1 ranks, and here there are 4"),
     ("resume run extra", "no run folder 'extra'"),
     *[(f"{verb} nowhere", "no run folder 'nowhere'") for verb in ("resume", "eval", "plot")],
     *[

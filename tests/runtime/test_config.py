@@ -271,6 +271,8 @@ def test_a_missing_option_is_named() -> None:
         (b"", "holds no settings"),
         (b"text", "holds no settings"),
         (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"algo: ppo\nseed: 1\nalgo: dqn", "not valid YAML in line 3: 'algo' is there twice"),
+        (b"agent:\n  gamma: 0.9\n  gamma: 0.8", "line 3: 'gamma' is there twice"),
     ],
 )
 def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes | None, cause: str) -> None:

@@ -199,6 +199,7 @@ def test_a_seed_that_fails_fails_alone() -> None:
     ("arguments", "message"),
     [
         ("ppo rltrain/CartPole-v1 --num-seeds 0", "num_seeds=0 is out of range"),
+        ("ppo rltrain/CartPole-v1 --num-seeds 1000000000", "num_seeds=1000000000 is out of range"),
         ("ppo rltrain/CartPole-v1 --num-seeds", "num_seeds=True is out of range"),
         ("ppo rltrain/CartPole-v1 --num-seeds two", "num_seeds='two' is out of range"),
         ("ppo rltrain/CartPole-v1 --num-seeds 2 --seed 9223372036854775807", "no 2 seeds"),

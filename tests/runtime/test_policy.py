@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,30 @@ def test_predict_is_deterministic_unless_told_otherwise(trained: Train) -> None:
     assert sampled != policy.predict(obs, deterministic=False)[0].tolist()
     torch.manual_seed(0)
     assert policy.predict(obs, deterministic=False)[0].tolist() == sampled
+
+
+@pytest.mark.parametrize(
+    "obs",
+    [
+        torch.zeros(4, device="meta"),
+        torch.zeros(4, dtype=torch.complex64),
+        torch.sparse_coo_tensor(size=(4,), dtype=torch.float32),
+    ],
+    ids=["meta", "complex", "sparse"],
+)
+def test_predict_refuses_a_tensor_without_numbers(trained: Train, obs: torch.Tensor) -> None:
+    with pytest.raises(rltrain.errors.InputError, match="holds no numbers to act upon"):
+        rltrain.load(trained(CARTPOLE).run_dir).predict(obs)
+
+
+@pytest.mark.parametrize("name", ["episodes", "seed"])
+@pytest.mark.parametrize("value", [-1, 10**30, 1.5, "x", None])
+def test_numbers_of_an_evaluation_that_are_none(trained: Train, tmp_path: Path, name: str, value: object) -> None:
+    policy = rltrain.load(trained(CARTPOLE).run_dir)
+    for use in (policy.evaluate, partial(policy.film, tmp_path / "film.gif")):
+        with pytest.raises(rltrain.ConfigError, match=f"{name}=.* is out of range"):
+            use(**{name: value})  # type: ignore[arg-type]
+    assert not (tmp_path / "film.gif").exists()
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (5,), (2, 3), (4, 1), (1, 2, 4), (4, 4, 4)])

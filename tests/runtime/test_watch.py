@@ -105,6 +105,15 @@ def test_nan_in_the_last_observation_of_a_terminated_episode_is_harmless(env: ty
         assert all(bool(x.isfinite().all()) for x in modules)
 
 
+@pytest.mark.parametrize("algo", SETTINGS)
+def test_the_first_observation_of_an_episode_that_no_update_has_seen_is_not_saved(
+    algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunError, match="observation is not finite after 96 steps: nan in environment 2 at step 96"):
+        train(algo, BrokenNumbers, tmp_path, where="start", at=24, length=24, terminates=True)
+    assert_the_last_checkpoint_is_sound(the_run(tmp_path), BrokenNumbers, monkeypatch, LAST_GOOD)
+
+
 @pytest.mark.parametrize(
     ("algo", "where", "named", "value"),
     [
