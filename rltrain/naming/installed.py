@@ -31,7 +31,7 @@ def module_fix(id: str) -> str:
     if not modules:
         return f"Write module:{id}, or module:Class, for one of a module."
     listing = f"{', '.join(modules[:SHOWN])}{', ...' if len(modules) > SHOWN else ''}"
-    return f"Write MODULE:{id} for one of a module; these here may have it: {listing}."
+    return f"Write module:{id} for one of a module; these here may have it: {listing}."
 
 
 def _requirements(package: str, *, extras: bool = True) -> list[str]:

@@ -153,9 +153,9 @@ def test_an_unknown_id_names_the_installed_modules_that_may_have_it(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="no environment 'Crossing-v0'") as raised:
         env_spec("Crossing-v0")
-    assert ("Write MODULE:Crossing-v0" in raised.value.fix and "gym_traffic" in raised.value.fix) is found
+    assert ("Write module:Crossing-v0" in raised.value.fix and "gym_traffic" in raised.value.fix) is found
     assert not {"_build", "rltrain"}.intersection(re.findall(r"\w+", raised.value.fix.partition("may have it:")[2]))
     with pytest.raises(ConfigError) as near:
         env_spec("Snake-v1")
     assert near.value.fix.startswith("Did you mean 'rltrain/Snake-v0'? ")
-    assert "odule:Snake-v1" in near.value.fix or "MODULE:Snake-v1" in near.value.fix
+    assert "module:Snake-v1" in near.value.fix
