@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError
+from rltrain.naming.installed import module_fix
 from rltrain.naming.reasons import did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
 
@@ -200,10 +201,8 @@ def env_spec(id: str) -> EnvSpec:
         return spec
     import gymnasium
 
-    fix = "Run 'rltrain envs' for ours; write module:Id, or module:Class, for those of a module."
-    raise ConfigError(
-        f"There is no environment '{id}'.", did_you_mean_env(id, [*env_specs(), *gymnasium.registry], fix)
-    )
+    near = did_you_mean_env(id, [*env_specs(), *gymnasium.registry], "Run 'rltrain envs' for ours.")
+    raise ConfigError(f"There is no environment '{id}'.", f"{near} {module_fix(id)}")
 
 
 def find_env(name: str) -> EnvSpec | None:

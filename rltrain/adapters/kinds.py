@@ -63,6 +63,11 @@ def refusal(thing: Any, name: str = "") -> ConfigError:
             f"'{called}' is one object, and as many are made as are to be stepped.",
             f"Give its class, {cls.__name__}, with arguments in env_kwargs, or a function that makes one.",
         )
+    if callable(getattr(cls, "reset", None)) and callable(getattr(cls, "step", None)):
+        return ConfigError(
+            f"'{called}' has reset and step, but is no gymnasium.Env.",
+            "Derive it from gymnasium.Env: reset(*, seed, options) returns (obs, info), step(action) five values.",
+        )
     return ConfigError(
         f"'{called}' is not an environment.",
         "Give an id, a TensorEnv class, a gymnasium.Env class, or a function that makes one.",

@@ -212,7 +212,7 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
     facts = {"class": f"{cls.__module__}:{cls.__qualname__}", "device": str(subject.device)}
     if hasattr(env, "observation_space") and hasattr(env, "action_space"):
         facts |= {"observation": _line(env.full_observation_space), "action": _line(env.action_space)}
-    facts["time limit"] = f"{limit:,} steps" if limit else "none"
+    facts["time limit"] = f"{limit:,} steps" if limit else "none stated"
     facts["speed"] = _tried(lambda: _speed(subject.vec(1024)))
     return facts
 
@@ -231,7 +231,7 @@ def _plain_facts(subject: Plain) -> dict[str, str]:
         "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",
         "observation": _line(env.observation_space),
         "action": _line(env.action_space),
-        "time limit": f"{limit:,} steps" if limit else "none",
+        "time limit": f"{limit:,} steps" if limit else "none stated",
         "speed": _tried(lambda: _speed_of_one(env)),
     }
 

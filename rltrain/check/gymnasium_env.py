@@ -17,7 +17,9 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.utils.env_checker import data_equivalence
 
 from rltrain.adapters.masks import MaskReader, masks_heeded
+from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.check.report import Finding
+from rltrain.errors import ConfigError
 
 ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
@@ -27,7 +29,6 @@ ADVICE = {
 }
 """Advice by words in Gymnasium's messages; the last one fits all of them."""
 STEPS = 1_000
-FLAT = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 Step = tuple[Any, Any, Any, Any]  # obs, reward, terminated, truncated
 
 
@@ -93,19 +94,18 @@ def checker(subject: Plain) -> Iterator[Finding]:
 
 
 def declared(subject: Plain) -> Iterator[Finding]:
-    """The spaces are such as agents have networks and distributions for."""
+    """The spaces are such as training takes, in its own words where it does not."""
     env = subject.make()
-    for what, space, nested in (
-        ("observation", env.observation_space, spaces.Dict | spaces.Tuple),
-        ("action", env.action_space, spaces.Dict | spaces.Tuple),
-    ):
-        parts = list(space.values()) if isinstance(space, spaces.Dict) else [space]
-        parts = list(space.spaces) if isinstance(space, spaces.Tuple) else parts
-        for part in parts:
-            if not isinstance(part, FLAT):
-                kind = "nested in another" if isinstance(part, nested) else "of a kind that no network takes"
-                fix = "Wrap it, for example by gymnasium.wrappers.FlattenObservation or TransformObservation."
-                yield Finding("spaces", f"the {what} space has {part}, which is {kind}.", fix, "warning")
+    try:
+        for name in observation_leaves(env.observation_space)[1]:
+            fix = "Give what it says as numbers too, if the agent is to know it."
+            yield Finding("spaces", f"'{name}' of the observations is text, which training leaves out.", fix, "warning")
+    except ConfigError as refused:
+        yield Finding("spaces", refused.cause[0].lower() + refused.cause[1:], refused.fix, "warning")
+    try:
+        Actions.for_space(env.action_space)
+    except ConfigError as refused:
+        yield Finding("spaces", refused.cause[0].lower() + refused.cause[1:], refused.fix, "warning")
     if isinstance(env.action_space, spaces.Box) and not env.action_space.is_bounded():
         message = f"the action space {env.action_space} is unbounded: there is nothing to squash or clip actions into."
         yield Finding("spaces", message, "Give it finite bounds, such as Box(-1, 1), and scale in step.", "warning")

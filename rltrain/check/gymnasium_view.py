@@ -17,7 +17,7 @@ from rltrain.check.report import Finding
 from rltrain.check.tensor_env import Tensors
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
-from rltrain.registry import agent_specs, env_class, env_spec
+from rltrain.registry import agent_config_class, agent_specs, env_class, env_spec
 from rltrain.rng import derive_seed, make_generator
 from rltrain.settings import build_config
 from rltrain.tree import leaves
@@ -52,6 +52,10 @@ def registration(subject: Tensors) -> Iterator[Finding]:
         message = f"its description is {spec.description!r}."
         yield Finding("registration", message, "Give register_env a description of one sentence.", "warning")
     for algo in agent_specs():
+        try:
+            agent_config_class(algo)
+        except ConfigError:  # what the agent needs is not installed: no fault of the environment's
+            continue
         try:
             build_config(algo, spec.id)
         except ConfigError as error:

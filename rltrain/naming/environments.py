@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -46,6 +47,9 @@ def find(module: str, name: str, id: str) -> EnvSpec:
         if spec is None and hasattr(home, "register_envs"):  # some packages register only when asked to
             home.register_envs()
             spec = _registered(name)
+        if spec is None and name and not hasattr(home, name) and _has_envs(home):
+            importlib.import_module(f"{module}.envs")  # other packages register in there
+            spec = _registered(name)
     except (Exception, SystemExit) as error:  # importing a module can raise anything
         raise _not_imported(module, id, error) from error
     if spec is None:
@@ -67,6 +71,11 @@ def find(module: str, name: str, id: str) -> EnvSpec:
             )
     _origins[spec.id] = f"{module}:{name}"
     return spec
+
+
+def _has_envs(home: ModuleType) -> bool:
+    """Whether a module is a package with a module ``envs``, which need not be imported yet."""
+    return hasattr(home, "__path__") and importlib.util.find_spec(f"{home.__name__}.envs") is not None
 
 
 def _registered(name: str) -> EnvSpec | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 from rltrain.errors import plain
 
@@ -90,8 +92,11 @@ def _is_typo(word: str, meant: str) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """An exception in one line: its class and its message."""
+    """An exception in one line: its class and its message, or, where it has none, the line that raised it."""
     text = " ".join(plain(str(error)).split()).rstrip(".")
+    if not text and (raised := traceback.extract_tb(error.__traceback__)[-1:]):
+        place = f"line {raised[0].lineno} of {Path(raised[0].filename).name}"
+        text = f"{raised[0].line} ({place})" if raised[0].line else place
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

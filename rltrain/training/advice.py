@@ -38,7 +38,7 @@ def remark(config: TrainConfig, env: VecEnv, steps_at_once: int) -> None:
         )
     if config.n_eval_episodes and getattr(env, "max_episode_steps", None) is None:
         warnings.warn(
-            f"'{config.env.id}' has no time limit: an evaluation cuts an episode short after "
+            f"'{config.env.id}' states no time limit: an evaluation cuts an episode short after "
             f"{config.eval_max_steps or MAX_STEPS:,} steps (--eval-max-steps).",
             stacklevel=3,
         )

@@ -174,7 +174,7 @@ def test_random_play_and_its_film(tmp_path: Path, capsys: pytest.CaptureFixture[
 MISTAKES = [
     ("counting:Counting-v1", "Did you mean 'Counting-v0'"),
     ("CartPole-v9", "Did you mean 'CartPole-v1'"),
-    ("Xyzzy/Q-v0", "write module:Id"),
+    ("Xyzzy/Q-v0", "Write module:Xyzzy/Q-v0"),
     ("counting:Counting-v0 --env.kwargs.lenght 3", "Did you mean 'length'"),
     ("counting:Counting-v0 --env.kwargs.observation strange", "'Counting-v0' cannot be made: KeyError: 'strange'"),
     ("counting:Counting-v0 --env.kwargs.observation graph", "there is a Graph"),

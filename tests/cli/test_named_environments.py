@@ -18,6 +18,7 @@ import rltrain
 from rltrain.cli import main
 from rltrain.errors import ConfigError
 from rltrain.naming import environments as module_envs
+from rltrain.registry import env_spec
 from rltrain.runs.folder import RunFolder
 
 MINE = '''
@@ -290,3 +291,31 @@ def test_what_is_no_environment_is_told_what_it_is(make: Any, cause: str, fix: s
     assert cause in caught.value.cause
     assert fix in caught.value.fix
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_id_that_a_package_registers_in_its_module_envs_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blocks_rl" / "envs").mkdir(parents=True)
+    (tmp_path / "blocks_rl" / "__init__.py").write_text("")
+    (tmp_path / "blocks_rl" / "envs" / "__init__.py").write_text(
+        "import gymnasium\ngymnasium.register('blocks/Fall-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(ConfigError, match=r"has no environment 'blocks/Rise-v0'.*It has: blocks/Fall-v0"):
+            env_spec("blocks_rl:blocks/Rise-v0")
+        assert env_spec("blocks_rl:blocks/Fall-v0").id == "blocks/Fall-v0"
+    finally:
+        gymnasium.registry.pop("blocks/Fall-v0", None)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "blocks_rl"]:
+            del sys.modules[name]
+
+
+def test_a_class_with_reset_and_step_that_is_no_gymnasium_env_is_told_what_it_lacks() -> None:
+    class Crafts:
+        def reset(self) -> Any: ...
+        def step(self, action: Any) -> Any: ...
+
+    with pytest.raises(ConfigError, match=r"'Crafts' has reset and step, but is no gymnasium\.Env.*five values"):
+        rltrain.make_vec(Crafts, 2)  # type: ignore[arg-type]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -373,3 +376,19 @@ def test_what_is_no_environment(wrong: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         check_env(wrong)
     assert caught.value.fix
+
+
+def test_an_agent_whose_package_is_not_installed_is_no_fault_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "bare_agents.py").write_text(
+        "from rltrain.errors import ConfigError\n"
+        "def __getattr__(name):\n"
+        "    raise ConfigError('The package absent is not installed.', 'pip install absent')\n"
+    )
+    code = (
+        "import rltrain\n"
+        "rltrain.register_agent('bare', 'bare_agents:Agent', 'bare_agents:Config')\n"
+        "print(rltrain.check_env('rltrain/CartPole-v1'))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "registration" in run.stdout.partition("passed: ")[2], run.stdout
+    assert "bare" not in run.stdout

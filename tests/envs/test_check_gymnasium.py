@@ -162,6 +162,36 @@ class Textual(Sound):
         return {"x": super().look()[:1], "says": "hello"}
 
 
+class SaysOnly(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Text(5)
+
+    def look(self) -> Any:
+        return "hello"
+
+
+class TwoLevers(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Discrete(2)})
+
+    def step(self, action: Any) -> Any:
+        return super().step(action["a"])
+
+
+class Nested(Sound):
+    """Dicts in Dicts, and Tuples in them, which training takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pair = spaces.Tuple([spaces.Box(0, 1, (1,)), spaces.Discrete(2)])
+        self.observation_space = spaces.Dict({"x": spaces.Dict({"pair": pair}), "y": spaces.Discrete(3)})
+
+    def look(self) -> Any:
+        return {"x": {"pair": (super().look()[:1], 1)}, "y": 2}
+
+
 class Unseeded(Sound):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         self.x, self.steps = 0.25, 0
@@ -190,7 +220,9 @@ BROKEN: list[tuple[type[Sound], str, str, str]] = [
     (Open, "aliasing", "writing into an observation changes the environment", ".copy()"),
     (TakesActions, "aliasing", "step changes the action", "np.array(action)"),
     (Unbounded, "spaces", "is unbounded", "Box(-1, 1)"),
-    (Textual, "spaces", "of a kind that no network takes", "Wrap it"),
+    (Textual, "spaces", "'says' of the observations is text, which training leaves out", "as numbers"),
+    (SaysOnly, "spaces", "observations cannot be tensors: there is a Text", "Turn the text into numbers"),
+    (TwoLevers, "spaces", "no agents that act in Dict", "gymnasium.ActionWrapper"),
     (Unseeded, "gymnasium", "check_env fails", "super().reset(seed=seed)"),
     (Raising, "values", "ZeroDivisionError in test_check_gymnasium.py line", "Mend the line"),
 ]
@@ -208,7 +240,7 @@ def _registered() -> Iterator[None]:
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
-    for env in ("mine/Sound-v0", gymnasium.make("mine/Sound-v0"), Sound()):
+    for env in ("mine/Sound-v0", gymnasium.make("mine/Sound-v0"), Sound(), Nested()):
         report = rltrain.check_env(env)  # type: ignore[arg-type]
         assert report.findings == [], str(report)
         assert set(report.passed) == set(GYMNASIUM_CHECKS)

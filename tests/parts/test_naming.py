@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
-from rltrain.naming.reasons import did_you_mean_env, remedy_for
+from rltrain.errors import ConfigError
+from rltrain.naming.reasons import did_you_mean_env, reason_of, remedy_for
+from rltrain.registry import env_spec
 
 KNOWN = [
     *("CartPole-v0", "CartPole-v1", "rltrain/CartPole-v1", "FetchReach-v3", "FetchPush-v3", "PointMaze_UMaze-v3"),
@@ -110,3 +114,48 @@ def test_what_is_missing_is_named(code: str, what: str, fix: str) -> None:
 )
 def test_nothing_is_invented(code: str) -> None:
     assert remedy_for(raised(code)) is None
+
+
+def test_an_exception_without_a_message_is_named_by_the_line_that_raised_it() -> None:
+    with pytest.raises(AssertionError) as raised:
+        exec(compile("joints = 3\nif joints > 2: raise AssertionError", "robots.py", "exec"))
+    assert reason_of(raised.value) == "AssertionError: line 2 of robots.py"
+
+    def fails(joints: int) -> None:
+        if joints > 2:
+            raise KeyError
+
+    with pytest.raises(KeyError) as missing:
+        fails(3)
+    assert reason_of(missing.value).startswith("KeyError: raise KeyError (line ")
+    assert reason_of(ValueError()) == "ValueError"  # never raised
+
+
+@pytest.mark.parametrize(
+    ("needs", "found"),
+    [
+        ("gymnasium>=1.0", True),
+        ("Gymnasium[mujoco] (>=0.29)", True),
+        ("gymnasium ; extra == 'rl'", False),
+        ("gymnasium-robotics", False),
+        ("gym", False),
+    ],
+)
+def test_an_unknown_id_names_the_installed_modules_that_may_have_it(
+    needs: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "gym_traffic-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: gym-traffic\nVersion: 1.0\nRequires-Dist: {needs}\n"
+    )
+    info.joinpath("top_level.txt").write_text("gym_traffic\n_build\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="no environment 'Crossing-v0'") as raised:
+        env_spec("Crossing-v0")
+    assert ("Write module:Crossing-v0" in raised.value.fix and "gym_traffic" in raised.value.fix) is found
+    assert not {"_build", "rltrain"}.intersection(re.findall(r"\w+", raised.value.fix.partition("may have it:")[2]))
+    with pytest.raises(ConfigError) as near:
+        env_spec("Snake-v1")
+    assert near.value.fix.startswith("Did you mean 'rltrain/Snake-v0'? ")
+    assert "module:Snake-v1" in near.value.fix

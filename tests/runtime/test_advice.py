@@ -43,7 +43,7 @@ class Walk(gymnasium.Env[Any, Any]):
 def test_a_missing_time_limit_is_told_before_training_and_reported_after_it(tmp_path: Path) -> None:
     options = {**RUN, "total_timesteps": 256, "n_eval_episodes": 3, "eval_max_steps": 40, "run_dir": tmp_path}
     with pytest.warns(
-        UserWarning, match=r"'Walk' has no time limit: an evaluation cuts an episode short after 40 steps"
+        UserWarning, match=r"'Walk' states no time limit: an evaluation cuts an episode short after 40 steps"
     ):
         result = rltrain.train("ppo", Walk, agent=AGENT, **options)
     assert result.evaluation is not None

@@ -1,0 +1,48 @@
+"""Installed packages that may bring the environment that was named, found without importing any of them."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from itertools import chain
+
+SHOWN = 8
+
+
+def modules_with_envs() -> list[str]:
+    """Modules of the installed packages that need Gymnasium, those of rltrain and of what it can use aside."""
+    own = {_name("rltrain"), *(_name(needed) for needed in _requirements("rltrain"))}
+    homes = metadata.packages_distributions()
+    needing = {
+        package
+        for package in set(chain.from_iterable(homes.values()))
+        if _name(package) not in own and "gymnasium" in map(_name, _requirements(package, extras=False))
+    }
+    return sorted(
+        module
+        for module, packages in homes.items()
+        if needing.intersection(packages) and module.isidentifier() and not module.startswith("_")
+    )
+
+
+def module_fix(id: str) -> str:
+    """A sentence that says how to name an environment of a module, with the modules that may have it."""
+    modules = modules_with_envs()
+    if not modules:
+        return f"Write module:{id}, or module:Class, for one of a module."
+    listing = f"{', '.join(modules[:SHOWN])}{', ...' if len(modules) > SHOWN else ''}"
+    return f"Write module:{id} for one of a module; these here may have it: {listing}."
+
+
+def _requirements(package: str, *, extras: bool = True) -> list[str]:
+    try:
+        needed = metadata.requires(package) or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [each for each in needed if extras or "extra ==" not in each]
+
+
+def _name(requirement: str) -> str:
+    """The name in a requirement such as ``Stable_Baselines3>=2.7``, as package registries compare it."""
+    found = re.match(r"[\w.-]+", requirement)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
