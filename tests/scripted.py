@@ -121,6 +121,3 @@ def register() -> None:
     """Makes both known."""
     rltrain.register_agent("scripted", Scripted, ScriptedConfig)
     rltrain.register_env("test/Pay-v0", Pay)
-
-
-register()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import rltrain
 from benchmarks.gpu.rows import CARTPOLE
 from benchmarks.gpu.setup import Setup
 from rltrain.agents.parts.optim import FlatAdam
+from rltrain.runs.checkpoint import load_policy, load_training
 
 APART = 1e-2  # how far a mode may end from eager training, as a share of how far that came
 
@@ -104,10 +104,16 @@ def resumes(setup: Setup, algo: str) -> dict[str, Any]:
 
 
 def tensors(checkpoint: Path) -> dict[str, Tensor]:
-    """All that a checkpoint holds, by file and name."""
-    found = {}
-    for file in sorted(checkpoint.glob("*.safetensors")):
-        found |= {f"{file.stem}: {name}": x for name, x in load_file(file).items()}
+    """All tensors that a checkpoint holds, by their paths."""
+    found = {f"policy: {name}": tensor for name, tensor in load_policy(checkpoint).items()}
+    branches = [("training", load_training(checkpoint))]
+    while branches:
+        path, branch = branches.pop()
+        for name, value in branch.items():
+            if isinstance(value, Tensor):
+                found[f"{path}: {name}"] = value
+            elif isinstance(value, dict):
+                branches.append((f"{path}: {name}", value))
     return found
 
 

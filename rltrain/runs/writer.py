@@ -155,11 +155,15 @@ class Job:
             self.still.set()
 
     def abandon(self) -> None:
-        """Waits until the thread has ended; it gives up where it would wait for other ranks."""
-        if self.relay is not None:
-            self.relay.answer(None)
-        if self.thread is not None:
-            self.thread.join()
+        """Waits until the thread has ended; it gives up where it would wait for other ranks.
+
+        What the ranks have answered already still reaches it, such as the error of another one.
+        """
+        while self.thread is not None and self.thread.is_alive():
+            if self.relay is None:
+                self.thread.join()
+            elif self.relay.waits.wait(0.05):
+                self.relay.answer(None)
 
     def _run(self) -> None:
         try:

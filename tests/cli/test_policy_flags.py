@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scripted  # noqa: F401 (registers the agent and the environment)
 from PIL import Image, ImageSequence
 
 import rltrain
 from rltrain.cli import main
+
+pytestmark = pytest.mark.usefixtures("scripted_known")
 
 PAY = "test/Pay-v0"
 PLAN = [50.0, 200.0, 120.0]  # paid in each of two steps, after one update, two, and three; updates are 8 steps apart
@@ -20,7 +21,7 @@ SPREAD = 20.0  # deviation of a sampled action
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+def run(scripted_known: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run whose second checkpoint of three is the best."""
     options: dict[str, Any] = {
         "num_envs": 4,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import scripted  # noqa: F401 (registers the agent and the environment)
 
 import rltrain
 from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("scripted_known")
 
 PER_UPDATE = 8  # environment steps: 4 environments, 2 steps each
 OPTIONS: dict[str, Any] = {

@@ -170,7 +170,7 @@ def test_a_damaged_record(folder: RunFolder, text: str) -> None:
         ("env: {id: 'evil:Env-v0'}\nalgo: ppo", "names code to run: 'evil:Env-v0'"),
         ("env: 3\nalgo: ppo", "env=3"),
         ("env: {id: x}", "no agent 'None'"),
-        ("algo: ppo", "'env' is missing"),
+        ("algo: ppo", "'env.id' is missing"),
         ("env: {id: x}\nalgo: ppo\nagent: {gamma: 2}", "agent.gamma=2"),
         ("env: {id: x}\nalgo: ppo\nnew_option: 2", "no option 'new_option'"),
         ("", "holds no settings"),

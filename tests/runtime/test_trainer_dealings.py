@@ -17,6 +17,8 @@ import rltrain
 from rltrain.callbacks import Episodes
 from rltrain.runs.checkpoint import list_checkpoints
 
+pytestmark = pytest.mark.usefixtures("scripted_known")
+
 PAY = "test/Pay-v0"
 PER_UPDATE = 8  # environment steps: 4 environments, 2 steps each, so 4 episodes
 OPTIONS: dict[str, Any] = {
