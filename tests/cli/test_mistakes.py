@@ -415,25 +415,29 @@ def test_a_damaged_record(room: Room, tmp_path: Path, capsys: pytest.CaptureFixt
             assert fix == "  fix: The run folder is damaged."
 
 
-def test_an_unexpected_error_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("by\n  zero")
+def fail(_: list[str]) -> None:
+    """A verb that fails."""
+    raise ZeroDivisionError("by\n  zero")
 
-    monkeypatch.setattr("rltrain.cli._dispatch", fail)
-    assert main(["envs"]) == 3
+
+def interrupt(_: list[str]) -> None:
+    """A verb in which Ctrl-C is pressed."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("clean_registries")
+def test_an_unexpected_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rltrain.register_verb("fail", f"{__name__}:fail")
+    assert main(["fail"]) == 3
     assert capsys.readouterr().err == (
         "error: ZeroDivisionError: by zero\n  fix: Run the same command with --debug to see where.\n"
     )
 
 
-def test_ctrl_c_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("rltrain.cli._dispatch", interrupt)
-    assert main(["envs"]) == 130
+@pytest.mark.usefixtures("clean_registries")
+def test_ctrl_c_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    rltrain.register_verb("interrupt", f"{__name__}:interrupt")
+    assert main(["interrupt"]) == 130
     output = capsys.readouterr()
     assert output.out == output.err == ""
 
