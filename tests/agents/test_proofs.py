@@ -206,6 +206,7 @@ def held() -> tuple[int, int]:
     gc.collect()
     # Types are compared, not asked: subclasses such as those that torch.compile leaves behind hold no memory.
     tensors = [x for x in gc.get_objects() if type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu"]
+    tensors = [x for x in tensors if x.layout == torch.strided]  # others have no storage to ask for
     sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
     return len(sizes), sum(sizes.values())
 
