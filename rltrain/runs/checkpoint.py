@@ -52,6 +52,7 @@ from rltrain.storage.records import read_json, sealed, unsealed
 MODULES = "modules"  # the branch of the tensors that are learned besides the actor
 RINGS = "~rings"  # the key of the descriptions of all rings in STATE, by path
 FORMAT = FORMATS[-1]  # the format written
+UNREADABLE = (OSError, SafetensorError, Damaged, RuntimeError)  # the last by torch, of a file that has just gone
 HEADER_LIMIT, STATE_LIMIT = 64 * MIB, 256 * MIB  # bytes of the header of a file of tensors, and of state.json
 
 
@@ -182,7 +183,7 @@ def load_modules(path: Path) -> dict[str, Tensor]:
         with safe_open(path / TRAINING, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118
             return {unescaped(name.removeprefix(beginning)): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, Damaged) as error:
+    except UNREADABLE as error:
         raise cannot_be_read(path / TRAINING, error) from error
 
 
@@ -261,7 +262,7 @@ def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
     try:
         _check_header(path / name)
         return load_file(path / name)
-    except (OSError, SafetensorError, Damaged) as error:
+    except UNREADABLE as error:
         raise cannot_be_read(path / name, error) from error
 
 
