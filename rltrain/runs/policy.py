@@ -24,9 +24,9 @@ from rltrain.evaluation.video import film
 from rltrain.make import make_vec, taken_apart
 from rltrain.registry import agent_class
 from rltrain.rng import derive_seed, make_generator
-from rltrain.runs.checkpoint import step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import step_of
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
 from rltrain.spaces import from_json
