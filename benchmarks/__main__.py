@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 from benchmarks import measures, peers, report, store, venvs
-from rltrain.runs.folder import describe_machine
+from rltrain.runs.machine import describe_machine
 
 TURN = 300.0  # seconds that a turn may take
 SEEDS = 5  # of solving

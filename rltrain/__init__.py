@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rltrain.make import make_env, make_vec
     from rltrain.plugins import register_exporter, register_importer, register_tracker, register_verb
     from rltrain.registry import register_agent, register_env
-    from rltrain.runs.policy import Policy, evaluate, load
+    from rltrain.runs.evaluate import evaluate
+    from rltrain.runs.policy import Policy, load
     from rltrain.tracker import RunInfo, Tracker
     from rltrain.training.launch import resume, train
     from rltrain.training.multi_seed import train_seeds
@@ -104,7 +105,7 @@ if not TYPE_CHECKING:  # type checkers read the imports above, so that a name wh
         "VecStep": "rltrain.vec",
         "check_env": "rltrain.check.conformance",
         "check_vec_env": "rltrain.check.conformance",
-        "evaluate": "rltrain.runs.policy",
+        "evaluate": "rltrain.runs.evaluate",
         "load": "rltrain.runs.policy",
         "make_env": "rltrain.make",
         "make_vec": "rltrain.make",

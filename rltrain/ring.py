@@ -57,7 +57,7 @@ class Ring(dict[str, Any]):
 
     @property
     def rows(self) -> int:
-        """N."""
+        """Rows of each tensor."""
         return len(next(leaves(dict(self))))
 
     def order(self) -> list[int]:

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 import rltrain
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, load_training
+from rltrain.runs.checkpoint import load_policy, load_training
+from rltrain.runs.layout import list_checkpoints
+from rltrain.runs.verify import find_fault
 
 
 def final_bits(algo: str, env: Any, folder: Path, **options: Any) -> dict[str, bytes]:

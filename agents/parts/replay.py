@@ -123,9 +123,9 @@ class Replay:
 
         A step takes two places at most: that of its observation and, if it was truncated, that of the one it led to.
         """
-        if self._back is None or len(self._back) != min(rows, self.rows - 1):
-            first = min(rows, self.rows - 1)
-            self._back = torch.arange(first, 0, -1, device=self.device).unsqueeze(1) * self.num_envs
+        rows = min(rows, self.rows - 1)
+        if self._back is None or len(self._back) != rows:
+            self._back = torch.arange(rows, 0, -1, device=self.device).unsqueeze(1) * self.num_envs
         places = (self.head - self._back) % self.places  # (rows, N)
 
         def steps() -> tuple[Tensor, Tensor]:

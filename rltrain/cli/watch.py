@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
         "limits": Limits(seconds=parsed.max_seconds, progress=True, what="film"),
     }
     if os.path.exists(Path(parsed.what)) or "checkpoints" in Path(parsed.what).parts:
-        from rltrain.runs.checkpoint import step_name
         from rltrain.runs.folder import RunFolder
+        from rltrain.runs.layout import step_name
         from rltrain.runs.policy import load
 
         if parsed.policy is not None:

@@ -30,23 +30,21 @@ from torch import Tensor
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError
 from rltrain.ring import Ring
-from rltrain.runs.layout import MANIFEST as MANIFEST
-from rltrain.runs.layout import POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, step_name
-from rltrain.runs.layout import PREFIX as PREFIX
-from rltrain.runs.layout import STATE as STATE
-from rltrain.runs.layout import list_checkpoints as list_checkpoints
-from rltrain.runs.layout import prune as prune
-from rltrain.runs.layout import remove_unfinished as remove_unfinished
-from rltrain.runs.layout import set_aside as set_aside
-from rltrain.runs.layout import step_of as step_of
+from rltrain.runs.layout import MANIFEST, POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, set_aside, step_name
 from rltrain.runs.segments import SEGMENT, SEPARATOR, Segments, describe, escaped, load, put, unescaped
 from rltrain.runs.verify import FORMATS
-from rltrain.runs.verify import find_fault as find_fault
-from rltrain.runs.verify import newest_good as newest_good
-from rltrain.storage.files import MIB, Damaged, check_folder, exists, open_file, read_text, reason, remove
-from rltrain.storage.files import sync_directory as _sync_directory
-from rltrain.storage.files import write_atomically as write_atomically
-from rltrain.storage.files import write_new as _write_synced
+from rltrain.storage.files import (
+    MIB,
+    Damaged,
+    check_folder,
+    exists,
+    open_file,
+    read_text,
+    reason,
+    remove,
+    sync_directory,
+    write_new,
+)
 from rltrain.storage.records import read_json, sealed, unsealed
 
 MODULES = "modules"  # the branch of the tensors that are learned besides the actor
@@ -73,7 +71,7 @@ def save_checkpoint(
         policy: Flat mapping of tensors, the same on all ranks.
         training: Nested mapping of tensors, JSON values and :class:`~rltrain.ring.Ring`; every rank writes its own.
         ranks: The ranks that call this together.
-        facts: What the first rank's manifest says about the run, as JSON values; see :func:`read_facts`.
+        facts: What the first rank's manifest says about the run, as JSON values.
         segments: Those of the checkpoint before, to share; replaced by those of this one.
 
     Returns:
@@ -104,7 +102,7 @@ def save_checkpoint(
         if ranks.first:
             _save_tensors(temporary / POLICY, policy)
         _save_tensors(temporary / training_file, tensors)
-        _write_synced(temporary / state_file, json.dumps(plain, indent=1).encode())
+        write_new(temporary / state_file, json.dumps(plain, indent=1).encode())
         for ring in rings.values():
             shared.update(segments.put(temporary, ring))
         return {
@@ -115,8 +113,8 @@ def save_checkpoint(
     def publish() -> None:
         if ranks.first:
             manifest = {"format": FORMAT, "step": step, "run": facts or {}, "files": files}
-            _write_synced(temporary / MANIFEST, sealed(manifest).encode())
-            _sync_directory(temporary)
+            write_new(temporary / MANIFEST, sealed(manifest).encode())
+            sync_directory(temporary)
             aside = set_aside([target]) if exists(target) else None
             try:
                 temporary.rename(target)
@@ -124,7 +122,7 @@ def save_checkpoint(
                 if aside is not None:
                     (aside / target.name).rename(target)
                 raise
-            _sync_directory(folder)
+            sync_directory(folder)
 
     try:
         _together(ranks, prepare)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rltrain.errors import CheckpointError
-from rltrain.runs.layout import PREFIX, cannot_be_read, list_checkpoints, number_after, step_name, step_of
+from rltrain.runs.layout import CHECKPOINTS, PREFIX, cannot_be_read, list_checkpoints, number_after, step_name, step_of
 from rltrain.runs.verify import find_fault, newest_good
 from rltrain.storage.files import Damaged, exists, is_gone
 from rltrain.storage.records import read_record
@@ -62,7 +62,7 @@ def find_checkpoint(run: Path, which: str | int | Path = "latest") -> tuple[Path
 
 def _look(run: Path, which: str | int | Path) -> tuple[Path | None, list[tuple[Path, str]]]:
     """An intact checkpoint, if there is one, and the damaged ones that were looked at, with their faults."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     known = [step_of(path) for path in list_checkpoints(folder)]
     if not known:
         raise CheckpointError(f"'{run}' has no checkpoint yet.", "Train for longer, or set a smaller --save-freq.")

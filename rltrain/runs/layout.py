@@ -13,6 +13,7 @@ from rltrain.storage.files import check_folder, is_gone, may_be_whole, reason, r
 
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
 RANK = "rank_"
+CHECKPOINTS = "checkpoints"  # the folder in a run folder
 PREFIX, TEMPORARY, PRUNED, SUPERSEDED = "step_", ".writing-", ".pruned-", "superseded_"
 
 

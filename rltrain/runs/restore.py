@@ -31,12 +31,6 @@ agent has. Checkpoints of format 1 had all tensors of an agent in one file, unde
 def read_policy(checkpoint: Path) -> dict[str, Tensor]:
     """The learned tensors of a checkpoint: the actor's, and the others if it has them.
 
-    Args:
-        agent: The agent.
-        checkpoint: The checkpoint.
-        same_run: Whether the agent was made from the configuration of the run, so that it goes on as it was trained;
-            otherwise a new run starts from the policy.
-
     Raises:
         CheckpointError: The checkpoint is damaged.
     """

@@ -133,9 +133,8 @@ class Translation:
             same = leaf.dtype.kind == "f" or part.dtype == typed.dtype or bool((typed == part.to(self.device)).all())
         else:
             with np.errstate(invalid="ignore", over="ignore"):
-                array = np.array(
-                    part, leaf.dtype, order="C"
-                )  # a copy: the one given may be read-only, or run backwards
+                # A copy: the one given may be read-only, or run backwards.
+                array = np.array(part, leaf.dtype, order="C")
             same = leaf.dtype.kind == "f" or part.dtype == leaf.dtype or np.array_equal(array, part)
             typed = torch.from_numpy(array).to(self.device)
         if leaf.dtype.kind == "f" and not bool(torch.isfinite(typed).all()):

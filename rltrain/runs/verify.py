@@ -90,9 +90,15 @@ def _fault_of(path: Path, error: OSError) -> str:
     return f"{path.name} is missing" if is_gone(error) else f"{path.name} cannot be read: {reason(error)}"
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """What the manifest of an intact checkpoint says about its run; empty in older checkpoints."""
-    with suppress(OSError, Damaged):
-        facts = unsealed(read_text(path / MANIFEST))[0].get("run")
-        return facts if isinstance(facts, dict) else {}
+def newest_facts(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint that says anything says about its run; older checkpoints say nothing.
+
+    Raises:
+        CheckpointError: The folder is there and cannot be read.
+    """
+    for path in reversed(list_checkpoints(folder)):
+        with suppress(OSError, Damaged):
+            facts = unsealed(read_text(path / MANIFEST))[0].get("run")
+            if isinstance(facts, dict) and facts:
+                return facts
     return {}

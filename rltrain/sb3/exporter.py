@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rltrain.agent import ACTOR
 from rltrain.errors import ConfigError
-from rltrain.runs.checkpoint import step_name
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import step_name
 from rltrain.runs.policy import Policy, load
 from rltrain.sb3.agent import SB3Agent, agent_class
 from rltrain.sb3.arguments import policy_name

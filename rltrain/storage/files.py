@@ -149,9 +149,7 @@ def write_new(path: Path, content: bytes) -> None:
     """
     handle = open_new(path)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        _write_all(handle, content)
         os.fsync(handle)
     except BaseException as error:
         with suppress(OSError):
@@ -161,6 +159,28 @@ def write_new(path: Path, content: bytes) -> None:
         raise
     finally:
         os.close(handle)
+
+
+def write_end(path: Path, handle: int, start: int, content: bytes) -> int:
+    """Writes the last part of an open file, from byte ``start`` on, in place of what was there.
+
+    Returns:
+        The byte after it.
+
+    Raises:
+        OSError: It cannot be written, and the file ends at ``start``.
+    """
+    end = start + len(content)
+    try:
+        os.lseek(handle, start, os.SEEK_SET)
+        _write_all(handle, content)
+        os.ftruncate(handle, end)
+    except OSError as error:
+        error.filename = str(path)
+        with suppress(OSError):
+            os.ftruncate(handle, start)
+        raise
+    return end
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -253,6 +273,12 @@ def sync_directory(path: Path) -> None:
         raise
     finally:
         os.close(handle)
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def _beside(path: Path) -> Path:

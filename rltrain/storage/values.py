@@ -76,9 +76,8 @@ def _plain(value: Any) -> Any:
     if (kind is np.ndarray or isinstance(value, np.generic)) and _is_writable(value.dtype):
         return _of_numpy(value)
     if kind in (set, frozenset):
-        return {
-            f"${kind.__name__}": sorted(map(_plain, value), key=repr)
-        }  # in one order, so that equal files are equal
+        # In one order, so that equal sets make equal files.
+        return {f"${kind.__name__}": sorted(map(_plain, value), key=repr)}
     for name, (cls, write, _) in KINDS.items():
         if kind is cls:
             return {name: write(value)}
@@ -139,9 +138,8 @@ KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
 
 def _is_writable(dtype: np.dtype) -> bool:
     """Whether numbers of a type are exact as Python's, or it is text."""
-    return dtype.names is None and dtype.itemsize <= {"f": 8, "U": 40_000}.get(
-        dtype.kind, 8 if dtype.kind in "biu" else 0
-    )
+    most = {"b": 8, "i": 8, "u": 8, "f": 8, "U": 40_000}  # bytes by kind
+    return dtype.names is None and dtype.itemsize <= most.get(dtype.kind, 0)
 
 
 def _of_numpy(value: np.ndarray | np.generic) -> dict[str, Any]:
@@ -178,14 +176,13 @@ def restored(arguments: Mapping[str, Any], creator: Callable[[], Any], env_id: s
     Raises:
         ConfigError: A value is not in the run folder, or the signature does not say which enumeration it is of.
     """
-    if not any(isinstance(part, SavedEnum | Unsaved) for value in arguments.values() for part in _parts(value)):
+    if not not_held(arguments):
         return dict(arguments)
     known = {cls.__name__: cls for cls in _enums_of(creator())}
     given = {}
     for name, value in arguments.items():
         given[name] = _with_enums(value, known)
-        lost = next((part for part in _parts(given[name]) if isinstance(part, SavedEnum | Unsaved)), None)
-        if lost is not None:
+        if lost := _lost(given[name]):
             raise ConfigError(
                 f"'{env_id}' was made with {name}={lost.kind}(...), which the run folder names but does not hold.",
                 f"Give it again: rltrain.load(run, env_kwargs={{'{name}': ...}}), and the same for rltrain.resume.",
@@ -195,11 +192,12 @@ def restored(arguments: Mapping[str, Any], creator: Callable[[], Any], env_id: s
 
 def not_held(arguments: Mapping[str, Any]) -> list[str]:
     """The names of saved arguments that are not, or not surely, in the run folder."""
-    return [
-        name
-        for name, value in arguments.items()
-        if any(isinstance(part, SavedEnum | Unsaved) for part in _parts(value))
-    ]
+    return [name for name, value in arguments.items() if _lost(value)]
+
+
+def _lost(value: Any) -> SavedEnum | Unsaved | None:
+    """The first part of a value that stands for another one."""
+    return next((part for part in _parts(value) if isinstance(part, SavedEnum | Unsaved)), None)
 
 
 def _parts(value: Any) -> Iterator[Any]:

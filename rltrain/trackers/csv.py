@@ -8,7 +8,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from rltrain.storage.files import (
     read_bytes,
     reason,
     write_atomically,
+    write_end,
 )
 from rltrain.tracker import RunInfo, Tracker
 
@@ -74,7 +74,8 @@ class CsvTracker(Tracker):
             self._row, self._row_start = {STEP: str(step)}, self._row_end
         self._row |= cells
         if cells.keys() <= self._columns.keys():
-            self._write(_line(self._row, self._columns))
+            assert self._handle is not None
+            self._row_end = write_end(self._path, self._handle, self._row_start, _line(self._row, self._columns))
         else:
             rows = [row for row in self._read(step).rows if row[STEP] != str(step)]
             self._columns |= dict.fromkeys(cells)
@@ -120,22 +121,6 @@ class CsvTracker(Tracker):
         self._handle = os.open(self._path, os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0))
         self._row = rows[-1] if rows else {}
         self._row_start, self._row_end = len(content) - (len(lines[-1]) if lines else 0), len(content)
-
-    def _write(self, line: bytes) -> None:
-        """Writes the last row; one that does not fit on the disk is taken back."""
-        assert self._handle is not None
-        os.lseek(self._handle, self._row_start, os.SEEK_SET)
-        rest = memoryview(line)
-        try:
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
-            self._row_end = self._row_start + len(line)
-            os.ftruncate(self._handle, self._row_end)
-        except OSError as error:
-            error.filename = str(self._path)
-            with suppress(OSError):
-                os.ftruncate(self._handle, self._row_start)
-            raise
 
 
 def read_progress(path: Path) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from rltrain.storage.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically
+from rltrain.storage.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically, write_end
 
 FILES = "events.out.tfevents."
 LIMIT = 2**29
@@ -54,7 +54,7 @@ class RecordFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._handle = path, open_new(path)
+        self._path, self._handle, self._end = path, open_new(path), 0
         self.closed = False
 
     def write(self, record: bytes) -> None:
@@ -63,16 +63,7 @@ class RecordFile:
         Raises:
             OSError: It cannot be written, and nothing of it is left.
         """
-        start, rest = os.lseek(self._handle, 0, os.SEEK_CUR), memoryview(record)
-        try:
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
-        except OSError as error:
-            error.filename = str(self._path)
-            with suppress(OSError):
-                os.ftruncate(self._handle, start)
-                os.lseek(self._handle, start, os.SEEK_SET)
-            raise
+        self._end = write_end(self._path, self._handle, self._end, record)
 
     def flush(self) -> None:
         """Does nothing: the system has every record."""

@@ -6,8 +6,8 @@ import traceback
 from contextlib import suppress
 
 from rltrain.errors import RLTrainError, note
-from rltrain.runs.checkpoint import write_atomically
 from rltrain.runs.folder import RunFolder
+from rltrain.storage.files import write_atomically
 
 FILE = "traceback.txt"
 

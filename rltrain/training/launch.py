@@ -16,10 +16,11 @@ from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
 from rltrain.process.stopping import Stopped
-from rltrain.runs.checkpoint import step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.find import read_best
-from rltrain.runs.folder import RunFolder, find_unfinished
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import step_of
+from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.request import RunRequest

@@ -15,7 +15,7 @@ from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
 from rltrain.process.stopping import Stopped, asked
 from rltrain.rng import derive_seed, global_kept
-from rltrain.runs.checkpoint import prune, step_name
+from rltrain.runs.layout import prune, step_name
 from rltrain.storage.files import check_folder
 from rltrain.training.diagnosis import Witness
 from rltrain.training.saving import failures_handled

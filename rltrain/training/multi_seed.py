@@ -24,8 +24,8 @@ from rltrain.joined_vec import JoinedVecEnv
 from rltrain.make import taken_apart
 from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
-from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.settings import build_config, merge
 from rltrain.tracker import RunInfo, Tracker
 from rltrain.training.advice import check_memory

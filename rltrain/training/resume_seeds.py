@@ -13,9 +13,10 @@ from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, step_of
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
+from rltrain.runs.verify import find_fault
 from rltrain.settings import with_trackers
 from rltrain.training.launch import BATCHES, batch_at, is_over, over, set_up_again
 from rltrain.training.multi_seed import SeedRun, check_seeds, check_setups, display_of, results, train_together

@@ -15,6 +15,7 @@ from rltrain.distributed.ranks import Ranks
 from rltrain.errors import CheckpointError, RLTrainError
 from rltrain.runs.checkpoint import save_checkpoint
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import CHECKPOINTS
 from rltrain.runs.lock import FolderMoved
 
 
@@ -101,7 +102,7 @@ def _save_elsewhere(trainer: Saving, error: RLTrainError) -> Path | None:
     if place is None:
         return None
     try:
-        save_checkpoint(Path(place) / "checkpoints", trainer.global_step, *trainer.snapshot(), ranks, facts=facts)
+        save_checkpoint(Path(place) / CHECKPOINTS, trainer.global_step, *trainer.snapshot(), ranks, facts=facts)
     except CheckpointError as another:
         warnings.warn(another.cause, stacklevel=5)
         return None

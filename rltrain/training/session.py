@@ -15,8 +15,8 @@ from rltrain.evaluation.plotting import plot_runs
 from rltrain.plugins import resolve
 from rltrain.process.stopping import Stopped
 from rltrain.registry import spec_of
-from rltrain.runs.checkpoint import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.lock import FolderMoved
 from rltrain.storage.files import reason, remove_left_overs
 from rltrain.tracker import RunInfo

@@ -26,7 +26,8 @@ from rltrain.plugins import importer_of, resolve
 from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.environment import ORIGIN
-from rltrain.runs.folder import RunFolder, describe_machine
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.machine import describe_machine
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.spaces import to_json
 from rltrain.training.advice import check_memory, remark

@@ -14,8 +14,9 @@ from rltrain.compile import CompileClock
 from rltrain.devices import answers_late
 from rltrain.errors import CheckpointError
 from rltrain.rng import derive_seed, global_state, set_global_state
-from rltrain.runs.checkpoint import MODULES, load_training, step_name
+from rltrain.runs.checkpoint import MODULES, load_training
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import step_name
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo

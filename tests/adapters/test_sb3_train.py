@@ -20,8 +20,8 @@ from rltrain import sb3
 from rltrain.cli import main
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class
-from rltrain.runs.checkpoint import POLICY, TRAINING
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import POLICY, TRAINING
 from rltrain.sb3 import algorithms
 from rltrain.sb3.trainer import SB3Trainer
 from rltrain.settings import build_config, to_yaml, validate

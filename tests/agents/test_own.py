@@ -17,7 +17,7 @@ import rltrain
 from rltrain.agents.parts.custom_networks import blank
 from rltrain.cli import main
 from rltrain.errors import ConfigError
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 512,

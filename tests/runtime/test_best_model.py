@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import rltrain
-from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
 
 pytestmark = pytest.mark.usefixtures("scripted_known")
 

@@ -15,7 +15,8 @@ from torch import Tensor
 import rltrain
 from rltrain.callbacks import Episodes
 from rltrain.errors import ConfigError
-from rltrain.runs.checkpoint import find_fault, list_checkpoints
+from rltrain.runs.layout import list_checkpoints
+from rltrain.runs.verify import find_fault
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.trainer import Trainer
 

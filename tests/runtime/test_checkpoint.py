@@ -14,22 +14,20 @@ from torch import Tensor
 
 from rltrain.errors import CheckpointError
 from rltrain.runs import checkpoint as module
-from rltrain.runs.checkpoint import (
+from rltrain.runs.checkpoint import load_policy, load_training, save_checkpoint
+from rltrain.runs.layout import (
     MANIFEST,
     POLICY,
     STATE,
     TRAINING,
-    find_fault,
     list_checkpoints,
-    load_policy,
-    load_training,
-    newest_good,
     prune,
     remove_unfinished,
-    save_checkpoint,
     set_aside,
     step_of,
 )
+from rltrain.runs.verify import find_fault, newest_good
+from rltrain.storage.files import write_atomically
 
 POLICY_STATE = {"layer.weight": torch.arange(6.0).view(2, 3), "layer.bias": torch.zeros(3, dtype=torch.bfloat16)}
 
@@ -147,7 +145,7 @@ def test_the_newest_whole_one_is_found_behind_damaged_ones(tmp_path: Path) -> No
     assert list(newest_good(tmp_path)) == list(zip((newest, middle, oldest), faults, strict=True))
 
 
-@pytest.mark.parametrize("point", ["_write_synced", "_sync_directory"])
+@pytest.mark.parametrize("point", ["write_new", "sync_directory"])
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_save_that_breaks_off_leaves_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, call: int
@@ -166,7 +164,7 @@ def test_a_save_that_breaks_off_leaves_no_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
     monkeypatch.undo()
-    renamed = (point, call) == ("_sync_directory", 2)  # the last thing of all, when the checkpoint is there
+    renamed = (point, call) == ("sync_directory", 2)  # the last thing of all, when the checkpoint is there
     assert [step_of(path) for path in list_checkpoints(tmp_path)] == ([1, 2] if renamed else [1])
     assert all(find_fault(path) is None for path in list_checkpoints(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
@@ -187,7 +185,7 @@ def test_a_full_disk_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.Mon
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_write_synced", full)
+    monkeypatch.setattr(module, "write_new", full)
     with pytest.raises(CheckpointError, match=r"step_000000000128.*No space left on device"):
         save(tmp_path)
     assert not list_checkpoints(tmp_path)
@@ -233,16 +231,16 @@ def test_the_last_few_and_the_best_are_kept(tmp_path: Path) -> None:
 
 def test_a_small_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "best.json"
-    module.write_atomically(path, "old")
+    write_atomically(path, "old")
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
-        module.write_atomically(path, "new")
+        write_atomically(path, "new")
     assert path.read_text() == "old"
     monkeypatch.undo()
-    module.write_atomically(path, "new")
+    write_atomically(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["best.json"]

@@ -15,8 +15,9 @@ from rltrain import compile as compiled
 from rltrain.cli import main
 from rltrain.compile import check_compiler
 from rltrain.errors import ConfigError
-from rltrain.runs.checkpoint import list_checkpoints, load_policy
+from rltrain.runs.checkpoint import load_policy
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints
 from rltrain.training.metrics import Fetch
 
 OPTIONS: dict[str, Any] = {

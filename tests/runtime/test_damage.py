@@ -19,19 +19,11 @@ import torch
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.runs.checkpoint import (
-    MANIFEST,
-    STATE,
-    find_fault,
-    list_checkpoints,
-    load_policy,
-    prune,
-    remove_unfinished,
-    save_checkpoint,
-    step_of,
-)
+from rltrain.runs.checkpoint import load_policy, save_checkpoint
 from rltrain.runs.find import read_checkpoint
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import MANIFEST, STATE, list_checkpoints, prune, remove_unfinished, step_of
+from rltrain.runs.verify import find_fault
 from rltrain.settings import load_config
 from rltrain.tracker import RunInfo
 from rltrain.trackers.csv import CsvTracker, read_progress

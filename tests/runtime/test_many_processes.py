@@ -18,8 +18,8 @@ from test_resume import CARTPOLE, flags, scalars
 from rltrain.distributed.ranks import is_first, job_name
 from rltrain.distributed.spawn import Starter
 from rltrain.errors import RankFailed
-from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
 
 TOTAL = 20_000
 OPTIONS: dict[str, Any] = {

@@ -20,7 +20,8 @@ import rltrain
 from rltrain.evaluation.episodes import run_episodes
 from rltrain.evaluation.video import record_episode
 from rltrain.make import make_vec
-from rltrain.runs.checkpoint import list_checkpoints, load_modules, load_policy, load_training
+from rltrain.runs.checkpoint import load_modules, load_policy, load_training
+from rltrain.runs.layout import list_checkpoints
 
 HIDDEN = "test/Hidden-v0"
 OPTIONS: dict[str, Any] = {

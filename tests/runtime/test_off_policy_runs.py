@@ -15,8 +15,8 @@ from test_resume import PENDULUM, assert_same_state, flags, scalars
 
 import rltrain
 from rltrain.callbacks import Callback
-from rltrain.runs.checkpoint import list_checkpoints
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints
 
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 1_600,

@@ -23,8 +23,9 @@ import rltrain
 from rltrain.cli import main
 from rltrain.env import TensorEnv
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.runs.checkpoint import POLICY, list_checkpoints, load_modules, load_policy
+from rltrain.runs.checkpoint import load_modules, load_policy
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import POLICY, list_checkpoints
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 AGENT: dict[str, Any] = {

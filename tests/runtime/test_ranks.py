@@ -30,8 +30,10 @@ from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import make_vec
 from rltrain.normalize import RunningMoments, across_ranks
 from rltrain.registry import agent_class, register_agent
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training, step_of
+from rltrain.runs.checkpoint import load_training
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
+from rltrain.runs.verify import find_fault
 from rltrain.settings import build_config
 from rltrain.training.metrics import EpisodeStats, MetricMeans, fetch
 from rltrain.training.request import RunRequest

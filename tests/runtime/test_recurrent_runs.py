@@ -14,7 +14,8 @@ from torch import Tensor
 import rltrain
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed
-from rltrain.runs.checkpoint import list_checkpoints, load_modules, load_policy, load_training
+from rltrain.runs.checkpoint import load_modules, load_policy, load_training
+from rltrain.runs.layout import list_checkpoints
 
 CHAIN = "rltrain/MemoryChain-v0"
 PPO = {"n_steps": 16, "batch_size": 512, "n_epochs": 4, "learning_rate": 5e-3, "ent_coef": 0.01}

@@ -27,17 +27,10 @@ from torch import Tensor
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs.checkpoint import (
-    MANIFEST,
-    POLICY,
-    STATE,
-    find_fault,
-    list_checkpoints,
-    load_policy,
-    load_training,
-    step_of,
-)
+from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import MANIFEST, POLICY, STATE, list_checkpoints, step_of
+from rltrain.runs.verify import find_fault
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 STEPS = 8_000

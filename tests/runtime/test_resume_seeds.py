@@ -29,8 +29,8 @@ from test_resume import (
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.runs.checkpoint import list_checkpoints, step_of
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
 
 SEEDS = [3, 4, 5]
 SHORT: dict[str, Any] = {

@@ -14,8 +14,10 @@ import torch
 
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs.checkpoint import STATE, list_checkpoints, save_checkpoint
-from rltrain.runs.folder import RunFolder, describe_machine
+from rltrain.runs.checkpoint import save_checkpoint
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import STATE, list_checkpoints
+from rltrain.runs.machine import describe_machine
 from rltrain.settings import build_config, load_config
 
 RECORD: dict[str, Any] = {"mode": {}, "total_timesteps": 9, "observation_space": {}, "action_space": {}}

@@ -17,9 +17,11 @@ import rltrain
 from rltrain import Callback
 from rltrain.callbacks import Training
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, step_of
+from rltrain.runs.checkpoint import load_policy
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.runs.lock import FolderMoved
+from rltrain.runs.verify import find_fault
 from rltrain.settings import build_config
 from tests.torture.failing_disk import FailingDisk
 

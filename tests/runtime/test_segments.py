@@ -24,8 +24,10 @@ from rltrain.callbacks import Callback
 from rltrain.distributed.ranks import Ranks
 from rltrain.errors import CheckpointError
 from rltrain.ring import LEAST, Ring
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_training, prune, save_checkpoint, segments_of
+from rltrain.runs.checkpoint import load_training, save_checkpoint, segments_of
+from rltrain.runs.layout import list_checkpoints, prune
 from rltrain.runs.segments import SEGMENT
+from rltrain.runs.verify import find_fault
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.vec import VecStep
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import rltrain
 from rltrain.cli import main
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 from rltrain.training.signals import Interrupt
 
 SETTINGS: dict[str, Any] = {

@@ -15,7 +15,7 @@ from scripted import ANY_NUMBER
 
 import rltrain
 from rltrain.callbacks import Episodes
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 
 pytestmark = pytest.mark.usefixtures("scripted_known")
 

@@ -17,7 +17,7 @@ import rltrain
 from rltrain.check.op_counter import OpCounter
 from rltrain.cli import main
 from rltrain.errors import RunError
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 from rltrain.training.watch import Watch
 
 VALUES = [math.nan, -math.inf, 1e38]

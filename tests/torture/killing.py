@@ -18,8 +18,10 @@ import torch
 
 from rltrain.cli import main
 from rltrain.registry import agent_config_class
-from rltrain.runs.checkpoint import find_fault, list_checkpoints, load_policy, load_training
+from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import list_checkpoints
+from rltrain.runs.verify import find_fault
 
 TIMING = ("time/fps", "time/time_elapsed")
 PATIENCE = 90.0  # seconds

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 from rltrain.trackers.event_files import records
 from tests.torture.commands import STEPS, command, copy_of_run, evaluate, resume, trained
 from tests.torture.frame import Case, Row

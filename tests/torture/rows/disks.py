@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rltrain.runs.checkpoint import find_fault, list_checkpoints
+from rltrain.runs.layout import list_checkpoints
+from rltrain.runs.verify import find_fault
 from tests.torture.commands import STEPS, command, copy_of_run, resume, trained
 from tests.torture.failing_disk import ERRORS, FailingDisk
 from tests.torture.frame import Case, Row

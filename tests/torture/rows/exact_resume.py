@@ -12,7 +12,7 @@ from typing import Any
 import rltrain
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_specs
-from rltrain.runs.checkpoint import step_of
+from rltrain.runs.layout import step_of
 from rltrain.settings import build_config
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import rltrain
-from rltrain.runs.checkpoint import find_fault, step_of
+from rltrain.runs.layout import step_of
+from rltrain.runs.verify import find_fault
 from tests.torture.frame import Case, Outcome, Row
 from tests.torture.killing import assert_same, kill, saved, small, start, until, words
 

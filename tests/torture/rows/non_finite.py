@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 import rltrain
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 from tests.broken_numbers import BrokenGym, BrokenNumbers, Spoils, SpoilsLearning
 from tests.torture.frame import Case, Row
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from rltrain.runs.checkpoint import list_checkpoints
+from rltrain.runs.layout import list_checkpoints
 from tests.torture.frame import Case, Outcome, Row
 
 CARTPOLE = "rltrain/CartPole-v1"

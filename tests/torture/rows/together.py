@@ -12,7 +12,8 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rltrain
-from rltrain.runs.checkpoint import find_fault, list_checkpoints
+from rltrain.runs.layout import list_checkpoints
+from rltrain.runs.verify import find_fault
 from tests.torture.commands import ENV, Said, command, copy_of_run, evaluate, resume
 from tests.torture.frame import Case, Row
 
