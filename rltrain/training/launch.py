@@ -296,4 +296,4 @@ def _run(setup: Setup, folder: RunFolder | None = None) -> RunResult:
             stopped_by = trainer.run()
         except Stopped:  # an environment did not answer: the last checkpoint stands
             stopped_by = "interrupted"
-        return conclude(trainer, stopped_by, interrupted)
+        return conclude(trainer, stopped_by)

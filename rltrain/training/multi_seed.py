@@ -173,7 +173,7 @@ class SeedRun:
     Args:
         setup: Its setup.
         folder: Its folder.
-        interrupted: A function that tells whether there was a signal.
+        interrupted: See :class:`~rltrain.training.trainer.Trainer`.
 
     Attributes:
         stack: The context managers to exit when the run has ended.
@@ -182,7 +182,6 @@ class SeedRun:
 
     def __init__(self, setup: Setup, folder: RunFolder, interrupted: Interrupt) -> None:
         self.setup = setup
-        self.interrupted = interrupted
         self.stack = ExitStack()
         self.trainer: Trainer = self.stack.enter_context(session(setup, folder, interrupted))
         self.result: RunResult | RLTrainError | None = None
@@ -199,7 +198,7 @@ class SeedRun:
 
     def conclude(self, reason: str) -> None:
         """Evaluates and draws."""
-        self.result = conclude(self.trainer, reason, self.interrupted)
+        self.result = conclude(self.trainer, reason)
         self.stack.close()
 
 
