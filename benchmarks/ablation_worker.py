@@ -116,7 +116,7 @@ def several(settings: dict[str, Any]) -> Callable[[], int]:
     """Agents of several seeds that act and learn as one."""
     from rltrain.joined_vec import JoinedVecEnv
     from rltrain.registry import agent_spec
-    from rltrain.training.multi_seed import stack
+    from rltrain.training.batch import stack
 
     options = {name: settings[name] for name in ("num_envs", "agent")}
     loops = [Loop(settings["algo"], ENV, {**options, "seed": seed}) for seed in range(settings["num_seeds"])]

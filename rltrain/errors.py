@@ -44,7 +44,7 @@ class ConfigError(RLTrainError):
 
 
 class InputError(ConfigError, ValueError):
-    """What was given to a policy is nothing that it can act upon."""
+    """A policy was given something that it cannot act on."""
 
 
 class RunError(RLTrainError):
@@ -98,7 +98,7 @@ def notes_of(error: BaseException) -> tuple[str, str]:
 
 
 def ended_by(error: SystemExit) -> RunError:
-    """The failure that ``sys.exit()`` is where nobody expects it, such as inside an environment; says where it was."""
+    """The error for a ``sys.exit()`` where nobody expects one, as inside an environment; says where it was called."""
     innermost = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" in line {innermost[0].lineno} of {innermost[0].filename}" if innermost else ""
     return RunError(

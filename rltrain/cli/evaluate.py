@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from rltrain.cli.options import EnvParser, add_limits, add_module_option, is_run, whole
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError, plain
-from rltrain.naming.environments import typed_env
-from rltrain.registry import env_spec
+from rltrain.cli.policies import named_env, policy_of_run
+from rltrain.errors import plain
 
 
 def main(arguments: list[str]) -> int:
@@ -42,9 +40,7 @@ def main(arguments: list[str]) -> int:
         from rltrain.make import make_vec
         from rltrain.rng import derive_seed
 
-        env_id = env_spec(typed_env(parsed.what)).id
-        if parsed.checkpoint is not None:
-            raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
+        env_id = named_env(parsed)
         who = parsed.policy or "random"
         num_envs = min(parsed.episodes, most_envs(env_id))
         make = partial(make_vec, env_id, num_envs, device=pick_device(parsed.device), **env_options)
@@ -53,18 +49,7 @@ def main(arguments: list[str]) -> int:
             result = evaluate_baseline(vec, who, parsed.episodes, seed=seed, limits=limits)
         source, title = {"policy": who}, f"{who} policy on {parsed.what}"
     else:
-        from rltrain.runs.policy import load
-
-        if parsed.policy is not None:
-            raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
-        policy = load(
-            parsed.what,
-            checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint,
-            device=parsed.device,
-            env=parsed.env,
-        )
-        for line in policy.warnings:
-            print(f"warning: {plain(line)}", file=sys.stderr)
+        policy = policy_of_run(parsed)
         how = {"deterministic": not parsed.stochastic, "seed": parsed.seed, "limits": limits}
         result = policy.evaluate(parsed.episodes, **how, **env_options)
         source = {"checkpoint": policy.step}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from rltrain.cli.options import EnvParser, add_limits, add_module_option, whole
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError, plain
+from rltrain.cli.policies import named_env, policy_of_run
+from rltrain.errors import ConfigError
 
 
 def main(arguments: list[str]) -> int:
@@ -40,23 +40,11 @@ def main(arguments: list[str]) -> int:
     if os.path.exists(Path(parsed.what)) or "checkpoints" in Path(parsed.what).parts:
         from rltrain.runs.folder import RunFolder
         from rltrain.runs.layout import step_name
-        from rltrain.runs.policy import load
 
-        if parsed.policy is not None:
-            raise ConfigError(f"'--policy' is for environments, and '{parsed.what}' is none.", "Leave it out.")
-        policy = load(
-            parsed.what,
-            checkpoint="latest" if parsed.checkpoint is None else parsed.checkpoint,
-            device=parsed.device,
-            env=parsed.env,
-        )
-        for line in policy.warnings:
-            print(f"warning: {plain(line)}", file=sys.stderr)
+        policy = policy_of_run(parsed)
         run = RunFolder.open(parsed.what)[0].path
         out = run / "videos" / f"{step_name(policy.step)}.gif" if parsed.out is None else Path(parsed.out)
-        policy.make_vec(
-            1, render=True, **env_options
-        ).close()  # so that wrong constants are refused before anything is created
+        policy.make_vec(1, render=True, **env_options).close()  # refuses wrong constants before anything is created
         if parsed.out is None:
             try:
                 out.parent.mkdir(exist_ok=True)
@@ -70,14 +58,10 @@ def main(arguments: list[str]) -> int:
         from rltrain.evaluation.baselines import baseline_policy
         from rltrain.evaluation.video import film
         from rltrain.make import make_vec
-        from rltrain.naming.environments import typed_env
-        from rltrain.registry import env_spec
 
-        spec = env_spec(typed_env(parsed.what))
-        if parsed.checkpoint is not None:
-            raise ConfigError(f"'{parsed.what}' is an environment: it has no checkpoints.", "Name a run folder.")
-        out = Path(f"{spec.id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
-        with closing(make_vec(spec.id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
+        env_id = named_env(parsed)
+        out = Path(f"{env_id.rpartition('/')[2]}.gif" if parsed.out is None else parsed.out)
+        with closing(make_vec(env_id, 1, device=pick_device(parsed.device), render=True, **env_options)) as vec:
             length = film(vec, out, baseline_policy(vec, parsed.policy or "random", seed=parsed.seed), **options)
     say(f"{out}: {length} steps")
     return 0

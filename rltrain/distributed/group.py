@@ -50,12 +50,8 @@ class Group(Ranks):
 
         global _meetings
         _meetings += 1
-        self.rank, self.world_size, self.local_world_size, self.local_rank = (
-            rank,
-            world_size,
-            local_world_size,
-            local_rank,
-        )
+        self.rank, self.world_size = rank, world_size
+        self.local_rank, self.local_world_size = local_rank, local_world_size
         self._dist, self._torch, self._starter = dist, torch, starter
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # ignores the keys of an earlier try in the store
         self._store = dist.PrefixStore(f"rltrain/{again}/{_meetings}", store)

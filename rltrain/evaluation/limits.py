@@ -1,4 +1,4 @@
-"""What keeps an evaluation or a film from going on for ever without a word: limits, and a progress line."""
+"""Limits on how long an evaluation or a film may last, and a line about its progress."""
 
 from __future__ import annotations
 

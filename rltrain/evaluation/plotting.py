@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rltrain.errors import CheckpointError, ConfigError, plain
+from rltrain.evaluation.files import writing
 from rltrain.settings import YAML_LIMIT, parse_yaml
-from rltrain.storage.files import Damaged, read_text, replacing
+from rltrain.storage.files import Damaged, read_text
 from rltrain.trackers.csv import STEP, read_progress
 
 if TYPE_CHECKING:
@@ -77,12 +78,8 @@ def plot_runs(run_dirs: Sequence[Path], out: Path | None = None, *, threshold: f
         axes.axhline(threshold, color="#444444", lw=1.2, ls=(0, (5, 4)), zorder=1, label=f"solved at {threshold:,g}")
     _decorate(axes, title=next(iter(kinds)) if len(kinds) == 1 else "Learning curves")
 
-    try:
-        with replacing(out) as temporary:
-            canvas.print_png(temporary)
-    except OSError as error:
-        fix = "Name a file in a folder you may write to." if out.parent.is_dir() else "Make the folder first."
-        raise ConfigError(f"'{out}' cannot be written: {error.strerror or error}.", fix) from error
+    with writing(out) as temporary:
+        canvas.print_png(temporary)
     return out
 
 
@@ -151,7 +148,7 @@ def _read(run_dir: Path) -> Curve:
 
 
 def _label(text: str) -> str:
-    """A name from a file as a label: of bearable length, and no formula for matplotlib to set."""
+    """A name from a file as a label: cut to a length that fits, and without formulas for matplotlib to set."""
     return plain(text)[:100].replace("$", r"\$")
 
 

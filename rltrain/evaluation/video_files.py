@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -15,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from rltrain.errors import ConfigError
+from rltrain.evaluation.files import writing
 from rltrain.process.stopping import check
-from rltrain.storage.files import replacing
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
 """A picture (H, W, 3) uint8."""
@@ -49,7 +48,7 @@ def write_gif(path: Path, frames: Iterable[Frame], fps: float) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    with _replacing(path) as temporary:
+    with writing(path) as temporary:
         pictures = list(_arrays(frames))
         shown = [*range(0, len(pictures) - 1, math.ceil(fps / MAX_GIF_FPS)), len(pictures) - 1]
         times = [round(100 * index / fps) for index in (*shown, len(pictures))]  # hundredths of a second
@@ -84,7 +83,7 @@ def write_mp4(path: Path, frames: Iterable[Frame], fps: float) -> None:
         imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise ConfigError("There is no ffmpeg to write an MP4 with.", "Install ffmpeg, or write a .gif.") from error
-    with _replacing(path) as temporary:
+    with writing(path) as temporary:
         writer = None
         try:
             for picture in _arrays(frames):
@@ -119,18 +118,6 @@ def check_suffix(path: Path) -> str:
     if suffix not in (".gif", ".mp4"):
         raise ConfigError(f"'{path}' is neither a GIF nor an MP4.", "Give the file a name that ends in .gif or .mp4.")
     return suffix
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder that replaces ``path`` on success and is deleted on failure."""
-    try:
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
-        fix = "Name a file in a folder you may write to." if path.parent.is_dir() else "Make the folder first."
-        raise ConfigError(f"'{path}' cannot be written: {reason}.", fix) from error
 
 
 def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:

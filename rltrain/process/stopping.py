@@ -1,4 +1,4 @@
-"""Whether a signal has asked this process to stop: what takes long looks here and leaves.
+"""Whether a signal has asked this process to stop: whatever takes long checks here, and leaves.
 
 The handlers are set by :mod:`rltrain.training.signals` while a run trains.
 """

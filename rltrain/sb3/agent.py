@@ -237,7 +237,7 @@ class SB3Actor(Actor):
         _set_moments(self._obs_moments(), state, OBS)
         policy = {name: tensor for name, tensor in state.items() if not name.startswith(OBS)}
         loaded = self.algorithm.policy.load_state_dict(policy)
-        if self.algorithm.use_sde:  # its noise hangs on the deviations
+        if self.algorithm.use_sde:  # its noise depends on the deviations
             self.algorithm.policy.reset_noise()  # type: ignore[operator]
         return loaded
 

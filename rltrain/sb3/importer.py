@@ -184,7 +184,7 @@ def take_over(archive: Archive, agent: Agent, algo: str) -> None:
     kept = {name: tensor for name, tensor in mine.items() if name.startswith((*NOT_POLICY, ACTOR + OBS))}
     theirs = {ACTOR + name: tensor for name, tensor in policy.items()}
     state: dict[str, Tensor] = {**kept, **(theirs if algo.startswith("sb3/") else from_sb3(algo, policy))}
-    if "log_ent_coef" in mine:  # which there is no part of the policy
+    if "log_ent_coef" in mine:  # there it is no part of the policy
         learned = archive.variables.get("log_ent_coef")
         state["log_ent_coef"] = mine["log_ent_coef"] if learned is None else learned.detach()
     try:

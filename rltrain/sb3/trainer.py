@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +23,6 @@ from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.setup import Setup
-from rltrain.training.state import PROGRESS
 from rltrain.training.trainer import Trainer
 from rltrain.training.watch import Given, Look, Span
 from rltrain.tree import tree_map
@@ -122,7 +121,7 @@ class SB3Trainer(Trainer):
             return
         self.step_before, self.global_step = self.global_step, self.model.num_timesteps
         self.n_iterations += 1
-        self.updated(dict(self.numbers.last))
+        self.updated({**self.numbers.last, **_numbers(self.model.logger.name_to_value)})
         if self.reason_to_stop() is not None:
             raise Stop
 
@@ -143,7 +142,7 @@ class SB3Trainer(Trainer):
         """Everything with memory beside the parameters, except environments and replay buffer."""
         model = self.model
         return {
-            "trainer": {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")},
+            "trainer": self.progress(),
             "agent": self.agent.training_state(),
             "episodes": {
                 "count": self.n_episodes,
@@ -155,9 +154,7 @@ class SB3Trainer(Trainer):
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
-        for name in PROGRESS:
-            setattr(self, name, state["trainer"][name])
-        self.evaluation_missed = state["trainer"].get("evaluation_missed", False)  # older checkpoints do not say
+        self.load_progress(state["trainer"])
         self.agent.load_training_state(state["agent"])
         model, episodes, window = self.model, state["episodes"], self.config.stats_window_size
         model.num_timesteps = self.step_before = self.global_step
@@ -238,8 +235,13 @@ class Numbers(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         """Keeps the numbers."""
-        numbers = {tag: float(value) for tag, value in key_values.items() if not isinstance(value, str)}
-        self.last = {tag: value for tag, value in numbers.items() if value == value or tag.startswith("train/")}
+        self.last = _numbers(key_values)
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def _numbers(recorded: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among what was recorded; those that are NaN for lack of data are left out."""
+    numbers = {tag: float(value) for tag, value in recorded.items() if not isinstance(value, str)}
+    return {tag: value for tag, value in numbers.items() if value == value or tag.startswith("train/")}

@@ -1,4 +1,4 @@
-"""What is said before a run: what it does otherwise than one might think, and what does not fit into memory."""
+"""Warnings before a run of what one might not expect it to do, and the check that its experience fits into memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGE = 4 * 84 * 84
 
 
 def remark(config: TrainConfig, env: VecEnv, steps_at_once: int) -> None:
-    """Warns of what a run does otherwise than one might think.
+    """Warns of what a run does that one might not expect.
 
     Args:
         config: The configuration.

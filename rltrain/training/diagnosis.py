@@ -15,7 +15,7 @@ from rltrain.evaluation.episodes import Evaluation
 EXPLODED = 100.0
 """Root mean square of a layer's weights from which nothing can be learned any more; layers begin at about 0.1."""
 EPISODES, STEPS = 10, 200
-"""The least of an evaluation by which a policy is judged."""
+"""The fewest episodes and steps of an evaluation by which a policy is judged."""
 
 
 class Witness(Actor):

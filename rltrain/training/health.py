@@ -13,7 +13,7 @@ from rltrain.distributed.ranks import Ranks
 from rltrain.errors import RunError
 
 LIMIT = 1e30
-"""The magnitude from which a number counts as not finite: float32 ends at 3e38, and squares of it end far earlier."""
+"""The magnitude from which a number counts as not finite: float32 ends at 3e38, and squares overflow far earlier."""
 
 
 def diverged(

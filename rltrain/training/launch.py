@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rltrain.callbacks import Callback
+from rltrain.config import TrainConfig
 from rltrain.distributed.group import joined
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
@@ -23,14 +24,12 @@ from rltrain.runs.layout import step_of
 from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
+from rltrain.training.batch_record import BATCHES, apart, batch_at, with_batch
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
 from rltrain.vec import check_count
-
-BATCHES = "batches"
-"""The entry of the metadata that says which seeds were trained as one batch, each with the step from which on."""
 
 
 def train(
@@ -136,14 +135,8 @@ def resume(
     for name, number in (("total_timesteps", total_timesteps), ("nproc", nproc)):
         if number is not None:
             check_count(name, number)
-    folder, named = RunFolder.open(run)
-    config = given_again(folder.config(classes), env_kwargs, only_lost=True)
-    env = named_env(folder, config.env.id, env)
-    check_known(env, origin_in(folder))
     changes = {"device": device, "nproc": nproc}
-    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    if trackers is not None:
-        config = with_trackers(config, trackers)
+    folder, named, config, env = reopened(run, env, env_kwargs, classes, trackers, changes)
     env_class = None if isinstance(env, str) else env
     request = RunRequest(config, env_class, callbacks, progress, command, total_timesteps, named)
     if config.nproc > 1:  # before so many processes are started
@@ -151,6 +144,39 @@ def resume(
     with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
         folder.writes = ranks.first
         return _resume(request, folder, ranks)
+
+
+def reopened(
+    run: str | Path,
+    env: str | EnvClass | None,
+    env_kwargs: Mapping[str, Any] | None,
+    classes: Sequence[type],
+    trackers: Sequence[str] | None,
+    changes: Mapping[str, Any],
+) -> tuple[RunFolder, Path | None, TrainConfig, str | EnvClass]:
+    """A run that is to go on; see :func:`resume` for the arguments.
+
+    Args:
+        run: The run.
+        env: Its environment.
+        env_kwargs: Constructor arguments.
+        classes: Network classes.
+        trackers: The trackers.
+        changes: Further settings to change, by name; None leaves one as it is.
+
+    Returns:
+        Its folder; the checkpoint, if ``run`` is one; the configuration to go on with; and the environment.
+
+    Raises:
+        CheckpointError: There is no such run.
+        ConfigError: What is given does not fit it.
+    """
+    folder, named = RunFolder.open(run)
+    config = given_again(folder.config(classes), env_kwargs, only_lost=True)
+    env = named_env(folder, config.env.id, env)
+    check_known(env, origin_in(folder))
+    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    return folder, named, config if trackers is None else with_trackers(config, trackers), env
 
 
 def _check_ranks(folder: RunFolder, metadata: Mapping[str, Any], world_size: int) -> None:
@@ -267,28 +293,6 @@ def set_up_again(
     return setup
 
 
-def batch_at(metadata: Mapping[str, Any], step: int) -> list[int]:
-    """The seeds that a run was trained with as one batch from a step on; none if it was alone or they are not known."""
-    batches = [entry["seeds"] for entry in metadata.get(BATCHES, []) if entry["from"] <= step]
-    return list(batches[-1]) if batches else []
-
-
-def with_batch(batches: Sequence[Mapping[str, Any]], step: int, seeds: Sequence[int]) -> list[Mapping[str, Any]]:
-    """The record of batches with another one from a step on, instead of what is known from there on."""
-    return [*(entry for entry in batches if entry["from"] < step), {"from": step, "seeds": list(seeds)}]
-
-
-def apart(batch: Sequence[int], seeds: Sequence[int]) -> str:
-    """The warning where a batch goes on with other seeds than it had."""
-    ours, theirs = (", ".join(map(str, each)) for each in (seeds, batch))
-    if not batch:
-        return f"Not bit for bit: each of the seeds {ours} was trained alone, and a batch is rounded otherwise."
-    return (
-        f"Not bit for bit: the seeds {theirs} were trained as one batch, and {ours} without the others is rounded "
-        "otherwise. To go on exactly, name the runs of all of them: rltrain resume RUN RUN ..."
-    )
-
-
 def _run(setup: Setup, folder: RunFolder | None = None) -> RunResult:
     """Trains from the start, in a new folder, or from a checkpoint; evaluates, draws."""
     keep_memory()
@@ -297,4 +301,4 @@ def _run(setup: Setup, folder: RunFolder | None = None) -> RunResult:
             stopped_by = trainer.run()
         except Stopped:  # an environment did not answer: the last checkpoint stands
             stopped_by = "interrupted"
-        return conclude(trainer, stopped_by, interrupted)
+        return conclude(trainer, stopped_by)

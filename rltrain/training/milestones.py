@@ -34,6 +34,7 @@ class Milestones(RunState):
 
         An evaluation that fails or is stopped is left out with a warning.
         """
+        self.watch.settle()
         self.deliver()
         metrics = None
         if self.ranks.first:

@@ -16,32 +16,29 @@ from numbers import Integral
 from statistics import fmean
 from typing import Any
 
-from rltrain.agent import Agent, Metrics, Received, StackedAgent, next_state
 from rltrain.callbacks import Callback
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
-from rltrain.joined_vec import JoinedVecEnv
 from rltrain.make import taken_apart
-from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.settings import build_config, merge
 from rltrain.tracker import RunInfo, Tracker
 from rltrain.training.advice import check_memory
-from rltrain.training.launch import BATCHES, as_typed, with_batch
-from rltrain.training.metrics import EpisodeStats
+from rltrain.training.batch import Batch, stack
+from rltrain.training.batch_record import note_batch
+from rltrain.training.launch import as_typed
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
 from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer
-from rltrain.tree import tree_cat, tree_map
 from rltrain.vec import TensorVecEnv
 
 MOST_SEEDS = 4096
-"""How many runs train at once; each has a folder and open files of its own."""
+"""The most runs that train at once; each has a folder and open files of its own."""
 
 
 def train_seeds(
@@ -96,7 +93,7 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
         for setup in setups:
             runs.append(SeedRun(setup, create_folder(setup), interrupted))
             stack.push(runs[-1].stack)
-        note_batch(runs)
+        note_batch([run.trainer for run in runs])
         train_together(runs, stack.enter_context(closing(display_of(runs, request))))
     return results(runs)
 
@@ -156,24 +153,13 @@ def check_setups(setups: Sequence[Setup]) -> None:
     check_memory(sum(setup.agent.memory() for setup in setups), first.device)
 
 
-def stack(spec: AgentSpec, agents: Sequence[Agent]) -> StackedAgent:
-    """Makes one agent that acts and learns for several agents which differ only in their seeds.
-
-    The single agents stay complete: each has its new weights at the end of every ``learn``.
-
-    Raises:
-        ConfigError: These agents cannot be stacked.
-    """
-    return resolve(spec.stacked)(agents)
-
-
 class SeedRun:
     """One of the runs.
 
     Args:
         setup: Its setup.
         folder: Its folder.
-        interrupted: A function that tells whether there was a signal.
+        interrupted: See :class:`~rltrain.training.trainer.Trainer`.
 
     Attributes:
         stack: The context managers to exit when the run has ended.
@@ -182,7 +168,6 @@ class SeedRun:
 
     def __init__(self, setup: Setup, folder: RunFolder, interrupted: Interrupt) -> None:
         self.setup = setup
-        self.interrupted = interrupted
         self.stack = ExitStack()
         self.trainer: Trainer = self.stack.enter_context(session(setup, folder, interrupted))
         self.result: RunResult | RLTrainError | None = None
@@ -199,7 +184,7 @@ class SeedRun:
 
     def conclude(self, reason: str) -> None:
         """Evaluates and draws."""
-        self.result = conclude(self.trainer, reason, self.interrupted)
+        self.result = conclude(self.trainer, reason)
         self.stack.close()
 
 
@@ -230,7 +215,7 @@ def stay(runs: Sequence[SeedRun]) -> list[SeedRun]:
     for run, reason in ending:
         run.attempt(run.trainer.end, reason)
     if len(going) < len(runs):
-        note_batch(going)
+        note_batch([run.trainer for run in going])
         for run in going:
             run.attempt(run.trainer.save)
     for run, reason in ending:
@@ -240,14 +225,6 @@ def stay(runs: Sequence[SeedRun]) -> list[SeedRun]:
         return stay(going)
     keep_common(going)
     return going
-
-
-def note_batch(runs: Sequence[SeedRun]) -> None:
-    """Records in the metadata which seeds are one batch from the current step on."""
-    seeds = [run.setup.config.seed for run in runs]
-    for run in runs:
-        folder, step = run.trainer.folder, run.trainer.global_step
-        folder.update_metadata({BATCHES: with_batch(folder.metadata().get(BATCHES, []), step, seeds)})
 
 
 def keep_common(runs: Sequence[SeedRun]) -> None:
@@ -265,55 +242,3 @@ def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) ->
     tags = dict.fromkeys(tag for metrics in latest for tag in metrics)
     means = {tag: fmean(metrics[tag] for metrics in latest if tag in metrics) for tag in tags}
     display.log(means, sum(run.trainer.global_step for run in runs))
-
-
-class Batch:
-    """Trainers whose agents act and learn, and whose environments are stepped, as one.
-
-    After every iteration each trainer has the state that it would have alone.
-
-    Args:
-        trainers: Trainers that differ only in their seeds, all after the same number of iterations.
-    """
-
-    def __init__(self, trainers: Sequence[Trainer]) -> None:
-        self.trainers = trainers
-        self.horizon = trainers[0].agent.horizon
-        self.agent = stack(trainers[0].setup.request.agent, [trainer.agent for trainer in trainers])
-        envs = [trainer.env for trainer in trainers]
-        self.env = JoinedVecEnv([env for env in envs if isinstance(env, TensorVecEnv)])
-        self.obs = tree_cat([trainer.obs for trainer in trainers])
-        self.state = tree_cat([trainer.state for trainer in trainers])
-        self.episodes = EpisodeStats(1, self.horizon, self.env.num_envs, self.env.device)
-
-    def iterate(self) -> list[Metrics]:
-        """Collects and learns; returns the metrics of each trainer."""
-        self.agent.progress_remaining = self.trainers[0].progress_remaining
-        initial = tree_cat([trainer.agent.actor.initial_state(trainer.env.num_envs) for trainer in self.trainers])
-        for _ in range(self.horizon):
-            out = self.agent.act(self.obs, self.state)
-            step = self.env.step(out.action)
-            self.agent.record(out, step)
-            self.episodes.note(step)
-            self.obs, self.state = step.obs, next_state(out, step, initial)
-        self.env.split()
-        for trainer, rows in zip(self.trainers, self.env.rows, strict=True):
-            trainer.obs, trainer.state = (tree_map(lambda x, rows=rows: x[rows], x) for x in (self.obs, self.state))
-            trainer.episodes.merge_from(self.episodes, rows)
-            trainer.collected()
-            trainer.callbacks.rollout(trainer)
-        self.episodes.forget()
-        metrics = self.agent.learn_each()
-        self.share_received()
-        return metrics
-
-    def share_received(self) -> None:
-        """Gives each trainer its share of what the environments gave, to look for numbers that are not finite."""
-        received = self.agent.received() if isinstance(self.agent, Agent) else None
-        for k, trainer in enumerate(self.trainers):
-            share = received and Received(
-                obs=tree_map(lambda x, k=k: x[:, k], received.obs),
-                final_obs=tree_map(lambda x, k=k: x[:, k], received.final_obs),
-                terminated=tree_map(lambda x, k=k: x[:, k], received.terminated),
-            )
-            trainer.received = lambda share=share: share

@@ -13,12 +13,11 @@ from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
-from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.runs.verify import find_fault
-from rltrain.settings import with_trackers
-from rltrain.training.launch import BATCHES, batch_at, is_over, over, set_up_again
+from rltrain.training.batch_record import batch_at, newest_record
+from rltrain.training.launch import is_over, over, reopened, set_up_again
 from rltrain.training.multi_seed import SeedRun, check_seeds, check_setups, display_of, results, train_together
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
@@ -72,14 +71,10 @@ def resume_seeds(
     """
     members = []
     for run in runs:
-        folder, named = RunFolder.open(run)
+        folder, named, config, env = reopened(run, env, env_kwargs, classes, trackers, {"device": device})
         if named is not None:
             raise ConfigError(f"'{run}' is a checkpoint, and there are several runs.", "Name run folders.")
-        config = given_again(folder.config(classes), env_kwargs, only_lost=True)
-        env = named_env(folder, config.env.id, env)
-        check_known(env, origin_in(folder))
-        config = config if device is None else config.model_copy(update={"device": device})
-        members.append(Member(folder, config if trackers is None else with_trackers(config, trackers), {}))
+        members.append(Member(folder, config, {}))
     check_alike(members)
     config = members[0].config
     env_class = None if isinstance(env, str) else env
@@ -151,8 +146,7 @@ def starting(members: Sequence[Member], request: RunRequest) -> tuple[list[Membe
     }
     if not going:
         raise over(members[0].folder, max(saved[members[0].config.seed]))
-    newest = max((known for known in (newest_record(member.metadata) for member in going.values())), default=-1)
-    records = next(member.metadata for member in going.values() if newest_record(member.metadata) == newest)
+    records = max((member.metadata for member in going.values()), key=newest_record)
     for step in sorted(set().union(*(saved[seed] for seed in going)), reverse=True):
         batch = batch_at(records, step)
         together = [seed for seed in going if not batch or seed in batch]
@@ -167,11 +161,6 @@ def starting(members: Sequence[Member], request: RunRequest) -> tuple[list[Membe
     raise CheckpointError(
         f"There is no step at which all of the {len(going)} runs have a whole checkpoint.", "Resume each by itself."
     )
-
-
-def newest_record(metadata: Mapping[str, Any]) -> int:
-    """The step from which on a run was last recorded to be part of a batch; -1 if it never was."""
-    return max((int(entry["from"]) for entry in metadata.get(BATCHES, [])), default=-1)
 
 
 def whole_steps(folder: RunFolder) -> set[int]:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import RLTrainError, RunError, ended_by
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.evaluation.plotting import plot_runs
 from rltrain.plugins import resolve
-from rltrain.process.stopping import Stopped
+from rltrain.process.stopping import Stopped, asked
 from rltrain.registry import spec_of
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, remove_unfinished, set_aside, step_of
@@ -56,12 +56,6 @@ class RunResult:
     diagnosis: str | None = None
 
 
-class Interrupted(Protocol):
-    """Tells whether there was a signal."""
-
-    signal: int | None
-
-
 @contextmanager
 def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) -> Iterator[Trainer]:
     """A trainer with its trackers, at the start or at a checkpoint; records in the metadata that it runs or failed."""
@@ -76,8 +70,8 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
             stack.callback(trainer.writer.close)
             if checkpoint is not None:
                 trainer.load(checkpoint)
-            if checkpoint is not None and setup.ranks.first:
-                tidy(folder, checkpoint)
+                if setup.ranks.first:
+                    tidy(folder, checkpoint)
             if setup.ranks.first:
                 trainer.trackers = TrackerList(
                     RunInfo(
@@ -92,7 +86,7 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
             yield trainer
         except SystemExit as error:
             failure = ended_by(error)
-            folder.update_metadata({"status": "failed", "error": f"RunError: {failure}"})
+            tell_failure(folder, failure)
             raise failure from error
         except BaseException as error:
             step = "starting the run" if made is None else f"training, after {made.global_step:,} steps"
@@ -132,7 +126,7 @@ def tell_failure(folder: RunFolder, error: BaseException) -> None:
         warnings.warn(f"It is not recorded that the run failed. {another.cause}", stacklevel=2)
 
 
-def conclude(trainer: Trainer, stopped_by: str, interrupted: Interrupted) -> RunResult:
+def conclude(trainer: Trainer, stopped_by: str) -> RunResult:
     """Evaluates the trained policy, draws the learning curve, and records in the metadata how the run ended.
 
     A signal ends the evaluation, of which nothing is kept; the run was saved before.
@@ -146,7 +140,7 @@ def conclude(trainer: Trainer, stopped_by: str, interrupted: Interrupted) -> Run
             pass
         except (Exception, SystemExit) as error:  # the saved checkpoints are still intact
             warnings.warn(f"There is no score. {error}", stacklevel=2)
-    signal = max(trainer.ranks.gather(interrupted.signal or 0)) or None
+    signal = max(trainer.ranks.gather(asked() or 0)) or None
     threshold = spec_of(trainer.setup.request.env).reward_threshold
     diagnosis = diagnose(
         trainer.agent.state_dict(), trainer.env.single_action_space, trainer.witness, evaluation, threshold

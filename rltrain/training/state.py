@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
 from rltrain.training.diagnosis import Witness
-from rltrain.training.health import check_modules, diverged
+from rltrain.training.health import check_modules
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
@@ -112,14 +111,8 @@ class RunState:
             self.publish(fetching.values(), step)
 
     def publish(self, metrics: dict[str, float], step: int) -> None:
-        """Hands the metrics of a log point to the trackers.
-
-        Raises:
-            RunError: The loss is not finite.
-        """
+        """Hands the metrics of a log point to the trackers."""
         self.track(metrics, step)
-        if not math.isfinite(metrics.get("train/loss", 0.0)):
-            raise diverged("The loss is", self.global_step)
         self.callbacks.log(self)
 
     def times(self) -> dict[str, float]:
@@ -166,7 +159,7 @@ class RunState:
     def training_state(self) -> dict[str, Any]:
         """The whole training state except the agent's module state."""
         return {
-            "trainer": {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")},
+            "trainer": self.progress(),
             "agent": self.agent.training_state(),
             "env": self.env.state_dict() if self.env.exact_resume else {},
             "obs": {"obs": self.obs},
@@ -175,6 +168,16 @@ class RunState:
             "metrics": self.metrics.state_dict(),
             "generators": global_state(),
         }
+
+    def progress(self) -> dict[str, Any]:
+        """The counters and the latest metrics, for a checkpoint."""
+        return {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")}
+
+    def load_progress(self, saved: dict[str, Any]) -> None:
+        """Restores what :meth:`progress` returned."""
+        for name in PROGRESS:
+            setattr(self, name, saved[name])
+        self.evaluation_missed = saved.get("evaluation_missed", False)  # older checkpoints do not say
 
     def load(self, checkpoint: Path) -> None:
         """Continues from a checkpoint directory.
@@ -198,9 +201,7 @@ class RunState:
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`training_state` returned."""
-        for name in PROGRESS:
-            setattr(self, name, state["trainer"][name])
-        self.evaluation_missed = state["trainer"].get("evaluation_missed", False)  # older checkpoints do not say
+        self.load_progress(state["trainer"])
         self.agent.load_training_state(state["agent"])
         if self.env.exact_resume:
             self.env.load_state_dict(state["env"])

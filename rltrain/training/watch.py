@@ -130,13 +130,13 @@ class Watch:
             RunError: A number is not finite; names the first.
         """
         watched = {tag: value for tag, value in metrics.items() if is_watched(tag)}
-        look: Look | None = Look(self.agent, watched, dict(self.learned()), given, span)
-        if self.late:
-            assert look is not None
-            look.given = None if given is None else given.copied()
-            look, self._waiting = self._waiting, look
-        if look is not None:
+        look = Look(self.agent, watched, dict(self.learned()), given, span)
+        if not self.late:
             look.judge()
+            return
+        look.given = None if given is None else given.copied()
+        self.settle()
+        self._waiting = look
 
     def settle(self) -> None:
         """Judges what was not judged yet; waits for the device.

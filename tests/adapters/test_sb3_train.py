@@ -298,3 +298,13 @@ def test_numbers_that_are_not_finite_are_noticed_at_once(where: str, at: int, tm
         rltrain.train("sb3/ppo", BrokenNumbers, agent=agent, progress=False, run_dir=tmp_path, **options)
     saved = list(tmp_path.glob("*/*/checkpoints/*"))
     assert [path.name for path in saved] == ["step_000000000064"]
+
+
+def test_a_loss_that_is_not_finite_is_noticed_before_it_is_logged(tmp_path: Path) -> None:
+    """The first update of a rate far too high makes the second one's loss overflow; the first log point is far away."""
+    agent = {"learning_rate": 1e30, "learning_starts": 0, "train_freq": 4, "batch_size": 4}
+    options = {"log_interval": 1_000, "num_envs": 4, "total_timesteps": 4_000, "n_eval_episodes": 0}
+    with pytest.raises(rltrain.RunError, match=r"^The loss is (not finite|beyond what float32 can square) after"):
+        rltrain.train("sb3/dqn", "rltrain/CartPole-v1", agent=agent, progress=False, run_dir=tmp_path, **options)
+    logged = (tmp_path / "rltrain-CartPole-v1" / "sb3-dqn_1" / "progress.csv").read_text()
+    assert logged == "time/total_timesteps\n"

@@ -22,7 +22,7 @@ from rltrain.normalize import across_ranks
 from rltrain.registry import agent_spec
 from rltrain.runs.checkpoint import MODULES, load_training, save_checkpoint
 from rltrain.runs.restore import restore_policy
-from rltrain.training.multi_seed import stack
+from rltrain.training.batch import stack
 
 N, UPDATES = 6, 3
 OBS = spaces.Box(-10.0, 10.0, (SIZE,))
