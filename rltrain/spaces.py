@@ -1,17 +1,22 @@
-"""Gymnasium spaces as JSON, so that a saved policy needs no environment, and as batches of random actions."""
+"""Gymnasium spaces as JSON, so that a saved policy needs no environment, and as batches of random actions.
+
+Torch is imported where it is used: the workers that step environments of other libraries start faster without it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MOST_NUMBERS = 2**26
 """In an observation or action that a saved space may describe."""
@@ -136,6 +141,8 @@ def random_actions(
     Raises:
         ConfigError: The space is not a space of actions.
     """
+    import torch
+
     match space:
         case spaces.Discrete() if mask is not None:
             return _random_allowed(mask, rng) + int(space.start)
@@ -163,6 +170,8 @@ def random_actions(
 
 def _random_allowed(mask: Tensor, rng: torch.Generator | None) -> Tensor:
     """The index of a random entry that is not zero in each row of (n, k); of any, if all are zero."""
+    import torch
+
     noise, forbidden = torch.rand(mask.shape, device=mask.device, generator=rng), mask == 0
     return noise.masked_fill(forbidden & ~forbidden.all(-1, keepdim=True), -1.0).argmax(-1)
 
