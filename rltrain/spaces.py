@@ -102,6 +102,11 @@ def parts_of(space: spaces.Space) -> list[spaces.Space]:
     return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
 
 
+def entries_of(space: spaces.Space) -> dict[str, spaces.Space]:
+    """The entries of a Dict by name, or the space itself under an empty one."""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+
 def bytes_of(space: spaces.Space) -> int:
     """Bytes of one sample of a space as tensors."""
     if isinstance(space, spaces.Dict):

@@ -13,7 +13,7 @@ from torch import Tensor
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.rng import global_kept, make_generator
-from rltrain.spaces import random_actions
+from rltrain.spaces import entries_of, random_actions
 from rltrain.tree import leaves, names
 
 
@@ -117,7 +117,7 @@ def check_observation(env: TensorEnv[Any], obs: Observation, n: int) -> None:
     """
     space = env.full_observation_space
     named = obs if isinstance(obs, dict) else {"": obs}
-    spaces_of = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+    spaces_of = entries_of(space)
     if named.keys() != spaces_of.keys():
         raise ConfigError(
             f"{type(env).__name__}.observe returned {sorted(named)}, and its observation_space is {space}.",
