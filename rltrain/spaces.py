@@ -107,6 +107,18 @@ def entries_of(space: spaces.Space) -> dict[str, spaces.Space]:
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
+def categories_of(space: spaces.Space) -> tuple[Any, Any] | None:
+    """The lowest and the highest category of a space, arrays for a MultiDiscrete; None for one of other values."""
+    match space:
+        case spaces.Discrete(start=start, n=n):
+            return int(start), int(start + n) - 1
+        case spaces.MultiDiscrete(start=start, nvec=nvec):
+            return start, start + nvec - 1
+        case spaces.MultiBinary():
+            return 0, 1
+    return None
+
+
 def bytes_of(space: spaces.Space) -> int:
     """Bytes of one sample of a space as tensors."""
     if isinstance(space, spaces.Dict):

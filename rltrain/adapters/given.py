@@ -10,9 +10,9 @@ import reprlib
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 from rltrain.adapters.spaces import Leaf
+from rltrain.spaces import categories_of
 
 NUMBERS = [np.dtype(code) for code in "?bhilqBHILQefdg"]
 
@@ -40,7 +40,9 @@ class Part:
     def __init__(self, array: np.ndarray, leaf: Leaf) -> None:
         self.array, self.path, self.leaf = array, leaf.path, leaf
         self.shape, self.scalar = leaf.shape, not leaf.shape
-        self.low, self.high = bounds_of(leaf)
+        categories = categories_of(leaf.space)
+        self.low, self.high = (None, None) if categories is None else map(self._in_shape, categories)
+        self.one_category = self.scalar and categories is not None
         # Types whose numbers all fit. Large ones may overflow to infinity, which the watch on a run finds.
         real = leaf.dtype.kind == "f"
         self.fitting = {kind for kind in NUMBERS if real or np.can_cast(kind, leaf.dtype, "safe")}
@@ -54,15 +56,14 @@ class Part:
         value = obs
         for key in self.path:
             value = value[key]
-        categories = self.scalar and self.low is not None
-        if not (categories and value.__class__ is int):
+        if not (self.one_category and value.__class__ is int):
             try:
                 fits = value.dtype in self.fitting and value.shape == self.shape
             except AttributeError:
                 fits = False
             if not fits:
                 value = self._looked_at(value, self.shape)
-        if categories and not self.low <= value <= self.high:
+        if self.one_category and not self.low <= value <= self.high:
             raise NotAsPromised(f"{self.name} is {value}, and its space is {self.leaf.space}")
         self.array[i] = value
 
@@ -96,6 +97,10 @@ class Part:
         """What it is, in words."""
         return f"the observation '{self.leaf.name}'" if self.leaf.name else "the observation"
 
+    def _in_shape(self, bound: Any) -> Any:
+        """A bound of categories in the shape of the environment, where there is one for each."""
+        return bound.reshape(self.shape) if isinstance(bound, np.ndarray) else bound
+
     def _looked_at(self, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         """The value as an array of this shape and type, if it is the same in it."""
         shown = reprlib.repr(value)
@@ -115,18 +120,6 @@ class Part:
             first = array[cast != array].flat[0]
             raise NotAsPromised(f"{self.name} holds {first}, and its space is of {self.leaf.dtype}")
         return cast
-
-
-def bounds_of(leaf: Leaf) -> tuple[Any, Any]:
-    """The lowest and highest category of a space, in the shape of the environment; None for a Box."""
-    match leaf.space:
-        case spaces.Discrete(start=start, n=n):
-            return int(start), int(start + n) - 1
-        case spaces.MultiBinary():
-            return 0, 1
-        case spaces.MultiDiscrete(start=start, nvec=nvec):
-            return start.reshape(leaf.shape), (start + nvec - 1).reshape(leaf.shape)
-    return None, None
 
 
 def reward_of(value: Any) -> float:
