@@ -40,9 +40,8 @@ class Part:
     def __init__(self, array: np.ndarray, leaf: Leaf) -> None:
         self.array, self.path, self.leaf = array, leaf.path, leaf
         self.shape, self.scalar = leaf.shape, not leaf.shape
-        categories = categories_of(leaf.space)
-        self.low, self.high = (None, None) if categories is None else map(self._in_shape, categories)
-        self.one_category = self.scalar and categories is not None
+        self.low, self.high = map(self._in_shape, categories_of(leaf.space) or (None, None))
+        self.one_category = self.scalar and self.low is not None
         # Types whose numbers all fit. Large ones may overflow to infinity, which the watch on a run finds.
         real = leaf.dtype.kind == "f"
         self.fitting = {kind for kind in NUMBERS if real or np.can_cast(kind, leaf.dtype, "safe")}
@@ -98,7 +97,7 @@ class Part:
         return f"the observation '{self.leaf.name}'" if self.leaf.name else "the observation"
 
     def _in_shape(self, bound: Any) -> Any:
-        """A bound of categories in the shape of the environment, where there is one for each."""
+        """A bound in the shape of the environment, if it is one for each category of several."""
         return bound.reshape(self.shape) if isinstance(bound, np.ndarray) else bound
 
     def _looked_at(self, value: Any, shape: tuple[int, ...]) -> np.ndarray:
