@@ -142,13 +142,10 @@ def check_outcome(env: TensorEnv[Any], before: Any, outcome: Any) -> None:
     """
     if not isinstance(outcome, tuple) or len(outcome) != 3:
         given = f"{len(outcome)} values" if isinstance(outcome, tuple) else f"one {type(outcome).__name__}"
-        fix = "Leave truncated and info out: max_episode_steps is the time limit, and info a method of its own."
-        raise _owes(
-            env,
-            f"step returned {given}",
-            "three: the next state, the reward and terminated",
-            fix if "5" in given else "",
-        )
+        fix = ""
+        if given == "5 values":  # as Gymnasium's step
+            fix = "Leave truncated and info out: max_episode_steps is the time limit, and info a method of its own."
+        raise _owes(env, f"step returned {given}", "three: the next state, the reward and terminated", fix)
     after, reward, terminated = outcome
     n = len(next(leaves(before)))
     _hold(env, "step returned a reward", reward, (n,))
