@@ -1,7 +1,7 @@
-"""Checks what an environment gives in every step, before it is written where anything would be made to fit.
+"""Checks what an environment gives in every step, before NumPy makes it fit the array that it is written into.
 
-NumPy writes a single number into a whole row, and 0.9 as 0 and 300 as 44 into bytes. The usual case costs a comparison
-of shape and type; only what is unusual is looked at closely.
+NumPy fills a whole row with a single number, and makes 0 of 0.9 and 44 of 300 in an array of bytes. The usual case
+costs a comparison of shape and type; only what is unusual is looked at closely.
 """
 
 from __future__ import annotations

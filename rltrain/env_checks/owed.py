@@ -21,7 +21,7 @@ def check_spaces(env: TensorEnv[Any]) -> None:
     """Checks that an environment was initialised and has its spaces.
 
     Raises:
-        ConfigError: A space is missing or is none, or ``super().__init__`` was not called.
+        ConfigError: A space is missing or is not a Gymnasium space, or ``super().__init__`` was not called.
     """
     name = type(env).__name__
     if not hasattr(env, "device"):

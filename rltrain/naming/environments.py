@@ -79,7 +79,7 @@ def _has_envs(home: ModuleType) -> bool:
 
 
 def _registered(name: str) -> EnvSpec | None:
-    """The environment registered under a name, those aside that were named before, perhaps in another module."""
+    """The environment registered under a name; one that was only named before does not count."""
     return find_env(name) if name and name not in _typed else None
 
 
