@@ -13,7 +13,7 @@ from rltrain.agent import Agent, identity
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.spaces import MASK, is_picture
+from rltrain.spaces import MASK, entries_of, is_picture
 
 
 class RunningMoments(nn.Module):
@@ -83,7 +83,7 @@ class ObservationNormalizer(nn.Module):
         self.moments = nn.ModuleDict(
             {
                 _module_of(name): RunningMoments(part.shape or (), device)
-                for name, part in entries(space).items()
+                for name, part in entries_of(space).items()
                 if is_scaled(name, part)
             }
         )
@@ -132,8 +132,8 @@ def check_scaled(space: spaces.Space) -> None:
     Raises:
         ConfigError: There is no part that it scales.
     """
-    left = {name: part for name, part in entries(space).items() if not is_scaled(name, part) and name != MASK}
-    if not any(is_scaled(name, part) for name, part in entries(space).items()):
+    left = {name: part for name, part in entries_of(space).items() if not is_scaled(name, part) and name != MASK}
+    if not any(is_scaled(name, part) for name, part in entries_of(space).items()):
         raise ConfigError(
             f"There is nothing to normalise in {space}: pictures and categories are not.",
             "Leave --agent.normalize-obs out.",
@@ -141,11 +141,6 @@ def check_scaled(space: spaces.Space) -> None:
     if left:
         kinds = [f"'{name}' ({'a picture' if is_picture(part) else 'categories'})" for name, part in left.items()]
         warnings.warn(f"normalize_obs leaves out {', '.join(kinds)}.", stacklevel=2)
-
-
-def entries(space: spaces.Space) -> Mapping[str, spaces.Space]:
-    """The entries of a Dict by name, or the space itself under an empty one."""
-    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
 
 
 def _by_module(observation: Observation) -> dict[str, Tensor]:

@@ -18,11 +18,12 @@ from rltrain.plugins import importer_of, trackers
 from rltrain.registry import CONFIGS, AgentSpec, EnvSpec, agent_config_class, agent_specs, spec_of
 from rltrain.storage.files import Damaged
 from rltrain.storage.values import from_plain
+from rltrain.storage.yaml_text import safe_load
 
 M = TypeVar("M", bound=BaseModel)
 
-YAML_LIMIT, NODE_LIMIT, LEVEL_LIMIT = 2**17, 100_000, 50
-"""Most characters of a YAML file, which takes seconds to read then, and most values and levels that it stands for."""
+YAML_LIMIT = 2**17
+"""Most characters of a YAML file; one of that size takes seconds to read."""
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
@@ -139,7 +140,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML mapping as a dict; ``name`` is used in the error."""
     try:
-        data = _safe_load(text)
+        data = safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
         mark = getattr(error, "problem_mark", None)
         twice = f": {error.problem}" if type(error) is yaml.MarkedYAMLError else ""
@@ -152,57 +153,6 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if isinstance(env, dict) and isinstance(env.get("kwargs"), dict):
         data["env"] = {**env, "kwargs": {key: from_plain(value) for key, value in env["kwargs"].items()}}
     return data
-
-
-def _safe_load(text: str) -> Any:
-    """``yaml.safe_load`` for text from anywhere: aliases cannot multiply a small file into a huge tree."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _measure(node, {})
-        _check_keys(node)
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _check_keys(node: yaml.Node) -> None:
-    """Checks that no mapping has a key twice, of which YAML would take the last without a word.
-
-    Raises:
-        yaml.MarkedYAMLError: One does; says in which line.
-    """
-    known: set[tuple[str, str]] = set()
-    for each in node.value if not isinstance(node.value, str) else ():
-        for part in each if isinstance(each, tuple) else (each,):
-            _check_keys(part)
-        if isinstance(each, tuple) and isinstance(each[0], yaml.ScalarNode) and each[0].value != "<<":
-            key = each[0]
-            if (key.tag, key.value) in known:
-                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
-            known.add((key.tag, key.value))
-
-
-def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """The nodes that a node stands for with its aliases written out, and their levels.
-
-    Raises:
-        Damaged: They are too many.
-    """
-    if id(node) not in known:
-        known[id(node)] = None
-        value = [] if isinstance(node.value, str) else node.value
-        parts = [part for each in value for part in (each if isinstance(each, tuple) else (each,))]
-        inner = [_measure(part, known) for part in parts]
-        known[id(node)] = 1 + sum(nodes for nodes, _ in inner), 1 + max((levels for _, levels in inner), default=0)
-    measured = known[id(node)]
-    if measured is None:
-        raise Damaged("it refers to itself")
-    if measured[0] > NODE_LIMIT or measured[1] > LEVEL_LIMIT:
-        raise Damaged(f"it stands for more than {NODE_LIMIT:,} values or {LEVEL_LIMIT} levels")
-    return measured
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,22 @@
-"""Gymnasium spaces as JSON, so that a saved policy needs no environment, and as batches of random actions."""
+"""Gymnasium spaces as JSON, so that a saved policy needs no environment, and as batches of random actions.
+
+Torch is imported where it is used: the workers that step environments of other libraries start faster without it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MOST_NUMBERS = 2**26
 """In an observation or action that a saved space may describe."""
@@ -97,6 +102,23 @@ def parts_of(space: spaces.Space) -> list[spaces.Space]:
     return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
 
 
+def entries_of(space: spaces.Space) -> dict[str, spaces.Space]:
+    """The entries of a Dict by name, or the space itself under an empty one."""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+
+def categories_of(space: spaces.Space) -> tuple[Any, Any] | None:
+    """The lowest and the highest category of a space, arrays for a MultiDiscrete; None for one of other values."""
+    match space:
+        case spaces.Discrete(start=start, n=n):
+            return int(start), int(start + n) - 1
+        case spaces.MultiDiscrete(start=start, nvec=nvec):
+            return start, start + nvec - 1
+        case spaces.MultiBinary():
+            return 0, 1
+    return None
+
+
 def bytes_of(space: spaces.Space) -> int:
     """Bytes of one sample of a space as tensors."""
     if isinstance(space, spaces.Dict):
@@ -136,6 +158,8 @@ def random_actions(
     Raises:
         ConfigError: The space is not a space of actions.
     """
+    import torch
+
     match space:
         case spaces.Discrete() if mask is not None:
             return _random_allowed(mask, rng) + int(space.start)
@@ -163,6 +187,8 @@ def random_actions(
 
 def _random_allowed(mask: Tensor, rng: torch.Generator | None) -> Tensor:
     """The index of a random entry that is not zero in each row of (n, k); of any, if all are zero."""
+    import torch
+
     noise, forbidden = torch.rand(mask.shape, device=mask.device, generator=rng), mask == 0
     return noise.masked_fill(forbidden & ~forbidden.all(-1, keepdim=True), -1.0).argmax(-1)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def picture_of(drawn: Any) -> NDArray[np.uint8] | None:
-    """A copy of what ``render()`` returned as a picture (H, W, 3) uint8; None if it is none.
+    """A copy of what ``render()`` returned as a picture (H, W, 3) uint8; None if it is not a picture.
 
     Args:
         drawn: An array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or with the channels first; of bytes, or of floating-

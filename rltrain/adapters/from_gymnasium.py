@@ -17,15 +17,16 @@ from gymnasium import spaces
 from rltrain.adapters.block import Block
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
-from rltrain.adapters.kinds import check_interface
+from rltrain.adapters.kinds import try_out
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
-from rltrain.adapters.masks import MaskInObservation, MaskReader, mask_elsewhere
+from rltrain.adapters.masks import MaskInObservation, MaskReader
 from rltrain.adapters.native import NativeLoop, find_native
 from rltrain.adapters.progress import guarded
 from rltrain.adapters.rewards import check_objectives
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
 from rltrain.errors import ConfigError
+from rltrain.naming.reasons import reason_of
 from rltrain.registry import EnvSpec
 from rltrain.rng import global_kept
 
@@ -35,9 +36,6 @@ WORKER_COST = 60e-6
 
 _trials: dict[str, float] = {}
 """Seconds per step measured by trials, by recipe."""
-
-_mask_sizes: dict[tuple[Any, str], int] = {}
-"""What :func:`find_mask` found, by entry point and arguments, so that an environment is reset for it once."""
 
 
 class GymVecEnv(HostVecEnv):
@@ -92,8 +90,8 @@ class GymVecEnv(HostVecEnv):
             check_objectives(first, reward_weights, spec.id)
             actions = Actions.for_space(first.action_space)
             leaves, self.left_out = observation_leaves(first.observation_space, real)
-            check_interface(first, spec.id, repr(replace(recipe, max_episode_steps=None)))
-            if action_masks and (size := find_mask(recipe, first)):
+            key = recipe.spec.entry_point, repr(replace(recipe, max_episode_steps=None))
+            if size := try_out(first, spec.id, key, masks=action_masks):
                 recipe = replace(recipe, mask_size=size)
                 first = MaskInObservation(first, size)
                 leaves, _ = observation_leaves(first.observation_space, real)
@@ -179,23 +177,6 @@ def choose(
 
 
 @global_kept()
-def find_mask(recipe: Recipe, env: gymnasium.Env) -> int:
-    """The entries of the mask that an environment gives outside its observation; 0 if there is none.
-
-    Raises:
-        ConfigError: The environment fails, or its mask does not fit the actions.
-    """
-    key = recipe.spec.entry_point, repr(recipe.kwargs)
-    if key not in _mask_sizes:
-        try:
-            _, info = env.reset(seed=0)
-        except Exception as error:
-            raise _failed(env, "reset", error) from error
-        _mask_sizes[key] = mask_elsewhere(env, info, recipe.spec.id)
-    return _mask_sizes[key]
-
-
-@global_kept()
 def seconds_per_step(env: gymnasium.Env) -> float:
     """Mean seconds per random step that the mask allows, resets included.
 
@@ -213,10 +194,7 @@ def seconds_per_step(env: gymnasium.Env) -> float:
                 reader.reset()
             steps += 1
     except (Exception, SystemExit) as error:
-        raise _failed(env, "its first steps", error) from error
+        name = env.spec.id if env.spec else type(env).__name__
+        cause = f"'{name}' fails in its first steps: {reason_of(error)}."
+        raise ConfigError(cause, "--debug shows where.") from error
     return passed / max(steps, 1)
-
-
-def _failed(env: gymnasium.Env, what: str, error: Exception | SystemExit) -> ConfigError:
-    name, reason = env.spec.id if env.spec else type(env).__name__, f"{type(error).__name__}: {error}".rstrip(".")
-    return ConfigError(f"'{name}' fails in {what}: {reason}.", "--debug shows where.")

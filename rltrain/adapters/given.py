@@ -1,7 +1,7 @@
-"""Checks what an environment gives in every step, before it is written where anything would be made to fit.
+"""Checks what an environment gives in every step, before NumPy makes it fit the array that it is written into.
 
-NumPy writes a single number into a whole row, and 0.9 as 0 and 300 as 44 into bytes. The usual case costs a comparison
-of shape and type; only what is unusual is looked at closely.
+NumPy fills a whole row with a single number, and makes 0 of 0.9 and 44 of 300 in an array of bytes. The usual case
+costs a comparison of shape and type; only what is unusual is looked at closely.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import reprlib
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 from rltrain.adapters.spaces import Leaf
+from rltrain.spaces import categories_of
 
 NUMBERS = [np.dtype(code) for code in "?bhilqBHILQefdg"]
 
@@ -40,7 +40,8 @@ class Part:
     def __init__(self, array: np.ndarray, leaf: Leaf) -> None:
         self.array, self.path, self.leaf = array, leaf.path, leaf
         self.shape, self.scalar = leaf.shape, not leaf.shape
-        self.low, self.high = bounds_of(leaf)
+        self.low, self.high = map(self._in_shape, categories_of(leaf.space) or (None, None))
+        self.one_category = self.scalar and self.low is not None
         # Types whose numbers all fit. Large ones may overflow to infinity, which the watch on a run finds.
         real = leaf.dtype.kind == "f"
         self.fitting = {kind for kind in NUMBERS if real or np.can_cast(kind, leaf.dtype, "safe")}
@@ -54,15 +55,14 @@ class Part:
         value = obs
         for key in self.path:
             value = value[key]
-        categories = self.scalar and self.low is not None
-        if not (categories and value.__class__ is int):
+        if not (self.one_category and value.__class__ is int):
             try:
                 fits = value.dtype in self.fitting and value.shape == self.shape
             except AttributeError:
                 fits = False
             if not fits:
                 value = self._looked_at(value, self.shape)
-        if categories and not self.low <= value <= self.high:
+        if self.one_category and not self.low <= value <= self.high:
             raise NotAsPromised(f"{self.name} is {value}, and its space is {self.leaf.space}")
         self.array[i] = value
 
@@ -96,6 +96,10 @@ class Part:
         """What it is, in words."""
         return f"the observation '{self.leaf.name}'" if self.leaf.name else "the observation"
 
+    def _in_shape(self, bound: Any) -> Any:
+        """A bound in the shape of the environment, if it is one for each category of several."""
+        return bound.reshape(self.shape) if isinstance(bound, np.ndarray) else bound
+
     def _looked_at(self, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         """The value as an array of this shape and type, if it is the same in it."""
         shown = reprlib.repr(value)
@@ -115,18 +119,6 @@ class Part:
             first = array[cast != array].flat[0]
             raise NotAsPromised(f"{self.name} holds {first}, and its space is of {self.leaf.dtype}")
         return cast
-
-
-def bounds_of(leaf: Leaf) -> tuple[Any, Any]:
-    """The lowest and highest category of a space, in the shape of the environment; None for a Box."""
-    match leaf.space:
-        case spaces.Discrete(start=start, n=n):
-            return int(start), int(start + n) - 1
-        case spaces.MultiBinary():
-            return 0, 1
-        case spaces.MultiDiscrete(start=start, nvec=nvec):
-            return start.reshape(leaf.shape), (start + nvec - 1).reshape(leaf.shape)
-    return None, None
 
 
 def reward_of(value: Any) -> float:

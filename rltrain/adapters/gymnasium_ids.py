@@ -194,11 +194,16 @@ def make_recipe(
             listing = f"It takes: {', '.join(known) or 'none'}."
             raise ConfigError(f"'{spec.id}' has no constructor argument '{key}'.", did_you_mean(key, known, listing))
     mode = render_mode_of(spec.id, creator) if render else None
+    weights = None if reward_weights is None else tuple(reward_weights)
+    return Recipe(registration_of(spec), dict(kwargs), max_episode_steps, atari, mode, weights)
+
+
+def registration_of(spec: EnvSpec) -> GymnasiumSpec:
+    """What ``gymnasium.make`` makes an environment of: its registration, or a new one for a class or a function."""
     registered = gymnasium.registry.get(spec.id)
     if registered is None or registered.entry_point != spec.entry_point:
-        registered = GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
-    weights = None if reward_weights is None else tuple(reward_weights)
-    return Recipe(registered, dict(kwargs), max_episode_steps, atari, mode, weights)
+        return GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
+    return registered
 
 
 def render_mode_of(id: str, creator: Any) -> str | None:

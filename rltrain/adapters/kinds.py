@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
-import numpy as np
 
+from rltrain.adapters.masks import MaskReader, mask_elsewhere
 from rltrain.errors import ConfigError
 from rltrain.naming.reasons import reason_of, remedy_for
 from rltrain.rng import global_kept
@@ -74,11 +74,12 @@ def refusal(thing: Any, name: str = "") -> ConfigError:
     )
 
 
-_tried: set[str] = set()
+_tried: dict[Any, int] = {}
+"""What :func:`try_out` returned, by key."""
 
 
 @global_kept()
-def check_interface(env: gymnasium.Env, name: str, key: str) -> None:
+def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
     """Resets an environment and takes one step, so that the interface of old Gym is refused by name.
 
     What goes wrong in the step otherwise is left to the training, which may know better which actions are allowed.
@@ -87,12 +88,18 @@ def check_interface(env: gymnasium.Env, name: str, key: str) -> None:
         env: The environment, as ``gymnasium.make`` made it.
         name: Its id.
         key: Where the same key was tried before, nothing is done: some environments take seconds to reset.
+        masks: Whether to look for a mask.
+
+    Returns:
+        The entries of the mask that it gives outside its observation; 0 if it gives none, or none is looked for.
 
     Raises:
-        ConfigError: ``reset`` fails, or ``reset`` or ``step`` returns something other than Gymnasium's.
+        ConfigError: ``reset`` fails, ``reset`` or ``step`` returns something other than Gymnasium's, or the mask does
+            not fit the actions.
     """
+    key = key, masks
     if key in _tried:
-        return
+        return _tried[key]
     fix = "Return (obs, info) from reset(seed=..., options=...), and five values from step."
     try:
         result = env.reset(seed=0)
@@ -104,24 +111,18 @@ def check_interface(env: gymnasium.Env, name: str, key: str) -> None:
         raise ConfigError(f"{cause}.", cure) from error
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
         raise ConfigError(f"'{name}' has the interface of old Gym: reset returns {_kinds(result)}.", fix)
+    size = mask_elsewhere(env, result[1], name) if masks else 0
     try:
-        outcome = env.unwrapped.step(_allowed_action(env.unwrapped, *result))
+        reader = MaskReader(env.unwrapped)
+        reader.read(*result)
+        reader.action_space.seed(0)
+        outcome = env.unwrapped.step(reader.sample())
     except Exception:
-        return
+        return size
     if not (isinstance(outcome, tuple) and len(outcome) == 5):
         raise ConfigError(f"'{name}' has the interface of old Gym: step returns {_kinds(outcome)}.", fix)
-    _tried.add(key)
-
-
-def _allowed_action(env: gymnasium.Env, obs: Any, info: dict[str, Any]) -> Any:
-    """A random action, one that the mask allows where the environment has a mask."""
-    mask = obs.get("action_mask") if isinstance(obs, dict) else info.get("action_mask")
-    if mask is None and hasattr(env, "action_masks"):
-        mask = env.action_masks()
-    env.action_space.seed(0)
-    if mask is None or not isinstance(env.action_space, gymnasium.spaces.Discrete):
-        return env.action_space.sample()
-    return env.action_space.sample(mask=np.asarray(mask).astype(np.int8))
+    _tried[key] = size
+    return size
 
 
 def _kinds(result: Any) -> str:

@@ -16,6 +16,7 @@ from rltrain.adapters.progress import Guard, Hanging, Progress, make_places
 from rltrain.adapters.rewards import WeightedReward
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
+from rltrain.naming.reasons import reason_of
 
 OBS, FINAL = "obs:", "final_obs:"  # before the names of leaves
 SUCCESS = "is_success"
@@ -205,8 +206,7 @@ class Loop:
                 f"Environment {row} broke its promise in {what}{when}: {error}.",
                 "Mend the environment, or its spaces; 'rltrain check' looks through both.",
             )
-        reason = f"{type(error).__name__}: {error}".rstrip(".")
-        return RunError(f"Environment {self.rows[i]} failed in {what}: {reason}.", "--debug shows where.")
+        return RunError(f"Environment {self.rows[i]} failed in {what}: {reason_of(error)}.", "--debug shows where.")
 
 
 def close_quietly(env: gymnasium.Env) -> None:

@@ -156,7 +156,7 @@ class MaskInObservation(MaskReader):
 
 
 def stuck_row(masks: NDArray[Any], playing: NDArray[np.bool_], space: spaces.Space) -> int | None:
-    """The first row that goes on and may do nothing; None if there is none.
+    """The first row whose episode goes on although no action is allowed; None if there is none.
 
     Args:
         masks: (N, n), not zero for what is allowed.

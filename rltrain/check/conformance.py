@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import torch
-from gymnasium.envs.registration import EnvSpec as GymnasiumSpec
 
-from rltrain.check import gymnasium_env, gymnasium_vec, gymnasium_view, tensor_env, vec_env
+from rltrain.adapters.gymnasium_ids import registration_of
+from rltrain.adapters.masks import MaskReader
+from rltrain.check import gymnasium_env, gymnasium_episodes, gymnasium_vec, gymnasium_view, tensor_env, vec_env
 from rltrain.check.gymnasium_env import Plain
 from rltrain.check.op_counter import OpCounter
 from rltrain.check.play import Player
@@ -68,9 +69,9 @@ GYMNASIUM_CHECKS: dict[str, Check] = {
     "spaces": gymnasium_env.declared,
     "gymnasium": gymnasium_env.checker,
     "values": gymnasium_env.values,
-    "seeds": gymnasium_env.seeds,
-    "aliasing": gymnasium_env.aliasing,
-    "starts": gymnasium_env.starts,
+    "seeds": gymnasium_episodes.seeds,
+    "aliasing": gymnasium_episodes.aliasing,
+    "starts": gymnasium_episodes.starts,
     "vector": gymnasium_env.vectorized,
 }
 """Checks of a plain :class:`gymnasium.Env`."""
@@ -96,10 +97,8 @@ def subject_of(
         return Tensors(ours, device=device, **kwargs), TENSOR_CHECKS
     if spec.parameters is not None:  # of a library that steps N of them by itself
         return Adapted(spec, device, kwargs), VECTOR_CHECKS
-    registered = gymnasium.registry.get(spec.id)
-    if registered is None or registered.entry_point != spec.entry_point:
-        registered = GymnasiumSpec(spec.id, entry_point=spec.entry_point)  # type: ignore[arg-type]
-    return Plain(partial(gymnasium.make, registered, disable_env_checker=True, **kwargs), spec.id), GYMNASIUM_CHECKS
+    make = partial(gymnasium.make, registration_of(spec), disable_env_checker=True, **kwargs)
+    return Plain(make, spec.id), GYMNASIUM_CHECKS
 
 
 def _copies_of(env: gymnasium.Env[Any, Any]) -> tuple[Callable[[], gymnasium.Env[Any, Any]], bool]:
@@ -243,14 +242,14 @@ def _tried(measure: Callable[[], str]) -> str:
         return f"not known: {type(error).__name__}"
 
 
-def _speed_of_one(env: gymnasium.Env[Any, Any]) -> str:
-    obs, _ = env.reset(seed=0)
+def _speed_of_one(env: MaskReader) -> str:
+    env.reset(seed=0)
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < 0.3:
-        obs, _, terminated, truncated, _ = env.step(gymnasium_env.sample(env, obs))
+        _, _, terminated, truncated, _ = env.step(env.sample())
         steps += 1
         if terminated or truncated:
-            obs, _ = env.reset()
+            env.reset()
     return f"{steps / (time.perf_counter() - started):,.0f} steps/s of one environment"
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import random
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,12 +11,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check
-from gymnasium.utils.env_checker import data_equivalence
 
 from rltrain.adapters.masks import MaskReader, masks_heeded
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.check.report import Finding
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, plain
 
 ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
@@ -29,7 +25,6 @@ ADVICE = {
 }
 """Advice by words in Gymnasium's messages; the last one fits all of them."""
 STEPS = 1_000
-Step = tuple[Any, Any, Any, Any]  # obs, reward, terminated, truncated
 
 
 class Plain:
@@ -78,8 +73,8 @@ def _advice(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A message of Gymnasium's without its colours."""
-    return re.sub(r"\x1b\[\d+m|^WARN: ", "", " ".join(text.split())).removeprefix("WARN: ")
+    """A message of Gymnasium's in one line, without its colours and its level."""
+    return " ".join(plain(text).split()).removeprefix("WARN: ")
 
 
 def checker(subject: Plain) -> Iterator[Finding]:
@@ -87,7 +82,7 @@ def checker(subject: Plain) -> Iterator[Finding]:
     for finding in gymnasium_says(subject.make(), render=False):
         env = subject.make()
         inside = "not within the observation space" in finding.message and not [
-            *_wrong_obs(env.observation_space, _start(env, 0)[0])
+            *_wrong_obs(env.observation_space, start(env, 0)[0])
         ]
         if not inside:
             yield finding
@@ -115,11 +110,11 @@ def values(subject: Plain) -> Iterator[Finding]:
     """Observations stay in their space and rewards finite over a thousand steps."""
     env, found = subject.make(), dict[str, Finding]()
     reward: Any
-    obs, _ = _start(env, 0)
+    obs, _ = start(env, 0)
     for _ in range(STEPS):
         for finding in _wrong_obs(env.observation_space, obs):
             found.setdefault(finding.check, finding)
-        obs, reward, terminated, truncated, _ = env.step(sample(env, obs))
+        obs, reward, terminated, truncated, _ = env.step(env.sample())
         if np.shape(reward) != () or not isinstance(reward, int | float | np.number | np.ndarray):
             message = f"the reward is {reward!r}, a {type(reward).__name__} of shape {np.shape(reward)}."
             found["reward"] = Finding("shapes", message, "Return a float.")
@@ -180,82 +175,6 @@ def _wrong_obs(space: spaces.Space, obs: Any, name: str = "the observation") -> 
             return
 
 
-def seeds(subject: Plain) -> Iterator[Finding]:
-    """Equal seeds give equal episodes, in a new environment and in a used one."""
-    first = list(_play(subject.make(), 5))
-    _stir()
-    where = _difference(first, list(_play(subject.make(), 5)))
-    if where is not None and subject.one_object:
-        yield Finding(
-            "seeds",
-            f"the environment differs after another reset with the same seed {where}.",
-            "Set everything anew in reset, and draw from self.np_random alone: not from np.random or random.",
-        )
-        return
-    if where is not None:
-        yield Finding(
-            "seeds",
-            f"two environments that are reset with the same seed differ {where}.",
-            "Call super().reset(seed=seed) and draw from self.np_random alone: not from np.random or random.",
-        )
-        return
-    used = subject.make()
-    list(_play(used, 6))
-    where = _difference(first, list(_play(used, 5)))
-    if where is not None:
-        yield Finding(
-            "resets",
-            f"an environment that has been played in before differs from a new one after the same reset {where}.",
-            "Set everything anew in reset: step counters, totals, objects that an episode has changed.",
-        )
-
-
-def aliasing(subject: Plain) -> Iterator[Finding]:
-    """Returned arrays stay as they are, and writing into them does not change the environment."""
-    env = subject.make()
-    obs, _ = _start(env, 0)
-    for _ in range(50):
-        action = sample(env, obs)
-        held, given = copy.deepcopy(obs), copy.deepcopy(action)
-        after, _, terminated, truncated, _ = env.step(action)
-        if not data_equivalence(obs, held, exact=True):
-            message = "step writes over the observation that it returned before."
-            yield Finding("aliasing", message, "Return a copy: self._obs.copy().")
-            return
-        if not data_equivalence(action, given, exact=True):
-            yield Finding("aliasing", "step changes the action that it is given.", "Work on a copy: np.array(action).")
-            return
-        obs = env.reset()[0] if terminated or truncated else after
-    plain, again = (list(_play(subject.make(), 5)) for _ in range(2))
-    if _difference(plain, again) is not None:
-        return  # it does not repeat itself anyway, so a difference would say nothing about what was written
-    where = _difference(plain, list(_play(subject.make(), 5, spoil=True)))
-    if where is not None:
-        yield Finding(
-            "aliasing",
-            f"writing into an observation changes the environment: the episode goes on differently {where}.",
-            "Return a copy of the state: self.state.copy().",
-        )
-
-
-def starts(subject: Plain) -> Iterator[Finding]:
-    """Episodes after the first one last longer than one step, unless the first one did not either."""
-    env, lengths = subject.make(), []
-    obs, _ = _start(env, 0)
-    length = 0
-    for _ in range(STEPS):
-        obs, _, terminated, truncated, _ = env.step(sample(env, obs))
-        length += 1
-        if terminated or truncated:
-            lengths.append(length)
-            obs, _ = env.reset()
-            length = 0
-    later = lengths[len(lengths) // 2 :]
-    if len(later) > 5 and lengths[0] > 1 and set(later) == {1}:
-        message = f"the first episode lasted {lengths[0]} steps, and later on every one ends with its first step."
-        yield Finding("resets", message, "Clear in reset what makes step end an episode, such as a counter of steps.")
-
-
 def vectorized(subject: Plain) -> Iterator[Finding]:
     """The vector environment registered under the same id, if any."""
     spec = subject.make().spec
@@ -270,67 +189,8 @@ def vectorized(subject: Plain) -> Iterator[Finding]:
         vector.close()
 
 
-def sample(env: gymnasium.Env[Any, Any], obs: Any) -> Any:
-    """A random action that the mask allows."""
-    return env.sample() if isinstance(env, MaskReader) else env.action_space.sample()
-
-
-def _start(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+def start(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+    """Resets, and seeds the random actions."""
     first = env.reset(seed=seed)
     env.action_space.seed(seed)  # after the reset, which may have replaced it
     return first
-
-
-def _play(env: gymnasium.Env[Any, Any], seed: int, *, steps: int = 100, spoil: bool = False) -> Iterator[Step]:
-    """Plays some steps, across the ends of episodes; ``spoil`` writes nonsense into returned arrays."""
-    obs, _ = _start(env, seed)
-    actions = [sample(env, obs) for _ in range(steps)]
-    yield copy.deepcopy(obs), 0.0, False, False
-    for action in actions:
-        if spoil:
-            _spoil(obs)
-        if isinstance(env, MaskReader) and env.mask is not None:
-            action = sample(env, obs)
-        obs, reward, terminated, truncated, _ = env.step(action)
-        yield copy.deepcopy(obs), reward, terminated, truncated
-        if terminated or truncated:
-            obs, _ = env.reset()
-            yield copy.deepcopy(obs), 0.0, False, False
-
-
-def _spoil(obs: Any) -> None:
-    """Writes another number into every writable array except the action mask."""
-    if isinstance(obs, dict):
-        for name, part in obs.items():
-            if name != "action_mask":
-                _spoil(part)
-    elif isinstance(obs, tuple):
-        for part in obs:
-            _spoil(part)
-    elif isinstance(obs, np.ndarray) and obs.flags.writeable:
-        obs[...] = obs + 1 if obs.dtype.kind != "b" else ~obs
-
-
-def _difference(a: list[Step], b: list[Step]) -> str | None:
-    """Where two plays differ first."""
-    for number, (one, other) in enumerate(zip(a, b, strict=False)):
-        for name, x, y in zip(("observation", "reward", "terminated", "truncated"), one, other, strict=True):
-            if not _equal(x, y):
-                return f"in the {name} of step {number}" if number else f"in the first {name}"
-    return None
-
-
-def _equal(x: Any, y: Any) -> bool:
-    """Whether two results are equal; NaN equals NaN."""
-    if isinstance(x, dict):
-        return x.keys() == y.keys() and all(_equal(x[name], y[name]) for name in x)
-    if isinstance(x, tuple):
-        return len(x) == len(y) and all(_equal(*pair) for pair in zip(x, y, strict=True))
-    number = np.asarray(x).dtype.kind in "fc"
-    return bool(np.array_equal(x, y, equal_nan=True) if number else np.array_equal(x, y))
-
-
-def _stir() -> None:
-    """Advances the process-wide generators, which exposes environments that draw from them."""
-    np.random.random()
-    random.random()

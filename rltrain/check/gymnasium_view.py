@@ -11,8 +11,9 @@ import torch
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import SyncVectorEnv
 
+from rltrain.adapters.masks import MaskReader
 from rltrain.adapters.to_gymnasium import SingleEnv, VectorEnv
-from rltrain.check.gymnasium_env import gymnasium_says, sample
+from rltrain.check.gymnasium_env import gymnasium_says
 from rltrain.check.report import Finding
 from rltrain.check.tensor_env import Tensors
 from rltrain.env import TensorEnv
@@ -70,7 +71,7 @@ def checker(subject: Tensors) -> Iterator[Finding]:
 
 def episode(subject: Tensors) -> Iterator[Finding]:
     """A single episode in NumPy equals the one that the tensors play."""
-    env, tensors = single(subject), subject.make(device="cpu")  # where the single one is
+    env, tensors = MaskReader(single(subject)), subject.make(device="cpu")  # where the single one is
     rng = make_generator(tensors.device, derive_seed(3, "env"))
     obs, _ = env.reset(seed=3)
     state = tensors.reset(1, rng)
@@ -83,7 +84,7 @@ def episode(subject: Tensors) -> Iterator[Finding]:
             message = f"the single environment in NumPy observes something other than the tensors, in step {number}."
             yield Finding("numpy", message, "Compute each row independently of the number of rows.")
             return
-        action = sample(env, obs)
+        action = env.sample()
         obs, reward, terminated, truncated, info = env.step(action)
         types = [type(x) for x in (reward, terminated, truncated, info)]
         if types != [float, bool, bool, dict]:

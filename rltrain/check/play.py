@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.env import Observation
@@ -81,11 +80,6 @@ def changed(tree: Any, copied: Any) -> list[str]:
     """The names of the tensors in a tree that have changed since it was copied."""
     triples = zip(names(tree), leaves(tree), leaves(copied), strict=True)
     return [name for name, now, before in triples if not same(now, before)]
-
-
-def flat_spaces(space: spaces.Space) -> dict[str, spaces.Space]:
-    """The entries of a Dict space by name; any other space under an empty name."""
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def flat_obs(obs: Observation) -> dict[str, Tensor]:

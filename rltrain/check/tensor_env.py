@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from rltrain.check.op_counter import OpCounter
-from rltrain.check.play import N, Player, changed, flat_obs, flat_spaces, named, same
+from rltrain.check.play import N, Player, changed, flat_obs, named, same
 from rltrain.check.report import Finding
 from rltrain.check.vec_env import Vec
 from rltrain.env import TensorEnv
@@ -19,7 +19,7 @@ from rltrain.env_checks.owed import check_env
 from rltrain.errors import ConfigError
 from rltrain.make import env_parameters, make_env, make_tensor_vec
 from rltrain.rng import generator_state, make_generator, set_generator_state
-from rltrain.spaces import random_actions, to_json
+from rltrain.spaces import entries_of, random_actions, to_json
 from rltrain.tree import from_dict, leaves, tree_map
 from rltrain.vec import SUCCESS, TensorVecEnv
 
@@ -86,10 +86,10 @@ def declared(subject: Tensors) -> Iterator[Finding]:
         except ConfigError as error:
             yield Finding("spaces", f"{what}: {error.cause}", error.fix)
             return
-        for name, part in flat_spaces(space).items():
+        for name, part in entries_of(space).items():
             if isinstance(part, spaces.Box) and not (part.low < part.high).all():
                 yield Finding("spaces", f"{what} {name} has a bound low that is not below high.", "Mend the bounds.")
-    for name, part in flat_spaces(env.full_observation_space).items():
+    for name, part in entries_of(env.full_observation_space).items():
         if isinstance(part, spaces.Dict | spaces.Tuple):
             fix = "Agents take a flat Dict: give its entries names at the top level."
             yield Finding("spaces", f"the observation space has the entry '{name}' with entries of its own.", fix)

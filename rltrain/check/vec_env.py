@@ -12,11 +12,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.check.play import STEPS, WALKERS, N, Player, Walk, changed, copied, difference, flat_spaces, roll
+from rltrain.check.play import STEPS, WALKERS, N, Player, Walk, changed, copied, difference, roll
 from rltrain.check.report import Finding
 from rltrain.env import Observation
 from rltrain.make import make_vec
 from rltrain.registry import EnvSpec
+from rltrain.spaces import entries_of
 from rltrain.vec import VecEnv, VecStep
 
 OWED = {
@@ -76,7 +77,7 @@ def looks(subject: Vec) -> Iterator[Finding]:
             yield Finding("shapes", f"{name} has shape {shape} for {vec.num_envs} environments.", "Give one row each.")
         if device != vec.device.type:
             yield Finding("devices", f"{name} is on {device}, and the environment on {vec.device}.", "Move it there.")
-    for name, space in flat_spaces(vec.single_observation_space).items():
+    for name, space in entries_of(vec.single_observation_space).items():
         shape, dtype, _ = walk.looks[f"obs.{name}" if name else "obs"]
         what = f"the observation '{name}'" if name else "the observation"
         if shape[1:] != (space.shape or ()):
@@ -106,7 +107,7 @@ def numbers(subject: Vec) -> Iterator[Finding]:
 
 def bounds(subject: Vec) -> Iterator[Finding]:
     """Observations stay inside their space."""
-    for name, space in flat_spaces(subject.vec(WALKERS).single_observation_space).items():
+    for name, space in entries_of(subject.vec(WALKERS).single_observation_space).items():
         what = f"observation{f' {name!r}' if name else ''}"
         least, most = (x[name].cpu().numpy() for x in (subject.walk.least, subject.walk.most))
         if least.shape[1:] != (space.shape or ()):

@@ -1,1 +1,1 @@
-"""What the methods of a tensor environment owe, and when that is looked at."""
+"""What the methods of a tensor environment owe, and when that is checked."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.rng import global_kept, make_generator
-from rltrain.spaces import random_actions
+from rltrain.spaces import entries_of, random_actions
 from rltrain.tree import leaves, names
 
 
@@ -21,7 +21,7 @@ def check_spaces(env: TensorEnv[Any]) -> None:
     """Checks that an environment was initialised and has its spaces.
 
     Raises:
-        ConfigError: A space is missing or is none, or ``super().__init__`` was not called.
+        ConfigError: A space is missing or is not a Gymnasium space, or ``super().__init__`` was not called.
     """
     name = type(env).__name__
     if not hasattr(env, "device"):
@@ -117,7 +117,7 @@ def check_observation(env: TensorEnv[Any], obs: Observation, n: int) -> None:
     """
     space = env.full_observation_space
     named = obs if isinstance(obs, dict) else {"": obs}
-    spaces_of = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+    spaces_of = entries_of(space)
     if named.keys() != spaces_of.keys():
         raise ConfigError(
             f"{type(env).__name__}.observe returned {sorted(named)}, and its observation_space is {space}.",
@@ -142,13 +142,10 @@ def check_outcome(env: TensorEnv[Any], before: Any, outcome: Any) -> None:
     """
     if not isinstance(outcome, tuple) or len(outcome) != 3:
         given = f"{len(outcome)} values" if isinstance(outcome, tuple) else f"one {type(outcome).__name__}"
-        fix = "Leave truncated and info out: max_episode_steps is the time limit, and info a method of its own."
-        raise _owes(
-            env,
-            f"step returned {given}",
-            "three: the next state, the reward and terminated",
-            fix if "5" in given else "",
-        )
+        fix = ""
+        if given == "5 values":  # as Gymnasium's step
+            fix = "Leave truncated and info out: max_episode_steps is the time limit, and info a method of its own."
+        raise _owes(env, f"step returned {given}", "three: the next state, the reward and terminated", fix)
     after, reward, terminated = outcome
     n = len(next(leaves(before)))
     _hold(env, "step returned a reward", reward, (n,))

@@ -6,11 +6,11 @@ import os
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.env import Observation, TensorEnv
 from rltrain.errors import ConfigError
+from rltrain.spaces import categories_of, entries_of
 
 DEBUG = "RLTRAIN_DEBUG"
 """Environment variable: with ``1`` every step is checked in full, which waits for the device."""
@@ -40,35 +40,23 @@ def check_numbers(env: TensorEnv[Any], obs: Observation, reward: Tensor, termina
         ConfigError: One is not finite, or is no category of its space.
     """
     named = obs if isinstance(obs, dict) else {"": obs}
-    space = env.full_observation_space
-    spaces_of = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+    spaces_of = entries_of(env.full_observation_space)
     goes_on = ~terminated
-    faults = {"the reward": ~torch.isfinite(reward)}
+    looked_at = [("the reward", reward, ~torch.isfinite(reward))]
     for name, part in named.items():
         rows = part.reshape(len(part), -1)
         if part.is_floating_point():
             fault = ~torch.isfinite(rows) & goes_on.unsqueeze(1)
-        elif (bounds := _categories(spaces_of[name])) is not None:
-            fault = (rows < torch.as_tensor(bounds[0]).to(rows)) | (rows > torch.as_tensor(bounds[1]).to(rows))
+        elif (bounds := categories_of(spaces_of[name])) is not None:
+            low, high = (torch.as_tensor(bound).flatten().to(rows) for bound in bounds)
+            fault = (rows < low) | (rows > high)
         else:
             continue
-        faults[f"the observation {name!r}" if name else "the observation"] = fault.any(1)
-    for what, fault in faults.items():
+        looked_at.append((f"the observation {name!r}" if name else "the observation", part, fault.any(1)))
+    for what, values, fault in looked_at:
         if bool(fault.any()):
             row = int(fault.nonzero()[0, 0])
-            value = reward[row] if what == "the reward" else named[what.partition("'")[2].rstrip("'")][row]
             raise ConfigError(
-                f"{type(env).__name__} gave in step {step:,} for environment {row}: {what} is {value.tolist()}.",
+                f"{type(env).__name__} gave in step {step:,} for environment {row}: {what} is {values[row].tolist()}.",
                 "Mend the environment, or its spaces; 'rltrain check' looks through both.",
             )
-
-
-def _categories(space: spaces.Space) -> tuple[Any, Any] | None:
-    match space:
-        case spaces.Discrete(start=start, n=n):
-            return int(start), int(start + n) - 1
-        case spaces.MultiDiscrete(start=start, nvec=nvec):
-            return start.ravel(), (start + nvec - 1).ravel()
-        case spaces.MultiBinary():
-            return 0, 1
-    return None

@@ -53,9 +53,9 @@ def find(module: str, name: str, id: str) -> EnvSpec:
     except (Exception, SystemExit) as error:  # importing a module can raise anything
         raise _not_imported(module, id, error) from error
     if spec is None:
-        everything = {*env_specs(), *gymnasium.registry}
-        news = _news.setdefault(module, everything - before)
-        ids = sorted(news | {each for each in everything if _is_of(each, module)})
+        everything: dict[str, Any] = {**gymnasium.registry, **env_specs()}
+        news = _news.setdefault(module, everything.keys() - before)
+        ids = sorted(news | {each for each in everything if _is_of(each, everything[each].entry_point, module)})
         classes = [key for key, value in vars(home).items() if _is_env_class(value) and value.__module__ == module]
         options = ids or classes
         if not name and len(options) == 1:
@@ -79,7 +79,7 @@ def _has_envs(home: ModuleType) -> bool:
 
 
 def _registered(name: str) -> EnvSpec | None:
-    """The environment registered under a name, those aside that were named before, perhaps in another module."""
+    """The environment registered under a name; one that was only named before does not count."""
     return find_env(name) if name and name not in _typed else None
 
 
@@ -94,11 +94,9 @@ def _not_imported(module: str, id: str, error: BaseException) -> ConfigError:
     return ConfigError(f"The module '{module}' of the environment '{id}' cannot be imported: {reason_of(error)}.", fix)
 
 
-def _is_of(id: str, module: str) -> bool:
+def _is_of(id: str, entry_point: Any, module: str) -> bool:
     """Whether an id's entry point is in a module, or its namespace that of the module."""
-    ours = env_specs().get(id)
-    entry = ours.entry_point if ours is not None else gymnasium.registry[id].entry_point
-    home = "" if entry is None else path_of(entry).partition(":")[0]  # type: ignore[arg-type]
+    home = "" if entry_point is None else path_of(entry_point).partition(":")[0]
     return f"{home}.".startswith(f"{module}.") or id.startswith(f"{module}/")
 
 

@@ -50,7 +50,7 @@ NOT_OURS = {
     "optimizer_kwargs": "Leave it out: --agent.learning-rate is what can be set of Adam.",
     "share_features_extractor": "Leave it out, or train sb3/ppo, which has it.",
 }
-"""What to do about an option of Stable-Baselines3's that there is none of here, by its name."""
+"""What to do about options of Stable-Baselines3's that do not exist here, by their names."""
 
 
 def option_meant(option: str, known: Iterable[str]) -> str:

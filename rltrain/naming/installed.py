@@ -10,7 +10,7 @@ SHOWN = 8
 
 
 def modules_with_envs() -> list[str]:
-    """Modules of the installed packages that need Gymnasium, those of rltrain and of what it can use aside."""
+    """Modules of the installed packages that need Gymnasium, except rltrain and the packages that it can use."""
     own = {_name("rltrain"), *(_name(needed) for needed in _requirements("rltrain"))}
     homes = metadata.packages_distributions()
     needing = {

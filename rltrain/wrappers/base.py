@@ -57,11 +57,6 @@ class VecWrapper:
         self.vec.close()
 
 
-def entries_of(space: spaces.Space) -> dict[str, spaces.Space]:
-    """The entries of a Dict by name, or the space itself under an empty one."""
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-
-
 def like(space: spaces.Space, entries: dict[str, spaces.Space]) -> spaces.Space:
     """A Dict of the entries, or the only one, as the space had them."""
     return spaces.Dict(entries) if isinstance(space, spaces.Dict) else entries[""]

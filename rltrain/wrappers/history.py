@@ -11,10 +11,10 @@ from torch import Tensor
 
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.spaces import MASK, channels_first
+from rltrain.spaces import MASK, channels_first, entries_of
 from rltrain.tree import from_dict, tree_where
 from rltrain.vec import VecEnv, VecStep
-from rltrain.wrappers.base import VecWrapper, entries_of, like
+from rltrain.wrappers.base import VecWrapper, like
 
 
 class FrameStack(VecWrapper):

@@ -10,9 +10,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
-from rltrain.spaces import channels_first, is_picture
+from rltrain.spaces import channels_first, entries_of, is_picture
 from rltrain.vec import VecEnv, VecStep
-from rltrain.wrappers.base import VecWrapper, entries_of, like
+from rltrain.wrappers.base import VecWrapper, like
 
 GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue. ITU-R BT.601."""

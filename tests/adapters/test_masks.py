@@ -52,6 +52,18 @@ def test_a_convention_that_is_not_wanted() -> None:
     vec.close()
 
 
+def test_one_reset_tells_of_the_mask_and_of_the_interface() -> None:
+    class Slow(InInfo):
+        resets = 0
+
+        def reset(self, **options: Any) -> Any:
+            Slow.resets += 1
+            return super().reset(**options)
+
+    make_vec(Slow, 1, vectorization="sync").close()
+    assert Slow.resets == 1
+
+
 def test_workers_give_the_mask_too() -> None:
     vec = make_vec(InInfo, 2, vectorization="async")
     walk(vec, LENGTH)

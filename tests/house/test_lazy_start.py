@@ -24,6 +24,7 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
     [
         "import rltrain",
         "import rltrain.envs, rltrain.agents",
+        "import rltrain.adapters.workers",
         "import gymnasium, rltrain\ngymnasium.spec('rltrain/CartPole-v1')",
         COMMAND.format(["--help"]),
         COMMAND.format(["--version"]),
@@ -37,6 +38,7 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
     ids=[
         "import",
         "import of the packages",
+        "workers of host environments",
         "gymnasium.spec",
         "--help",
         "--version",
