@@ -181,7 +181,6 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 MERGES = "a: &a {x: 1}\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)}\n  <<: [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)
 )
-CODE = "import sys, pathlib; pathlib.Path('{}').write_text('owned')"
 
 HARMS: dict[str, Harm] = {
     **{f"link {name}": link(name) for name in (*FILES, "events")},
