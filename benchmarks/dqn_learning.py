@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from typing import Any
 
 import torch
 
 import rltrain
-from benchmarks.equal_steps import EPISODES, compare
+from benchmarks.equal_steps import EPISODES, compare, learned_by_ours, learned_by_sb3
 
 STEPS = {"CartPole-v1": 50_000, "Acrobot-v1": 100_000}
 NUM_ENVS = 8
@@ -63,24 +62,17 @@ def train_ours(name: str, steps: int, seed: int) -> dict[str, float]:
                 "policy_kwargs": {"net_arch": [64, 64], "layer_norm": False},
             },
         )
-    assert result.evaluation is not None
-    return {"score": result.evaluation.mean_reward, "seconds": result.seconds}
+    return learned_by_ours(result)
 
 
 def train_sb3(name: str, steps: int, seed: int) -> dict[str, float]:
     """Trains Stable-Baselines3's."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.evaluation import evaluate_policy
 
     env = make_vec_env(name, NUM_ENVS, seed=seed)
     model = DQN("MlpPolicy", env, lambda left: LEARNING_RATE * left, device="cpu", seed=seed, **AGENT)
-    begin = time.perf_counter()
-    model.learn(steps)
-    seconds = time.perf_counter() - begin
-    fresh = make_vec_env(name, NUM_ENVS, seed=10_000 + seed)
-    score, _ = evaluate_policy(model, fresh, n_eval_episodes=EPISODES)
-    return {"score": float(score), "seconds": seconds}
+    return learned_by_sb3(model, steps, make_vec_env(name, NUM_ENVS, seed=10_000 + seed))
 
 
 if __name__ == "__main__":

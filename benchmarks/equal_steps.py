@@ -7,6 +7,7 @@ run, and seeds that are kept are not run again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks import store
+from rltrain import RunResult
 
 EPISODES = 100
 SIDES = ("ours", "Stable-Baselines3")
@@ -63,6 +65,23 @@ def compare(
         cells = (shown(ours), shown(theirs), shown(difference), f"({share})", seconds)
         print(f"| {name} | {steps[name]:,} | {len(scores[0])} | {' | '.join(cells)} |", flush=True)
     draw(title, kept["runs"], steps, figures)
+
+
+def learned_by_ours(result: RunResult) -> dict[str, float]:
+    """The figures of a run of ours that has evaluated its policy at the end."""
+    assert result.evaluation is not None
+    return {"score": result.evaluation.mean_reward, "seconds": result.seconds}
+
+
+def learned_by_sb3(model: Any, steps: int, fresh: Any) -> dict[str, float]:
+    """Trains a model of Stable-Baselines3 and evaluates it in environments that it has not seen; the figures."""
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    begin = time.perf_counter()
+    model.learn(steps)
+    seconds = time.perf_counter() - begin
+    score, _ = evaluate_policy(model, fresh, n_eval_episodes=EPISODES)
+    return {"score": float(score), "seconds": seconds}
 
 
 def iqm(scores: np.ndarray) -> float:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from typing import Any
 
 import torch
 
 import rltrain
-from benchmarks.equal_steps import EPISODES, compare
+from benchmarks.equal_steps import EPISODES, compare, learned_by_ours, learned_by_sb3
 from rltrain.agents.sac.config import SACConfig
 
 STEPS = {"Pendulum-v1": 10_000, "Hopper-v5": 50_000}
@@ -56,24 +55,17 @@ def train_ours(name: str, steps: int, seed: int) -> dict[str, float]:
             n_eval_episodes=EPISODES,
             agent={**DEFAULTS, "learning_rate": LEARNING_RATES[name]},
         )
-    assert result.evaluation is not None
-    return {"score": result.evaluation.mean_reward, "seconds": result.seconds}
+    return learned_by_ours(result)
 
 
 def train_sb3(name: str, steps: int, seed: int) -> dict[str, float]:
     """Trains Stable-Baselines3's."""
     from stable_baselines3 import SAC
     from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.evaluation import evaluate_policy
 
     env = make_vec_env(name, 1, seed=seed)
     model = SAC("MlpPolicy", env, LEARNING_RATES[name], device="cpu", seed=seed)
-    begin = time.perf_counter()
-    model.learn(steps)
-    seconds = time.perf_counter() - begin
-    fresh = make_vec_env(name, 8, seed=10_000 + seed)
-    score, _ = evaluate_policy(model, fresh, n_eval_episodes=EPISODES)
-    return {"score": float(score), "seconds": seconds}
+    return learned_by_sb3(model, steps, make_vec_env(name, 8, seed=10_000 + seed))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,34 @@ from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.layout import list_checkpoints
 from rltrain.runs.verify import find_fault
 
+TIMING = ("time/fps", "time/time_elapsed")
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by path."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def as_bits(training: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of the training state in a checkpoint by path, but for the time it took; tensors as bytes."""
+    timing = {"trainer.seconds", *(f"trainer.latest.{tag}" for tag in TIMING)}
+    return {
+        name: (leaf.dtype, leaf.shape, leaf.numpy().tobytes()) if isinstance(leaf, Tensor) else leaf
+        for name, leaf in flat(training).items()
+        if name not in timing
+    }
+
+
+def last_state(run: Path, rank: int = 0) -> dict[str, Any]:
+    """Everything in the last checkpoint of a run but the time it took: tensors as bytes."""
+    path = list_checkpoints(run / "checkpoints")[-1]
+    assert find_fault(path) is None, find_fault(path)
+    parts = {"policy": load_policy(path), "training": load_training(path, rank)}
+    return {f"{part}.{name}": leaf for part, tree in parts.items() for name, leaf in as_bits(tree).items()}
+
 
 def final_bits(algo: str, env: Any, folder: Path, **options: Any) -> dict[str, bytes]:
     """Policy, optimizer, environments and generators at the end of a run, by path; no statistics for the log."""
@@ -19,15 +47,8 @@ def final_bits(algo: str, env: Any, folder: Path, **options: Any) -> dict[str, b
     last = list_checkpoints(run / "checkpoints")[-1]
     assert find_fault(last) is None
     training = load_training(last)
-    bits: dict[str, bytes] = {}
-
-    def collect(tree: Any, path: str) -> None:
-        if isinstance(tree, dict):
-            for key, value in tree.items():
-                collect(value, f"{path}/{key}")
-        else:
-            bits[path] = tree.numpy().tobytes() if isinstance(tree, Tensor) else repr(tree).encode()
-
-    collect({name: training[name] for name in ("agent", "env", "obs", "generators", "modules")}, "training")
-    collect(load_policy(last), "policy")
-    return bits
+    kept = {name: training[name] for name in ("agent", "env", "obs", "generators", "modules")}
+    return {
+        name: leaf.numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode()
+        for name, leaf in flat({"training": kept, "policy": load_policy(last)}).items()
+    }

@@ -118,22 +118,31 @@ class BrokenGym(gymnasium.Env[Any, Any]):
         return self.observe(), reward, ends and self.terminates, ends and not self.terminates, {}
 
 
-class Spoils(rltrain.Callback):
-    """Breaks a number of what has learned after some update: parameters, optimizer or normaliser.
+class Once(rltrain.Callback):
+    """Breaks a number, once.
 
     Args:
-        where: Which of them.
+        where: Which one; see the subclasses.
         value: The bad number.
-        after: The environment step from which on it does so, once.
+        after: The environment step from which on it does so.
     """
 
     def __init__(self, where: str, value: float, after: int) -> None:
         self.where, self.value, self.after, self.done = where, value, after, False
 
+    def is_due(self, trainer: Any) -> bool:
+        """Whether to do so now; true only the first time."""
+        due = not self.done and trainer.global_step >= self.after
+        self.done = self.done or due
+        return due
+
+
+class Spoils(Once):
+    """Breaks a number of what has learned after some update: ``parameters``, ``optimizer`` or ``normaliser``."""
+
     def on_update(self, trainer: Any, metrics: dict[str, Any]) -> None:
-        if self.done or trainer.global_step < self.after:
+        if not self.is_due(trainer):
             return
-        self.done = True
         agent = trainer.agent
         with torch.no_grad():
             if self.where == "parameters":
@@ -144,22 +153,12 @@ class Spoils(rltrain.Callback):
                 next(buffer for name, buffer in agent.named_buffers() if name.endswith("mean")).view(-1)[0] = self.value
 
 
-class SpoilsLearning(rltrain.Callback):
-    """Breaks the loss or the gradient of the first update from some environment step on.
-
-    Args:
-        where: loss or gradient.
-        value: The bad number.
-        after: The environment step.
-    """
-
-    def __init__(self, where: str, value: float, after: int) -> None:
-        self.where, self.value, self.after, self.done = where, value, after, False
+class SpoilsLearning(Once):
+    """Breaks the ``loss`` or the ``gradient`` of an update."""
 
     def on_rollout(self, trainer: Any) -> None:
-        if self.done or trainer.global_step < self.after:
+        if not self.is_due(trainer):
             return
-        self.done = True
         agent, value = trainer.agent, self.value
         if self.where == "gradient":
             agent.reduce = lambda tensor: tensor * 0 + value

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.parts.squashed import LOG_2PI, log_slope_of_tanh
+from rltrain.agents.parts.squashed import LOG_2PI, between, log_slope_of_tanh
 from rltrain.errors import ConfigError
 
 
@@ -234,8 +234,7 @@ class SquashedGaussian(Gaussian):
         return super().backward(params, raw, log_prob_grad - entropy_grad, 0.0)
 
     def to_env(self, raw: Tensor) -> Tensor:
-        share = 0.5 * (self._shaped(raw).tanh() + 1.0)
-        return torch.lerp(self.low, self.high, share)
+        return between(self.low, self.high, self._shaped(raw).tanh())
 
 
 def _columns(params: Tensor) -> Tensor:

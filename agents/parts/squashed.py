@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,3 +32,8 @@ def squashed_log_prob(raw: Tensor, z: Tensor, log_std: Tensor) -> Tensor:
     """
     each = 0.5 * z.square() + log_std + log_slope_of_tanh(raw)
     return -each.sum(-1) - 0.5 * LOG_2PI * raw.shape[-1]
+
+
+def between(low: Tensor, high: Tensor, squashed: Tensor) -> Tensor:
+    """Actions (..., *A) in [-1, 1], scaled to bounds (*A)."""
+    return torch.lerp(low, high, 0.5 * (squashed + 1.0))

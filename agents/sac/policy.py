@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rltrain.agent import Actor, ActOut, State
 from rltrain.agents.parts.custom_networks import encoder_for
 from rltrain.agents.parts.networks import mlp
-from rltrain.agents.parts.squashed import LOG_STD_MAX, LOG_STD_MIN, squashed_log_prob
+from rltrain.agents.parts.squashed import LOG_STD_MAX, LOG_STD_MIN, between, squashed_log_prob
 from rltrain.agents.sac.config import PolicyKwargs
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer
@@ -115,8 +115,7 @@ class SquashedActor(Actor):
 
     def to_env(self, action: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] as actions (B, *A) between the bounds of the space."""
-        share = 0.5 * (action.view(-1, *self.low.shape) + 1.0)
-        return torch.lerp(self.low, self.high, share)
+        return between(self.low, self.high, action.view(-1, *self.low.shape))
 
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Actions (N, *A); a sample has noise of its own for every row, also with ``use_sde``."""

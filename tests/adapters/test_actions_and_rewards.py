@@ -175,10 +175,9 @@ def test_a_vector_that_nobody_announced_is_named() -> None:
 
 
 @pytest.mark.parametrize("words", [["1", "4"], ["[1, 4]"], ["1, 4"]], ids=" ".join)
-def test_weights_on_the_command_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_on_the_command_line(
+    words: list[str], capsys: pytest.CaptureFixture[str], clean_registries: None
+) -> None:
     gymnasium.register("Objectives-v0", entry_point="test_actions_and_rewards:Objectives")
-    try:
-        assert main(["eval", "Objectives-v0", "--episodes", "2", "--json", "--env.reward-weights", *words]) == 0
-    finally:
-        del gymnasium.registry["Objectives-v0"]
+    assert main(["eval", "Objectives-v0", "--episodes", "2", "--json", "--env.reward-weights", *words]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["mean_reward"] == 15.0

@@ -251,13 +251,10 @@ def test_a_film_that_breaks_does_not_end_training(tmp_path: Path) -> None:
     assert result.steps == 128
 
 
-def test_watch_films_as_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_films_as_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], clean_registries: None) -> None:
     gymnasium.register("Screen-v0", entry_point="test_frames:Screen")
-    try:
-        words = ["watch", "Screen-v0", "--out", str(tmp_path / "a.gif"), "--episodes", "2", "--max-steps", "4"]
-        assert main([*words, "--no-captions"]) == 0
-    finally:
-        del gymnasium.registry["Screen-v0"]
+    words = ["watch", "Screen-v0", "--out", str(tmp_path / "a.gif"), "--episodes", "2", "--max-steps", "4"]
+    assert main([*words, "--no-captions"]) == 0
     said = capsys.readouterr()
     assert said.out.endswith("a.gif: 8 steps\n")
     assert "2 of 2 episodes" in said.err

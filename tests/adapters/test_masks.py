@@ -85,14 +85,11 @@ def test_random_policies_films_and_training_heed_the_mask(env: type[Corridor], t
     assert rltrain.load(run.run_dir, env=env).film(tmp_path / "film.gif") == LENGTH
 
 
-def test_watch_heeds_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_heeds_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_registries: None) -> None:
     gymnasium.register("MaskedCorridor-v0", entry_point="masked_envs:InInfo")
     monkeypatch.chdir(tmp_path)
-    try:
-        assert main(["watch", "MaskedCorridor-v0", "--out", "film.gif"]) == 0
-        assert main(["eval", "MaskedCorridor-v0", "--policy", "random", "--episodes", "2"]) == 0
-    finally:
-        del gymnasium.registry["MaskedCorridor-v0"]
+    assert main(["watch", "MaskedCorridor-v0", "--out", "film.gif"]) == 0
+    assert main(["eval", "MaskedCorridor-v0", "--policy", "random", "--episodes", "2"]) == 0
 
 
 @pytest.mark.parametrize("env", CONVENTIONS)

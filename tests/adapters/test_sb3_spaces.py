@@ -142,10 +142,9 @@ class Wide(gymnasium.Env[Any, Any]):
 
 
 @pytest.fixture
-def wide() -> Any:
+def wide(clean_registries: None) -> str:
     gymnasium.register("Wide-v0", entry_point=Wide)
-    yield "Wide-v0"
-    del gymnasium.registry["Wide-v0"]
+    return "Wide-v0"
 
 
 def test_a_rescaled_policy_is_exported_in_the_environments_bounds_and_comes_back(wide: str, tmp_path: Path) -> None:

@@ -162,23 +162,29 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("start_method", START_METHODS)
-def test_workers_go_when_their_master_is_killed(start_method: str, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    path = os.pathsep.join([str(Path(counting.__file__).parent), os.environ.get("PYTHONPATH", "")])
+def assert_workers_go_with_their_master(script: Path, start_method: str, wait: float = 0.0) -> None:
+    """Runs a script, and kills it some seconds after it has told the processes of its workers."""
+    path = [str(Path(__file__).parent), str(Path(counting.__file__).parent), os.environ.get("PYTHONPATH", "")]
     master = subprocess.Popen(
         [sys.executable, script, start_method],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
     )
     assert master.stdout is not None
     pids = [int(word) for word in master.stdout.readline().split()]
     assert pids
+    time.sleep(wait)
     master.kill()
     master.wait()
     wait_until_gone(pids)
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_workers_go_when_their_master_is_killed(start_method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    assert_workers_go_with_their_master(script, start_method)
 
 
 class Hangs(Counting):
@@ -261,17 +267,4 @@ def test_a_worker_that_hangs_dies_with_its_master(start_method: str, tmp_path: P
     hanging = SCRIPT.replace("Counting, 6,", "Hangs, 6, hang_at=2, spare=0,")
     hanging = hanging.replace("from counting import Counting", "from test_workers import Hangs")
     script.write_text(hanging)
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(counting.__file__).parent)])
-    master = subprocess.Popen(
-        [sys.executable, script, start_method],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert master.stdout is not None
-    pids = [int(word) for word in master.stdout.readline().split()]
-    assert pids
-    time.sleep(0.3)  # all hang by then
-    master.kill()
-    master.wait()
-    wait_until_gone(pids)
+    assert_workers_go_with_their_master(script, start_method, wait=0.3)  # all hang by then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import Agent, next_state
+from rltrain.agent import ACTOR, Agent, Metrics, next_state
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.dqn.config import DQNConfig
 from rltrain.agents.parts.optim import FlatAdam
@@ -23,7 +24,9 @@ from rltrain.agents.sac.agent import SAC
 from rltrain.agents.sac.config import SACConfig
 from rltrain.config import AgentConfig
 from rltrain.env import Observation, TensorEnv
-from rltrain.vec import TensorVecEnv
+from rltrain.runs.checkpoint import MODULES, load_training, save_checkpoint
+from rltrain.runs.restore import restore_policy
+from rltrain.vec import TensorVecEnv, VecStep
 
 
 @dataclass
@@ -128,10 +131,37 @@ def train(agent: Agent, vec: TensorVecEnv, iterations: int, seed: int = 0) -> di
     return metrics
 
 
+def train_with_nan_behind_terminations(agent: Agent) -> Metrics:
+    """Three iterations in three environments, of which one terminates and one is truncated with every step.
+
+    Observations are (4,). What follows a termination is NaN: nothing may look at it.
+    """
+    obs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    final = torch.stack([torch.full((4,), torch.nan), obs[1], obs[2]])
+    terminated, truncated = torch.tensor([True, False, False]), torch.tensor([False, True, False])
+    for _ in range(3):
+        for _ in range(agent.horizon):
+            out = agent.act(obs)
+            step = VecStep(obs, torch.ones(3), terminated, truncated, final, obs[:, 0], torch.zeros(3), {})
+            agent.record(out, step)
+        metrics = agent.learn()
+    return metrics
+
+
 def flat(agent: Any) -> Tensor:
     """A copy of all parameters that an optimizer of the agent trains, end to end."""
     optimizers = [value for value in vars(agent).values() if isinstance(value, FlatAdam)]
     return torch.cat([optimizer.flat.detach() for optimizer in optimizers])
+
+
+def resume_from_disk(resumed: Agent, agent: Agent, folder: Path) -> None:
+    """Gives an agent all that another one has learned and remembers, by way of a checkpoint in a folder."""
+    modules = agent.state_dict()
+    policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
+    beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)}
+    path = save_checkpoint(folder, 1, policy, {"agent": agent.training_state(), MODULES: beside})
+    restore_policy(resumed, path)
+    resumed.load_training_state(load_training(path)["agent"])
 
 
 def everything(agent: Any) -> dict[str, Any]:

@@ -12,16 +12,13 @@ from typing import Any
 import pytest
 import torch
 from by_hand import SIZE, ByHand, Meeting, PPOByHand, PQNByHand, Weather, collect
-from echo import make_agent
+from echo import make_agent, resume_from_disk
 from gymnasium import spaces
 
-from rltrain.agent import ACTOR
 from rltrain.agents.ppo.agent import PPO
 from rltrain.agents.pqn.agent import PQN
 from rltrain.normalize import across_ranks
 from rltrain.registry import agent_spec
-from rltrain.runs.checkpoint import MODULES, load_training, save_checkpoint
-from rltrain.runs.restore import restore_policy
 from rltrain.training.batch import stack
 
 N, UPDATES = 6, 3
@@ -115,13 +112,8 @@ def test_resumed(case: str, tmp_path: Path) -> None:
     agent = make(case)
     book, weather = by_hand(agent), Weather(N, 0)
     updates(agent, book, weather, 2)
-    modules = agent.state_dict()
-    policy = {name.removeprefix(ACTOR): x for name, x in modules.items() if name.startswith(ACTOR)}
-    beside = {name: x for name, x in modules.items() if not name.startswith(ACTOR)}
-    path = save_checkpoint(tmp_path, 1, policy, {"agent": agent.training_state(), MODULES: beside})
     resumed = make(case, seed=9)
-    restore_policy(resumed, path)
-    resumed.load_training_state(load_training(path)["agent"])
+    resume_from_disk(resumed, agent, tmp_path)
     updates(resumed, book, weather, 1, 2)
     assert_alike(resumed, book)
 

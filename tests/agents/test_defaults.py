@@ -133,7 +133,7 @@ def test_pqn_begins_as_in_the_paper() -> None:
     """The settings of Gallici et al. (2024) for MinAtar, in their repository purejaxql: 128 x 32 steps in 32 parts."""
     config = PQNConfig()
     assert config.model_dump() == {
-        "learning_rate": "lin_0.0005" if config.learning_rate == "lin_0.0005" else "lin_5e-4",
+        "learning_rate": "lin_5e-4",
         "n_steps": 32,
         "batch_size": 128,
         "n_epochs": 2,
@@ -160,7 +160,7 @@ def test_priorities_begin_as_in_the_paper() -> None:
 
 def test_noise_begins_as_in_the_paper() -> None:
     """Fortunato et al. (2018), section 3.2: factorised noise, sigma_0 = 0.5."""
-    layer = NoisyLinear(16, 8)
+    layer = NoisyLinear(16, 512)  # with biases enough for their deviation
     for name in ("weight_sigma", "bias_sigma"):
         assert getattr(layer, name).unique().tolist() == pytest.approx([0.5 / 4])
     for parameter in (layer.weight, layer.bias):

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 from countdown import Countdown
-from echo import EVERY_OPTION, RAINBOW, VECTOR, collect, make_agent, make_echo, train
+from echo import (
+    EVERY_OPTION,
+    RAINBOW,
+    VECTOR,
+    collect,
+    make_agent,
+    make_echo,
+    train,
+    train_with_nan_behind_terminations,
+)
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -249,15 +258,7 @@ def test_what_is_no_step_teaches_nothing(options: dict[str, Any], monkeypatch: p
 @every_option
 def test_nothing_behind_a_termination_is_looked_at(options: dict[str, Any]) -> None:
     agent = make(num_envs=3, learning_starts=0, **options)
-    obs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    final = torch.stack([torch.full((4,), torch.nan), obs[1], obs[2]])
-    terminated, truncated = torch.tensor([True, False, False]), torch.tensor([False, True, False])
-    for _ in range(3):
-        for _ in range(agent.horizon):
-            out = agent.act(obs)
-            step = VecStep(obs, torch.ones(3), terminated, truncated, final, obs[:, 0], torch.zeros(3), {})
-            agent.record(out, step)
-        metrics = agent.learn()
+    metrics = train_with_nan_behind_terminations(agent)
     assert all(math.isfinite(value) for value in metrics.values())
     assert agent.optimizer.flat.isfinite().all()
 

@@ -10,16 +10,13 @@ from typing import Any
 import pytest
 import torch
 from by_hand import Meeting
-from echo import collect, make_agent, make_echo, train
+from echo import collect, make_agent, make_echo, resume_from_disk, train
 from torch import Tensor, nn
 
-from rltrain.agent import ACTOR
 from rltrain.agents.dqn.agent import DQN
 from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.replay import Batch
 from rltrain.normalize import across_ranks
-from rltrain.runs.checkpoint import MODULES, load_training, save_checkpoint
-from rltrain.runs.restore import restore_policy
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -179,13 +176,8 @@ def test_an_update_is_that_of_plain_torch(name: str) -> None:
 def test_a_resumed_update_is_that_of_plain_torch(name: str, tmp_path: Path) -> None:
     """From disk, in an agent that began elsewhere; it draws what the other one would have drawn."""
     agent = experienced(name)
-    book, modules = ByHand(agent), agent.state_dict()
-    policy = {key.removeprefix(ACTOR): x for key, x in modules.items() if key.startswith(ACTOR)}
-    beside = {key: x for key, x in modules.items() if not key.startswith(ACTOR)}
-    path = save_checkpoint(tmp_path, 1, policy, {"agent": agent.training_state(), MODULES: beside})
-    resumed = experienced(name, seed=5)
-    restore_policy(resumed, path)
-    resumed.load_training_state(load_training(path)["agent"])
+    book, resumed = ByHand(agent), experienced(name, seed=5)
+    resume_from_disk(resumed, agent, tmp_path)
     learn_by_hand(resumed, book, resumed.config.batch_size)
     assert_alike(resumed, book)
     agent.learn()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from echo import BOX, VECTOR, collect, flat, make_agent, make_echo, train
+from echo import BOX, VECTOR, collect, flat, make_agent, make_echo, train, train_with_nan_behind_terminations
 from gymnasium import spaces
 from torch import Tensor
 
@@ -222,14 +222,7 @@ def test_what_is_no_step_teaches_nothing(options: dict[str, Any]) -> None:
 def test_nothing_behind_a_termination_is_looked_at(options: dict[str, Any]) -> None:
     options = {**options, "normalize_obs": False}
     agent = make(num_envs=3, learning_starts=0, **options)
-    obs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    final = torch.stack([torch.full((4,), torch.nan), obs[1], obs[2]])
-    terminated, truncated = torch.tensor([True, False, False]), torch.tensor([False, True, False])
-    for _ in range(3):
-        for _ in range(agent.horizon):
-            out = agent.act(obs)
-            agent.record(out, VecStep(obs, torch.ones(3), terminated, truncated, final, obs[:, 0], torch.zeros(3), {}))
-        metrics = agent.learn()
+    metrics = train_with_nan_behind_terminations(agent)
     assert all(math.isfinite(value) for value in metrics.values())
     assert flat(agent).isfinite().all()
 

@@ -81,13 +81,9 @@ def test_json_is_one_object_whatever_is_printed(tmp_path: Path) -> None:
     assert "C: good bye" in done.stderr
 
 
-def test_the_result_alone_is_printed_for_people_too(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_result_alone_is_printed_for_people_too(capfd: pytest.CaptureFixture[str], clean_registries: None) -> None:
     gymnasium.register("noise/Noisy-v0", entry_point=make_noisy)
-    try:
-        words = ["eval", "noise/Noisy-v0", "--episodes", "2"]
-        assert main(words) == 0
-    finally:
-        del gymnasium.registry["noise/Noisy-v0"]
+    assert main(["eval", "noise/Noisy-v0", "--episodes", "2"]) == 0
     out, err = capfd.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["random", "mean", "mean"]
     assert "C speaks" in err

@@ -95,7 +95,7 @@ def test_another_seed_has_other_bits(
     """So the comparison above can fail."""
     bits, expected = bits_of("rltrain/CartPole-v1", tmp_path, seed=1), plain("rltrain/CartPole-v1")
     assert bits.keys() == expected.keys()
-    for part in ("policy/pi.0.weight", "training/env/rng", "training/agent/rng", "training/generators/torch"):
+    for part in ("policy.pi.0.weight", "training.env.rng", "training.agent.rng", "training.generators.torch"):
         assert bits[part] != expected[part]
 
 

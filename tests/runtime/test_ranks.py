@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import pytest
 import torch
+from bits import as_bits
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from several import PATIENCE, Several, command
-from test_resume import CARTPOLE, OPTIONS, OTHERS, PENDULUM, TIMING, assert_same_state, flags, flat, scalars
+from test_resume import CARTPOLE, OPTIONS, OTHERS, PENDULUM, assert_same_state, flags, scalars
 from torch import Tensor
 
 import rltrain
@@ -195,13 +196,7 @@ def until(ranks: Several, true: Any) -> None:
 
 def state_of(run: Path, rank: int) -> dict[str, Any]:
     """What a rank remembered last, but for the time it took."""
-    leaves = flat(load_training(list_checkpoints(run / "checkpoints")[-1], rank))
-    timing = {"trainer.seconds", *(f"trainer.latest.{tag}" for tag in TIMING)}
-    return {
-        name: (leaf.dtype, leaf.shape, leaf.numpy().tobytes()) if isinstance(leaf, Tensor) else leaf
-        for name, leaf in leaves.items()
-        if name not in timing
-    }
+    return as_bits(load_training(list_checkpoints(run / "checkpoints")[-1], rank))
 
 
 @pytest.mark.parametrize("name", ["ppo", "rainbow", "pqn", "sac"])

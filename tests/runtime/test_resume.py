@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
+from bits import TIMING, last_state
 from countdown import Countdown, CountdownState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -27,7 +28,7 @@ from torch import Tensor
 import rltrain
 from rltrain.cli import main
 from rltrain.errors import CheckpointError, ConfigError, RunError
-from rltrain.runs.checkpoint import load_policy, load_training
+from rltrain.runs.checkpoint import load_training
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import MANIFEST, POLICY, STATE, list_checkpoints, step_of
 from rltrain.runs.verify import find_fault
@@ -89,7 +90,6 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "pqn": ("pqn", ROLLOUTS),
     "sac": ("sac", SAC),
 }
-TIMING = ("time/fps", "time/time_elapsed")
 
 
 def flags(options: dict[str, Any], prefix: str = "--") -> list[str]:
@@ -196,27 +196,6 @@ def table(run: Path) -> list[dict[str, str]]:
     with (run / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{key: cell for key, cell in row.items() if cell and key not in TIMING} for row in rows]
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by path."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def last_state(run: Path) -> dict[str, Any]:
-    """Everything in the last checkpoint but the time it took: tensors as bytes."""
-    path = list_checkpoints(run / "checkpoints")[-1]
-    assert find_fault(path) is None
-    leaves = flat({"policy": load_policy(path), "training": load_training(path)})
-    timing = {"training.trainer.seconds", *(f"training.trainer.latest.{tag}" for tag in TIMING)}
-    return {
-        name: (leaf.dtype, leaf.shape, leaf.numpy().tobytes()) if isinstance(leaf, torch.Tensor) else leaf
-        for name, leaf in leaves.items()
-        if name not in timing
-    }
 
 
 def assert_same_state(run: Path, expected: Path) -> None:

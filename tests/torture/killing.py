@@ -14,16 +14,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from rltrain.cli import main
 from rltrain.registry import agent_config_class
-from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints
-from rltrain.runs.verify import find_fault
+from tests.bits import last_state
 
-TIMING = ("time/fps", "time/time_elapsed")
 PATIENCE = 90.0  # seconds
 ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 1, "normalize_obs": True}
 OFF_POLICY: dict[str, Any] = {
@@ -109,25 +105,9 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-def last_state(run: Path, rank: int = 0) -> dict[str, Any]:
-    """All that the last checkpoint of a run holds, except how long it took; tensors as bytes."""
-    path = saved(run)[-1]
-    assert find_fault(path) is None, find_fault(path)
-    leaves: dict[str, Any] = {}
-
-    def collect(tree: Any, name: str) -> None:
-        if isinstance(tree, dict):
-            for key, value in tree.items():
-                collect(value, f"{name}/{key}")
-        elif not name.endswith((*TIMING, "trainer/seconds")):
-            leaves[name] = bytes(tree.contiguous().flatten().view(torch.uint8)) if torch.is_tensor(tree) else tree
-
-    collect({"policy": load_policy(path), "training": load_training(path, rank)}, path.name)
-    return leaves
-
-
 def assert_same(run: Path, expected: Path, ranks: int = 1) -> None:
     """Holds the last checkpoint of a run to that of another."""
+    assert saved(run)[-1].name == saved(expected)[-1].name
     for rank in range(ranks):
         state, wanted = last_state(run, rank), last_state(expected, rank)
         differ = [name for name in wanted if state.get(name) != wanted[name]]

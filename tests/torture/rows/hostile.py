@@ -41,15 +41,16 @@ def _replace(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _event_file(run: Path) -> Path:
-    return next(run.glob("events.out.tfevents.*"))
+def _path(run: Path, name: str) -> Path:
+    """A file of a run; the event file, whose name tells when it was made, is called ``events``."""
+    return next(run.glob("events.out.tfevents.*")) if name == "events" else run / name
 
 
 def link(name: str, to: str = "file", keep: bool = False) -> Harm:
     """Puts a link to something outside in the place of a file; with ``keep`` to a copy of that file."""
 
     def do(run: Path, outside: Path) -> None:
-        path = _event_file(run) if name == "events" else run / name
+        path = _path(run, name)
         target = outside / to
         if keep:
             target = outside / "kept"
@@ -64,7 +65,7 @@ def special(name: str, kind: str) -> Harm:
     """A pipe, socket or link to a device in the place of a file."""
 
     def do(run: Path, outside: Path) -> None:
-        path = _event_file(run) if name == "events" else run / name
+        path = _path(run, name)
         _replace(path)
         if kind == "pipe":
             os.mkfifo(path)
@@ -83,7 +84,7 @@ def content(name: str, data: bytes | str | Callable[[Path], bytes]) -> Harm:
     """Other content in a file."""
 
     def do(run: Path, outside: Path) -> None:
-        path = _event_file(run) if name == "events" else run / name
+        path = _path(run, name)
         made = data(path) if callable(data) else data
         path.write_bytes(made.encode() if isinstance(made, str) else made)
 
@@ -94,7 +95,7 @@ def sparse(name: str, size: int) -> Harm:
     """A file of an immense size that takes no room, which the manifest gives as its own."""
 
     def do(run: Path, outside: Path) -> None:
-        path = _event_file(run) if name == "events" else run / name
+        path = _path(run, name)
         os.truncate(path, size)
         manifest = path.parent / "manifest.json"
         if manifest.exists() and path != manifest:
@@ -180,7 +181,6 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 MERGES = "a: &a {x: 1}\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)}\n  <<: [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)
 )
-CODE = "import sys, pathlib; pathlib.Path('{}').write_text('owned')"
 
 HARMS: dict[str, Harm] = {
     **{f"link {name}": link(name) for name in (*FILES, "events")},

@@ -21,7 +21,7 @@ BIG: dict[str, Any] = {
     "batch_size": 16,
     "train_freq": 1,
     "gradient_steps": 1,
-    "policy_kwargs.net_arch": "[16]",
+    "policy_kwargs": {"net_arch": [16]},
 }
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 10_000_000,
@@ -68,15 +68,13 @@ def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
 
     rltrain.resume(run, progress=False, callbacks=[Stop()])
     assert not list((run / "checkpoints").glob(".*")), "something half written was left"
-    agent = {**agent, "policy_kwargs": {"net_arch": [16]}} if algo == "dqn" else agent
-    agent.pop("policy_kwargs.net_arch", None)
     straight = rltrain.train(
         algo,
         env,
         progress=False,
         callbacks=[Stop()],
         run_dir=folder / "straight",
-        **{**options, "agent": agent, "save_freq": 0},
+        **{**options, "save_freq": 0},
     )
     assert_same(run, straight.run_dir)
     return Outcome(True, figures={"kills": float(kills)})

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.torture.frame import Case, Outcome, Row
 
@@ -14,16 +15,13 @@ SHORT = 200  # of how many examples the short form takes one
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """A case for each formula."""
-    from tests.torture.oracles import CHECKS  # here, because it takes a second
+    from tests.torture.oracles import CHECKS, hold  # here, because it takes a second
+
+    def held(check: Any, number: int, first: int, folder: Path) -> Outcome:
+        return Outcome(True, figures=hold(check, number, first))
 
     for check, examples in CHECKS.items():
         number, first = (-(-examples // SHORT) if short else examples), rng.getrandbits(32)
-
-        def held(check: object, number: int, first: int, folder: Path) -> Outcome:
-            from tests.torture.oracles import hold
-
-            return Outcome(True, figures=hold(check, number, first))  # type: ignore[arg-type]
-
         yield check.__name__.removeprefix("of_"), partial(held, check, number, first)
 
 

@@ -78,7 +78,7 @@ def same_bits(agent: str, env: str, beside: str, folder: Path) -> Outcome:
     assert not different, f"{len(different)} of {len(plain)} differ, such as {different[0]}"
     assert len(plain) > 15
     other = final_bits(algo, env, folder / "other", **{**options, "seed": 1})
-    assert any(plain[name] != other[name] for name in plain if name.startswith("policy/"))
+    assert any(plain[name] != other[name] for name in plain if name.startswith("policy."))
     return Outcome(True, figures={"bits": 8.0 * sum(map(len, plain.values()))})
 
 

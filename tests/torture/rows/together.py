@@ -24,9 +24,6 @@ WRITER = {
     "--agent.batch-size": 64,
     "--agent.n-epochs": 1,
     "--n-eval-episodes": 1,
-}
-WRITER |= {
-    "--n-eval-episodes": 1,
     "--keep-checkpoints": 1,
     "--save-freq": 64,
     "--eval-freq": 256,
