@@ -30,6 +30,10 @@ ACTOR = "actor."
 """What the names of the policy's tensors begin with, among those of its agent."""
 
 
+TEACHER = "teacher."
+"""What the names of the tensors of an agent's teacher begin with."""
+
+
 class ActOut(NamedTuple):
     """The answer to a batch of observations."""
 
@@ -221,6 +225,19 @@ class Agent(nn.Module, ABC):
             ConfigError: The agent does not support it.
         """
         raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
+
+    def learn_from(self, teacher: Actor, coef: float | str) -> None:
+        """Lets the agent imitate a teacher while it learns; called once, before training starts.
+
+        Args:
+            teacher: Acts in the same spaces, without memory. It becomes a submodule named ``teacher``, so that
+                checkpoints hold it.
+            coef: The weight of imitation in the loss, a number or a schedule such as ``lin_1.0``.
+
+        Raises:
+            ConfigError: The agent does not support it.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot learn from a teacher.", "Leave --teacher out, or train ppo.")
 
     def scalar(self, value: float) -> float | Tensor:
         """A changing number as compiled methods take it: a 0-d tensor on the device once they are compiled."""
