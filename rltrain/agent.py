@@ -162,6 +162,7 @@ class Agent(nn.Module, ABC):
         reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. All ranks must
             call it equally often, with tensors of the same shape.
         ranks: Number of ranks.
+        teacher: The policy that it imitates, see :meth:`learn_from`; None without one.
         compiled_methods: Methods that :meth:`compile` passes to ``torch.compile``: functions of tensors that draw no
             random numbers.
         graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
@@ -192,6 +193,7 @@ class Agent(nn.Module, ABC):
         self.config = config
         self.device = torch.device(device)
         self.seed = seed
+        self.teacher: Actor | None = None
         self.progress_remaining = 1.0
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1

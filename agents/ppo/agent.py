@@ -41,7 +41,6 @@ class PPO(OnPolicyAgent):
     """
 
     config: PPOConfig
-    teacher: Actor | None = None
     teacher_coef: float | str = 0.0
     compiled_methods = ("_choose", "_loss")
     graph_methods: ClassVar = {"_choose": False, "prepare": False, "_update": True}

@@ -40,7 +40,7 @@ def fit(agent: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     if not any(mine[name].dim() > 1 for name in taken):
         reason = next(iter(fresh.values()), "it has none")
         raise CheckpointError(
-            f"No layer of the policy in '{origin}' fits: {reason}.", "Use the same networks as it has."
+            f"The policy in '{origin}' does not fit, no layer of it: {reason}.", "Use the same networks as it has."
         )
     agent.load_state_dict({**whole, **{name: state[name] for name in taken}})
     unused = sorted({name.rpartition(".")[0] for name in state.keys() - mine.keys()})

@@ -34,7 +34,7 @@ from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.request import RunRequest
 from rltrain.training.transfer import add_teacher, scale_steps
-from rltrain.vec import VecEnv, own_spaces
+from rltrain.vec import VecEnv, goals_of, own_spaces
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 AT_ONCE = "seeds at once"  # the entry of the mode for the size of the batch that a run was started in
@@ -92,6 +92,8 @@ class Setup:
                 device=device,
                 seed=seed,
             )
+            if getattr(agent_config, "n_sampled_goal", 0):
+                agent.use_goals(goals_of(env))
             if request.checkpoint is None:
                 agent.check()
                 remark(config, env, agent.horizon * num_envs * ranks.world_size)
