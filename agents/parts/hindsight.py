@@ -56,6 +56,9 @@ class HindsightReplay(Replay):
         self.last.index_copy_(0, self.number * self.num_envs + lanes, self._after(here))
         self.number = (self.number + (step.terminated | step.truncated)) % self.rows
 
+    def _kept_apart(self, step: VecStep) -> Tensor:
+        return step.truncated | step.terminated  # what the last step achieved is a goal as well
+
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
         """Draws transitions uniformly, most of them with another goal."""
         batch = super().sample(batch_size, rng)
