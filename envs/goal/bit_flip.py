@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor
 
@@ -46,11 +45,14 @@ class BitFlip(TensorEnv[BitFlipState]):
         ConfigError: ``bits`` is not a whole number from 1 to 1,000.
     """
 
+    max_episode_steps = 20
+    reward_threshold = -11.0
     render_fps = 4
 
     def __init__(self, *, bits: int = 20, **base: Any) -> None:
         super().__init__(**base)
         self.bits = self.whole("bits", bits, at_least=1, at_most=1000)
+        self.places = torch.arange(self.bits, device=self.device)
         row = spaces.Box(0.0, 1.0, (self.bits,))
         self.observation_space = spaces.Dict({ACHIEVED: row, DESIRED: row, "observation": row})
         self.action_space = spaces.Discrete(self.bits)
@@ -60,16 +62,19 @@ class BitFlip(TensorEnv[BitFlipState]):
         chance = torch.rand(n, 2 * self.bits + 1, generator=rng, device=self.device, dtype=self.dtype)
         bits, goal = chance[:, : self.bits] < 0.5, chance[:, self.bits : -1] < 0.5
         same = (bits == goal).all(1, keepdim=True)
-        one = F.one_hot((chance[:, -1] * self.bits).long().clamp(max=self.bits - 1), self.bits).bool()
-        return BitFlipState(bits=bits, goal=goal ^ (one & same))
+        return BitFlipState(bits=bits, goal=goal ^ (self._one((chance[:, -1] * self.bits).long()) & same))
 
     def step(
         self, state: BitFlipState, action: Tensor, rng: torch.Generator | None
     ) -> tuple[BitFlipState, Tensor, Tensor]:
         """Flips a bit."""
-        bits = state.bits ^ F.one_hot(action, self.bits).bool()
+        bits = state.bits ^ self._one(action)
         right = (bits == state.goal).all(1)
         return BitFlipState(bits=bits, goal=state.goal), right.to(self.dtype) - 1.0, right
+
+    def _one(self, place: Tensor) -> Tensor:
+        """Rows (N, B) that are true in one place (N,)."""
+        return place.unsqueeze(1) == self.places
 
     def observe(self, state: BitFlipState) -> dict[str, Tensor]:
         """(N, B) each."""
