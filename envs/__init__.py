@@ -5,7 +5,7 @@ if __name__ != "rltrain.envs":
 
 from importlib import import_module
 
-FAMILIES = ("business", "classic", "control", "explore", "grid", "memory", "minatar", "toy")
+FAMILIES = ("business", "classic", "control", "explore", "goal", "grid", "memory", "minatar", "toy")
 
 
 def register() -> None:

@@ -30,6 +30,10 @@ ACTOR = "actor."
 """What the names of the policy's tensors begin with, among those of its agent."""
 
 
+TEACHER = "teacher."
+"""What the names of the tensors of an agent's teacher begin with."""
+
+
 class ActOut(NamedTuple):
     """The answer to a batch of observations."""
 
@@ -158,6 +162,7 @@ class Agent(nn.Module, ABC):
         reduce: Mean of a tensor over all ranks; the identity unless a distributed runtime sets it. All ranks must
             call it equally often, with tensors of the same shape.
         ranks: Number of ranks.
+        teacher: The policy that it imitates, see :meth:`learn_from`; None without one.
         compiled_methods: Methods that :meth:`compile` passes to ``torch.compile``: functions of tensors that draw no
             random numbers.
         graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
@@ -188,6 +193,7 @@ class Agent(nn.Module, ABC):
         self.config = config
         self.device = torch.device(device)
         self.seed = seed
+        self.teacher: Actor | None = None
         self.progress_remaining = 1.0
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1
@@ -221,6 +227,19 @@ class Agent(nn.Module, ABC):
             ConfigError: The agent does not support it.
         """
         raise ConfigError(f"{type(self).__name__} has no networks in bfloat16.", "Leave --bfloat16 out.")
+
+    def learn_from(self, teacher: Actor, coef: float | str) -> None:
+        """Lets the agent imitate a teacher while it learns; called once, before training starts.
+
+        Args:
+            teacher: Acts in the same spaces, without memory. It becomes a submodule named ``teacher``, so that
+                checkpoints hold it.
+            coef: The weight of imitation in the loss, a number or a schedule such as ``lin_1.0``.
+
+        Raises:
+            ConfigError: The agent does not support it.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot learn from a teacher.", "Leave --teacher out, or train ppo.")
 
     def scalar(self, value: float) -> float | Tensor:
         """A changing number as compiled methods take it: a 0-d tensor on the device once they are compiled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from rltrain.errors import ConfigError
+from rltrain.schedules import Schedule
 from rltrain.storage.values import to_plain
 
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -141,6 +142,25 @@ class EnvConfig(Model):
         return {**self.kwargs, **{name: value for name, value in own.items() if value != fields[name].default}}
 
 
+def _split(value: Any) -> Any:
+    """Words as a list, also as text: ``csv tensorboard`` or ``csv, tensorboard``."""
+    return value.replace(",", " ").split() if isinstance(value, str) else [] if value is None else value
+
+
+def _pairs(value: Any) -> Any:
+    """``encoder=0.1 vf=2`` as a dict."""
+    if isinstance(value, Mapping):
+        return value
+    pairs = [str(word).partition("=") for word in _split(value)]
+    if wrong := next((word for word, sign, _ in pairs if not (word and sign)), None):
+        raise ValueError(f"'{wrong}' has no factor: give {wrong}=0.1")
+    return {word: factor for word, _, factor in pairs}
+
+
+Names = Annotated[list[str], BeforeValidator(_split)]
+Factors = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_pairs)]
+
+
 class TrainConfig(Model):
     """Everything that decides a run."""
 
@@ -173,7 +193,17 @@ class TrainConfig(Model):
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
     init_from: str | None = None
-    """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from."""
+    """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from, as far as it fits."""
+    reset: Names = []
+    """Parts of that policy to leave fresh: value, policy, normalizer, or layers by name."""
+    freeze: Names = []
+    """Layers that stay as they are: policy, value, or by name, such as encoder or pi.0."""
+    learning_rate_scale: Factors = {}
+    """Layers whose steps are smaller or larger: encoder=0.1 vf=2."""
+    teacher: str | None = None
+    """Run or checkpoint whose actions to learn as well."""
+    teacher_coef: Schedule = "lin_1.0"
+    """Weight of the teacher: a number, or lin_X to fall linearly from X to 0."""
     eval_freq: Annotated[int, Field(ge=0)] = 0
     """Environment steps between evaluations during training; 0 for none."""
     n_eval_episodes: Annotated[int, Field(ge=0)] = 100
@@ -195,14 +225,8 @@ class TrainConfig(Model):
     thousand environment steps for one that makes many."""
     stats_window_size: Annotated[int, Field(ge=1)] = 100
     """Finished episodes that rollout/* statistics are averaged over."""
-    trackers: list[str] = ["console", "csv", "tensorboard"]
+    trackers: Names = ["console", "csv", "tensorboard"]
     """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
-
-    @field_validator("trackers", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        """A list, also as text: ``csv tensorboard`` or ``csv, tensorboard``."""
-        return value.replace(",", " ").split() if isinstance(value, str) else [] if value is None else value
 
     @field_validator("trackers")
     @classmethod

@@ -26,6 +26,19 @@ SUCCESS = "is_success"
 """The key of ``info`` that says whether an episode was a success."""
 
 
+ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
+"""The entries of observations that say what a goal environment has reached, and what it should."""
+
+
+class Goals(NamedTuple):
+    """The rewards of a goal environment for goals that were not those asked for."""
+
+    reward: Callable[[Tensor, Tensor], Tensor]
+    """From what was achieved after a step and the goal, (B, *G) each, to the reward (B,)."""
+    terminated: Callable[[Tensor, Tensor], Tensor] | None
+    """From the same to whether the episode would have ended by that, (B,) bool; None if goals end none."""
+
+
 class VecStep(NamedTuple, Generic[O_co]):
     """The outcome of one step of N environments: every field in every step, in fixed shapes, on the device.
 
@@ -110,6 +123,23 @@ def check_count(name: str, value: Any, at_least: int = 1) -> None:
         raise ConfigError(f"{name}={value!r} is out of range.", fix)
 
 
+def goals_of(vec: VecEnv) -> Goals:
+    """The rewards of a goal environment: one with the entries :data:`ACHIEVED` and :data:`DESIRED` in its observations.
+
+    Its own ``compute_reward(achieved_goal, desired_goal)`` says them, and ``compute_terminated`` if goals end episodes.
+
+    Raises:
+        ConfigError: It is no goal environment.
+    """
+    entries = getattr(vec.single_observation_space, "spaces", {})
+    names = [name for name in (ACHIEVED, DESIRED) if name not in entries]
+    reward = getattr(vec, "compute_reward", None)
+    if not isinstance(vec.single_observation_space, spaces.Dict) or names or reward is None:
+        lack = f"an entry '{names[0]}' in its observations" if names else "a method compute_reward"
+        raise ConfigError(f"n_sampled_goal is for goal environments, and this one lacks {lack}.", "Leave it out.")
+    return Goals(reward, getattr(vec, "compute_terminated", None))
+
+
 class TensorVecEnv(Generic[S]):
     """N copies of a :class:`~rltrain.env.TensorEnv`, with time limits, autoreset and episode statistics.
 
@@ -145,6 +175,16 @@ class TensorVecEnv(Generic[S]):
         self._compiled: Callable[..., Any] | None = None
         self._steps = 0  # since the last reset
         self._in_full = in_full()
+
+    @property
+    def compute_reward(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The rewards of a goal environment, see :func:`goals_of`; None for others."""
+        return getattr(self.env, "compute_reward", None)
+
+    @property
+    def compute_terminated(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Whether goals end episodes; None if the environment does not say."""
+        return getattr(self.env, "compute_terminated", None)
 
     @property
     def state(self) -> S:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from rltrain.agents.parts.squashed import LOG_2PI, between, log_slope_of_tanh
 from rltrain.errors import ConfigError
 
+INSIDE = 1.0 - 1e-6  # the largest share of a bound that a squashed action is taken for
+
 
 class Distribution(nn.Module, ABC):
     """A family of distributions over actions.
@@ -61,6 +63,10 @@ class Distribution(nn.Module, ABC):
         """Actions for the environment, inside the action space."""
         return raw
 
+    def from_env(self, action: Tensor) -> Tensor:
+        """Raw actions that :meth:`to_env` turns into these."""
+        return action
+
 
 class Categorical(Distribution):
     """Discrete actions; sampled by the Gumbel-max trick."""
@@ -90,6 +96,9 @@ class Categorical(Distribution):
 
     def to_env(self, raw: Tensor) -> Tensor:
         return raw + self.start if self.start else raw
+
+    def from_env(self, action: Tensor) -> Tensor:
+        return action - self.start if self.start else action
 
 
 class MultiCategorical(Distribution):
@@ -127,6 +136,9 @@ class MultiCategorical(Distribution):
 
     def to_env(self, raw: Tensor) -> Tensor:
         return raw + self.start
+
+    def from_env(self, action: Tensor) -> Tensor:
+        return action - self.start
 
 
 class Bernoulli(Distribution):
@@ -212,6 +224,9 @@ class Gaussian(Distribution):
     def to_env(self, raw: Tensor) -> Tensor:
         return self._shaped(raw).clamp(self.low, self.high)
 
+    def from_env(self, action: Tensor) -> Tensor:
+        return action.flatten(action.dim() - len(self.shape)) if self.shape else action.unsqueeze(-1)
+
     def _shaped(self, raw: Tensor) -> Tensor:
         return raw.view(*raw.shape[:-1], *self.shape)
 
@@ -235,6 +250,11 @@ class SquashedGaussian(Gaussian):
 
     def to_env(self, raw: Tensor) -> Tensor:
         return between(self.low, self.high, self._shaped(raw).tanh())
+
+    def from_env(self, action: Tensor) -> Tensor:
+        # A little inside the bounds, where tanh has an inverse.
+        share = (2.0 * (action - self.low) / (self.high - self.low) - 1.0).clamp(-INSIDE, INSIDE)
+        return super().from_env(share.atanh())
 
 
 def _columns(params: Tensor) -> Tensor:

@@ -14,15 +14,17 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agent import ActOut, Agent, Metrics, Received, State
+from rltrain.agents.parts.hindsight import HindsightReplay
 from rltrain.agents.parts.optim import FlatAdam, lay_flat
 from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
 from rltrain.agents.parts.settings import OffPolicyConfig, PrioritizedConfig
 from rltrain.env import Observation
+from rltrain.errors import ConfigError
 from rltrain.normalize import check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.schedules import ramp, value_at
-from rltrain.vec import VecStep
+from rltrain.vec import Goals, VecStep
 
 AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
 
@@ -87,10 +89,22 @@ class OffPolicyAgent(Agent):
     def _make_replay(self) -> Replay:
         config = self.config
         options: dict[str, Any] = {"gamma": config.gamma, "n_steps": config.n_steps}
-        if isinstance(config, PrioritizedConfig) and config.prioritized_replay:
+        prioritized = isinstance(config, PrioritizedConfig) and config.prioritized_replay
+        if config.n_sampled_goal:
+            if prioritized or config.n_steps > 1:
+                other = "prioritized_replay" if prioritized else f"n_steps={config.n_steps}"
+                raise ConfigError(f"n_sampled_goal does not go together with {other}.", "Leave one of them out.")
+            options = {"gamma": config.gamma, "n_sampled_goal": config.n_sampled_goal}
+            return HindsightReplay(config.buffer_size, self.num_envs, self.device, **options)
+        if prioritized:
             options["alpha"] = config.priority_alpha
             return PrioritizedReplay(config.buffer_size, self.num_envs, self.device, **options)
         return Replay(config.buffer_size, self.num_envs, self.device, **options)
+
+    def use_goals(self, goals: Goals) -> None:
+        """Tells the replay the rewards of goals; called once, before training, if ``n_sampled_goal`` asks for it."""
+        assert isinstance(self.replay, HindsightReplay)
+        self.replay.goals = goals
 
     # Defined by subclasses
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,14 @@ class FlatAdam:
         parameters: Parameters to optimise, already on their device; trainable and of one dtype.
         eps: Added to the denominator.
         max_grad_norm: Gradients are scaled down to this norm; None for no clipping.
+
+    Attributes:
+        factors: (size,) what the step of each number is multiplied by; None if all take the whole step.
+        frozen: (size,) bool, true where that is 0; None if it is nowhere.
     """
+
+    factors: Tensor | None = None
+    frozen: Tensor | None = None
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, eps: float, max_grad_norm: float | None) -> None:
         self.parameters = list(parameters)
@@ -54,6 +61,20 @@ class FlatAdam:
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             place = slice(start, start + parameter.numel())
             parameter.data, parameter.grad = flat[place].view_as(parameter), grad[place].view_as(parameter)
+
+    def scale_steps(self, factors: Mapping[int, float]) -> None:
+        """Gives some parameters smaller or larger steps than the others; with 0 they stay exactly as they are.
+
+        Args:
+            factors: By the number of the parameter in ``parameters``, what its steps are multiplied by. The gradients
+                of those that stay as they are do not count in the norm that is clipped.
+        """
+        scale = torch.ones_like(self.flat.data)
+        for number, factor in factors.items():
+            start = self.starts[number]
+            scale[start : start + self.parameters[number].numel()] = factor
+        self.factors = scale
+        self.frozen = scale == 0 if 0.0 in factors.values() else None
 
     def step(
         self,
@@ -82,6 +103,8 @@ class FlatAdam:
         reduced = reduce(gradient)
         if reduced is not gradient:
             gradient.copy_(reduced)
+        if self.frozen is not None:
+            gradient.masked_fill_(self.frozen, 0.0)
         norm = torch.linalg.vector_norm(gradient)
         self.advance(learning_rate, self.scale_of(norm), skip)
         return norm
@@ -92,6 +115,14 @@ class FlatAdam:
 
     def advance(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
         """Takes one step along the current gradient, divided by ``scale``; see :meth:`step`."""
+        if self.factors is None:
+            self._adam(learning_rate, scale, skip)
+            return
+        before = self.flat.data.clone()
+        self._adam(learning_rate, scale, skip)
+        self.flat.data.copy_(before.lerp_(self.flat.data, self.factors))
+
+    def _adam(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
         # The kernel behind torch.optim.Adam(fused=True), which can skip a step by a flag on the device. Calling it
         # directly saves more time in Python than the step itself takes. It also saves seconds at the start, because
         # the class imports torch's compiler.
@@ -171,7 +202,11 @@ class StackedAdam:
         skip: Tensor | None = None,
     ) -> Tensor:
         """Does :meth:`FlatAdam.step` for each, with gradients already in place; ``skip`` and the norms are (K,)."""
-        norms = torch.linalg.vector_norm(reduce(self.stacks[1]), dim=1)
+        gradients = reduce(self.stacks[1])
+        frozen = self.optimizers[0].frozen
+        if frozen is not None:
+            gradients.masked_fill_(frozen, 0.0)
+        norms = torch.linalg.vector_norm(gradients, dim=1)
         scales, nothing = self.optimizers[0].scale_of(norms), [None] * len(norms)
         each_scale = nothing if scales is None else scales.unbind()
         each_skip = nothing if skip is None else skip.unbind()

@@ -87,11 +87,15 @@ class Replay:
         self._write("end", self.head, torch.where(step.truncated, TRUNCATED, step.terminated.to(torch.uint8)))
         self._write("obs", following, step.final_obs)
         self._write("end", following, self._no_step)
-        moved = step.truncated + 1
+        moved = self._kept_apart(step) + 1
         self.head = (self.head + moved * self.num_envs) % self.places
         self.size = (self.size + moved).clamp_(max=self.rows - 1)
         if self._log is not None:
             self._log.stepped()
+
+    def _kept_apart(self, step: VecStep) -> Tensor:
+        """(N,) bool: where ``final_obs`` takes a place of its own, because the next step starts elsewhere."""
+        return step.truncated  # after a termination nothing reads it
 
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
         """Draws transitions uniformly. Places that are not steps can be drawn too, and have the weight 0."""

@@ -80,6 +80,9 @@ class OffPolicyConfig(AgentConfig):
     """Minibatches in an update; -1 for as many as environment steps were taken."""
     n_steps: Annotated[int, Field(ge=1)] = 1
     """Steps whose rewards are summed up before the value of what follows is estimated."""
+    n_sampled_goal: Annotated[int, Field(ge=0)] = 0
+    """Goals reached later in the episode that a transition of a goal environment is learned with, for each one that was
+    asked for (hindsight experience replay); 0 for none, 4 in the paper."""
     save_replay_buffer: bool = True
     """Keep the transitions in checkpoints, as an exact resume needs; without, a resume collects new ones first."""
 

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ActOut, Metrics, State
+from rltrain.agent import Actor, ActOut, Metrics, State
 from rltrain.agents.parts.actors import DistributionActor
 from rltrain.agents.parts.networks import in_bfloat16
 from rltrain.agents.parts.on_policy import OnPolicyAgent
@@ -41,6 +41,7 @@ class PPO(OnPolicyAgent):
     """
 
     config: PPOConfig
+    teacher_coef: float | str = 0.0
     compiled_methods = ("_choose", "_loss")
     graph_methods: ClassVar = {"_choose": False, "prepare": False, "_update": True}
 
@@ -67,6 +68,14 @@ class PPO(OnPolicyAgent):
         )
         self.optimizer = FlatAdam(self.policy.parameters(), eps=1e-5, max_grad_norm=config.max_grad_norm)
         self.loss_config = config
+
+    def learn_from(self, teacher: Actor, coef: float | str) -> None:
+        """Adds the cross-entropy between a teacher's actions and the policy to the loss, with a weight.
+
+        Schmitt et al. (2018), "Kickstarting Deep Reinforcement Learning", arXiv:1803.03835, equation 2, from one action
+        of the teacher for each observation.
+        """
+        self.teacher, self.teacher_coef = teacher, coef
 
     def use_bfloat16(self) -> None:
         """Lets both networks multiply in bfloat16."""
@@ -99,6 +108,10 @@ class PPO(OnPolicyAgent):
         config = self.config
         batch = {**self.prepare()}  # a copy, since a recorded graph keeps its own dict
         value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
+        teacher_coef, agreement = 0.0, None
+        if self.teacher is not None:
+            teacher_coef = value_at(self.teacher_coef, self.progress_remaining)
+            batch["taught"], agreement = self._taught(self.teacher)
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         clip_range = value_at(config.clip_range, self.progress_remaining)
         clip_range_vf = (
@@ -109,6 +122,7 @@ class PPO(OnPolicyAgent):
             self.scalar(learning_rate),
             self.scalar(clip_range),
             None if clip_range_vf is None else self.scalar(clip_range_vf),
+            self.scalar(teacher_coef),
         )
         stopped = torch.zeros(self.stack, device=self.device)  # 1 after target_kl is exceeded: no more steps are taken
         terms, norms, stops = Terms(scheduled[1]), [], []
@@ -132,6 +146,8 @@ class PPO(OnPolicyAgent):
         results["train/learning_rate"] = learning_rate
         results["train/clip_range"] = clip_range
         results["train/n_updates"] = self.n_updates
+        if agreement is not None:
+            results |= {"train/teacher_loss": agreement, "train/teacher_coef": teacher_coef}
         if clip_range_vf is not None:
             results["train/clip_range_vf"] = clip_range_vf
         log_std = getattr(self.distribution, "log_std", None)
@@ -149,9 +165,10 @@ class PPO(OnPolicyAgent):
         learning_rate: float | Tensor,
         clip_range: float | Tensor,
         clip_range_vf: float | Tensor | None,
+        teacher_coef: float | Tensor,
     ) -> tuple[Rows, Tensor, Tensor]:
         """Takes a step on a minibatch; returns its per-row terms, the norm of the gradient and the new ``stopped``."""
-        loss, rows = self._loss(minibatch, clip_range, clip_range_vf)
+        loss, rows = self._loss(minibatch, clip_range, clip_range_vf, teacher_coef)
         skip = None
         if self.config.target_kl is not None:
             over = self.reduce(approx_kl(rows.log_ratio)) > 1.5 * self.config.target_kl
@@ -159,10 +176,22 @@ class PPO(OnPolicyAgent):
         return rows, self.optimizer.step(loss, learning_rate, reduce=self.reduce, skip=skip), stopped
 
     def _loss(
-        self, minibatch: dict[str, Any], clip_range: float | Tensor, clip_range_vf: float | Tensor | None
+        self,
+        minibatch: dict[str, Any],
+        clip_range: float | Tensor,
+        clip_range_vf: float | Tensor | None,
+        teacher_coef: float | Tensor = 0.0,
     ) -> tuple[Tensor | None, Rows]:
         """See :func:`~rltrain.agents.ppo.loss.ppo_loss`."""
-        return ppo_loss(self.policy, minibatch, self.loss_config, clip_range, clip_range_vf)
+        return ppo_loss(self.policy, minibatch, self.loss_config, clip_range, clip_range_vf, teacher_coef)
+
+    @torch.no_grad()
+    def _taught(self, teacher: Actor) -> tuple[Tensor, Tensor]:
+        """The teacher's raw actions for a rollout (T * N, ...), and the policy's cross-entropy with them, 0-d."""
+        obs, params = self._flat(self.rollout["obs"]), self._flat(self.rollout["params"])
+        action = teacher(obs, deterministic=False, rng=self.rng).action
+        raw = self.distribution.from_env(action)
+        return raw, -self.distribution.log_prob_entropy(params, raw)[0].mean()
 
     @torch.no_grad()
     def prepare(self) -> dict[str, Any]:

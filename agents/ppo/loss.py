@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rltrain.agents.parts.distributions import Distribution
 from rltrain.agents.parts.optim import grad_of
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.policy import ActorCritic
@@ -30,6 +31,7 @@ def ppo_loss(
     config: PPOConfig,
     clip_range: float | Tensor,
     clip_range_vf: float | Tensor | None,
+    teacher_coef: float | Tensor = 0.0,
 ) -> tuple[Tensor | None, Rows]:
     """The loss of Schulman et al. (2017), arXiv:1707.06347, equation 9, to be minimised, and its gradient.
 
@@ -38,10 +40,12 @@ def ppo_loss(
     Args:
         policy: The networks being trained, or K of them with stacked parameters.
         batch: Rows of ``obs`` (..., B, *O), ``raw`` actions, and (..., B) each: ``log_prob`` and ``value`` from
-            before the update (the value only if it is clipped), ``advantage``, ``returns``.
+            before the update (the value only if it is clipped), ``advantage``, ``returns``; with a teacher, ``taught``,
+            the raw actions that it would take.
         config: Coefficients.
         clip_range: Epsilon of equation 7.
         clip_range_vf: Bound on the change of the value; None for none.
+        teacher_coef: Weight of the cross-entropy with ``taught``.
 
     Returns:
         A scalar to differentiate, or None if the gradients are already in place, and the per-row terms of the loss.
@@ -59,6 +63,8 @@ def ppo_loss(
         surrogate = torch.minimum(free, bound)
         slope = (surrogate / -rows).masked_fill_(bound < free, 0.0)  # dr / d log r = r; the bound has no gradient
         by_params = distribution.backward(params, raw, slope, -config.ent_coef / rows)
+        if "taught" in batch:
+            by_params += imitation(distribution, params, batch["taught"], teacher_coef)
 
         error = value - batch["returns"]
         slope = error
@@ -73,6 +79,19 @@ def ppo_loss(
         own = [(parameter * grad_of(parameter).clone()).sum() for parameter in distribution.parameters()]
         scalar = torch.stack([scalar, *own]).sum()
     return scalar, Rows(surrogate, error, entropy, log_ratio)
+
+
+def imitation(distribution: Distribution, params: Tensor, taught: Tensor, coef: float | Tensor) -> Tensor:
+    """The gradient of ``-coef * mean(log_prob(taught))`` by ``params`` (..., B, P).
+
+    That by the distribution's own parameters is added to their ``grad``.
+    """
+    own = [(parameter, grad_of(parameter).clone()) for parameter in distribution.parameters()]
+    slope = torch.ones_like(params[..., 0]) * (-coef / params.shape[-2])
+    by_params = distribution.backward(params, taught, slope, 0.0)
+    for parameter, before in own:
+        grad_of(parameter).add_(before)
+    return by_params
 
 
 def normalized(advantage: Tensor) -> Tensor:

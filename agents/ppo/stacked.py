@@ -22,7 +22,7 @@ class StackedPPO(Stacked, PPO):
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         first = cast(PPO, agents[0])
-        if not first.policy.stackable:
+        if not first.policy.stackable or first.teacher is not None:
             raise self.refusal()
         super().__init__(agents)
         self.policy = self.stack_network(first.policy)

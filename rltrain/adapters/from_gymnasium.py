@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 
 from rltrain.adapters.block import Block
+from rltrain.adapters.goals import HostGoals
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
 from rltrain.adapters.kinds import try_out
@@ -106,6 +107,12 @@ class GymVecEnv(HostVecEnv):
                 recipe, first, num_envs, vectorization, native is not None, limited=step_timeout is not None
             )
 
+        goals = HostGoals(recipe.make, spec.id)
+        self._goals = goals
+        known = first.unwrapped
+        self.compute_reward = goals.reward if hasattr(known, "compute_reward") else None
+        self.compute_terminated = goals.terminated if hasattr(known, "compute_terminated") else None
+
         def make_envs(block: Block) -> HostEnvs:
             arrays = block.arrays
             if native is not None and self.vectorization == "vector":
@@ -136,6 +143,11 @@ class GymVecEnv(HostVecEnv):
             max_episode_steps=max_episode_steps or spec.max_episode_steps,
             render_fps=float(first.metadata.get("render_fps") or 30),
         )
+
+    def close(self) -> None:
+        """Closes all environments."""
+        super().close()
+        self._goals.close()
 
 
 def choose(

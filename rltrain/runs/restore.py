@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agent import ACTOR, Agent
+from rltrain.agent import ACTOR, TEACHER, Agent
 from rltrain.config import AgentConfig
 from rltrain.errors import CheckpointError
 from rltrain.rng import global_kept
@@ -57,6 +57,7 @@ def restore_policy(
     if same_run:
         agent.keep_statistics(state)
     known = agent.state_dict()
+    state = {name: tensor for name, tensor in state.items() if name in known or not name.startswith(TEACHER)}
     try:
         agent.load_state_dict(renamed(state, known))
     except RuntimeError as error:

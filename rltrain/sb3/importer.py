@@ -13,6 +13,7 @@ from rltrain.agent import ACTOR, Agent
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.plugins import resolve
 from rltrain.registry import agent_config_class, agent_specs
+from rltrain.runs.fitting import fit
 from rltrain.sb3.archive import Archive
 from rltrain.sb3.translate import NOT_POLICY, OBS, from_sb3, net_arch_of
 from rltrain.settings import build_config
@@ -123,8 +124,19 @@ def run_settings(archive: Archive, algo: str | None) -> dict[str, Any]:
 
 
 def load_policy(agent: Agent, path: str, *, algo: str, env_id: str) -> None:
-    """Starts an agent from the policy in a zip; see :func:`load_into`."""
-    load_into(agent, Archive.read(path), algo=algo, env_id=env_id)
+    """Starts an agent from what fits of the policy in a zip.
+
+    Args:
+        agent: The agent.
+        path: The zip.
+        algo: The name that the agent is registered under.
+        env_id: The environment it acts in; it may have other spaces.
+
+    Raises:
+        CheckpointError: It is the policy of another algorithm, or nothing of it fits.
+    """
+    archive = Archive.read(path)
+    fit(agent, policy_state(archive, agent, algo), path)
 
 
 def load_into(agent: Agent, archive: Archive, *, algo: str, env_id: str) -> None:
@@ -174,6 +186,22 @@ def take_over(archive: Archive, agent: Agent, algo: str) -> None:
     Raises:
         CheckpointError: It does not fit.
     """
+    state = policy_state(archive, agent, algo)
+    try:
+        agent.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"The policy in '{archive.path}' does not fit: {reason}", "Use the networks and normalisation it has."
+        ) from error
+
+
+def policy_state(archive: Archive, agent: Agent, algo: str) -> dict[str, Tensor]:
+    """The tensors of the policy in a zip by the names that the agent has for them, and those that no zip has.
+
+    Raises:
+        CheckpointError: It is the policy of another algorithm.
+    """
     if algo not in (OWN.get(archive.algorithm), f"sb3/{archive.algorithm.lower()}"):
         raise CheckpointError(
             f"'{archive.path}' is a policy of {archive.algorithm}, which '{algo}' cannot start from.",
@@ -187,10 +215,4 @@ def take_over(archive: Archive, agent: Agent, algo: str) -> None:
     if "log_ent_coef" in mine:  # there it is no part of the policy
         learned = archive.variables.get("log_ent_coef")
         state["log_ent_coef"] = mine["log_ent_coef"] if learned is None else learned.detach()
-    try:
-        agent.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(
-            f"The policy in '{archive.path}' does not fit: {reason}", "Use the networks and normalisation it has."
-        ) from error
+    return state

@@ -59,6 +59,8 @@ def zoo_settings(path: str | Path, env_id: str, agent_options: Iterable[str]) ->
 def _as_settings(values: dict[str, Any], options: set[str], entry: str) -> dict[str, Any]:
     run: dict[str, Any] = {"num_envs": 1} if not values.keys() & {"n_envs", "num_envs"} else {}
     agent: dict[str, Any] = {}
+    if "n_sampled_goal" in options:
+        values = _with_hindsight(values, entry)
     for key, value in values.items():
         if key in OUTSIDE and key not in options:
             if value and value != 1:
@@ -87,6 +89,24 @@ def _as_settings(values: dict[str, Any], options: set[str], entry: str) -> dict[
             fix = did_you_mean(key, options, "Copy the file and leave that out.")
             raise ConfigError(f"The agent has no option '{key}', which {entry} sets.", fix)
     return canonical({**run, "agent": agent})
+
+
+def _with_hindsight(values: dict[str, Any], entry: str) -> dict[str, Any]:
+    """An entry with ``HerReplayBuffer`` as our own option for it.
+
+    Raises:
+        ConfigError: It asks for another strategy than to take goals reached later.
+    """
+    if values.get("replay_buffer_class") != "HerReplayBuffer":
+        return values
+    kwargs = dict(values.get("replay_buffer_kwargs") or {})
+    number, strategy = kwargs.pop("n_sampled_goal", 4), kwargs.pop("goal_selection_strategy", "future")
+    kwargs.pop("copy_info_dict", None)  # compute_reward is asked without infos
+    if strategy != "future" or kwargs:
+        what = f"goal_selection_strategy={strategy!r}" if strategy != "future" else f"{min(kwargs)}"
+        raise ConfigError(f"There is no {what} of HerReplayBuffer, which {entry} asks for.", "Leave it out.")
+    others = {key: value for key, value in values.items() if not key.startswith("replay_buffer_")}
+    return {**others, "n_sampled_goal": number}
 
 
 def read_value(key: str, value: Any) -> Any:

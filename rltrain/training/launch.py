@@ -29,6 +29,7 @@ from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
+from rltrain.training.transfer import start_from
 from rltrain.vec import check_count
 
 
@@ -91,7 +92,7 @@ def start(request: RunRequest) -> RunResult:
             return _resume(request, RunFolder(Path(begun), writes=ranks.first), ranks)
         with closing(Setup.build(request, ranks)) as setup:
             if config.init_from is not None:
-                setup.init_from(config.init_from)
+                start_from(setup.agent, config)
             ranks.broadcast(setup.agent.state_dict().values())
             return _run(setup)
 

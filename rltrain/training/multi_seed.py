@@ -35,6 +35,7 @@ from rltrain.training.setup import Setup, create_folder, keep_memory, threads
 from rltrain.training.signals import Interrupt
 from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer
+from rltrain.training.transfer import start_from
 from rltrain.vec import TensorVecEnv
 
 MOST_SEEDS = 4096
@@ -87,7 +88,7 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
                 one = replace(request, config=config.model_copy(update={"seed": seed}), progress=False)
                 setups.append(stack.enter_context(closing(Setup.build(one))))
                 if config.init_from is not None:
-                    setups[-1].init_from(config.init_from)
+                    start_from(setups[-1].agent, config)
         check_setups(setups)
         runs: list[SeedRun] = []
         for setup in setups:

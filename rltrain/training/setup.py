@@ -17,23 +17,24 @@ from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
 from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
-from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.errors import ConfigError, RunError
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
 from rltrain.naming.environments import origin_of
 from rltrain.normalize import across_ranks
-from rltrain.plugins import importer_of, resolve
+from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.machine import describe_machine
-from rltrain.runs.restore import check_size, read_policy, restore_policy
+from rltrain.runs.restore import check_size
 from rltrain.spaces import to_json
 from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.request import RunRequest
-from rltrain.vec import VecEnv, own_spaces
+from rltrain.training.transfer import add_teacher, scale_steps
+from rltrain.vec import VecEnv, goals_of, own_spaces
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 AT_ONCE = "seeds at once"  # the entry of the mode for the size of the batch that a run was started in
@@ -91,6 +92,8 @@ class Setup:
                 device=device,
                 seed=seed,
             )
+            if getattr(agent_config, "n_sampled_goal", 0):
+                agent.use_goals(goals_of(env))
             if request.checkpoint is None:
                 agent.check()
                 remark(config, env, agent.horizon * num_envs * ranks.world_size)
@@ -98,6 +101,8 @@ class Setup:
             check_memory(agent.memory() * several, device, agent_config, env.single_observation_space)
             if ranks.world_size > 1:
                 across_ranks(agent, ranks.mean, ranks.world_size)
+            scale_steps(agent, config)
+            add_teacher(agent, config)
             speed_up(config, env, agent)
             setup = cls(request, device, env, agent, callbacks, ranks)
             if config.video_freq:
@@ -158,28 +163,6 @@ class Setup:
         num_envs = min(at_most, most_envs(self.request.env))
         options = {**self.config.env.make_options(), **others}
         return make_vec(self.request.env, num_envs, device=self.device, render=render, **options)
-
-    def init_from(self, run: str) -> None:
-        """Loads the policy of a run or checkpoint, or of a file that has a registered importer.
-
-        Raises:
-            CheckpointError: It cannot be loaded, or was trained with other spaces or networks.
-        """
-        if (importer := importer_of(run)) is not None:
-            importer(self.agent, run, algo=self.config.algo, env_id=self.config.env.id)
-            return
-        folder, named = RunFolder.open(run)
-        metadata = folder.metadata()
-        for name, space in self.spaces.items():
-            if metadata[name] != space:
-                raise CheckpointError(
-                    f"The policy of '{run}' was trained with another {name.replace('_', ' ')}.",
-                    "Start from a run with the same spaces, and give the --env options that it had.",
-                )
-        checkpoint, faults, state = folder.read(named or "latest", read_policy)
-        restore_policy(self.agent, checkpoint, state, same_run=False)
-        for fault in faults:
-            warnings.warn(fault, stacklevel=2)
 
 
 def create_folder(setup: Setup) -> RunFolder:

@@ -527,8 +527,10 @@ def test_a_run_starts_from_a_zip(algo: str, tmp_path: Path) -> None:
         trained(CARTPOLE, tmp_path, algo=algo, init_from=tmp_path / "model.zip")
     with pytest.raises(CheckpointError, match="cannot start from"):
         rltrain.train("sb3/trpo", CARTPOLE, run_dir=tmp_path, init_from=tmp_path / "model.zip")
-    with pytest.raises(ConfigError, match="observation_space is a Box"):
+    with pytest.raises(CheckpointError, match="does not fit, no layer of it"):
         trained(PENDULUM, tmp_path, algo=algo, init_from=tmp_path / "model.zip")
+    with pytest.warns(UserWarning, match="of .* layers are taken from .*model.zip"):
+        trained("rltrain/Acrobot-v1", tmp_path, still, algo=algo, init_from=tmp_path / "model.zip")
 
 
 class Payload:

@@ -250,3 +250,24 @@ def test_what_cannot_be_acted_in_is_refused() -> None:
         with pytest.raises(ConfigError) as error:
             make_distribution(space)
         assert error.value.fix
+
+
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(4, start=-2), spaces.MultiDiscrete([3, 2], start=[5, -1]), BINARY, BOX], ids=str
+)
+def test_from_env_is_the_inverse_of_to_env(space: spaces.Space, squash: bool) -> None:
+    distribution = make_distribution(space, log_std_init=-1.0, squash=squash)
+    raw = draw(distribution, 0.1 * torch.randn(16, distribution.size, generator=generator()), 3)
+    action = distribution.to_env(raw)
+    torch.testing.assert_close(distribution.to_env(distribution.from_env(action)), action, rtol=1e-5, atol=1e-6)
+    assert distribution.from_env(action).shape == raw.shape
+    if not isinstance(space, spaces.Box) or squash:
+        torch.testing.assert_close(distribution.from_env(action), raw, rtol=1e-3, atol=1e-4)
+
+
+def test_a_squashed_action_on_its_bound_is_finite() -> None:
+    distribution = make_distribution(BOX, squash=True)
+    raw = distribution.from_env(torch.stack([torch.as_tensor(BOX.low), torch.as_tensor(BOX.high)]))
+    assert raw.isfinite().all()
+    assert (raw.abs() > 5.0).all()

@@ -161,3 +161,33 @@ def test_padding_stays_zero() -> None:
         assert parameter.storage_offset() % 16 == 0
     assert not used.all()
     assert not optimizer.flat.detach()[~used].any()
+
+
+def test_scaled_steps_are_those_of_groups_with_other_rates() -> None:
+    ours, theirs = network(), network()
+    optimizer = flat_adam(ours)
+    optimizer.scale_steps({0: 0.0, 1: 0.0, 2: 0.1, 3: 2.0})
+    first, last = theirs[0], theirs[2]
+    first.requires_grad_(False)
+    groups = [{"params": [last.weight], "lr": 0.1 * LEARNING_RATE}, {"params": [last.bias], "lr": 2.0 * LEARNING_RATE}]
+    adam = torch.optim.Adam(groups, eps=1e-5)
+    start = first.weight.clone()
+    for step in range(8):
+        norm = optimizer.step(loss_of(ours, step), LEARNING_RATE, reduce=identity)
+        adam.zero_grad()
+        loss_of(theirs, step).backward()
+        wanted = nn.utils.clip_grad_norm_(last.parameters(), 0.5)  # what is frozen has no part in the norm
+        adam.step()
+        torch.testing.assert_close(norm, wanted)
+        torch.testing.assert_close(values(ours), values(theirs), rtol=1e-5, atol=1e-6)
+    assert torch.equal(ours[0].weight, start)  # exactly
+
+
+def test_a_frozen_number_keeps_no_memory_of_gradients() -> None:
+    model = network()
+    optimizer = flat_adam(model)
+    optimizer.scale_steps({0: 0.0})
+    optimizer.step(loss_of(model, 0), LEARNING_RATE, reduce=identity)
+    size = model[0].weight.numel()
+    assert not optimizer.state_dict()["exp_avg"][:size].any()
+    assert optimizer.state_dict()["exp_avg"][size:].any()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.parts.manual_grad import Back, by_autograd
 from rltrain.agents.ppo.config import PPOConfig
-from rltrain.agents.ppo.loss import Rows, Terms, metrics_of, normalized, ppo_loss
+from rltrain.agents.ppo.loss import Rows, Terms, imitation, metrics_of, normalized, ppo_loss
 
 
 class Given(nn.Module):
@@ -324,3 +324,44 @@ def test_terms_of_many_minibatches_are_those_of_each() -> None:
         each.append(alone.result())
     assert together.result().shape == (5, 4, 2)
     torch.testing.assert_close(together.result(), torch.cat(each, 1))
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2), spaces.Box(-1, 1, (2,))], ids=str
+)
+def test_the_gradient_of_imitation_is_that_of_the_cross_entropy(space: spaces.Space) -> None:
+    distribution = make_distribution(space, log_std_init=-0.5)
+    rng = torch.Generator().manual_seed(0)
+    params = torch.randn(6, distribution.size, generator=rng)
+    taught = distribution.sample(params, distribution.noise((6,), torch.device("cpu"), rng)).detach()
+    leaves = [params.clone().requires_grad_(), *distribution.parameters()]
+    loss = -0.7 * distribution.log_prob_entropy(leaves[0], taught)[0].mean()
+    wanted = torch.autograd.grad(loss, leaves)
+    for parameter in distribution.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)  # of the other terms of the loss
+    by_params = imitation(distribution, params, taught, 0.7)
+    torch.testing.assert_close(by_params, wanted[0], rtol=1e-4, atol=1e-6)
+    for parameter, own in zip(distribution.parameters(), wanted[1:], strict=True):
+        torch.testing.assert_close(parameter.grad, 3.0 + own, rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_adds_its_part_to_the_loss() -> None:
+    torch.manual_seed(0)
+    batch = {
+        "obs": torch.zeros(4, 1),
+        "raw": torch.tensor([0, 1, 0, 1]),
+        "log_prob": torch.full((4,), -0.7),
+        "advantage": torch.tensor([1.0, -1.0, 2.0, 0.5]),
+        "returns": torch.zeros(4),
+    }
+    taught = torch.tensor([1, 1, 0, 1])
+    params = torch.randn(4, 2)
+    gradients = []
+    for extra in ({}, {"taught": taught}):
+        policy = Given(params.clone(), torch.zeros(4))
+        scalar, _ = ppo_loss(policy, {**batch, **extra}, PPOConfig(), 0.2, None, 0.5)  # type: ignore[arg-type]
+        assert scalar is not None
+        scalar.backward()
+        gradients.append(policy.params.grad)
+    wanted = 0.5 / 4 * (params.softmax(-1) - nn.functional.one_hot(taught, 2))  # of cross-entropy, by hand
+    torch.testing.assert_close(gradients[1] - gradients[0], wanted, rtol=1e-4, atol=1e-6)

@@ -343,7 +343,10 @@ CHECKPOINT = [
     (f"{TRAIN} --init-from ''", "is not a run folder"),
     (f"{TRAIN} --init-from bare", "no checkpoint yet"),
     (f"{TRAIN} --init-from run --agent.policy-kwargs.net-arch [8]", "does not fit"),
-    ("train ppo rltrain/Pendulum-v1 --run-dir out --init-from run", "another observation space"),
+    (
+        "train ppo rltrain/Pendulum-v1 --run-dir out --init-from run --agent.policy-kwargs.net-arch [9]",
+        "does not fit, no layer of it",
+    ),
 ]
 FAILED = [
     (f"{TRAIN} --agent.policy-kwargs.net-arch [1000000000000]", "smaller networks"),

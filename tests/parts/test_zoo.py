@@ -111,6 +111,16 @@ def test_what_there_is_not_is_refused_by_name(lines: str, cause: str, tmp_path: 
         settings(file, "CartPole-v1")
 
 
+def test_hindsight_is_an_option_of_ours(tmp_path: Path) -> None:
+    file = tmp_path / "zoo.yml"
+    start = "FetchReach-v4:\n  replay_buffer_class: HerReplayBuffer\n  replay_buffer_kwargs: "
+    file.write_text(f"{start}\"dict(goal_selection_strategy='future', n_sampled_goal=8)\"\n")
+    assert settings(file, "FetchReach-v4", "sac")["agent"] == {"n_sampled_goal": 8}
+    file.write_text(f"{start}\"dict(goal_selection_strategy='episode')\"\n")
+    with pytest.raises(ConfigError, match="no goal_selection_strategy='episode' of HerReplayBuffer"):
+        settings(file, "FetchReach-v4", "dqn")
+
+
 def test_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "zoo.yml"
     file.write_text("CartPole-v1:\n  frame_stack: 1\n  env_wrapper: null\n  sde_sample_freq: -1\n  normalize: true\n")
