@@ -72,7 +72,13 @@ def rows() -> dict[int, Row]:
 
 
 def run(
-    row: Row, *, short: bool, seed: int, results: Path, report: Callable[[str], None] = print
+    row: Row,
+    *,
+    short: bool,
+    seed: int,
+    results: Path,
+    jobs: int | None = None,
+    report: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Runs the cases of a row that are not stored yet, and returns what is stored of all.
 
@@ -82,7 +88,7 @@ def run(
     file.parent.mkdir(parents=True, exist_ok=True)
     stored = {x["case"]: x for x in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
     todo = [(key, case) for key, case in row.cases(short, random.Random(seed)) if key not in stored]
-    for key, seconds, outcome in _in_processes(todo, row.jobs, row.seconds):
+    for key, seconds, outcome in _in_processes(todo, jobs or row.jobs, row.seconds):
         stored[key] = {"case": key, "seconds": round(seconds, 2), **asdict(outcome)}
         with file.open("a") as lines:
             print(json.dumps(stored[key]), file=lines)
