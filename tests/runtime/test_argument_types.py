@@ -139,13 +139,16 @@ def named(function):
     return {name for name, each in parameters if each.kind not in variadic and name != "self"}
 
 
-def test_every_public_function_and_parameter_is_tried():
-    functions = {name for name in rltrain.__all__ if inspect.isfunction(getattr(rltrain, name))}
-    assert functions == WRONG.keys()
-    for name, parameters in WRONG.items():
-        assert named(getattr(rltrain, name)) == parameters.keys(), name
-    for name, parameters in OF_POLICY.items():
-        assert named(getattr(rltrain.Policy, name)) == parameters.keys(), name
+FUNCTIONS = [name for name in rltrain.__all__ if inspect.isfunction(getattr(rltrain, name))]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_so_does_every_other_public_function_and_parameter(name, run):
+    function = getattr(rltrain, name)
+    others = named(function) - WRONG.get(name, {}).keys()
+    for tried in [{other: THING} for other in others] if name in WRONG else [dict.fromkeys(others, THING)]:
+        with pytest.raises(RLTrainError):
+            function(**{**required(function, given(run)), **tried})
 
 
 @pytest.mark.parametrize(("name", "parameter"), cases(WRONG))

@@ -7,7 +7,8 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -74,24 +75,26 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
             yield f"said {algo} {env}", partial(said, algo=algo, env=env)
 
 
+@cache
+def settings_of(algo: str, env: str) -> dict[str, Any] | None:
+    """The agent's settings for an environment, which may have nothing to normalise; None if it cannot be trained."""
+    for settings in (small(algo), {**small(algo), "normalize_obs": False}):
+        with suppress(ConfigError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config, _ = build_config(name_of(algo), f"rltrain/{env}", {**OPTIONS, "agent": settings})
+            Setup.build(RunRequest(config)).close()
+            return settings
+    return None
+
+
 def envs_of(algo: str) -> list[str]:
     """The environments of the list that an agent can be trained in."""
-    found = []
-    for env in ENVS:
-        try:
-            config, _ = build_config(name_of(algo), f"rltrain/{env}", {**OPTIONS, "agent": small(algo)})
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                Setup.build(RunRequest(config)).close()
-        except ConfigError:
-            continue
-        found.append(env)
-    return found
+    return [env for env in ENVS if settings_of(algo, env) is not None]
 
 
 def one(folder: Path, *, algo: str, env: str, moments: list[float], nproc: int = 1) -> Outcome:
     """A single run, on one rank or several."""
-    name, options = name_of(algo), {**OPTIONS, "agent": small(algo)}
+    name, options = name_of(algo), {**OPTIONS, "agent": settings_of(algo, env)}
     if env in ("CartPole-v1", "Pendulum-v1"):
         options |= {"eval_freq": 600, "n_eval_episodes": 2}
 

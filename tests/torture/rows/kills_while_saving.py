@@ -28,7 +28,10 @@ STACK = 32
 KINDS = {  # the environment, and the settings
     "dqn": ("rltrain/MinAtar-Breakout-v1", {"agent": BIG, "save_freq": 640}),
     "sac": ("rltrain/Pendulum-v1", {"agent": BIG, "save_freq": 640, "env": {"frame_stack": STACK}}),
-    "ppo": ("rltrain/MinAtar-Breakout-v1", {"agent": {**small("ppo"), "n_steps": 4}, "save_freq": 256}),
+    "ppo": (
+        "rltrain/MinAtar-Breakout-v1",
+        {"agent": {**small("ppo"), "n_steps": 4, "normalize_obs": False}, "save_freq": 256},
+    ),
 }
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 10_000_000,
