@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import pkgutil
 import random
 import shutil
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from rltrain.process.early import die_with
 
 RESULTS = Path(__file__).parents[2] / "build" / "torture"
 
@@ -116,7 +119,7 @@ def _in_processes(cases: list[tuple[str, Case]], jobs: int, limit: float) -> Ite
             key, case = waiting.pop()
             folder = Path(tempfile.mkdtemp(prefix="torture-"))
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(case, folder, theirs))
+            process = context.Process(target=_child, args=(case, folder, theirs, os.getpid()))
             process.start()
             theirs.close()
             running[ours] = key, process, folder, time.monotonic()
@@ -144,7 +147,8 @@ def _received(pipe: Connection) -> Outcome:
         return Outcome(False, "its process died")
 
 
-def _child(case: Case, folder: Path, pipe: Connection) -> None:
+def _child(case: Case, folder: Path, pipe: Connection, parent: int) -> None:
+    die_with(parent)
     try:
         outcome = case(folder) or Outcome(True)
     except AssertionError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rltrain.cli import main
+from rltrain.process.early import die_with
 from rltrain.registry import agent_config_class
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints
@@ -67,9 +68,11 @@ def words(verb: str, *positional: object, **options: Any) -> list[str]:
 
 
 def start(command: list[str]) -> BaseProcess:
-    """Starts a command line in a process, and a process group, of its own."""
+    """Starts a command line in a process, and a process group, of its own, which ends with this one."""
+    parent = os.getpid()
 
     def run() -> NoReturn:
+        die_with(parent)
         os.setsid()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
