@@ -38,6 +38,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {  # agents with options that a
     "gru": ("ppo", {"policy_kwargs": {"memory": "gru", "memory_size": 8}}),
     "lstm": ("ppo", {"policy_kwargs": {"memory": "lstm", "memory_size": 8}}),
     "pqn-mingru": ("pqn", {"policy_kwargs": {"memory": "mingru", "memory_size": 8}}),
+    "hindsight": ("dqn", {"n_sampled_goal": 4}),
 }
 
 
