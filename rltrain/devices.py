@@ -13,6 +13,18 @@ WITHOUT_FLOAT64 = frozenset({"mps"})
 TRIED = frozenset({"cpu", "cuda"})  # types that are used without a warning
 
 
+def known_device(name: torch.device | str) -> torch.device:
+    """The device with a name that torch knows, whether there is one or not.
+
+    Raises:
+        ConfigError: torch knows no such device.
+    """
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"There is no device '{name}'.", f"Use {NAMES}.") from None
+
+
 def pick_device(name: str) -> torch.device:
     """The device with a name, one of :data:`NAMES`.
 
@@ -26,10 +38,7 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"There is no device {name!r}.", f"Use {NAMES}.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"There is no device '{name}'.", f"Use {NAMES}.") from None
+    device = known_device(name)
     if device.type == "cpu":
         if device.index:
             raise ConfigError(f"The device '{name}' is not supported: the CPU is one device.", "Use cpu.")

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.naming.arguments import typed
 from rltrain.naming.reasons import reason_of
 from rltrain.registry import OBJECT_READER, env_class, env_spec, resolve, spec_of
 from rltrain.storage.values import restored
@@ -23,6 +24,7 @@ OPTIONS = (
 """Options of :func:`make_vec` beside constructor arguments: for every environment, and for adapted ones only."""
 
 
+@typed("env")
 def make_env(
     env: str | type[TensorEnv],
     *,
@@ -35,7 +37,9 @@ def make_env(
     Raises:
         ConfigError: The id is unknown, or a constructor argument is unknown or out of range.
     """
-    cls = env_class(env)
+    from rltrain.devices import known_device
+
+    cls, device = env_class(env), known_device(device)
     if isinstance(env, str):
         kwargs = {**env_spec(env).kwargs, **kwargs}
     if dtype is not None:
@@ -103,6 +107,7 @@ def taken_apart(env: Any) -> tuple[Any, dict[str, Any]]:
     return env, {}
 
 
+@typed("env", "num_envs", "max_episode_steps")
 def make_vec(
     env: str | EnvClass,
     num_envs: int,
@@ -129,10 +134,12 @@ def make_vec(
     Raises:
         ConfigError: As in :func:`make_env`, ``num_envs`` is below 1, or an option does not fit the environment.
     """
+    from rltrain.devices import known_device
     from rltrain.vec import check_counts
     from rltrain.wrappers import wrap
 
     check_counts(num_envs, max_episode_steps)
+    device = known_device(device)
     env, taken = taken_apart(env)
     options = {**taken.pop("kwargs", {}), **options}
     max_episode_steps = max_episode_steps or taken.get("max_episode_steps")

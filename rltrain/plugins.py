@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.naming.arguments import typed
 
 GROUPS = ("rltrain.envs", "rltrain.agents", "rltrain.trackers", "rltrain.exporters", "rltrain.verbs")
 """The groups of entry points; any of their functions may register anything."""
@@ -152,6 +153,7 @@ importers: Table[ImporterSpec] = Table("importer")
 verbs: Table[VerbSpec] = Table("verb")
 
 
+@typed()
 def register_tracker(name: str, entry_point: str | type, *, description: str = "", display: bool = False) -> None:
     """Makes a tracker known; see :class:`TrackerSpec`.
 
@@ -161,6 +163,7 @@ def register_tracker(name: str, entry_point: str | type, *, description: str = "
     trackers.add(TrackerSpec(name, entry_point, description, display))
 
 
+@typed()
 def register_exporter(name: str, entry_point: str, *, description: str = "") -> None:
     """Makes a format for ``rltrain export`` known; see :class:`ExporterSpec`.
 
@@ -170,6 +173,7 @@ def register_exporter(name: str, entry_point: str, *, description: str = "") -> 
     exporters.add(ExporterSpec(name, entry_point, description))
 
 
+@typed()
 def register_importer(ending: str, entry_point: str) -> None:
     """Makes a reader of another library's files known to ``--init-from``; see :class:`ImporterSpec`.
 
@@ -179,6 +183,7 @@ def register_importer(ending: str, entry_point: str) -> None:
     importers.add(ImporterSpec(ending, entry_point))
 
 
+@typed()
 def register_verb(name: str, entry_point: str, *, help: str = "") -> None:
     """Makes a verb of the command line known; see :class:`VerbSpec`.
 

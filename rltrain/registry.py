@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError
+from rltrain.naming.arguments import typed
 from rltrain.naming.installed import module_fix
 from rltrain.naming.reasons import did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
@@ -126,13 +127,17 @@ _envs: dict[str, EnvSpec] = {}
 _agents: Table[AgentSpec] = Table("agent", "Run 'rltrain agents' for the list.")
 
 
+@typed()
 def register_env(id: str, entry_point: str | EnvClass, **details: Unpack[EnvDetails]) -> None:
     """Makes an environment known to rltrain and to Gymnasium; see :class:`EnvSpec` for the details.
 
     Raises:
-        ConfigError: The id is taken by another entry point.
+        ConfigError: The id is taken by another entry point, or that is no text, class or function.
     """
     import gymnasium
+
+    if not (isinstance(entry_point, str) or callable(entry_point)):
+        raise ConfigError(f"entry_point={entry_point!r} does not fit.", "Give 'module:Class', the class or a function.")
 
     details.setdefault("max_episode_steps", getattr(entry_point, "max_episode_steps", None))
     details.setdefault("reward_threshold", getattr(entry_point, "reward_threshold", None))
@@ -162,6 +167,7 @@ def register_env(id: str, entry_point: str | EnvClass, **details: Unpack[EnvDeta
     )
 
 
+@typed()
 def register_agent(
     name: str, entry_point: str | type[Agent], config: str | type[AgentConfig], **details: Unpack[AgentDetails]
 ) -> None:

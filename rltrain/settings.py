@@ -16,14 +16,14 @@ from rltrain.errors import ConfigError
 from rltrain.naming.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import importer_of, trackers
 from rltrain.registry import CONFIGS, AgentSpec, EnvSpec, agent_config_class, agent_specs, spec_of
-from rltrain.storage.files import Damaged
+from rltrain.storage.files import Damaged, read_given, reason
 from rltrain.storage.values import from_plain
 from rltrain.storage.yaml_text import safe_load
 
 M = TypeVar("M", bound=BaseModel)
 
 YAML_LIMIT = 2**17
-"""Most characters of a YAML file; one of that size takes seconds to read."""
+"""Most bytes of a YAML file; one of that size takes seconds to read."""
 
 ALIASES = {"n_envs": "num_envs", "n_timesteps": "total_timesteps"}
 """RL Zoo's spellings of our names."""
@@ -127,13 +127,9 @@ def load_config(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or is not a YAML mapping.
     """
     try:
-        with Path(path).open(encoding="utf-8") as file:  # a link or a pipe, if the user names one
-            text = file.read(YAML_LIMIT + 1)
-        if len(text) > YAML_LIMIT:
-            raise ConfigError(f"The config file '{path}' has more than {YAML_LIMIT:,} characters.", "Check its path.")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise ConfigError(f"The config file '{path}' cannot be read: {reason}.", "Check its path.") from error
+        text = read_given(Path(path), YAML_LIMIT)
+    except (OSError, Damaged) as error:
+        raise ConfigError(f"The config file '{path}' cannot be read: {reason(error)}.", "Check its path.") from error
     return parse_yaml(text, str(path))
 
 

@@ -79,6 +79,12 @@ class BrokenNumbers(rltrain.TensorEnv[Clock]):
         return torch.where(due.unsqueeze(1), self.value, obs)
 
 
+class BrokenContinuous(BrokenNumbers):
+    """The same with actions between bounds."""
+
+    action_space = spaces.Box(-1.0, 1.0, (1,))
+
+
 class BrokenGym(gymnasium.Env[Any, Any]):
     """The same as an environment of Gymnasium; it counts its own steps; every one is broken."""
 
@@ -93,7 +99,7 @@ class BrokenGym(gymnasium.Env[Any, Any]):
         terminates: bool = False,
     ) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-        self.action_space = spaces.Discrete(2)
+        self.action_space: spaces.Space = spaces.Discrete(2)
         self.where = "nowhere" if self.mended else where
         self.value, self.at, self.length, self.terminates = float(value), at, length, terminates
         self.total = self.episode = 0
@@ -116,6 +122,14 @@ class BrokenGym(gymnasium.Env[Any, Any]):
         ends = self.episode >= self.length
         reward = self.value if self.where == "reward" and self.total == self.at else 1.0
         return self.observe(), reward, ends and self.terminates, ends and not self.terminates, {}
+
+
+class BrokenContinuousGym(BrokenGym):
+    """The same with actions between bounds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
 class Once(rltrain.Callback):
@@ -148,7 +162,7 @@ class Spoils(Once):
             if self.where == "parameters":
                 next(agent.actor.parameters()).view(-1)[0] = self.value
             elif self.where == "optimizer":
-                agent.optimizer.state_dict()["exp_avg"][0] = self.value
+                optimizer_of(agent).state_dict()["exp_avg"][0] = self.value
             elif self.where == "normaliser":
                 next(buffer for name, buffer in agent.named_buffers() if name.endswith("mean")).view(-1)[0] = self.value
 
@@ -167,6 +181,12 @@ class SpoilsLearning(Once):
 
         def broken() -> dict[str, Any]:
             metrics = learn()
-            return {**metrics, "train/loss": metrics["train/loss"] * 0 + value} if "train/loss" in metrics else metrics
+            losses = [tag for tag in ("train/loss", "train/critic_loss") if tag in metrics]
+            return {**metrics, **{tag: metrics[tag] * 0 + value for tag in losses}}
 
         agent.learn = broken
+
+
+def optimizer_of(agent: Any) -> Any:
+    """An optimizer of an agent."""
+    return next(x for name, x in vars(agent).items() if name.endswith("optimizer"))

@@ -24,6 +24,8 @@ from rltrain.errors import ConfigError
 from rltrain.normalize import check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.schedules import ramp, value_at
+from rltrain.spaces import entries_of
+from rltrain.tree import leaves, names
 from rltrain.vec import Goals, VecStep
 
 AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
@@ -266,6 +268,7 @@ class OffPolicyAgent(Agent):
         self.n_updates = state["n_updates"]
         if state["replay"]:
             self.first_step = state["first_step"]
+            self._check_observations(state["replay"]["ring"]["obs"])
             self.replay.load_state_dict(state["replay"])
         else:
             self.first_step = self.steps
@@ -274,6 +277,17 @@ class OffPolicyAgent(Agent):
                 f"after {self.config.learning_starts:,} environment steps (learning_starts).",
                 stacklevel=2,
             )
+
+    def _check_observations(self, saved: Observation) -> None:
+        """Checks that observations from a checkpoint have the shapes of the space.
+
+        Raises:
+            ValueError: They have not.
+        """
+        own = {name: part.shape or () for name, part in entries_of(self.observation_space).items()}
+        given = {name: tuple(x.shape[1:]) for name, x in zip(names(saved), leaves(saved), strict=True)}
+        if given != own:
+            raise ValueError(f"the saved replay holds observations of shape {given}, not {own}")
 
     def _optimizers(self) -> dict[str, FlatAdam]:
         """The optimizers by attribute name."""

@@ -122,11 +122,15 @@ class Replay:
         obs, next_obs = (self._read("obs", places) for places in (index, self._after(last)))
         return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
 
-    def newest(self, rows: int) -> Received:
+    def newest(self, rows: int) -> Received | None:
         """The observations in the last ``rows`` places of every environment, the heads left out.
+
+        None where they are bytes or categories, none of which is ever not finite.
 
         A step takes two places at most: that of its observation and, if it was truncated, that of the one it led to.
         """
+        if not any(x.is_floating_point() for x in leaves(self._ring["obs"])):
+            return None
         rows = min(rows, self.rows - 1)
         if self._back is None or len(self._back) != rows:
             self._back = torch.arange(rows, 0, -1, device=self.device).unsqueeze(1) * self.num_envs
@@ -155,7 +159,7 @@ class Replay:
         """Puts back what :meth:`state_dict` gave.
 
         Raises:
-            ValueError: The saved ring has another size or another number of environments.
+            ValueError: The saved ring has another size or another number of environments, or is none.
         """
         if not state:
             return
@@ -164,8 +168,13 @@ class Replay:
             raise ValueError(
                 f"the saved replay has {saved[0]} rows of {saved[1]} environments, not {own[0]} of {own[1]}"
             )
-        stored = state["ring"]
+        stored, head = state["ring"], state["head"]
         self._allocate(stored["obs"])
+        rows = {len(x) for x in leaves(dict(stored))}
+        if len(rows) != 1 or stored["reward"].dim() != 1 or stored["end"].shape != stored["reward"].shape:
+            raise ValueError(f"the parts of the saved replay have {sorted(rows)} rows")
+        if bool((head < 0).any()) or bool((head >= self.places).any()):
+            raise ValueError("the saved replay has heads outside of it")
         if isinstance(stored, Ring) and stored.fresh and stored.rows == self.places and self.device.type == "cpu":
             self._ring = dict(stored)  # a large one is not copied
         else:

@@ -44,6 +44,7 @@ class Part:
         self.one_category = self.scalar and self.low is not None
         # Types whose numbers all fit. Large ones may overflow to infinity, which the watch on a run finds.
         real = leaf.dtype.kind == "f"
+        self._seen: np.dtype | None = None  # that of the last value: a comparison by identity is faster than by a set
         self.fitting = {kind for kind in NUMBERS if real or np.can_cast(kind, leaf.dtype, "safe")}
 
     def write(self, i: int, obs: Any) -> None:
@@ -57,10 +58,12 @@ class Part:
             value = value[key]
         if not (self.one_category and value.__class__ is int):
             try:
-                fits = value.dtype in self.fitting and value.shape == self.shape
+                fits = (value.dtype is self._seen or value.dtype in self.fitting) and value.shape == self.shape
             except AttributeError:
                 fits = False
-            if not fits:
+            if fits:
+                self._seen = value.dtype
+            else:
                 value = self._looked_at(value, self.shape)
         if self.one_category and not self.low <= value <= self.high:
             raise NotAsPromised(f"{self.name} is {value}, and its space is {self.leaf.space}")

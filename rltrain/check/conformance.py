@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,8 +22,10 @@ from rltrain.check.play import Player
 from rltrain.check.report import Finding, Report
 from rltrain.check.tensor_env import Tensors, place_of
 from rltrain.check.vec_env import Adapted, Vec
+from rltrain.devices import known_device
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
+from rltrain.naming.arguments import typed
 from rltrain.naming.environments import typed_env
 from rltrain.naming.reasons import reason_of, remedy_for
 from rltrain.plugins import resolve
@@ -137,6 +140,7 @@ def _run_once(check: Check, subject: Any, name: str) -> list[Finding]:
     return found
 
 
+@typed("env")
 def check_env(
     env: str | EnvClass | gymnasium.Env[Any, Any], *, device: torch.device | str = "cpu", **kwargs: Any
 ) -> Report:
@@ -151,7 +155,7 @@ def check_env(
     Raises:
         ConfigError: There is no such environment, or it cannot be made.
     """
-    subject, checks = subject_of(env, device=device, **kwargs)
+    subject, checks = subject_of(env, device=known_device(device), **kwargs)
     if isinstance(subject, Tensors):
         facts = _tensor_facts(subject)
     else:
@@ -164,7 +168,14 @@ def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Re
 
     Args:
         env: A :class:`~rltrain.vec.VecEnv` or a Gymnasium vector environment.
+
+    Raises:
+        ConfigError: It is neither.
     """
+    if not all(hasattr(env, name) for name in ("reset", "step", "num_envs")):
+        raise ConfigError(
+            f"{reprlib.repr(env)} is no vector environment.", "Give what rltrain.make_vec or gymnasium.make_vec makes."
+        )
     if isinstance(env, gymnasium.vector.VectorEnv):
         facts = _space_facts(env)
         return _report(type(env).__name__, env, {"vector": gymnasium_vec.findings_of}, facts)

@@ -12,7 +12,7 @@ from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
 from rltrain.naming.environments import typed_env
-from rltrain.registry import env_spec, find_env
+from rltrain.registry import env_spec, find_env, spec_of
 from rltrain.runs.folder import RunFolder
 from rltrain.storage.values import not_held
 
@@ -47,8 +47,11 @@ def named_env(folder: RunFolder, trained_in: str, given: Any) -> Any:
         ConfigError: An id is given, and it is not that of the run.
     """
     given, _ = taken_apart(given)
+    if given is None:
+        return trained_in
     if not isinstance(given, str):
-        return trained_in if given is None else given
+        spec_of(given)  # raises if it is no environment
+        return given
     spec = env_spec(typed_env(given))
     if spec.id != trained_in:
         raise ConfigError(

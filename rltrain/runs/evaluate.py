@@ -15,11 +15,13 @@ from rltrain.evaluation.baselines import BASELINES, evaluate_baseline
 from rltrain.evaluation.episodes import Choose, Evaluation, most_envs, run_episodes
 from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.make import make_vec, taken_apart
+from rltrain.naming.arguments import typed
 from rltrain.rng import derive_seed
 from rltrain.runs.policy import Policy, load
 from rltrain.vec import check_count
 
 
+@typed("policy", "env", "episodes", "seed", "device")
 def evaluate(
     policy: str | Path | Policy | Choose,
     env: str | EnvClass | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from rltrain.storage.files import Damaged, exists, keep_damaged, may_be_whole, r
 from rltrain.storage.records import read_record, sealed
 
 METADATA = "metadata.json"
-RECORDED = {"mode": dict, "total_timesteps": int, "observation_space": dict, "action_space": dict}
-"""Fields that all metadata must have, and their types."""
+RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")
+"""Fields that all metadata must have."""
+BATCHES = "batches"
+"""The field that says which seeds were trained as one batch, each with the step from which on."""
 OUTCOME = ("status", "error", "steps", "seconds", "compile_seconds", "stopped_by", "evaluation")
 """Fields of the metadata that tell how far the run has come; checkpoints keep a copy of all others."""
 
@@ -92,10 +94,46 @@ class Metadata:
         return False
 
 
+def _is_whole(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
+
+
+def _are_steps(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, value))
+
+
+def _are_batches(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and _is_whole(each.get("from")) and _are_steps(each.get("seeds")) for each in value
+    )
+
+
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{
+        name: ("dict", lambda value: isinstance(value, dict))
+        for name in ("mode", "observation_space", "action_space", "env_observation_space", "env_action_space")
+    },
+    "total_timesteps": ("number of steps", lambda value: _is_whole(value, 1)),
+    "status": ("text", lambda value: isinstance(value, str)),
+    "steps": ("number of steps", _is_whole),
+    "stop_at_reward": ("number", lambda value: value is None or type(value) in (int, float)),
+    "resumed_at": ("list of steps", _are_steps),
+    "episodes_restarted_at": ("list of steps", _are_steps),
+    BATCHES: ("list of batches", _are_batches),
+}
+"""What the fields that are read again must be, in words, and what tells that they are."""
+
+
 def _with_all_fields(metadata: dict[str, Any]) -> dict[str, Any]:
-    for key, kind in RECORDED.items():
+    """The metadata.
+
+    Raises:
+        Damaged: A field is missing, or is not what it must be.
+    """
+    for key in RECORDED:
         if key not in metadata:
             raise Damaged(f"'{key}' is missing")
-        if not isinstance(metadata[key], kind):
-            raise Damaged(f"'{key}' is no {kind.__name__}")
+    for key, (kind, fits) in KINDS.items():
+        if key in metadata and not fits(metadata[key]):
+            raise Damaged(f"'{key}' is no {kind}")
     return metadata

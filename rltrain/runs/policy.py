@@ -19,8 +19,9 @@ from rltrain.errors import ConfigError
 from rltrain.evaluation.episodes import Evaluation, most_envs, run_episodes
 from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
-from rltrain.make import make_vec
-from rltrain.registry import agent_class
+from rltrain.make import make_vec, taken_apart
+from rltrain.naming.arguments import typed
+from rltrain.registry import agent_class, spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
@@ -107,12 +108,18 @@ class Policy:
         return self.translation.to_env(out.action, single=batch.single, as_tensor=batch.as_tensor), out.state
 
     def in_env(self, env: str | EnvClass) -> Policy:
-        """The same policy, to be evaluated and filmed in another environment with the same spaces."""
+        """The same policy, to be evaluated and filmed in another environment with the same spaces.
+
+        Raises:
+            ConfigError: There is no such environment.
+        """
+        spec_of(taken_apart(env)[0])
         mine = self.config.env
         kept = EnvConfig(id=mine.id, rescale_action=mine.rescale_action, action_masks=mine.action_masks)
         config = self.config.model_copy(update={"env": kept})
         return Policy(self.agent, config, self.step, self.translation, self.device, env, self.warnings)
 
+    @typed("num_envs")
     def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
         """Makes environments like those that the policy was trained in.
 
@@ -142,6 +149,7 @@ class Policy:
         check_known(self._env, self._origin)
         return self._env
 
+    @typed("episodes", "seed")
     def evaluate(
         self,
         episodes: int = 100,
@@ -173,6 +181,7 @@ class Policy:
             actor = self.agent.actor
             return run_episodes(actor, env, episodes, deterministic=deterministic, seed=seed, limits=limits)
 
+    @typed("episodes", "seed")
     def film(
         self,
         out: str | Path,
@@ -198,10 +207,12 @@ class Policy:
             **env_kwargs: As in :meth:`make_vec`.
 
         Raises:
-            ConfigError: The path ends otherwise, or cannot be written, ``episodes`` is below 1, or ``seed`` below 0.
+            ConfigError: The path ends otherwise, or cannot be written, or a number is too small.
         """
         check_count("episodes", episodes)
         check_count("seed", seed, 0)
+        if max_steps is not None:
+            check_count("max_steps", max_steps)
         options: dict[str, Any] = {"episodes": episodes, "max_steps": max_steps, "captions": captions, "limits": limits}
         rng = make_generator(self.device, derive_seed(seed, "actions"))
         with closing(self.make_vec(1, render=True, **env_kwargs)) as env:
@@ -209,6 +220,7 @@ class Policy:
             return film(env, Path(out), actor, seed=seed, deterministic=deterministic, rng=rng, **options)
 
 
+@typed("run", "env", "device")
 def load(
     run: str | Path,
     *,

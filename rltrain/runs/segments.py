@@ -8,7 +8,6 @@ checkpoint before has already is linked. Where links are impossible it is writte
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rltrain.ring import Ring
-from rltrain.storage.files import write_new
+from rltrain.storage.files import link, write_new
 
 SEGMENT = "segment_"
 SEPARATOR = "/"
@@ -71,8 +70,8 @@ class Segments:
             status = source.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != self.entries[name]["bytes"]:
                 return False
-            os.link(source, folder / name)
-        except (OSError, NotImplementedError):
+            link(source, folder / name)
+        except OSError:
             return False
         return True
 

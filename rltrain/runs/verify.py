@@ -26,6 +26,9 @@ from rltrain.storage.records import unsealed
 FORMATS = (1, 2, 3)
 """The formats that are read. 1 had the tensors that are learned besides the actor among the policy's; 2 no segments."""
 
+LARGE = 2**30
+"""Bytes of a checkpoint from which on it must not be nearly nothing but holes; they are read in a second or two."""
+
 
 def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
     """Yields checkpoints from the newest back, each with its fault, and ends with the first intact one."""
@@ -62,10 +65,31 @@ def find_fault(path: Path) -> str | None:
     step = number_after(PREFIX, path.name)
     if manifest.get("step", step) != step:
         return f"{MANIFEST} is of step {manifest['step']}"
+    if (fault := _unreadable_in_time(path, [*files])) is not None:
+        return fault
     faults = [_fault_in_file(path / name, *expected) for name, expected in files.items()]
     if all((fault is not None and "instead of" in fault) or "differs" in str(fault) for fault in faults):
         return f"{MANIFEST} does not belong to the files beside it: the checksums of all of them differ"
     return next((fault for fault in faults if fault is not None), None)
+
+
+def _unreadable_in_time(path: Path, names: list[str]) -> str | None:
+    """The fault of files that are far larger than the room they take, and would be read for hours; None if none is.
+
+    Those are files of holes, and one file under several names.
+    """
+    seen: dict[tuple[int, int], str] = {}
+    size = room = 0
+    for name in names:
+        with suppress(OSError):
+            status = (path / name).lstat()
+            twin = seen.setdefault((status.st_dev, status.st_ino), name)
+            if twin != name and status.st_ino:
+                return f"{name} is the same file as {twin}"
+            size, room = size + status.st_size, room + getattr(status, "st_blocks", status.st_size) * 512
+            if size > LARGE and room * 64 < size:
+                return f"{name} is nearly nothing but holes"
+    return None
 
 
 def _fault_in_file(path: Path, size: int, digest: str) -> str | None:
@@ -74,8 +98,6 @@ def _fault_in_file(path: Path, size: int, digest: str) -> str | None:
             status = os.fstat(file.fileno())
             if status.st_size != size:
                 return f"{path.name} has {status.st_size} bytes instead of {size}"
-            if status.st_size > 2**36 and getattr(status, "st_blocks", size) * 2**15 < size:
-                return f"{path.name} is nearly nothing but holes"  # and would be read for hours
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 return f"{path.name} was changed: its checksum differs"
     except OSError as error:

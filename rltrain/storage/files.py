@@ -12,8 +12,10 @@ import errno
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -22,6 +24,8 @@ from pathlib import Path
 MIB = 2**20
 TEXT_LIMIT = 16 * MIB
 """Bytes of a text file that is read whole, unless another limit is given."""
+PIPE_SECONDS = 10.0
+"""For how long a pipe that the user names may take to be written."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -116,6 +120,55 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
         content = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else None
     if content is None or len(content) > limit:
         raise Damaged(f"it has more than {limit:,} bytes")
+    return content
+
+
+def read_given(path: Path, limit: int = TEXT_LIMIT, seconds: float = PIPE_SECONDS) -> str:
+    """The text in a file that the user names: also behind a link, or a pipe such as a shell's ``<(command)``.
+
+    Args:
+        path: The file.
+        limit: The most bytes.
+        seconds: For how long to wait for the end of a pipe.
+
+    Raises:
+        OSError: It is a folder or a device, cannot be read, or a pipe does not end in time.
+        Damaged: It is longer than ``limit`` bytes, or is not text.
+    """
+    handle = os.open(path, _READ & ~getattr(os, "O_NOFOLLOW", 0))
+    with open(handle, "rb", buffering=0) as file:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if stat.S_ISFIFO(status.st_mode):
+            content = _read_pipe(handle, path, limit, time.monotonic() + seconds)
+        else:
+            _check_kind(path, status, stat.S_IFREG)
+            content = file.read(limit + 1) or b""
+    if len(content) > limit:
+        raise Damaged(f"it has more than {limit:,} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise Damaged("it is not text") from error
+
+
+def _read_pipe(handle: int, path: Path, limit: int, deadline: float) -> bytes:
+    """What comes through a pipe until its end, or until it is more than ``limit`` bytes.
+
+    Raises:
+        OSError: It has not ended by ``deadline``.
+    """
+    content, poll = b"", select.poll()
+    poll.register(handle, select.POLLIN | select.POLLHUP)
+    while len(content) <= limit:
+        events = poll.poll(max(0.0, deadline - time.monotonic()) * 1e3)
+        if not events:
+            raise OSError(errno.ETIMEDOUT, "it is a pipe, and nothing more came through it", str(path))
+        part = os.read(handle, limit + 1 - len(content))
+        if not part:
+            break
+        content += part
     return content
 
 
@@ -219,6 +272,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def link(path: Path, other: Path) -> None:
+    """Gives a file a second name.
+
+    Raises:
+        OSError: The system or the file system has no such links, or it fails.
+    """
+    make = getattr(os, "link", None)
+    if make is None:
+        raise OSError(errno.ENOTSUP, "there are no hard links here", str(path))
+    if make in os.supports_follow_symlinks:  # Windows does not
+        make(path, other, follow_symlinks=False)
+    else:
+        make(path, other)
+
+
 def keep_damaged(path: Path) -> Path:
     """Keeps a file as it is under another name, before it is replaced.
 
@@ -232,8 +300,8 @@ def keep_damaged(path: Path) -> Path:
     while exists(copy := path.with_name(f"damaged_{number}_{name}")):
         number += 1
     try:
-        os.link(path, copy, follow_symlinks=False)
-    except OSError:  # not every file system has links
+        link(path, copy)
+    except OSError:
         handle = open_new(copy)
         with open_file(path) as source, os.fdopen(handle, "wb") as target:
             shutil.copyfileobj(source, target)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rltrain.runs.metadata import BATCHES
 from rltrain.training.trainer import Trainer
-
-BATCHES = "batches"
-"""The entry of the metadata that says which seeds were trained as one batch, each with the step from which on."""
 
 
 def note_batch(trainers: Sequence[Trainer]) -> None:

@@ -16,15 +16,17 @@ from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
+from rltrain.naming.arguments import typed
 from rltrain.process.stopping import Stopped
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_of
+from rltrain.runs.metadata import BATCHES
 from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
-from rltrain.training.batch_record import BATCHES, apart, batch_at, with_batch
+from rltrain.training.batch_record import apart, batch_at, with_batch
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
@@ -33,6 +35,7 @@ from rltrain.training.transfer import start_from
 from rltrain.vec import check_count
 
 
+@typed("algo", "env", "callbacks")
 def train(
     algo: str,
     env: str | EnvClass,
@@ -97,6 +100,7 @@ def start(request: RunRequest) -> RunResult:
             return _run(setup)
 
 
+@typed("run", "env", "total_timesteps", "nproc", "device", "trackers", "callbacks")
 def resume(
     run: str | Path,
     *,
@@ -212,7 +216,7 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
 def is_over(request: RunRequest, metadata: Mapping[str, Any], step: int) -> bool:
     """Whether there is nothing to do for a request to continue a run from a step."""
     if request.total_timesteps is None:
-        return bool(metadata.get("status") == "completed" and step >= metadata["steps"])
+        return bool(metadata.get("status") == "completed" and step >= metadata.get("steps", 0))
     return request.total_timesteps <= step
 
 

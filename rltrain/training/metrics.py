@@ -140,9 +140,16 @@ class MetricMeans:
         return state if self._sum is None else {**state, "sum": self._sum}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what :meth:`state_dict` gave."""
-        self._tags, self._updates, self._sum = tuple(state["tags"]), state["updates"], state.get("sum")
-        self._numbers = dict(state["numbers"])
+        """Puts back what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: The sums are not of these tags, or a number is none.
+        """
+        tags, updates, total = tuple(map(str, state["tags"])), int(state["updates"]), state.get("sum")
+        if total is not None and (updates < 1 or total.shape != (len(tags),)):
+            raise ValueError(f"the sums of {len(tags)} metrics over {updates} updates are of shape {total.shape}")
+        self._numbers = {tag: float(value) for tag, value in state["numbers"].items()}
+        self._tags, self._updates, self._sum = tags, updates, total
 
 
 class OnItsWay:

@@ -20,6 +20,7 @@ from rltrain.callbacks import Callback
 from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.make import taken_apart
+from rltrain.naming.arguments import typed
 from rltrain.registry import AgentSpec
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
@@ -42,6 +43,7 @@ MOST_SEEDS = 4096
 """The most runs that train at once; each has a folder and open files of its own."""
 
 
+@typed("algo", "env", "num_seeds", "callbacks")
 def train_seeds(
     algo: str,
     env: str | EnvClass,

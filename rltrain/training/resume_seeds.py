@@ -13,6 +13,7 @@ from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
+from rltrain.naming.arguments import typed
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.runs.verify import find_fault
@@ -33,6 +34,7 @@ class Member(NamedTuple):
     metadata: dict[str, Any]
 
 
+@typed("env", "trackers", "callbacks")
 def resume_seeds(
     runs: Sequence[str | Path],
     *,

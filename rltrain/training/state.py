@@ -11,23 +11,22 @@ from torch import Tensor
 from rltrain.agent import ACTOR
 from rltrain.compile import CompileClock
 from rltrain.devices import answers_late
-from rltrain.errors import CheckpointError
+from rltrain.errors import CheckpointError, RLTrainError
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.runs.checkpoint import MODULES, load_training
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import step_name
+from rltrain.runs.layout import step_name, step_of
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
 from rltrain.training.diagnosis import Witness
 from rltrain.training.health import check_modules
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.training.saved_state import PROGRESS, check_kinds, check_progress
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 from rltrain.training.watch import Span, Watch, check_current
 from rltrain.tree import from_dict, to_dict
-
-PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
 
 class RunState:
@@ -171,13 +170,14 @@ class RunState:
 
     def progress(self) -> dict[str, Any]:
         """The counters and the latest metrics, for a checkpoint."""
-        return {name: getattr(self, name) for name in (*PROGRESS, "evaluation_missed")}
+        return {name: getattr(self, name) for name in PROGRESS}
 
     def load_progress(self, saved: dict[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
         for name in PROGRESS:
-            setattr(self, name, saved[name])
-        self.evaluation_missed = saved.get("evaluation_missed", False)  # older checkpoints do not say
+            setattr(
+                self, name, saved.get(name, False) if name == "evaluation_missed" else saved[name]
+            )  # not in old ones
 
     def load(self, checkpoint: Path) -> None:
         """Continues from a checkpoint directory.
@@ -188,8 +188,12 @@ class RunState:
         restore_policy(self.agent, checkpoint)
         state = load_training(checkpoint, self.ranks.rank)
         try:
+            check_progress(state["trainer"], step_of(checkpoint))
+            check_kinds(state, self.training_state())
             self.load_training_state(state)
-        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        except (MemoryError, OSError, RLTrainError):
+            raise
+        except Exception as error:  # whatever an agent or an environment makes of what is not its own
             raise CheckpointError(
                 f"'{checkpoint}' does not fit the run: {error}.", "Leave config.yaml as it was when the run was made."
             ) from error

@@ -20,13 +20,14 @@ def main() -> None:
     parser.add_argument("--row", type=int, nargs="+", choices=[*known], default=[*known], help="[all]")
     parser.add_argument("--short", action="store_true", help="a few cases of each row, as the test suite runs them")
     parser.add_argument("--seed", type=int, default=0, help="of the faults [0]")
+    parser.add_argument("--jobs", type=int, help="cases at the same time [as each row says]")
     parser.add_argument("--results", type=Path, default=frame.RESULTS, help="[build/torture]")
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
     parsed = parser.parse_args()
     if parsed.fresh:
         shutil.rmtree(parsed.results, ignore_errors=True)
     stored = {
-        number: frame.run(known[number], short=parsed.short, seed=parsed.seed, results=parsed.results)
+        number: frame.run(known[number], short=parsed.short, seed=parsed.seed, results=parsed.results, jobs=parsed.jobs)
         for number in parsed.row
     }
     print(frame.table(stored))

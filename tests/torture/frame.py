@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import pkgutil
 import random
 import shutil
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from rltrain.process.early import die_with
 
 RESULTS = Path(__file__).parents[2] / "build" / "torture"
 
@@ -72,7 +75,13 @@ def rows() -> dict[int, Row]:
 
 
 def run(
-    row: Row, *, short: bool, seed: int, results: Path, report: Callable[[str], None] = print
+    row: Row,
+    *,
+    short: bool,
+    seed: int,
+    results: Path,
+    jobs: int | None = None,
+    report: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Runs the cases of a row that are not stored yet, and returns what is stored of all.
 
@@ -82,7 +91,7 @@ def run(
     file.parent.mkdir(parents=True, exist_ok=True)
     stored = {x["case"]: x for x in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
     todo = [(key, case) for key, case in row.cases(short, random.Random(seed)) if key not in stored]
-    for key, seconds, outcome in _in_processes(todo, row.jobs, row.seconds):
+    for key, seconds, outcome in _in_processes(todo, jobs or row.jobs, row.seconds):
         stored[key] = {"case": key, "seconds": round(seconds, 2), **asdict(outcome)}
         with file.open("a") as lines:
             print(json.dumps(stored[key]), file=lines)
@@ -110,7 +119,7 @@ def _in_processes(cases: list[tuple[str, Case]], jobs: int, limit: float) -> Ite
             key, case = waiting.pop()
             folder = Path(tempfile.mkdtemp(prefix="torture-"))
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(case, folder, theirs))
+            process = context.Process(target=_child, args=(case, folder, theirs, os.getpid()))
             process.start()
             theirs.close()
             running[ours] = key, process, folder, time.monotonic()
@@ -138,7 +147,8 @@ def _received(pipe: Connection) -> Outcome:
         return Outcome(False, "its process died")
 
 
-def _child(case: Case, folder: Path, pipe: Connection) -> None:
+def _child(case: Case, folder: Path, pipe: Connection, parent: int) -> None:
+    die_with(parent)
     try:
         outcome = case(folder) or Outcome(True)
     except AssertionError as error:

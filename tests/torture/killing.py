@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rltrain.cli import main
+from rltrain.process.early import die_with
 from rltrain.registry import agent_config_class
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints
 from tests.bits import last_state
 
-PATIENCE = 90.0  # seconds
+PATIENCE = 600.0  # seconds; only a run that hangs takes so long
 ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 1, "normalize_obs": True}
 OFF_POLICY: dict[str, Any] = {
     "buffer_size": 1_200,
@@ -29,19 +30,29 @@ OFF_POLICY: dict[str, Any] = {
     "gradient_steps": 1,
     "target_update_interval": 160,
 }
-ALIASES = {"rainbow": "dqn", "gru": "ppo"}  # agents under other names, with options that are off by default
 RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
+SDE = ("use_sde", "distributional", "normalize_obs", "normalize_reward")
+ALIASES: dict[str, tuple[str, dict[str, Any]]] = {  # agents with options that are off by default
+    "rainbow": ("dqn", {**dict.fromkeys(RAINBOW, True), "n_quantiles": 5, "n_steps": 3}),
+    "sde": ("sac", {**dict.fromkeys(SDE, True), "n_quantiles": 5, "n_steps": 3, "train_freq": 4, "sde_sample_freq": 2}),
+    "gru": ("ppo", {"policy_kwargs": {"memory": "gru", "memory_size": 8}}),
+    "lstm": ("ppo", {"policy_kwargs": {"memory": "lstm", "memory_size": 8}}),
+    "pqn-mingru": ("pqn", {"policy_kwargs": {"memory": "mingru", "memory_size": 8}}),
+    "hindsight": ("dqn", {"n_sampled_goal": 4}),
+}
 
 
 def small(algo: str) -> dict[str, Any]:
     """Settings of an agent, or of one of :data:`ALIASES`, for short runs, with all that has memory."""
-    if algo == "rainbow":
-        return {**OFF_POLICY, **dict.fromkeys(RAINBOW, True), "n_quantiles": 5, "n_steps": 3}
-    if algo == "gru":
-        return {**ON_POLICY, "policy_kwargs": {"memory": "gru", "memory_size": 8}}
-    fields = agent_config_class(algo).model_fields
+    name, more = ALIASES.get(algo, (algo, {}))
+    fields = agent_config_class(name).model_fields
     settings = OFF_POLICY if "buffer_size" in fields else ON_POLICY
-    return {name: value for name, value in settings.items() if name in fields}
+    return {**{name: value for name, value in settings.items() if name in fields}, **more}
+
+
+def name_of(algo: str) -> str:
+    """The registered name of an agent, which may be one of :data:`ALIASES`."""
+    return ALIASES[algo][0] if algo in ALIASES else algo
 
 
 def words(verb: str, *positional: object, **options: Any) -> list[str]:
@@ -58,9 +69,11 @@ def words(verb: str, *positional: object, **options: Any) -> list[str]:
 
 
 def start(command: list[str]) -> BaseProcess:
-    """Starts a command line in a process, and a process group, of its own."""
+    """Starts a command line in a process, and a process group, of its own, which ends with this one."""
+    parent = os.getpid()
 
     def run() -> NoReturn:
+        die_with(parent)
         os.setsid()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
@@ -90,6 +103,15 @@ def kill(process: BaseProcess, *runs: Path) -> bool:
     process.join()
     over = any(RunFolder(run).metadata().get("status") == "completed" for run in runs)
     return process.exitcode == -signal.SIGKILL and not over
+
+
+def interrupt(process: BaseProcess, number: int) -> bool:
+    """Sends a signal to a process and all that it started, as a terminal does; whether that ended its run."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, number)
+    process.join(PATIENCE)
+    assert process.exitcode in (0, 128 + number), f"left with {process.exitcode}"
+    return process.exitcode != 0
 
 
 def saved(run: Path) -> list[Path]:

@@ -1,13 +1,16 @@
-"""Row 4: each operation that writes made to fail in turn, once or from then on."""
+"""Row 4: each operation that writes made to fail in turn, once or from then on; and disks that are really full."""
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import random
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rltrain.runs.layout import list_checkpoints
@@ -15,6 +18,8 @@ from rltrain.runs.verify import find_fault
 from tests.torture.commands import STEPS, command, copy_of_run, resume, trained
 from tests.torture.failing_disk import ERRORS, FailingDisk
 from tests.torture.frame import Case, Row
+from tests.torture.killing import words
+from tests.torture.rows.kills_while_saving import KINDS
 
 NAMES = ("checkpoint", "metadata.json", "progress.csv", "events.out", "best.json", ".lock", "learning_curve.png")
 
@@ -82,9 +87,84 @@ def _case(number: int, error: int, lasting: bool, fallback: bool, goes_on: bool)
     return case
 
 
+@contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[Path]:
+    """A file system of a size; only root can make one."""
+    place = folder / "disk"
+    place.mkdir()
+    words_of_mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(place)]
+    subprocess.run(words_of_mount, check=True, stderr=subprocess.DEVNULL)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def can_mount() -> bool:
+    """Whether a file system can be made here."""
+    failures = suppress(OSError, subprocess.CalledProcessError)
+    with tempfile.TemporaryDirectory() as folder, failures, small_disk(Path(folder), 64):
+        return True
+    return False
+
+
+def _full(left: int) -> Case:
+    """A disk that has room for ``left`` KiB more."""
+
+    def case(folder: Path) -> None:
+        with small_disk(folder, 8_192) as disk:
+            run = copy_of_run(disk)
+            whole = {path.name: (path / "manifest.json").read_bytes() for path in list_checkpoints(run / "checkpoints")}
+            status = os.statvfs(disk)
+            ballast = disk / "ballast"
+            ballast.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - left * 1024)))
+            said = resume(run, STEPS + 512)
+            _held(run, whole, said.code, said.err)
+            ballast.unlink()
+            again = resume(run, STEPS + 1024)
+            assert again.code == 0, again.err
+
+    return case
+
+
+def _outgrown(algo: str) -> Case:
+    """A replay that outgrows the disk while it is saved beside training."""
+
+    def case(folder: Path) -> None:
+        with small_disk(folder, 3_072) as disk:
+            env, settings = KINDS[algo]
+            options = {"total_timesteps": 20_000, "num_envs": 64, "num_threads": 1, "n_eval_episodes": 0, **settings}
+            line = words("train", algo, env, **options, trackers="csv", device="cpu", keep_checkpoints=2, run_dir=disk)
+            said = command(*line)
+            assert said.code == 4, f"left with {said.code}: {said.err}"
+            run = disk / env.replace("/", "-") / f"{algo}_1"
+            _held(run, {}, said.code, said.err)
+            assert list_checkpoints(run / "checkpoints"), "no checkpoint is left"
+
+    return case
+
+
+def _held(run: Path, whole: dict[str, bytes], code: int, err: str) -> None:
+    """What must hold of a run on a full disk."""
+    line = next((line for line in err.splitlines() if os.strerror(errno.ENOSPC) in line), "")
+    assert line or code == 0, f"the cause is not named: {err}"
+    assert not line or any(file in line for file in NAMES), f"no file is named: {err}"
+    left = {path.name: (path / "manifest.json").read_bytes() for path in run.glob("checkpoints/**/step_*")}
+    assert all(left.get(step) == manifest for step, manifest in whole.items()), "an older state is gone"
+    for path in list_checkpoints(run / "checkpoints"):
+        assert find_fault(path) is None, f"{path.name}: {find_fault(path)}"
+    litter = [*run.glob("checkpoints/.*"), *run.glob(".*.tmp*")]
+    assert not litter, f"{litter}"
+
+
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """Every operation of a run that goes on, with every error; in the short form a few."""
     trained()
+    if can_mount():
+        for left in rng.sample(range(400), 1 if short else 20):
+            yield f"a disk with {left} KiB left", _full(left)
+        for algo in () if short else ("dqn", "sac"):
+            yield f"a disk that the replay of {algo} outgrows", _outgrown(algo)
     with tempfile.TemporaryDirectory() as folder:
         total = _count(Path(folder))
     numbers = sorted(rng.sample(range(total), 4)) if short else range(total)

@@ -1,10 +1,14 @@
-"""Row 1: a run that was killed at any moment and resumed ends as one that was not."""
+"""Row 1: a run that was killed at any moment, or ended by a signal, and resumed ends as one that was not."""
 
 from __future__ import annotations
 
 import random
+import signal
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,28 @@ from rltrain.settings import build_config
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup
 from tests.torture.frame import Case, Outcome, Row
-from tests.torture.killing import ALIASES, assert_same, kill, no_warnings, saved, small, start, until, words
+from tests.torture.killing import (
+    ALIASES,
+    assert_same,
+    interrupt,
+    kill,
+    name_of,
+    no_warnings,
+    saved,
+    small,
+    start,
+    until,
+    words,
+)
 
 ENVS = (
     *("CartPole-v1", "MinAtar-Breakout-v1", "TaxiMasked-v4", "FrozenLake-v1", "Acrobot-v1", "Pendulum-v1"),
-    *("MountainCar-v0", "MinAtar-Asterix-v1", "MountainCarContinuous-v0", "BipedalWalker-v3"),
+    *("MountainCar-v0", "MountainCarContinuous-v0", "Reacher-v0", "CarParking-v0", "BatteryArbitrage-v0"),
+    *("Portfolio-v0", "MinAtar-Asterix-v1", "BitFlip-v0"),
 )
-MOMENTS = 5
+KINDS, MOMENTS = 6, 5
+IN_BATCHES = (("ppo", "Pendulum-v1"), ("ppo", "CartPole-v1"), ("pqn", "CartPole-v1"), ("pqn", "Acrobot-v1"))
+OF_RANKS = ("CartPole-v1", "Pendulum-v1", "BitFlip-v0")
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 1_600,
     "num_envs": 8,
@@ -38,60 +57,79 @@ OPTIONS: dict[str, Any] = {
 
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """Every agent in environments of six kinds at five moments; then seeds as one batch, and ranks."""
-    moments = 1 if short else MOMENTS
+    """Every agent in environments of six kinds, seeds as one batch, and ranks, each at five moments."""
+
+    def moments() -> list[float]:
+        return [round(rng.random(), 4) for _ in range(1 if short else MOMENTS)]
+
     algos = [*(name for name in agent_specs() if "/" not in name), *ALIASES]
     for algo in ("rainbow",) if short else algos:
-        for env in envs_of(algo)[: 1 if short else 6]:
-            for _ in range(moments):
-                moment = round(rng.random(), 4)
-                yield f"{algo} {env} {moment}", lambda folder, a=algo, e=env, m=moment: one(folder, a, e, m)
-    for algo, env in (("ppo", "Pendulum-v1"), ("pqn", "CartPole-v1"))[: 1 if short else 2]:
-        for _ in range(moments):
-            moment = round(rng.random(), 4)
-            yield f"seeds {algo} {env} {moment}", lambda folder, a=algo, e=env, m=moment: seeds(folder, a, e, m)
-    for algo in () if short else ("ppo", "dqn", "rainbow"):
-        for _ in range(moments):
-            moment = round(rng.random(), 4)
-            yield f"ranks {algo} {moment}", lambda folder, a=algo, m=moment: one(folder, a, "CartPole-v1", m, nproc=2)
+        for env in envs_of(algo)[: 1 if short else KINDS]:
+            yield f"{algo} {env}", partial(one, algo=algo, env=env, moments=moments())
+    for algo, env in IN_BATCHES[: 1 if short else None]:
+        yield f"seeds {algo} {env}", partial(seeds, algo=algo, env=env, moments=moments())
+    if not short:
+        for algo in algos:
+            env = next(env for env in envs_of(algo) if env in OF_RANKS)
+            yield f"ranks {algo} {env}", partial(one, algo=algo, env=env, moments=moments(), nproc=2)
+            if algo != "hindsight":  # Gymnasium has no such environment
+                yield f"said {algo} {env}", partial(said, algo=algo, env=env)
+
+
+@cache
+def settings_of(algo: str, env: str) -> dict[str, Any] | None:
+    """The agent's settings for an environment, which may have nothing to normalise; None if it cannot be trained."""
+    for settings in (small(algo), {**small(algo), "normalize_obs": False}):
+        with suppress(ConfigError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config, _ = build_config(name_of(algo), f"rltrain/{env}", {**OPTIONS, "agent": settings})
+            Setup.build(RunRequest(config)).close()
+            return settings
+    return None
 
 
 def envs_of(algo: str) -> list[str]:
     """The environments of the list that an agent can be trained in."""
-    found = []
-    for env in ENVS:
-        name = ALIASES.get(algo, algo)
-        try:
-            config, _ = build_config(name, f"rltrain/{env}", {**OPTIONS, "agent": small(algo)})
-            Setup.build(RunRequest(config)).close()
-        except ConfigError:
-            continue
-        found.append(env)
-    return found
+    return [env for env in ENVS if settings_of(algo, env) is not None]
 
 
-def one(folder: Path, algo: str, env: str, moment: float, nproc: int = 1) -> Outcome:
+def one(folder: Path, *, algo: str, env: str, moments: list[float], nproc: int = 1) -> Outcome:
     """A single run, on one rank or several."""
-    name, options = ALIASES.get(algo, algo), {**OPTIONS, "agent": small(algo)}
-    if env == "CartPole-v1":
+    name, options = name_of(algo), {**OPTIONS, "agent": settings_of(algo, env)}
+    if env in ("CartPole-v1", "Pendulum-v1"):
         options |= {"eval_freq": 600, "n_eval_episodes": 2}
-    straight, run = (folder / part / f"rltrain-{env}" / f"{name}_1" for part in ("straight", "killed"))
-    command = words("train", name, f"rltrain/{env}", **options, nproc=nproc, run_dir=folder / "straight")
+
+    def command(where: str) -> tuple[list[str], Path]:
+        line = words("train", name, f"rltrain/{env}", **options, nproc=nproc, run_dir=folder / where)
+        return line, folder / where / f"rltrain-{env}" / f"{name}_1"
+
+    line, straight = command("straight")
+    to_the_end(line)
+    times = 0
+    for number, moment in enumerate([*moments, moments[0]]):
+        line, run = command(f"killed_{number}")
+        process = start(line)
+        wait(process, run, moment)
+        if number == len(moments):  # once by a signal that is heard
+            ended = interrupt(process, signal.SIGTERM if nproc > 1 or "ppo" in algo else signal.SIGINT)
+        else:
+            ended = kill(process, run)
+            times += ended
+        if ended:
+            if nproc > 1:
+                to_the_end(words("resume", run))
+            else:
+                with no_warnings():
+                    rltrain.resume(run, progress=False)
+        assert_same(run, straight, nproc)
+    return Outcome(True, figures={"runs": float(len(moments)), "killed": float(times)})
+
+
+def to_the_end(command: list[str]) -> None:
+    """Runs a command line."""
     process = start(command)
     until(process, lambda: False)
-    assert process.exitcode == 0, f"left with {process.exitcode}"
-    process = start(words("train", name, f"rltrain/{env}", **options, nproc=nproc, run_dir=folder / "killed"))
-    wait(process, run, moment)
-    killed = kill(process, run)
-    if killed and nproc > 1:
-        process = start(words("resume", run))
-        until(process, lambda: False)
-        assert process.exitcode == 0, f"left with {process.exitcode}"
-    elif killed:
-        with no_warnings():
-            rltrain.resume(run, progress=False)
-    assert_same(run, straight, nproc)
-    return Outcome(True, figures={"killed": float(killed)})
+    assert process.exitcode == 0, f"{command[0]} left with {process.exitcode}"
 
 
 def wait(process: BaseProcess, run: Path, moment: float) -> None:
@@ -101,27 +139,46 @@ def wait(process: BaseProcess, run: Path, moment: float) -> None:
     time.sleep(moment * 1e3 % 1 * 0.05)
 
 
-def seeds(folder: Path, algo: str, env: str, moment: float) -> Outcome:
+def seeds(folder: Path, *, algo: str, env: str, moments: list[float]) -> Outcome:
     """Three seeds as one batch."""
     options = {**OPTIONS, "num_envs": 6, "agent": {**small(algo), "batch_size": 48}}
     rltrain.train_seeds(algo, f"rltrain/{env}", 3, progress=False, run_dir=folder / "straight", **options)
-    process = start(words("train", algo, f"rltrain/{env}", **options, num_seeds=3, run_dir=folder / "killed"))
-    runs = [folder / "killed" / f"rltrain-{env}" / f"{algo}_{k}" for k in (1, 2, 3)]
-    wait(process, runs[-1], moment)
-    killed = kill(process, *runs)
-    if killed:
-        with no_warnings():
-            rltrain.resume_seeds(runs, progress=False)
-    for run in runs:
-        assert_same(run, folder / "straight" / run.parent.name / run.name)
-    return Outcome(True, figures={"killed": float(killed)})
+    times = 0
+    for number, moment in enumerate(moments):
+        place = folder / f"killed_{number}"
+        process = start(words("train", algo, f"rltrain/{env}", **options, num_seeds=3, run_dir=place))
+        runs = [place / f"rltrain-{env}" / f"{algo}_{k}" for k in (1, 2, 3)]
+        wait(process, runs[-1], moment)
+        if kill(process, *runs):
+            times += 1
+            with no_warnings():
+                rltrain.resume_seeds(runs, progress=False)
+        for run in runs:
+            assert_same(run, folder / "straight" / run.parent.name / run.name)
+    return Outcome(True, figures={"runs": float(len(moments)), "killed": float(times)})
+
+
+def said(folder: Path, *, algo: str, env: str) -> None:
+    """A run in Gymnasium's own environment, whose episodes cannot be saved: that is said, and the rest goes on."""
+    options = {**OPTIONS, "total_timesteps": 800, "agent": small(algo), "save_freq": 400, "run_dir": folder}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = rltrain.train(name_of(algo), env, progress=False, **options).run_dir
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        result = rltrain.resume(run, progress=False, total_timesteps=1_200)
+    assert result.steps >= 1_200, f"{result.steps} steps"
+    assert any("start anew: its state cannot be saved" in str(each.message) for each in told), "nothing was said"
 
 
 ROW = Row(
     1,
     "2N against N, kill -9, resume, N: agents x environments x moments, seeds as one batch, ranks",
-    "all to the same bytes",
+    "all to the same bytes, and what cannot be restored is said",
     cases,
-    seconds=300.0,
-    summary=lambda figures: f"{sum(f.get('killed', 0) for f in figures):.0f} were killed before their end",
+    seconds=1_800.0,
+    summary=lambda figures: (
+        f"{sum(f.get('killed', 0) for f in figures):.0f} runs killed before their end, "
+        f"of {sum(f.get('runs', 0) for f in figures):.0f}"
+    ),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from tests.forging import WRONG, Place, forge, places
 from tests.torture.commands import ENV, STEPS, bounded_memory, command, contents, copy_of_run, evaluate, resume, trained
 from tests.torture.frame import Case, Row
 
@@ -198,6 +199,7 @@ HARMS: dict[str, Harm] = {
         f"listed {name!r}": listing(name) for name in ("/dev/zero", "../../../../outside/file", "pipe", "..", "", "a/b")
     },
     "listed with an escape": listing(ESCAPE),
+    **{f"sparse, 60 GB, {name}": sparse(name, 60 * 2**30) for name in FILES if name.startswith(LATEST)},
     **{f"sparse {name}": sparse(name, 2**40) for name in (*FILES, "events") if name != ".lock"},
     **{
         f"a folder as {name}": lambda run, outside, name=name: (_replace(run / name), (run / name).mkdir())
@@ -404,12 +406,25 @@ def _piped(folder: Path) -> None:
     )
 
 
+def _forged(file: str, place: Place, value: object) -> Case:
+    def case(folder: Path) -> None:
+        run = copy_of_run(folder)
+        forge(run, file, place, value)
+        for said in (evaluate(run), resume(run)):
+            assert said.code in (0, 4), f"left with {said.code}: {said.err}"
+
+    return case
+
+
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """All harms, or a few of every kind."""
     trained()
     every = {name: _case(harm) for name, harm in HARMS.items()}
     every |= {f"archive: {name}": _archive(make) for name, make in ARCHIVES.items()}
     every["archive: a pipe"] = _piped
+    for file, place in rng.sample([*places(trained())], 60):
+        value = rng.choice(WRONG)
+        every[f"forged {file} {place} {value!r}"] = _forged(file, place, value)
     chosen = sorted(rng.sample([*every], 5)) if short else [*every]
     for name in chosen:
         yield name, every[name]

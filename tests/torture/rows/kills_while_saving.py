@@ -23,6 +23,16 @@ BIG: dict[str, Any] = {
     "gradient_steps": 1,
     "policy_kwargs": {"net_arch": [16]},
 }
+STACK = 32
+"""Observations of a pendulum in one, so that a replay of them is as large."""
+KINDS = {  # the environment, and the settings
+    "dqn": ("rltrain/MinAtar-Breakout-v1", {"agent": BIG, "save_freq": 640}),
+    "sac": ("rltrain/Pendulum-v1", {"agent": BIG, "save_freq": 640, "env": {"frame_stack": STACK}}),
+    "ppo": (
+        "rltrain/MinAtar-Breakout-v1",
+        {"agent": {**small("ppo"), "n_steps": 4, "normalize_obs": False}, "save_freq": 256},
+    ),
+}
 OPTIONS: dict[str, Any] = {
     "total_timesteps": 10_000_000,
     "num_envs": 64,
@@ -35,9 +45,9 @@ OPTIONS: dict[str, Any] = {
 
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """Runs that are killed and resumed, ten times each."""
+    """Runs that are killed and resumed, ten times each; four of five have a large replay."""
     for number in range(1 if short else KILLS // IN_A_ROW):
-        algo = "ppo" if number % 4 == 1 else "dqn"
+        algo = ("dqn", "sac", "ppo", "dqn", "sac")[number % 5]
         seed = rng.randrange(2**31)
         kills = 1 if short else IN_A_ROW
         yield f"{algo} {number} x {kills}", lambda folder, a=algo, s=seed, k=kills: killed(folder, a, s, k)
@@ -46,9 +56,9 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
 def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
     """Kills a run again and again, and compares what it comes to with a run that was left alone."""
     chance = random.Random(seed)
-    env, run = "rltrain/MinAtar-Breakout-v1", folder / "killed" / "rltrain-MinAtar-Breakout-v1" / f"{algo}_1"
-    agent = BIG if algo == "dqn" else {**small("ppo"), "n_steps": 4}
-    options = {**OPTIONS, "agent": agent, "save_freq": 640 if algo == "dqn" else 256}
+    env, settings = KINDS[algo]
+    run = folder / "killed" / env.replace("/", "-") / f"{algo}_1"
+    options = {**OPTIONS, **settings}
     command = words("train", algo, env, **options, run_dir=folder / "killed")
     for _ in range(kills):
         before = step_of(saved(run)[-1]) if run.exists() else -1
@@ -74,10 +84,16 @@ def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
         progress=False,
         callbacks=[Stop()],
         run_dir=folder / "straight",
-        **{**options, "save_freq": 0},
+        **as_of_python({**options, "save_freq": 0}),
     )
     assert_same(run, straight.run_dir)
     return Outcome(True, figures={"kills": float(kills)})
+
+
+def as_of_python(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the command line as :func:`rltrain.train` takes them."""
+    given = dict(options)
+    return {**given, "env_options": given.pop("env", {})}
 
 
 ROW = Row(
@@ -85,6 +101,6 @@ ROW = Row(
     "kill -9 at random moments of saving, big replays included",
     "older ones whole, none half written used, resumed to the same bytes",
     cases,
-    seconds=300.0,
+    seconds=1_800.0,
     summary=lambda figures: f"{sum(f.get('kills', 0) for f in figures):.0f} kills",
 )

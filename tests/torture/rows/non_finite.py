@@ -14,15 +14,30 @@ from safetensors.torch import load_file
 
 import rltrain
 from rltrain.runs.layout import list_checkpoints
-from tests.broken_numbers import BrokenGym, BrokenNumbers, Spoils, SpoilsLearning
+from tests.broken_numbers import (
+    BrokenContinuous,
+    BrokenContinuousGym,
+    BrokenGym,
+    BrokenNumbers,
+    Spoils,
+    SpoilsLearning,
+)
 from tests.torture.frame import Case, Row
 
 N, HORIZON, AT = 4, 8, 21
 LAST_GOOD, NOTICED = 64, 96
-AGENTS: dict[str, dict[str, Any]] = {
-    "ppo": {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True},
-    "pqn": {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True},
-    "dqn": {"train_freq": HORIZON, "gradient_steps": 1, "learning_starts": 32, "buffer_size": 256},
+ROLLOUTS = {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True}
+REPLAY = {"train_freq": HORIZON, "gradient_steps": 1, "learning_starts": 32, "buffer_size": 256}
+GRU = {"policy_kwargs": {"memory": "gru", "memory_size": 8}}
+RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
+AGENTS: dict[str, tuple[str, dict[str, Any]]] = {  # by name, or by what is on
+    "ppo": ("ppo", ROLLOUTS),
+    "pqn": ("pqn", ROLLOUTS),
+    "dqn": ("dqn", REPLAY),
+    "sac": ("sac", {**REPLAY, "normalize_obs": True}),
+    "ppo with memory": ("ppo", {**ROLLOUTS, **GRU}),
+    "pqn with memory": ("pqn", {**ROLLOUTS, **GRU}),
+    "rainbow": ("dqn", {**REPLAY, **dict.fromkeys(RAINBOW, True)}),
 }
 NAMED = {
     "observation": "The observation is",
@@ -31,11 +46,12 @@ NAMED = {
     "loss": "The loss is",
     "gradient": "The gradient is",
     "parameters": "'actor.",
-    "optimizer": "of the optimizer is",
+    "optimizer": "optimizer is",
     "normaliser": "'actor.",
 }
+OF_SAC = {"loss": "The loss 'critic_loss' is", "gradient": "The gradient 'critic_grad_norm' is"}
 VALUES = {"NaN": math.nan, "infinity": math.inf, "1e38": 1e38}
-ENVS = {"tensors": BrokenNumbers, "Gymnasium": BrokenGym}
+ENVS = {"tensors": (BrokenNumbers, BrokenContinuous), "Gymnasium": (BrokenGym, BrokenContinuousGym)}
 
 
 def case_of(algo: str, kind: str, where: str, value: float) -> Case:
@@ -43,12 +59,13 @@ def case_of(algo: str, kind: str, where: str, value: float) -> Case:
 
     def case(folder: Path) -> None:
         warnings.simplefilter("ignore")
-        env, kwargs, callbacks = ENVS[kind], {}, []
+        name, agent = AGENTS[algo]
+        env, kwargs, callbacks = ENVS[kind][name == "sac"], {}, []
         if where in ("observation", "reward", "final_obs"):
             kwargs = {"where": where, "value": str(value), "at": AT - (where == "observation")}
         else:
             callbacks = [(SpoilsLearning if where in ("loss", "gradient") else Spoils)(where, value, NOTICED)]
-        settings: dict[str, Any] = {"agent": AGENTS[algo], "env_kwargs": kwargs, "run_dir": folder, "num_envs": N}
+        settings: dict[str, Any] = {"agent": agent, "env_kwargs": kwargs, "run_dir": folder, "num_envs": N}
         settings |= {
             "env_options": {"max_episode_steps": 7},
             "save_freq": N * HORIZON,
@@ -58,12 +75,12 @@ def case_of(algo: str, kind: str, where: str, value: float) -> Case:
             "device": "cpu",
         }
         try:
-            rltrain.train(algo, env, callbacks=callbacks, total_timesteps=320, progress=False, **settings)
+            rltrain.train(name, env, callbacks=callbacks, total_timesteps=320, progress=False, **settings)
         except rltrain.RunError as error:
             said = error.cause
         else:
             raise AssertionError("it was not noticed")
-        assert NAMED[where] in said, said
+        assert {**NAMED, **(OF_SAC if name == "sac" else {})}[where] in said, said
         assert f"after {NOTICED} steps" in said, said
         if kwargs:
             row = ROW_OF[kind]
@@ -87,16 +104,16 @@ ROW_OF = {"tensors": 2, "Gymnasium": 0}
 
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """All of them; in the short form nine, each agent, place and value at least once."""
+    """All of them; in the short form eight, each agent, place and value at least once."""
     every = [
         (algo, kind, where, value)
         for algo, kind, where, value in product(AGENTS, ENVS, NAMED, VALUES)
-        if where != "normaliser" or "normalize_obs" in AGENTS[algo]
+        if where != "normaliser" or "normalize_obs" in AGENTS[algo][1]
     ]
     if short:
         places = [where for where in NAMED if where != "normaliser"]
         agents, kinds, values = [*AGENTS], [*ENVS], [*VALUES]
-        every = [(agents[k % 3], kinds[k % 2], where, values[k // 2 % 3]) for k, where in enumerate(places)]
+        every = [(agents[k % len(agents)], kinds[k % 2], where, values[k // 2 % 3]) for k, where in enumerate(places)]
         every.append(("ppo", "tensors", "normaliser", "NaN"))
     for algo, kind, where, value in every:
         yield f"{algo}, {kind}, {where}, {value}", case_of(algo, kind, where, VALUES[value])
@@ -107,5 +124,5 @@ ROW = Row(
     "NaN, infinity and 1e38 at eight places, in each agent, in environments of tensors and of Gymnasium",
     "noticed within an update, its source named, nothing of it saved, the run goes on from the last checkpoint",
     cases,
-    seconds=60,
+    seconds=600,
 )
