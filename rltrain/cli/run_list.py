@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rltrain.runs.summary import RunSummary
 
 COLUMNS = ("status", "agent", "environment", "seed", "score", "steps", "time", "run")
+STATUSES = ("running", "completed", "interrupted", "failed", "killed", "broken")
 DESCENDING = ("score", "steps", "time", "started")
 SORTS = (*COLUMNS, "started")
 FROM_TRAINING = "~"
@@ -25,16 +26,19 @@ def main(arguments: list[str]) -> int:
     """Lists the runs in a folder."""
     parser = Parser("runs", "List the runs in a folder: what they are, how far they are, and how they score.")
     parser.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="[runs]")
-    parser.add_argument("--status", metavar="WORD", help="running, completed, interrupted, failed, killed or broken")
+    parser.add_argument("--status", metavar="|".join(STATUSES), help="only those in this state")
     parser.add_argument("--agent", metavar="NAME", help="only this agent's")
     parser.add_argument("--env", metavar="WORD", help="only in environments with this in their id")
     parser.add_argument("--seed", type=whole(0), metavar="INT", help="only with this seed")
     what = "only with these settings, such as agent.gamma=0.9 num_envs=8"
     parser.add_argument("--where", nargs="+", metavar="NAME=VALUE", help=what)
-    parser.add_argument("--sort", metavar="COLUMN", help=f"{', '.join(SORTS)}; the highest score first [run]")
+    parser.add_argument("--sort", metavar="|".join(SORTS), help="the highest score first [run]")
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed = parser.parse(arguments)
+    if parsed.status is not None and parsed.status not in STATUSES:
+        fix = did_you_mean(parsed.status, STATUSES, f"It is one of: {', '.join(STATUSES)}.")
+        raise ConfigError(f"No run has the status '{parsed.status}'.", fix)
     if parsed.sort is not None and parsed.sort not in SORTS:
         fix = did_you_mean(parsed.sort, SORTS, f"Known: {', '.join(SORTS)}.")
         raise ConfigError(f"There is no column '{parsed.sort}' to sort by.", fix)

@@ -28,11 +28,8 @@ def card_of(env: str) -> Markup:
         facts = describe_env(env)
     labels = [label.lower().replace(" ", "_") for label in LABELS]
     names = ("group", "observation_space", "action_space", "max_episode_steps", "reward_threshold", *labels)
-    rows = [
-        (name.replace("_", " "), str(facts[name]).replace("``", ""))
-        for name in names
-        if facts.get(name) not in (None, "")
-    ]
+    known = {name: str(facts[name]).replace("``", "") for name in names if facts.get(name) not in (None, "")}
+    rows = [(name.replace("_", " "), text) for name, text in known.items()]
     picture: list[Markup] = []
     if facts["picture"] is not None:
         with suppress(OSError, Damaged):

@@ -72,7 +72,7 @@ def make_panels(names: Sequence[str], height: float = 3.4) -> tuple[Figure, list
     return figure, panels
 
 
-def add_legend(figure: Figure, entries: Mapping[str, Artist | tuple[Artist, ...]], note: str = "") -> None:
+def add_legend(figure: Figure, entries: Mapping[str, Artist], note: str = "") -> None:
     """Puts the legend below the panels, where it covers nothing; the figure grows by its height.
 
     Args:

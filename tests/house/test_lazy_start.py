@@ -33,6 +33,8 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         COMMAND.format(["trackers"]),
         COMMAND.format(["export", "--help"]),
         COMMAND.format(["check", "--help"]),
+        COMMAND.format(["completion", "words", "train", "ppo", "rltrain/", "--agent."]),
+        COMMAND.format(["completion", "words", "watch", "--"]),
         COMMAND.format(["new-env", "walk-home"]),
     ],
     ids=[
@@ -47,6 +49,8 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         "trackers",
         "export --help",
         "check --help",
+        "completion of options of an agent",
+        "completion of options of a verb",
         "new-env",
     ],
 )

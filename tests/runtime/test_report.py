@@ -22,9 +22,7 @@ from rltrain.reports.page import make_page, write_report
 from rltrain.runs.summary import read_runs
 
 EVIL = "<img src=x onerror=alert(1)>'\"&</style><script>alert(2)</script>"
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Reader(HTMLParser):
@@ -112,9 +110,8 @@ def test_names_in_files_stay_text(tmp_path: Path) -> None:
     quoted = EVIL.replace("'", "''")
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text.replace("algo: ppo", f"algo: '{quoted}'").replace(CARTPOLE, f"'{quoted}'"))
-    before = {
-        tag for tag, _ in read(make_page(read_runs([make_run(tmp_path / "plain" / "ppo_1", score=1.0)]))).elements
-    }
+    other = make_page(read_runs([make_run(tmp_path / "plain" / "ppo_1", score=1.0)]))
+    before = {tag for tag, _ in read(other).elements}
     reader = read(make_page(read_runs([run])))
     assert {tag for tag, _ in reader.elements} <= before | {"p", "nav"}
     assert not any(name.startswith("on") for _, attributes in reader.elements for name in attributes)
