@@ -54,13 +54,18 @@ def _facts(found: Comparison, names: list[str], runs: list[list[str]]) -> dict[s
 
 
 def _text(found: Comparison, names: list[str], numbers: list[int]) -> str:
+    from rltrain.reports.comparison import ABSENT
+
     parts = [
         f"{letter}  {name} ({number} run{'s' if number > 1 else ''})"
         for letter, name, number in zip("AB", names, numbers, strict=True)
     ]
-    if found.settings:
-        parts += ["", table(("setting", "A", "B"), [(name, *values) for name, values in found.settings.items()])]
-    else:
+    shared = [(name, *values) for name, values in found.settings.items() if ABSENT not in values]
+    if shared:
+        parts += ["", table(("setting", "A", "B"), shared)]
+    if alone := len(found.settings) - len(shared):
+        parts.append(f"{alone} settings that one agent alone has are in --json.")
+    if not found.settings:
         parts += ["", "No setting differs but the seed."]
     if not found.scores:
         return "\n".join([*parts, "", "There are no scores of both in one environment."])
@@ -75,7 +80,7 @@ def _text(found: Comparison, names: list[str], numbers: list[int]) -> str:
         ends = "" if found.interval is None else f", 95% interval {found.interval[0]:.0%} to {found.interval[1]:.0%}"
         parts.append(f"{line}{ends}.")
     else:
-        parts.append("One run says nothing of other seeds: train several, and compare with --seeds.")
+        parts.append("A single run says nothing of other seeds: train several, and compare with --seeds.")
     return "\n".join(parts)
 
 

@@ -108,7 +108,7 @@ class Drawn:
             x, middle, low, high = np.transpose(shared)
             axes.errorbar(x, middle, (middle - low, high - middle), **dots, ms=6.5, mew=1.6, elinewidth=1.1)
         if single:
-            small = len(single) > 30
+            small = len(single) > 12
             axes.plot(*zip(*single, strict=True), **dots, ms=4 if small else 6, mew=1 if small else 1.6)
         self.evaluations = self.evaluations or bool(shared or single)
 

@@ -86,8 +86,8 @@ class RunSummary:
 
     @cached_property
     def evaluation(self) -> Mapping[str, Any]:
-        """The summary of the evaluation at the end; empty if there was none."""
-        found = self.metadata.get("evaluation")
+        """The summary of the evaluation at the end; empty if there was none, or the run has gone on since."""
+        found = self.metadata.get("evaluation") if self.metadata.get("status") == "completed" else None
         return found if isinstance(found, Mapping) and _number(found.get("mean_reward")) is not None else {}
 
     @property
@@ -98,14 +98,20 @@ class RunSummary:
     @property
     def steps(self) -> int | None:
         """Environment steps, as far as is recorded."""
-        last = self.last(STEP) if self.metadata.get("steps") is None or self.status == RUNNING else None
-        return _whole(self.metadata.get("steps")) if last is None else int(last)
+        last = self.last(STEP)
+        recorded = _whole(self.metadata.get("steps"))
+        return int(last) if last is not None and (recorded is None or self._unfinished) else recorded
 
     @property
     def seconds(self) -> float | None:
         """Seconds of training, as far as is recorded."""
         recorded = _number(self.metadata.get("seconds"))
-        return self.last("time/time_elapsed") if recorded is None or self.status == RUNNING else recorded
+        return self.last("time/time_elapsed") if recorded is None or self._unfinished else recorded
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether what its metadata say of the outcome, if anything, is of an earlier session."""
+        return self.metadata.get("status") not in ("completed", "interrupted")
 
 
 def read_run(path: Path) -> RunSummary:

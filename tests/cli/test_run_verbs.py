@@ -50,7 +50,7 @@ def test_runs_are_listed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None
         *(f"cart/ppo_{i}" for i in (1, 2, 3, 10, 11, 12)),
         *("pendulum/ppo_1", "pendulum/ppo_2", "pendulum/sac_1"),
     ]
-    lines = {line.split()[-1]: line.split() for line in text.splitlines()}
+    lines = {line.split()[-1]: line.split() for line in text.splitlines() if line}
     assert lines["runs/cart/ppo_2"] == ["completed", "ppo", CARTPOLE, "1", "90.0", "20,000", "40.0s", "runs/cart/ppo_2"]
     assert lines["runs/pendulum/sac_1"][:6] == ["failed", "sac", PENDULUM, "0", "~70.0", "7,000"]
     assert lines["runs/pendulum/ppo_1"][0] == "killed"
@@ -81,7 +81,7 @@ def test_runs_are_filtered_and_sorted(
 def test_a_list_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed = said(capsys, "runs", "--sort", "time", "--json")["runs"]
     by_name = {each["run"]: each for each in listed}
-    assert [each["seconds"] for each in listed][-2:] == [14.0, None]  # whoever has none comes last
+    assert [each["seconds"] for each in listed][-2:] == [40.0, 14.0]
     assert (by_name["runs/cart/ppo_1"]["score"], by_name["runs/cart/ppo_1"]["score_of"]) == (100, "evaluation")
     assert (by_name["runs/pendulum/sac_1"]["score"], by_name["runs/pendulum/sac_1"]["score_of"]) == (70, "training")
     assert "holds no settings" in by_name["runs/pendulum/ppo_2"]["problem"]
@@ -95,6 +95,12 @@ def test_a_run_that_is_trained_is_running(runs: Path, capsys: pytest.CaptureFixt
     finally:
         lock.release()
     assert names(said(capsys, "runs", "--status", "running")) == []
+
+
+def test_an_outcome_from_before_a_resume_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path / "ppo_1", n=9, score=400.0, metadata={"status": "running", "steps": 5_000, "seconds": 10.0})
+    (listed,) = said(capsys, "runs", str(tmp_path), "--json")["runs"]
+    assert (listed["score"], listed["score_of"], listed["steps"], listed["seconds"]) == (90, "training", 9_000, 18)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_two_runs_are_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -
     assert ["agent.gamma", "0.98", "0.9"] in lines
     assert [CARTPOLE, "100.0", "300.0"] in lines
     assert "B - A: +200.0, 95% interval +198.6 to +201.4" in text  # 1.96 * sqrt(2 * 2**2 / 15) = 1.43
-    assert "One run says nothing of other seeds" in text
+    assert "A single run says nothing of other seeds" in text
     assert "No setting differs" in said(capsys, "compare", "runs/cart/ppo_1", "runs/cart/ppo_2")
     assert "There are no scores of both" in said(capsys, "compare", "runs/cart/ppo_1", "runs/pendulum/sac_1")
 
