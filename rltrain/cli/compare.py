@@ -54,7 +54,7 @@ def _facts(found: Comparison, names: list[str], runs: list[list[str]]) -> dict[s
 
 
 def _text(found: Comparison, names: list[str], numbers: list[int]) -> str:
-    from rltrain.reports.comparison import ABSENT
+    from rltrain.reports.groups import ABSENT
 
     parts = [
         f"{letter}  {name} ({number} run{'s' if number > 1 else ''})"

@@ -116,6 +116,8 @@ def _values(verb: str, metavar: str, choices: Iterable[str], option: str) -> Ite
 
 def _of_train(before: Sequence[str], begun: str) -> Iterable[str]:
     """The words after ``rltrain train``, whose options are the settings."""
+    from pydantic import BaseModel
+
     from rltrain.cli.train import FLAGS
     from rltrain.cli.typed import alternatives
     from rltrain.config import EnvConfig, TrainConfig
@@ -125,7 +127,7 @@ def _of_train(before: Sequence[str], begun: str) -> Iterable[str]:
     agents = agent_specs()
     named = next((word for word in before if word in agents), None)
     if begun.startswith("-"):
-        models = [(TrainConfig, ""), (EnvConfig, "env.")]
+        models: list[tuple[type[BaseModel], str]] = [(TrainConfig, ""), (EnvConfig, "env.")]
         models += [(agent_config_class(named), "agent.")] if named is not None else []
         found = [name for model, prefix in models for name in options_of(model, prefix)]
         own = ("config", "num_seeds", "zoo", *FLAGS, "debug", "help")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rltrain.cli.options import Parser, whole
-from rltrain.cli.output import say
+from rltrain.cli.output import say, terminal_width
 from rltrain.cli.tables import clock, count, table
 from rltrain.errors import ConfigError, did_you_mean, plain
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("status", "agent", "environment", "seed", "score", "steps", "time", "run")
 STATUSES = ("running", "completed", "interrupted", "failed", "killed", "broken")
+NUMBERS = ("seed", "score", "steps", "time")
 DESCENDING = ("score", "steps", "time", "started")
 SORTS = (*COLUMNS, "started")
 FROM_TRAINING = "~"
@@ -67,7 +68,11 @@ def main(arguments: list[str]) -> int:
         print("No run is like that.", file=sys.stderr)
         return 0
     rows = [row_of(run) for run in runs]
-    say(table(COLUMNS, rows, right=("seed", "score", "steps", "time")))
+    text = table(COLUMNS, rows, right=NUMBERS)
+    if (width := terminal_width()) is not None and max(map(len, text.splitlines())) > width:
+        left = [name for name in COLUMNS if name != "environment"]  # which the name of the folder tells too
+        text = table(left, [row[:2] + row[3:] for row in rows], right=NUMBERS)
+    say(text)
     if any(row[4].startswith(FROM_TRAINING) for row in rows):
         say(f"\n{FROM_TRAINING} is the mean return of training episodes, where there is no evaluation at the end.")
     for run in runs:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Sequence
 
+from rltrain.cli.output import terminal_width
 from rltrain.errors import plain
+
+WIDTH = 110
+"""Columns where nobody says how wide the terminal is."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
@@ -28,7 +31,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 
 def entries(pairs: Sequence[tuple[str, str]], indent: int = 14) -> str:
     """Names with texts beside them, wrapped at the width of the terminal."""
-    width = max(shutil.get_terminal_size((110, 24)).columns - indent, 40)
+    width = max((terminal_width() or WIDTH) - indent, 40)
     lines = []
     for name, text in pairs:
         first, *rest = textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -11,11 +11,10 @@ import numpy as np
 
 from rltrain.errors import CheckpointError
 from rltrain.evaluation.statistics import Array, Interval, interval, iqm_of_tasks, probability_of_improvement
-from rltrain.reports.groups import settings_of, value_text
+from rltrain.reports.groups import setting_text, settings_of
 from rltrain.runs.places import find_runs
 from rltrain.runs.summary import RunSummary, read_run
 
-ABSENT = "-"
 ENOUGH = 2
 """Runs of a side from which on there is an interval."""
 
@@ -105,7 +104,7 @@ def check_apart(first: Sequence[RunSummary], second: Sequence[RunSummary]) -> No
 
 
 def _values(side: Sequence[RunSummary], name: str) -> str:
-    return " or ".join(sorted({value_text(run.settings[name]) if name in run.settings else ABSENT for run in side}))
+    return " or ".join(sorted({setting_text(run.settings, name) for run in side}))
 
 
 def _scores(found: Sequence[float | None]) -> Scores | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rltrain.errors import ConfigError, did_you_mean
+from rltrain.errors import CheckpointError, ConfigError, did_you_mean
 from rltrain.evaluation.statistics import Array, iqm, iqm_band
 from rltrain.reports.groups import Group
 from rltrain.runs.summary import EVALUATION_RETURN, TRAINING_RETURN, RunSummary
@@ -61,6 +61,7 @@ def read_curves(groups: Mapping[str, Sequence[Group]], x: str, metric: str | Non
 
     Raises:
         ConfigError: None of the runs has it.
+        CheckpointError: The table of none can be read.
     """
     curves: dict[str, list[list[Curve]]] = {}
     without = []
@@ -71,6 +72,9 @@ def read_curves(groups: Mapping[str, Sequence[Group]], x: str, metric: str | Non
             curves[env].append([curve for _, curve in found if len(curve.x) or len(curve.eval_x)])
             without += [run for run, curve in found if not len(curve.x) and not len(curve.eval_x)]
     if not any(curve for members in curves.values() for curve in members):
+        if unread := [run.no_progress for run in without if run.no_progress]:
+            fix = "Name a run folder whose training has logged something, with the tracker csv."
+            raise CheckpointError(unread[0], fix)
         runs = [run for members in groups.values() for group in members for run in group.runs]
         if metric is None:
             raise ConfigError("No episode has finished in any of the runs yet.", "Train for longer.")
@@ -78,8 +82,8 @@ def read_curves(groups: Mapping[str, Sequence[Group]], x: str, metric: str | Non
         listing = f"They have: {', '.join(known)}." if known else "Train with the tracker csv, which keeps them."
         raise ConfigError(f"None of the runs has logged '{metric}'.", did_you_mean(metric, known, listing))
     for run in without:
-        what = "no episode has finished" if metric is None else f"it has logged no '{metric}'"
-        warnings.warn(f"'{run.path}' has no curve: {what}.", stacklevel=3)
+        what = "No episode has finished." if metric is None else f"It has logged no '{metric}'."
+        warnings.warn(f"'{run.path}' has no curve. {run.no_progress or what}", stacklevel=3)
     return curves
 
 

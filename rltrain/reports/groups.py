@@ -15,7 +15,8 @@ from rltrain.runs.summary import RunSummary
 LONGEST_VALUE = 40
 MOST_NAMED = 4
 """Settings that a label names; ``rltrain compare`` lists all."""
-MISSING = "none"
+MISSING, ABSENT = "none", "-"
+"""How no value is written, and a setting that an agent does not have."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def group_runs(runs: Iterable[RunSummary]) -> dict[str, list[Group]]:
 def settings_of(run: RunSummary) -> dict[str, Any]:
     """The settings of a run apart from its seed."""
     return {name: value for name, value in run.settings.items() if name != "seed"}
+
+
+def setting_text(settings: Mapping[str, Any], name: str) -> str:
+    """The value of a setting in few characters; ``-`` where there is no such setting."""
+    return value_text(settings[name]) if name in settings else ABSENT
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

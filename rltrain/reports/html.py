@@ -42,10 +42,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[st
     """A table that scrolls sideways where it is wider than the page; the columns in ``right`` hold numbers."""
     numbers = [name in right for name in head]
     cells = [
-        tag("tr", *(tag("td", cell, class_="number" if n else "") for cell, n in zip(row, numbers, strict=True)))
+        tag("tr", *(tag("td", cell, class_="number" if n else False) for cell, n in zip(row, numbers, strict=True)))
         for row in rows
     ]
-    first = tag("tr", *(tag("th", name, class_="number" if n else "") for name, n in zip(head, numbers, strict=True)))
+    first = tag(
+        "tr", *(tag("th", name, class_="number" if n else False) for name, n in zip(head, numbers, strict=True))
+    )
     return tag("div", tag("table", tag("thead", first), tag("tbody", *cells)), class_="wide")
 
 

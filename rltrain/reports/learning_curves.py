@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REACH = 0.3
 """How far beyond the curves, as a share of their height, a line of the solved return is still drawn."""
-SOLVED = {"color": "#444444", "lw": 1.2, "ls": (0, (5, 4)), "zorder": 1}
+SOLVED: dict[str, Any] = {"color": "#444444", "lw": 1.2, "ls": (0, (5, 4)), "zorder": 1}
 UNITS = ((2 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, RLTrainError
 from rltrain.evaluation.files import writing
 from rltrain.evaluation.statistics import interval, iqm_of_tasks
 from rltrain.reports.cards import card_of
 from rltrain.reports.figure import as_bytes
 from rltrain.reports.films import Films
-from rltrain.reports.groups import Group, differing, group_runs, settings_of, value_text
+from rltrain.reports.groups import Group, differing, group_runs, setting_text, settings_of, value_text
 from rltrain.reports.html import Markup, data_uri, join, pairs, table, tag
 from rltrain.reports.learning_curves import draw_curves
 from rltrain.reports.plot import thresholds_of
@@ -143,7 +143,7 @@ def _figure(draw: Any, caption: str) -> Markup:
     """A picture, or why there is none."""
     try:
         content = as_bytes(draw(), ".svg")
-    except ConfigError as error:
+    except RLTrainError as error:
         return tag("p", f"{caption}: there is no picture. {error.cause}", class_="soft")
     return tag("figure", tag("img", src=data_uri(content, "image/svg+xml"), alt=caption))
 
@@ -163,7 +163,7 @@ def _settings(env: str, groups: Sequence[Group]) -> Markup:
     settings = [settings_of(group.runs[0]) for group in groups]
     parts = [tag("h3", env)]
     if len(groups) > 1:
-        rows = [(name, *(value_text(each.get(name)) for each in settings)) for name in differing(settings)]
+        rows = [(name, *(setting_text(each, name) for each in settings)) for name in differing(settings)]
         parts += [tag("p", "What differs:", class_="soft"), table(("setting", *(g.label for g in groups)), rows)]
     for group, each in zip(groups, settings, strict=True):
         known = [(name, value_text(value)) for name, value in each.items() if name not in ("algo", "env.id")]

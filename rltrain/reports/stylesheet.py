@@ -32,6 +32,7 @@ dt { flex: 0 0 11rem; color: var(--soft); overflow-wrap: anywhere; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .settings { columns: 2 22rem; column-gap: 2rem; }
 .settings div { break-inside: avoid; }
+.settings dt { flex-basis: 16rem; }
 .bad { color: var(--bad); overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   body { padding: 1rem .75rem 3rem; font-size: 15px; }

@@ -23,8 +23,8 @@ from rltrain.storage.files import Damaged, read_text
 from rltrain.trackers.csv import STEP, read_progress
 
 NOT_SETTINGS = (
-    *("run_dir", "fallback_dir", "if_save_fails", "save_freq", "keep_checkpoints"),
-    *("video_freq", "video_captions", "trackers"),
+    *("run_dir", "fallback_dir", "if_save_fails", "save_freq", "keep_checkpoints", "video_freq", "video_captions"),
+    *("trackers", "log_interval", "log_format", "log_info", "histogram_freq", "health"),
 )
 """Options that say where a run is written and shown, which does not change what it learns."""
 RUNNING, KILLED, BROKEN = "running", "killed", "broken"
@@ -72,13 +72,22 @@ class RunSummary:
         status = str(self.metadata.get("status", RUNNING))  # a run that is just being set up has none
         return KILLED if status == RUNNING and not FolderLock(self.path).is_held() else status
 
-    @cached_property
+    @property
     def progress(self) -> Mapping[str, list[float]]:
         """The columns of its ``progress.csv``; empty if there is none, or none that can be read."""
+        return self._table[0]
+
+    @property
+    def no_progress(self) -> str:
+        """Why it has no progress, in a sentence; empty if it has some."""
+        return self._table[1]
+
+    @cached_property
+    def _table(self) -> tuple[Mapping[str, list[float]], str]:
         try:
-            return read_progress(self.path / "progress.csv")
-        except CheckpointError:
-            return {}
+            return read_progress(self.path / "progress.csv"), ""
+        except CheckpointError as error:
+            return {}, error.cause
 
     def last(self, tag: str) -> float | None:
         """The last finite value of a metric."""

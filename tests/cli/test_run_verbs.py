@@ -87,6 +87,18 @@ def test_a_list_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "holds no settings" in by_name["runs/pendulum/ppo_2"]["problem"]
 
 
+def test_a_list_fits_a_narrow_terminal(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = said(capsys, "runs", "runs/cart")
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = said(capsys, "runs", "runs/cart")
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert CARTPOLE in wide
+    assert CARTPOLE not in narrow
+    assert names(narrow) == names(wide)
+
+
 def test_a_run_that_is_trained_is_running(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock = FolderLock(runs / "pendulum" / "ppo_1")
     lock.acquire()

@@ -170,10 +170,13 @@ def test_another_metric(tmp_path: Path) -> None:
 def test_a_run_without_a_curve_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "ppo_1", seed=1)
     make_run(tmp_path / "ppo_2", seed=2, n=0)
-    with pytest.warns(UserWarning, match=r"ppo_2' has no curve: no episode has finished"):
+    with pytest.warns(UserWarning, match=r"ppo_2' has no curve\. No episode has finished"):
         figure = drawn(tmp_path)
     assert len(lines(figure.axes[0])) == 1
     with pytest.raises(ConfigError, match="No episode has finished"):
+        drawn(tmp_path / "ppo_2")
+    (tmp_path / "ppo_2" / "progress.csv").unlink()
+    with pytest.raises(CheckpointError, match=r"progress\.csv' does not exist"):
         drawn(tmp_path / "ppo_2")
 
 
