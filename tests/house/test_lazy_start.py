@@ -35,6 +35,7 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         COMMAND.format(["check", "--help"]),
         COMMAND.format(["completion", "words", "train", "ppo", "rltrain/", "--agent."]),
         COMMAND.format(["completion", "words", "watch", "--"]),
+        "import rltrain.runs.summary, rltrain.reports.groups, rltrain.reports.comparison",
         COMMAND.format(["new-env", "walk-home"]),
     ],
     ids=[
@@ -51,6 +52,7 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         "check --help",
         "completion of options of an agent",
         "completion of options of a verb",
+        "what lists and compares runs",
         "new-env",
     ],
 )
