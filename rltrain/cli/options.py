@@ -7,6 +7,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,20 @@ from rltrain.errors import ConfigError, did_you_mean
 from rltrain.naming.environments import typed_env
 from rltrain.registry import find_env
 from rltrain.settings import validate
+
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+class _LookedAt(BaseException):
+    """Ends a verb before it has parsed anything.
+
+    Args:
+        parser: Its parser.
+    """
+
+    def __init__(self, parser: Parser) -> None:
+        super().__init__()
+        self.parser = parser
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +54,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parses; ``_`` and ``-`` are the same in option names."""
+        if _looking.get():
+            raise _LookedAt(self)
         words = [dashed(argument) for argument in arguments]
         names = [word.partition("=")[0] for word in words if word.startswith("--")]
         if twice := next((name for name in names if names.count(name) > 1), None):
@@ -51,6 +68,18 @@ class Parser(argparse.ArgumentParser):
                 f"There is no option '{argument}'." if name[:1] == "-" else f"'{argument}' is too much.", fix
             )
         return parsed
+
+
+def look_at(verb: Callable[[list[str]], object]) -> Parser:
+    """The parser of a verb, which is called for it and ended where it would parse."""
+    before = _looking.set(True)
+    try:
+        verb([])
+    except _LookedAt as seen:
+        return seen.parser
+    finally:
+        _looking.reset(before)
+    raise TypeError(f"{verb} has no parser")
 
 
 ENV_LISTS = ("env.reward_weights",)

@@ -62,3 +62,13 @@ def _is_first(stream: TextIO) -> bool:
         return stream.fileno() == 1
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def terminal_width() -> int | None:
+    """How wide the terminal is that :func:`say` writes to; None if it writes to a file or a pipe."""
+    if (given := os.environ.get("COLUMNS", "")).isdecimal():
+        return int(given)
+    try:
+        return os.get_terminal_size((_ours or sys.stdout).fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -82,6 +82,16 @@ def _types(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def alternatives(model: type[BaseModel], name: str) -> list[str]:
+    """The words that a field takes, if it takes only some: ``true`` and ``false``, or those of a choice."""
+    field = model.model_fields.get(name)
+    annotation = None if field is None else field.annotation
+    parts = [annotation, *typing.get_args(annotation)]
+    literals = [part for part in parts if typing.get_origin(part) is typing.Literal]
+    choices = [str(word) for part in literals for word in typing.get_args(part)]
+    return choices or (["true", "false"] if bool in parts else [])
+
+
 def kinds_for(algo: Any, env: Any) -> Mapping[str, Kind]:
     """The kinds of the options of an agent and the arguments of an environment, as far as they exist."""
     kinds: dict[str, Kind] = {}

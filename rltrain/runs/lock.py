@@ -62,6 +62,23 @@ class FolderLock:
             self._handle = None
         self._lock.release()
 
+    def is_held(self) -> bool:
+        """Whether any process has the folder locked, as far as can be seen; nothing is written for it.
+
+        On Windows it is not seen.
+        """
+        if os.name != "posix":
+            return False
+        import fcntl
+
+        with suppress(OSError), open_file(self.path / LOCK) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return False
+
     def check_place(self) -> None:
         """Checks that the folder, if it is locked, is still where it was.
 

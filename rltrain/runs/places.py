@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -11,9 +13,14 @@ from rltrain.distributed.ranks import job_name
 from rltrain.errors import CheckpointError
 from rltrain.runs.config_file import CONFIG
 from rltrain.runs.layout import CHECKPOINTS, list_checkpoints, number_after
-from rltrain.runs.metadata import Metadata
+from rltrain.runs.metadata import METADATA, Metadata
 from rltrain.settings import to_yaml
-from rltrain.storage.files import Damaged, read_bytes
+from rltrain.storage.files import Damaged, may_be_whole, read_bytes, reason
+
+MARKS = ((CONFIG, False), (METADATA, False), ("progress.csv", False), (CHECKPOINTS, True))
+"""What tells a run folder: names, and whether they are folders. One of them is enough, so that broken ones count."""
+LEVELS = 4
+MOST_ENTRIES = 100_000
 
 
 def next_folder(config: TrainConfig) -> Path:
@@ -66,6 +73,47 @@ def runs_inside(path: Path) -> list[str]:
     with suppress(OSError):
         return sorted(str(p.parent) for pattern in patterns for p in islice(path.glob(pattern), 100))
     return []
+
+
+def find_runs(path: Path) -> list[Path]:
+    """All run folders in a folder, whole or not; ``ppo_2`` comes before ``ppo_10``. Links are not followed.
+
+    Args:
+        path: A run folder, which is the only one then, or a folder with run folders up to four levels inside.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds more than 100,000 files and folders.
+    """
+    found: list[Path] = []
+    seen = 0
+    level = [path]
+    for _ in range(LEVELS + 1):
+        inner = []
+        for folder in level:
+            try:
+                with os.scandir(folder) as entries:
+                    kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            except OSError as error:
+                if folder == path:
+                    fix = "Make it readable." if may_be_whole(error) else "Name a folder that has runs in it."
+                    raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.", fix) from error
+                continue  # what cannot be looked into may be no run at all
+            seen += len(kinds)
+            if seen > MOST_ENTRIES:
+                raise CheckpointError(
+                    f"'{path}' holds more than {MOST_ENTRIES:,} files and folders.", "Name a folder inside it."
+                )
+            if any(name in kinds and kinds[name] is is_folder for name, is_folder in MARKS):
+                found.append(folder)
+            else:
+                inner += [folder / name for name, is_folder in kinds.items() if is_folder and name[:1] != "."]
+        level = inner
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[list[tuple[str, int]]]:
+    """A key by which names with numbers in them are sorted by the numbers."""
+    return [[(word, int(f"0{n}")) for word, n in re.findall(r"(\D+|^)(\d{0,18})", part)] for part in path.parts]
 
 
 def _numbered(config: TrainConfig) -> dict[Path, int]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rltrain.errors import RLTrainError, RunError, ended_by
 from rltrain.evaluation.episodes import Evaluation
-from rltrain.evaluation.plotting import plot_runs
 from rltrain.plugins import resolve
 from rltrain.process.stopping import Stopped, asked
 from rltrain.registry import spec_of
+from rltrain.reports.plot import plot_run
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, remove_unfinished, set_aside, step_of
 from rltrain.runs.lock import FolderMoved
@@ -164,7 +164,8 @@ def conclude(trainer: Trainer, stopped_by: str) -> RunResult:
     picture = None
     if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
         try:
-            picture = plot_runs([folder.path], None, threshold=threshold)
+            thresholds = {} if threshold is None else {trainer.config.env.id: threshold}
+            picture = plot_run(folder.path, thresholds)
         except Exception as error:
             warnings.warn(f"There is no picture. {getattr(error, 'cause', error)}", stacklevel=2)
         else:

@@ -194,9 +194,10 @@ def test_plot_draws_one_run_and_several(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    other = shutil.copytree(run, tmp_path / "ppo_2")
     for words, picture in (
         ([str(run)], run / "learning_curve.png"),
-        ([str(run), str(run)], tmp_path / "learning_curves.png"),
+        ([str(run), str(other)], tmp_path / "learning_curves.png"),
         ([str(run), "--out", "my curve.png"], tmp_path / "my curve.png"),
     ):
         assert main(["plot", *words]) == 0

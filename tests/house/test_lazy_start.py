@@ -33,6 +33,9 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         COMMAND.format(["trackers"]),
         COMMAND.format(["export", "--help"]),
         COMMAND.format(["check", "--help"]),
+        COMMAND.format(["completion", "words", "train", "ppo", "rltrain/", "--agent."]),
+        COMMAND.format(["completion", "words", "watch", "--"]),
+        "import rltrain.runs.summary, rltrain.reports.groups, rltrain.reports.comparison",
         COMMAND.format(["new-env", "walk-home"]),
     ],
     ids=[
@@ -47,6 +50,9 @@ COMMAND = "from rltrain.cli import main\nassert main({!r}) == 0"
         "trackers",
         "export --help",
         "check --help",
+        "completion of options of an agent",
+        "completion of options of a verb",
+        "what lists and compares runs",
         "new-env",
     ],
 )

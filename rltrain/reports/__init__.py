@@ -1,0 +1,1 @@
+"""Pictures, comparisons and reports of runs."""
