@@ -10,6 +10,7 @@ VERBS = {
     "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),
     "watch": ("watch:main", "Film a trained policy, or a random one."),
     "plot": ("plot:main", "Draw learning curves of runs."),
+    "tensorboard": ("tensorboard:main", "Start TensorBoard for runs, on this machine alone."),
     "envs": ("listing:envs", "List the environments, or describe one."),
     "check": ("check:main", "Check an environment: does it keep its promises?"),
     "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),

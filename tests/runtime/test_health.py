@@ -1,0 +1,163 @@
+"""Diagnoses: each is made on a run that was made sick for it, once, and not on a sound one."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+import rltrain
+from rltrain.env import TensorEnv
+from rltrain.training.health_rules import RULES
+
+CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
+OPTIONS: dict[str, Any] = {
+    "num_envs": 8,
+    "num_threads": 1,
+    "n_eval_episodes": 0,
+    "save_freq": 0,
+    "log_interval": 1,
+    "trackers": ["csv"],
+    "progress": False,
+}
+PPO: dict[str, Any] = {"n_steps": 32, "batch_size": 128, "n_epochs": 2}
+OFF: dict[str, Any] = {"learning_starts": 32, "batch_size": 32, "train_freq": 4, "gradient_steps": 4}
+
+
+@dataclass
+class Clock:
+    """Steps since the start, and the last action."""
+
+    step: Tensor  # (N,) int64
+    last: Tensor  # (N,) int64
+
+
+class Plain(TensorEnv[Clock]):
+    """Episodes of ten steps; what they pay is for subclasses."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(2)
+    max_episode_steps = 10
+
+    def reset(self, n: int, rng: torch.Generator | None) -> Clock:
+        return Clock(torch.zeros(n, dtype=torch.int64), torch.full((n,), -1))
+
+    def observe(self, state: Clock) -> Tensor:
+        return torch.stack([state.step / 10.0, state.step * 0.0], 1)
+
+    def pay(self, state: Clock, action: Tensor) -> Tensor:
+        return torch.zeros(len(action))
+
+    def step(self, state: Clock, action: Tensor, rng: torch.Generator | None) -> tuple[Clock, Tensor, Tensor]:
+        after = Clock(state.step + 1, action)
+        return after, self.pay(state, action), torch.zeros(len(action), dtype=torch.bool)
+
+
+class Blind(Plain):
+    """Always shows the same."""
+
+    def observe(self, state: Clock) -> Tensor:
+        return torch.full((len(state.step), 2), 0.5)
+
+
+class Noise(Plain):
+    """Pays at random, whatever is done."""
+
+    def pay(self, state: Clock, action: Tensor) -> Tensor:
+        return torch.randn(len(action))
+
+
+class Rising(Plain):
+    """Pays more from step to step, over all episodes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.worth = 1.0
+
+    def pay(self, state: Clock, action: Tensor) -> Tensor:
+        self.worth *= 1.01
+        return torch.rand(len(action)) * self.worth
+
+
+class Alternate(Plain):
+    """Pays for another action than the last one, which it does not show: only chance does well."""
+
+    def pay(self, state: Clock, action: Tensor) -> Tensor:
+        return (action != state.last).to(torch.float32)
+
+    def observe(self, state: Clock) -> Tensor:
+        return torch.zeros(len(state.step), 2)
+
+
+class Tiring(Plain):
+    """Takes longer from step to step."""
+
+    def pay(self, state: Clock, action: Tensor) -> Tensor:
+        self.taken = getattr(self, "taken", 0) + 1
+        time.sleep(0.0 if self.taken < 400 else 0.004)
+        return torch.zeros(len(action))
+
+
+class Frozen(nn.Module):
+    """Says the same of everything, and has no gradient."""
+
+    def __init__(self, observation_space: spaces.Space, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        still = 0.0 * self.weight
+        return still.expand(len(obs), self.outputs), still.expand(len(obs))
+
+
+SICK: dict[str, tuple[str, Any, int, dict[str, Any], dict[str, Any]]] = {
+    "entropy_collapse": ("ppo", Plain, 4_000, {**PPO, "learning_rate": 1.0}, {}),
+    "kl_blow_up": ("ppo", CARTPOLE, 2_500, {**PPO, "learning_rate": 0.02, "n_epochs": 10, "batch_size": 32}, {}),
+    "explained_variance": ("ppo", Noise, 8_000, {**PPO, "learning_rate": 0.01, "n_epochs": 10, "gae_lambda": 1.0}, {}),
+    "gradient_explosion": ("ppo", Rising, 15_000, {**PPO, "max_grad_norm": 1e9}, {}),
+    "dead_gradient": ("ppo", CARTPOLE, 2_500, {**PPO, "policy_kwargs": {"network_class": Frozen}}, {}),
+    "value_saturation": ("ppo", CARTPOLE, 5_000, {**PPO, "policy_kwargs": {"network_class": Frozen}}, {}),
+    "q_overestimation": (
+        "dqn",
+        CARTPOLE,
+        3_000,
+        {**OFF, "learning_rate": 0.3, "tau": 1.0, "target_update_interval": 32},
+        {},
+    ),
+    "dead_critics": ("sac", PENDULUM, 1_500, {**OFF, "learning_rate": 10.0}, {}),
+    "return_stuck": ("ppo", Plain, 2_500, PPO, {}),
+    "evaluation_below_training": ("ppo", Alternate, 8_000, PPO, {"eval_freq": 1_000, "n_eval_episodes": 4}),
+    "dead_normaliser": ("ppo", Blind, 2_500, {**PPO, "normalize_obs": True}, {}),
+    "temperature": ("sac", PENDULUM, 1_500, {**OFF, "target_entropy": 50.0, "learning_rate": 0.1}, {}),
+}
+
+
+def findings(algo: str, env: Any, steps: int, agent: dict[str, Any], folder: Path, **options: Any) -> dict[str, str]:
+    """What was said of the health of a run, by diagnosis."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rltrain.train(algo, env, total_timesteps=steps, agent=agent, run_dir=folder, **{**OPTIONS, **options})
+    said = [str(each.message) for each in caught if str(each.message).startswith("Health at step")]
+    names = [text.partition(": ")[2].partition(".")[0].replace(" ", "_") for text in said]
+    assert len(names) == len(set(names)), "said twice"
+    return dict(zip(names, said, strict=True))
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_it_is_made_on_a_run_made_sick_for_it(name: str, tmp_path: Path) -> None:
+    algo, env, steps, agent, options = SICK[name]
+    said = findings(algo, env, steps, agent, tmp_path, **options)
+    assert name in said, said
+    assert ". Try " in said[name]
+
+
+def test_every_diagnosis_is_shown_on_a_sick_run() -> None:
+    assert {rule.name for rule in RULES} == {*SICK, "throughput_fall"}
