@@ -113,7 +113,7 @@ class Callback:
     generators do not change training; changes to the agent or the environments do.
     """
 
-    def check(self, config: TrainConfig) -> None:
+    def on_setup(self, config: TrainConfig) -> None:
         """Before a run starts or goes on; raise :class:`~rltrain.errors.ConfigError` if it cannot work there."""
 
     def state_dict(self, trainer: Training) -> dict[str, Any]:

@@ -41,14 +41,14 @@ class CallbackList:
         self.want_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
         self._noted: list[tuple[Tensor, Tensor]] = []  # since the last log point: (T, N) bool, and (3, T, N)
 
-    def check(self, config: TrainConfig) -> None:
+    def setup(self, config: TrainConfig) -> None:
         """Lets each look at the configuration.
 
         Raises:
             ConfigError: One of them does not fit it.
         """
         for callback in self._all:
-            callback.check(config)
+            callback.on_setup(config)
 
     def __bool__(self) -> bool:
         """Whether there are any."""

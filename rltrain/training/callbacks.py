@@ -58,7 +58,7 @@ class OnMetric(Remembering):
             raise ConfigError(f"tag={tag!r} is no metric.", f"Give a tag such as '{RETURN}' or '{SCORE}'.")
         self.tag = tag
 
-    def check(self, config: TrainConfig) -> None:
+    def on_setup(self, config: TrainConfig) -> None:
         """Checks that evaluations are made if it looks at them."""
         if self.tag.startswith("eval/") and not config.eval_freq:
             raise ConfigError(
@@ -140,7 +140,7 @@ class StopAfter(Callback):
             raise ConfigError("StopAfter is given no time.", "Give seconds, minutes or hours.")
         self._began = time.monotonic()
 
-    def check(self, config: TrainConfig) -> None:
+    def on_setup(self, config: TrainConfig) -> None:
         """Starts the clock."""
         self._began = time.monotonic()
 
@@ -162,14 +162,14 @@ class KeepBest(OnMetric):
     def __init__(self, tag: str = RETURN) -> None:
         super().__init__(tag)
 
-    def check(self, config: TrainConfig) -> None:
+    def on_setup(self, config: TrainConfig) -> None:
         """Checks that nothing else chooses the best policy."""
         if config.eval_freq:
             raise ConfigError(
                 "KeepBest has no effect: evaluations choose the best policy already.",
                 "Leave it out, or leave --eval-freq out.",
             )
-        super().check(config)
+        super().on_setup(config)
 
     def see(self, trainer: Training, value: float) -> None:
         """Saves the policy if it is the best so far."""
@@ -215,7 +215,7 @@ class SaveEvery(Callback):
         self.seconds = 60.0 * minutes
         self._saved = time.monotonic()
 
-    def check(self, config: TrainConfig) -> None:
+    def on_setup(self, config: TrainConfig) -> None:
         """Starts the clock."""
         self._saved = time.monotonic()
 

@@ -11,7 +11,8 @@ from gymnasium import spaces
 
 from rltrain.config import HealthConfig, TrainConfig
 from rltrain.registry import spec_of
-from rltrain.training.health_rules import RULES, Facts, Reading, Rule
+from rltrain.training.health_rules import RULES, Rule
+from rltrain.training.health_signs import Facts, Reading
 
 SETTLED = 20.0
 """Seconds of training in a session from which on its speed is judged."""

@@ -65,7 +65,7 @@ class Setup:
         """
         config = request.config
         callbacks = CallbackList(request.callbacks)
-        callbacks.check(config)
+        callbacks.setup(config)
         resolve(request.agent.trainer).check_callbacks(config.algo, callbacks)
         if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # it has its own training loop
             raise ConfigError(

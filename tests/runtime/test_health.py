@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 import rltrain
+from rltrain.config import HealthConfig
 from rltrain.env import TensorEnv
 from rltrain.training.health_rules import RULES
+from rltrain.training.health_signs import Facts
+from rltrain.training.health_watch import HealthWatch
 
 CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 OPTIONS: dict[str, Any] = {
@@ -96,15 +100,6 @@ class Alternate(Plain):
         return torch.zeros(len(state.step), 2)
 
 
-class Tiring(Plain):
-    """Takes longer from step to step."""
-
-    def pay(self, state: Clock, action: Tensor) -> Tensor:
-        self.taken = getattr(self, "taken", 0) + 1
-        time.sleep(0.0 if self.taken < 400 else 0.004)
-        return torch.zeros(len(action))
-
-
 class Frozen(nn.Module):
     """Says the same of everything, and has no gradient."""
 
@@ -159,5 +154,76 @@ def test_it_is_made_on_a_run_made_sick_for_it(name: str, tmp_path: Path) -> None
     assert ". Try " in said[name]
 
 
-def test_every_diagnosis_is_shown_on_a_sick_run() -> None:
+def test_every_diagnosis_is_shown() -> None:
     assert {rule.name for rule in RULES} == {*SICK, "throughput_fall"}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "pqn"])
+def test_a_sound_run_is_silent(algo: str, tmp_path: Path) -> None:
+    """The shipped settings for CartPole; python -m benchmarks.health looks at all of them."""
+    options: dict[str, Any] = {"log_interval": None, "num_envs": 64, "eval_freq": 10_000, "n_eval_episodes": 5}
+    assert findings(algo, CARTPOLE, 30_000, {}, tmp_path, **options) == {}
+
+
+def test_it_is_told_to_trackers_and_can_be_turned_off(tmp_path: Path) -> None:
+    more: dict[str, Any] = {"trackers": ["tensorboard"], "health": {"dead_statistics": 0.9}}
+    assert "dead_normaliser" in findings("ppo", Blind, 2_500, {**PPO, "normalize_obs": True}, tmp_path, **more)
+    (run,) = tmp_path.glob("*/ppo_1")
+    events = EventAccumulator(str(run)).Reload()
+    (point,) = events.Scalars("health/dead_normaliser")
+    (told,) = events.Tensors("health/dead_normaliser")
+    assert (point.step, point.value) == (told.step, 1.0)
+    text = told.tensor_proto.string_val[0].decode()
+    assert text.startswith("**dead normaliser**")
+    assert "Threshold: ours" in text
+    more["health"] = {"enabled": False}
+    assert findings("ppo", Blind, 2_500, {**PPO, "normalize_obs": True}, tmp_path, **more) == {}
+
+
+def watch(**limits: Any) -> HealthWatch:
+    return HealthWatch(HealthConfig(**limits), Facts(), total=1_000)
+
+
+def test_speed_that_falls_is_told_once_it_has_settled() -> None:
+    """Ten steps a second, and then three."""
+    seen = watch()
+    step, seconds = 0, 0.0
+    said: list[tuple[int, str]] = []
+    for point in range(120):
+        seconds += 1.0 if point < 60 else 3.4
+        step += 10
+        said += [(point, each.rule.name) for each in seen.look({"train/n_updates": point}, step, seconds)]
+    ((point, name),) = said
+    assert name == "throughput_fall"
+    assert 64 <= point < 90
+
+
+def test_what_is_over_is_noted_and_not_said_again() -> None:
+    seen = watch()
+    told = {}
+    for step, kl in enumerate([0.5] * 5 + [0.01] * 5 + [0.5] * 5):
+        for each in seen.look({"train/approx_kl": kl}, step, 0.0):
+            told[step] = each.rule.name, bool(each.what)
+    assert told == {2: ("kl_blow_up", True), 5: ("kl_blow_up", False)}
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 6, 12])
+def test_a_resumed_run_says_what_it_would_have_said(stop: int) -> None:
+    metrics = [{"train/approx_kl": 0.5 if i > 3 else 0.0, "train/grad_norm": 10.0 ** max(0, i - 10)} for i in range(20)]
+
+    def look(first: HealthWatch, indices: range) -> list[tuple[int, str]]:
+        return [(i, each.rule.name) for i in indices for each in first.look(metrics[i], i, 0.0)]
+
+    whole, begun, resumed = watch(), watch(), watch()
+    expected = look(whole, range(20))
+    before = look(begun, range(stop))
+    resumed.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+    assert before + look(resumed, range(stop, 20)) == expected
+    assert {name for _, name in expected} == {"kl_blow_up", "gradient_explosion"}
+
+
+def test_numbers_that_are_missing_or_not_finite_say_nothing() -> None:
+    seen = watch()
+    for step in range(20):
+        assert seen.look({"train/approx_kl": float("nan"), "train/grad_norm": float("inf")}, step, 0.0) == []
+        assert seen.look({}, step, 0.0) == []
