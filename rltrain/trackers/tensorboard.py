@@ -16,13 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_BLOB_SEQUENCE,
+    DATA_CLASS_SCALAR,
+    DATA_CLASS_TENSOR,
+    HistogramProto,
+    Summary,
+    SummaryMetadata,
+)
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+from tensorboard.plugins.histogram import metadata as histograms
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.image import metadata as images
+from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
@@ -45,6 +55,7 @@ FIRST = {
 """The names of the five hyperparameters that HParams is to show: it shows those first that differ between runs, then by
 the alphabet, and hides all but five. All others begin with ``settings.``, which comes behind these."""
 RESUMED = "time/resumed"
+CLASSES = {scalars: DATA_CLASS_SCALAR, images: DATA_CLASS_BLOB_SEQUENCE, histograms: DATA_CLASS_TENSOR}
 
 
 class TensorBoardTracker(Tracker):
@@ -83,7 +94,7 @@ class TensorBoardTracker(Tracker):
         """Adds a point to each metric's curve."""
         self._step = step
         points = [
-            Summary.Value(tag=tag, simple_value=float(value), metadata=self._about(tag))
+            Summary.Value(tag=tag, simple_value=float(value), metadata=self._about(tag, scalars))
             for tag, value in metrics.items()
             if self._last.get(tag) != step
         ]
@@ -109,7 +120,7 @@ class TensorBoardTracker(Tracker):
 
     def _picture(self, tag: str, encoded: bytes, width: int, height: int, step: int) -> None:
         picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        value = Summary.Value(tag=tag, image=picture, metadata=self._about(tag))
+        value = Summary.Value(tag=tag, image=picture, metadata=self._about(tag, images))
         self._write(step, summary=Summary(value=[value]))
 
     def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int) -> None:
@@ -127,7 +138,7 @@ class TensorBoardTracker(Tracker):
                 bucket_limit=edges[1:].tolist(),
                 bucket=counts.tolist(),
             )
-            value = Summary.Value(tag=tag, histo=histogram, metadata=self._about(tag))
+            value = Summary.Value(tag=tag, histo=histogram, metadata=self._about(tag, histograms))
             self._write(step, summary=Summary(value=[value]))
 
     def text(self, tag: str, text: str, step: int) -> None:
@@ -174,13 +185,20 @@ class TensorBoardTracker(Tracker):
             self._write(self._step, summary=_session_end(status))
             self._writer.close()
 
-    def _about(self, tag: str) -> SummaryMetadata | None:
-        """The description of a tag, the first time that it is written."""
+    def _about(self, tag: str, plugin: Any) -> SummaryMetadata | None:
+        """The description of a tag, the first time that it is written.
+
+        TensorBoard's faster loader takes it only from metadata that name their plugin and class of data.
+        """
         if tag in self._described:
             return None
         self._described.add(tag)
         text = description_of(tag, self.run.descriptions)
-        return SummaryMetadata(summary_description=text) if text else None
+        if not text:
+            return None
+        about: SummaryMetadata = plugin.create_summary_metadata(display_name="", description=text)
+        about.data_class = CLASSES[plugin]
+        return about
 
     def _write(self, step: int, **content: Any) -> None:
         self._writer.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
