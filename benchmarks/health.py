@@ -1,7 +1,8 @@
 """What the diagnoses of a run's health say of the shipped configurations: nothing, if their thresholds are right.
 
-    python -m benchmarks.health                      # every configuration, 30 s each
+    python -m benchmarks.health                      # every configuration, 30 s of processor time each
     python -m benchmarks.health --seconds 120 ppo    # those of an agent, longer
+    python -m benchmarks.health --only Cart          # environments whose id has this in it
 
 Prints a Markdown table with a row for each configuration. Runs are cut short, and judged as far as they came.
 """
@@ -27,14 +28,14 @@ AGENTS = ("ppo", "pqn", "dqn", "sac")
 
 
 class Until(Callback):
-    """Ends the run after some seconds."""
+    """Ends the run after some seconds of processor time."""
 
     def __init__(self, seconds: float) -> None:
-        self.end = time.perf_counter() + seconds
+        self.end = time.process_time() + seconds
 
     def on_update(self, trainer: Training, metrics: Any) -> None:
         """Looks at the clock."""
-        if time.perf_counter() > self.end:
+        if time.process_time() > self.end:
             trainer.stop()
 
 
@@ -70,7 +71,10 @@ def main() -> None:
     """Prints a row for each configuration, as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.health", description=__doc__.partition("\n")[0])
     parser.add_argument("agents", nargs="*", default=AGENTS, metavar="AGENT", help=", ".join(AGENTS))
-    parser.add_argument("--seconds", type=float, default=30.0, help="seconds a run at most [30]")
+    parser.add_argument("--seconds", type=float, default=30.0, help="processor seconds a run [30]")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], metavar="TEXT", help="environments with one of these in their id"
+    )
     parsed = parser.parse_args()
     if unknown := [agent for agent in parsed.agents if agent not in agent_specs()]:
         sys.exit(f"There is no agent '{unknown[0]}'.")
@@ -79,7 +83,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for agent in parsed.agents:
-            for env in shipped(agent):
+            for env in (each for each in shipped(agent) if any(text in each for text in parsed.only)):
                 steps, total, last, said = judge(agent, env, parsed.seconds, folder)
                 told = "; ".join(text.removeprefix("Health at ").partition(" Try ")[0] for text in said) or "none"
                 print(
