@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import sys
+import socket
+import threading
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from rltrain.cli.options import Parser, whole
 from rltrain.cli.output import say
 from rltrain.errors import ConfigError
+from rltrain.storage.files import reason
 
 PORT = 6006
 SHOWN = "images=200,text=200,histograms=200,scalars=10000"
@@ -46,6 +51,7 @@ def serve(runs: Sequence[str], host: str, port: int) -> int:
         from tensorboard import program
     except ImportError as error:
         raise ConfigError(f"TensorBoard cannot be imported: {error}.", "pip install tensorboard") from error
+    _check_address(host, port)
     server = program.TensorBoard()
     server.configure(
         argv=[
@@ -55,15 +61,31 @@ def serve(runs: Sequence[str], host: str, port: int) -> int:
     )
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     try:
-        url = server.launch()
-    except program.TensorBoardServerException as error:
-        raise _refused(error, host, port) from error
+        with redirect_stderr(StringIO()):  # notes of TensorBoard on how it reads files
+            url = server.launch()
+    except (program.TensorBoardServerException, SystemExit) as error:
+        raise ConfigError(f"TensorBoard does not start: {error}.", "'tensorboard --logdir' says more.") from error
     say(f"TensorBoard shows {', '.join(runs)} at {url}  (Ctrl-C to end)")
-    try:
-        _wait()
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
+    threading.Event().wait()
     return 0
+
+
+def _check_address(host: str, port: int) -> None:
+    """Checks that a server can listen there.
+
+    Raises:
+        ConfigError: The port is taken, or there is no such address.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fix = f"Choose another: --port {port + 1}, or 0 for any."
+            raise ConfigError(f"The port {port} of {host} is taken.", fix) from error
+        raise ConfigError(f"Nobody can listen at {host}, port {port}: {reason(error)}.", "Choose others.") from error
+    except OverflowError as error:
+        raise ConfigError(f"There is no port {port}.", "Give one from 1 to 65535, or 0 for any.") from error
 
 
 def _named(runs: Sequence[str]) -> str:
@@ -76,18 +98,3 @@ def _named(runs: Sequence[str]) -> str:
         if "," in run or ":" in run:
             raise ConfigError(f"'{run}' has a comma or a colon in its name.", "Name the folder above it.")
     return ",".join(f"{Path(run).resolve().parent.name}/{Path(run).resolve().name}:{run}" for run in runs)
-
-
-def _refused(error: Exception, host: str, port: int) -> ConfigError:
-    """The error for a server that did not start."""
-    text = " ".join(str(error).split())
-    if "in use" in text or type(error).__name__ == "TensorBoardPortInUseError":
-        return ConfigError(f"The port {port} of {host} is taken.", f"Choose another: --port {port + 1}, or 0 for any.")
-    return ConfigError(f"TensorBoard cannot start at {host}: {text}", "Choose another --host or --port.")
-
-
-def _wait() -> None:
-    """Waits for a signal."""
-    import threading
-
-    threading.Event().wait()

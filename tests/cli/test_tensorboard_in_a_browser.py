@@ -62,7 +62,7 @@ def url(runs: Path) -> Iterator[str]:
     address = line.partition("http://")[2].split()[0]
     yield f"http://{address}"
     server.send_signal(signal.SIGINT)
-    assert server.wait(timeout=60) == 0
+    assert server.wait(timeout=60) == 130
 
 
 def asked(url: str) -> dict[str, object]:
@@ -94,6 +94,7 @@ class Recording(BaseHTTPRequestHandler):
         self.hand_on(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def hand_on(self, body: bytes | None) -> None:
+        self.paths.append(urllib.parse.unquote(self.path))
         kind = {"Content-Type": self.headers["Content-Type"]} if self.headers["Content-Type"] else {}
         request = urllib.request.Request(self.behind.rstrip("/") + self.path, body, kind)
         try:
@@ -101,7 +102,6 @@ class Recording(BaseHTTPRequestHandler):
                 status, content, kind = answer.status, answer.read(), dict(answer.headers)
         except urllib.error.HTTPError as error:
             status, content, kind = error.code, error.read(), dict(error.headers)
-        self.paths.append(urllib.parse.unquote(self.path))
         self.send_response(status)
         for name in ("Content-Type", "Content-Encoding"):
             if name in kind:
@@ -135,7 +135,7 @@ def test_a_browser_draws_every_tab(url: str, tmp_path: Path) -> None:
                 subprocess.run(
                     [
                         *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"),
-                        *("--window-size=1400,1200", "--virtual-time-budget=8000"),
+                        *("--window-size=1400,1200", "--virtual-time-budget=20000"),
                         f"--screenshot={tmp_path / tab}.png",
                         f"http://127.0.0.1:{proxy.server_port}/#{tab}",
                     ],
@@ -156,6 +156,8 @@ def test_a_browser_draws_every_tab(url: str, tmp_path: Path) -> None:
         (["empty"], "There is nothing of TensorBoard in 'empty'."),
         (["{runs}", "--port", "{taken}"], "is taken."),
         (["{runs}", "--port", "x"], "'x' is not a whole number"),
+        (["{runs}", "--port", "99999"], "There is no port 99999."),
+        (["{runs}", "--host", "no.such.place"], "Nobody can listen at no.such.place"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(
