@@ -72,9 +72,10 @@ def test_what_was_remembered_goes_on_in_a_resumed_run(tmp_path: Path) -> None:
     assert first.steps == 3 * 128
     saved = load_training(list_checkpoints(first.run_dir / "checkpoints")[-1])["callbacks"]
     assert saved["0"]["class"] == "StopOnPlateau"
-    again = rltrain.resume(first.run_dir, env=Countdown, callbacks=[plateau()], progress=False)
+    more: dict[str, Any] = {"env": Countdown, "progress": False}
+    again = rltrain.resume(first.run_dir, total_timesteps=2_048, callbacks=[plateau()], **more)
     assert again.steps == 128 + 512
-    other = rltrain.resume(first.run_dir, env=Countdown, total_timesteps=1_024, progress=False)  # without any
+    other = rltrain.resume(first.run_dir, total_timesteps=1_024, **more)  # without any
     assert other.steps == 1_024
 
 
