@@ -85,10 +85,9 @@ def main() -> None:
         for agent in parsed.agents:
             for env in (each for each in shipped(agent) if any(text in each for text in parsed.only)):
                 steps, total, last, said = judge(agent, env, parsed.seconds, folder)
+                mean = f"{last:.4g}" if last == last else "none yet"
                 told = "; ".join(text.removeprefix("Health at ").partition(" Try ")[0] for text in said) or "none"
-                print(
-                    f"| {agent} | {env} | {steps:,} | {min(steps / total, 1):.0%} | {last:.4g} | {told} |", flush=True
-                )
+                print(f"| {agent} | {env} | {steps:,} | {min(steps / total, 1):.0%} | {mean} | {told} |", flush=True)
 
 
 if __name__ == "__main__":
