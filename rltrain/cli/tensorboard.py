@@ -1,5 +1,7 @@
 """``rltrain tensorboard``: starts TensorBoard for runs, on this machine alone."""
 
+# mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
 import errno

@@ -151,14 +151,14 @@ class SB3Trainer(Trainer):
                 "last": list(model.ep_info_buffer or ()),
                 "successes": [float(success) for success in model.ep_success_buffer or ()],
             },
-            "callbacks": self.callbacks.state_dict(self),
+            "callbacks": self.callbacks.state_dict(self),  # type: ignore[arg-type]  # its agent is not an Agent
             "generators": global_state(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
         self.load_progress(state["trainer"])
-        self.callbacks.load_state_dict(self, state.get("callbacks", {}))
+        self.callbacks.load_state_dict(self, state.get("callbacks", {}))  # type: ignore[arg-type]
         self.agent.load_training_state(state["agent"])
         model, episodes, window = self.model, state["episodes"], self.config.stats_window_size
         model.num_timesteps = self.step_before = self.global_step

@@ -76,7 +76,7 @@ class Setup:
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
         device = pick_device(ranks.device(config.device))
-        more = {"log_info": config.log_info} if config.log_info else {}
+        more: dict[str, Any] = {"log_info": config.log_info} if config.log_info else {}
         env = make_vec(request.env, num_envs, device=device, **config.env.make_options(), **more)
         if lost := getattr(env, "left_out", ()):
             names = " and ".join(f"'{name}'" for name in lost)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
@@ -33,6 +33,9 @@ from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 from rltrain.training.watch import Span, Watch, check_current
 from rltrain.tree import from_dict, to_dict
+
+if TYPE_CHECKING:
+    from rltrain.callbacks import Training
 
 HISTOGRAMS = 20
 """How often a run takes histograms, unless told otherwise."""
@@ -155,7 +158,7 @@ class RunState:
         """Hands the metrics of a log point to the trackers."""
         metrics = self.diagnosed(metrics, step)
         self.track(metrics, step)
-        self.callbacks.log(self, metrics)
+        self.callbacks.log(cast("Training", self), metrics)
 
     def diagnosed(self, metrics: dict[str, float], step: int) -> dict[str, float]:
         """The metrics, with those of diagnoses that are new or over; says what is wrong, here and to the trackers."""
@@ -234,7 +237,7 @@ class RunState:
             "episodes": self.episodes.state_dict(),
             "metrics": self.metrics.state_dict(),
             "infos": self.infos.state_dict(),
-            "callbacks": self.callbacks.state_dict(self),
+            "callbacks": self.callbacks.state_dict(cast("Training", self)),
             "generators": global_state(),
         }
 
@@ -286,5 +289,5 @@ class RunState:
         self.episodes.load_state_dict(state["episodes"])
         self.metrics.load_state_dict(state["metrics"])
         self.infos.load_state_dict(state.get("infos", {}))  # older checkpoints have none
-        self.callbacks.load_state_dict(self, state.get("callbacks", {}))
+        self.callbacks.load_state_dict(cast("Training", self), state.get("callbacks", {}))
         set_global_state(state["generators"])  # last: nothing after this draws
