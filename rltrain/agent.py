@@ -167,8 +167,10 @@ class Agent(nn.Module, ABC):
             random numbers.
         graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
             see :class:`rltrain.compile.Recorded`.
+        descriptions: What metrics of its own mean, by tag, in Markdown; TensorBoard shows it beside their curves.
     """
 
+    descriptions: ClassVar[dict[str, str]] = {}
     compiled_methods: ClassVar[tuple[str, ...]] = ()
     graph_methods: ClassVar[dict[str, bool]] = {}
     actor: Actor
@@ -283,6 +285,17 @@ class Agent(nn.Module, ABC):
         It is looked through after every update for numbers that are not finite.
         """
         return None
+
+    def signs(self) -> Metrics:
+        """Further metrics, 0-d tensors, of what was learned from last. Called at log points alone; must not wait."""
+        return {}
+
+    def distributions(self) -> dict[str, Tensor]:
+        """Numbers whose distribution is shown from time to time, by tag: ``actions`` (B, *A), ``advantages`` (B,), ...
+
+        Parameters and their gradients need not be among them. Called at log points alone; must not wait.
+        """
+        return {}
 
     @torch.no_grad()
     def predict(

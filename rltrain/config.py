@@ -161,6 +161,41 @@ Names = Annotated[list[str], BeforeValidator(_split)]
 Factors = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_pairs)]
 
 
+class HealthConfig(Model):
+    """Thresholds from which a run is said to be unwell; see docs/health.md."""
+
+    enabled: bool = True
+    """Look at the metrics for what can be wrong with the run, and say it."""
+    entropy_share: Annotated[float, Field(ge=0)] = 0.02
+    """Entropy collapse: share of the entropy of random actions, or of the first deviation."""
+    kl: Annotated[float, Field(gt=0)] = 0.2
+    """KL blow-up: KL divergence of an update."""
+    explained_variance: float = 0.0
+    """Explained variance at which the value function is said to be no good."""
+    gradient_growth: Annotated[float, Field(gt=1)] = 100.0
+    """Gradient explosion: multiple of the usual norm."""
+    dead_gradient: Annotated[float, Field(ge=0)] = 1e-7
+    """Dead gradient: its norm."""
+    q_excess: Annotated[float, Field(gt=0)] = 1.5
+    """Overestimation: multiple of the largest possible return."""
+    value_spread: Annotated[float, Field(ge=0)] = 0.01
+    """Value saturation: deviation of values as a share of that of returns."""
+    dead_spread: Annotated[float, Field(ge=0)] = 1e-6
+    """Value saturation and dead critics: deviation of action values, relative to their size."""
+    improvement: Annotated[float, Field(ge=0)] = 0.05
+    """Return stuck: improvement of the return, relative to its first value."""
+    evaluation_gap: Annotated[float, Field(gt=0)] = 0.5
+    """Evaluation far below training: share of the range of training returns."""
+    throughput_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Throughput fall: share of the best speed of this session."""
+    dead_statistics: Annotated[float, Field(gt=0)] = 0.5
+    """Dead normaliser: share of statistics that have never changed; above 1 for never."""
+    temperature_high: Annotated[float, Field(gt=0)] = 10.0
+    """Temperature of SAC that is too high."""
+    temperature_low: Annotated[float, Field(ge=0)] = 1e-5
+    """Temperature of SAC that is too low."""
+
+
 class TrainConfig(Model):
     """Everything that decides a run."""
 
@@ -223,12 +258,21 @@ class TrainConfig(Model):
     log_interval: Annotated[int, Field(ge=1)] | None = None
     """Policy updates between two log points. With none it is every update for an agent that makes few, and about every
     thousand environment steps for one that makes many."""
+    log_info: Names = []
+    """Names of numbers in the info of the environment, whose mean over the steps between two log points is logged."""
+    histogram_freq: Annotated[int, Field(ge=0)] | None = None
+    """Environment steps between histograms of actions, advantages, parameters and gradients, for trackers that show
+    them; none for 20 in a run, 0 for none at all."""
     stats_window_size: Annotated[int, Field(ge=1)] = 100
     """Finished episodes that rollout/* statistics are averaged over."""
+    health: HealthConfig = HealthConfig()
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """How progress is written: auto draws on a terminal and writes lines elsewhere, text always writes lines, and json
+    an object a line, for programs. All of it goes to standard error."""
     trackers: Names = ["console", "csv", "tensorboard"]
     """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
 
-    @field_validator("trackers")
+    @field_validator("trackers", "log_info")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         if twice := next((name for name in value if value.count(name) > 1), None):

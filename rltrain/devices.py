@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from functools import cache
 
+import psutil
 import torch
 
 from rltrain.errors import ConfigError
@@ -65,6 +68,18 @@ def _count(kind: str) -> int:
 def statistics_dtype(device: torch.device | str) -> torch.dtype:
     """The type of running statistics and long sums: float64, or float32 on mps, which has no float64."""
     return torch.float32 if torch.device(device).type in WITHOUT_FLOAT64 else torch.float64
+
+
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """GiB of memory in use by tag: of this process, and of the device, where torch says so without waiting for it."""
+    memory = {"system/memory_gib": _process(os.getpid()).memory_info().rss / 2**30}
+    if device.type in ("cuda", "xpu"):
+        memory["system/device_memory_gib"] = torch.get_device_module(device).memory_allocated(device) / 2**30
+    return memory
+
+
+_process = cache(psutil.Process)
+"""The process of an id; to look it up costs as much as to ask it."""
 
 
 def answers_late(device: torch.device) -> bool:

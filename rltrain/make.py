@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     ("grayscale", "resize", "frame_stack", "time_aware", "rescale_action"),
-    ("atari", "vectorization", "start_method", "step_timeout", "reward_weights", "action_masks"),
+    ("atari", "vectorization", "start_method", "step_timeout", "reward_weights", "action_masks", "log_info"),
 )
 """Options of :func:`make_vec` beside constructor arguments: for every environment, and for adapted ones only."""
 
@@ -145,6 +145,12 @@ def make_vec(
     max_episode_steps = max_episode_steps or taken.get("max_episode_steps")
     spec = spec_of(env)
     around, adapting = ({name: options.pop(name) for name in names if name in options} for names in OPTIONS)
+    if "log_info" in adapting and spec.group != "gymnasium":
+        if spec.vectorizer:
+            raise ConfigError(
+                f"Numbers in the info of '{spec.id}' are not known: {spec.group} steps it.", "Leave --log-info out."
+            )
+        del adapting["log_info"]  # tensor environments give all that they have
     if spec.group != "gymnasium":
         adapting.pop("action_masks", None)  # elsewhere a mask is nothing but a part of the observation
     options = restored(options, lambda: resolve(spec.entry_point), spec.id)

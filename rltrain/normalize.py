@@ -59,6 +59,18 @@ class RunningMoments(nn.Module):
         self.count.copy_(total)
 
 
+def moments_of(agent: object) -> list[RunningMoments]:
+    """The running statistics of an agent."""
+    return [each for each in agent.modules() if isinstance(each, RunningMoments)] if isinstance(agent, Agent) else []
+
+
+@torch.no_grad()
+def dead_share(moments: Iterable[RunningMoments]) -> Tensor:
+    """The share of elements, 0-d, that have never changed: their spread is no more than statistics begin with."""
+    dead = [(each.var * each.count < 2e-4 * (1.0 + each.mean.square())).flatten() for each in moments]
+    return torch.cat(dead).to(torch.float32).mean()
+
+
 def across_ranks(agent: Agent, reduce: Callable[[Tensor], Tensor], ranks: int) -> None:
     """Makes an agent and its normalisers learn from the experience of all ranks."""
     for module in agent.modules():

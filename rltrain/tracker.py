@@ -25,6 +25,7 @@ class RunInfo:
         resume_step: The step that the run continues from; None for a new run.
         title: Agent, environment and seed in one line: ``ppo on rltrain/CartPole-v1, seed 0``.
         config: The whole configuration, as ``config.yaml`` holds it: a nested dict of plain values.
+        descriptions: What the agent's own metrics mean, by tag, in Markdown.
     """
 
     run_dir: Path
@@ -32,6 +33,7 @@ class RunInfo:
     resume_step: int | None = None
     title: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -45,10 +47,10 @@ class Tracker(ABC):
     A tracker is made when its run starts or resumes, and closed when the run ends. A subclass must define :meth:`log`;
     it overrides the other methods as it needs them.
 
-    All calls come from one thread, in this order: ``hparams`` and ``text`` with the configuration, then any method any
-    number of times, then ``finish`` at most once, and ``close``. Values may be NaN or infinite. If a tracker raises, a
-    warning names it, it is not called again, and the run goes on. A tracker may draw random numbers from the process's
-    global generators without changing training.
+    All calls come from one thread, in this order: ``hparams``, ``text`` with the configuration and ``layout``, then any
+    method any number of times, then ``finish`` at most once, and ``close``. Values may be NaN or infinite. If a
+    tracker raises, a warning names it, it is not called again, and the run goes on. A tracker may draw random numbers
+    from the process's global generators without changing training.
 
     Args:
         run: The run to track.
@@ -90,7 +92,7 @@ class Tracker(ABC):
         """Takes the hyperparameters by dotted name, such as ``agent.learning_rate``; None is left out."""
 
     def layout(self, charts: Mapping[str, Mapping[str, list[str]]]) -> None:
-        """Takes charts to draw: by heading and title, the tags that share a chart."""
+        """Takes charts to draw: by heading and title, the tags that share a chart, as regular expressions."""
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Takes the final metrics of a run that completed or was stopped in good order; not called after a failure.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from rltrain.runs.checkpoint import load_policy, load_training
 from rltrain.runs.layout import list_checkpoints
 from rltrain.runs.verify import find_fault
 
-TIMING = ("time/fps", "time/time_elapsed")
+TIMING = re.compile(
+    r"(trainer\.latest\.)?(time/(fps|time_elapsed|resumed|\w+_seconds)$|system/)|trainer\.(seconds|pauses)"
+)
+"""Tags, and parts of the training state, that depend on the clock, the machine, and when a run was resumed."""
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -25,11 +29,10 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def as_bits(training: dict[str, Any]) -> dict[str, Any]:
     """The leaves of the training state in a checkpoint by path, but for the time it took; tensors as bytes."""
-    timing = {"trainer.seconds", *(f"trainer.latest.{tag}" for tag in TIMING)}
     return {
         name: (leaf.dtype, leaf.shape, leaf.numpy().tobytes()) if isinstance(leaf, Tensor) else leaf
         for name, leaf in flat(training).items()
-        if name not in timing
+        if not TIMING.match(name)
     }
 
 

@@ -136,6 +136,10 @@ class DQN(OffPolicyAgent):
     def _loss(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
         return td_loss(self.policy, batch)
 
+    def values(self, batch: Batch) -> Tensor:
+        """The values (B,) of the best actions."""
+        return self.policy(batch.obs).amax(1)
+
     def learn(self) -> Metrics:
         """Learns like every agent with a replay; also reports the chance of a random action."""
         return {"rollout/exploration_rate": self.epsilon, **super().learn()}

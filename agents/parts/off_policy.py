@@ -29,6 +29,7 @@ from rltrain.tree import leaves, names
 from rltrain.vec import Goals, VecStep
 
 AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
+LOOKED_AT, DRAWN = 256, 4_096  # last transitions whose values are compared, and whose actions are shown, at log points
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -206,6 +207,33 @@ class OffPolicyAgent(Agent):
                 self._move_targets(1)
         means: Metrics = {tag: torch.stack(values).mean() for tag, values in seen.items()}
         return means | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
+
+    def values(self, batch: Batch) -> Tensor | None:
+        """What networks say of transitions, (..., B), to see how it differs between states; None if they have none."""
+        return None
+
+    def largest_reward(self) -> Tensor:
+        """The largest magnitude of a reward that is learned from, 0-d."""
+        return self.replay.largest_reward()
+
+    @torch.no_grad()
+    def signs(self) -> Metrics:
+        """The largest reward, and how far the values of the last states differ; of several networks, of the worst."""
+        batch = self.replay.recent(LOOKED_AT)
+        if batch is None or not self.n_updates:
+            return {}
+        signs: Metrics = {"rollout/reward_max": self.largest_reward()}
+        if (values := self.values(batch)) is not None:
+            weight = batch.weight / batch.weight.sum().clamp(min=1.0)
+            mean = (values * weight).sum(-1, keepdim=True)
+            signs["train/value_spread"] = ((values - mean).square() * weight).sum(-1).amin().sqrt()
+        return signs
+
+    @torch.no_grad()
+    def distributions(self) -> dict[str, Tensor]:
+        """Actions."""
+        batch = self.replay.recent(DRAWN)
+        return {} if batch is None else {"actions": self.to_env(batch.action)}
 
     def _move_targets(self, times: int) -> None:
         """Moves the targets this many times, in one larger move, since the networks do not change in between."""

@@ -16,7 +16,7 @@ from rltrain.agents.parts.rollout import Rollout, flat, shuffled_minibatches, wa
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
-from rltrain.tree import leaves
+from rltrain.tree import leaves, tree_map
 from rltrain.vec import VecStep
 
 
@@ -46,6 +46,8 @@ class OnPolicyAgent(Agent):
         )
         self.rng = make_generator(self.device, derive_seed(options.get("seed", 0), "agent"))
         self.rollout = Rollout(self.horizon)
+        self.learned_from: dict[str, Tensor] = {}  # parts of the last batch, for log points
+        self.part_of: tuple[OnPolicyAgent, int] | None = None  # the agent that learns for several, and the place in it
         self.n_updates = 0
 
     def check(self) -> None:
@@ -82,6 +84,21 @@ class OnPolicyAgent(Agent):
         if self.rollout.step == 0:
             self.first_state = state
         return state
+
+    def last_rollout(self, name: str) -> Any:
+        """A tree of the last rollout, (T, N, ...); None if there is none. Valid until the next ``act``."""
+        if self.part_of is None:
+            return self.rollout.get(name)
+        together, k = self.part_of
+        tree = together.rollout.get(name)
+        return None if tree is None else tree_map(lambda x: x[:, k], tree)
+
+    def last_batch(self) -> dict[str, Tensor]:
+        """Parts of the last batch by name, (B, ...); none before the first update."""
+        if self.part_of is None:
+            return self.learned_from
+        together, k = self.part_of
+        return {name: part[k] for name, part in together.learned_from.items()}
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Stores the outcome of the last ``act``."""

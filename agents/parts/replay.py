@@ -122,6 +122,20 @@ class Replay:
         obs, next_obs = (self._read("obs", places) for places in (index, self._after(last)))
         return Batch(obs, self._read("action", index), reward, next_obs, discount, end == TERMINATED, weight, index)
 
+    def recent(self, most: int) -> Batch | None:
+        """The last transitions, at most ``most`` (but one of each environment); those that are no steps weigh 0."""
+        if "action" not in self._ring:
+            return None
+        rows = min(max(most // self.num_envs, 1), self.rows - 1)
+        back = torch.arange(1, rows + 1, device=self.device).unsqueeze(1) * self.num_envs
+        index = ((self.head - back) % self.places).flatten()
+        no_step = self._ring["end"][index] == NO_STEP
+        return self.transitions(index.masked_fill(no_step, 0), (~no_step).to(torch.float32))
+
+    def largest_reward(self) -> Tensor:
+        """The largest magnitude of a stored reward, 0-d."""
+        return self._ring["reward"].abs().amax()
+
     def newest(self, rows: int) -> Received | None:
         """The observations in the last ``rows`` places of every environment, the heads left out.
 

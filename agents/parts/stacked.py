@@ -44,6 +44,7 @@ class Stacked(OnPolicyAgent):
         self.obs_normalizer = copy.deepcopy(first.obs_normalizer)
         self._stack_moments()
         self.rollout = Rollout(self.horizon)
+        self.learned_from = {}
 
     @staticmethod
     def refusal() -> ConfigError:
@@ -81,8 +82,9 @@ class Stacked(OnPolicyAgent):
         """Learns from the rollout and returns the metrics of each agent."""
         metrics = self.learn()
         columns = {tag: value.flatten().unbind() for tag, value in metrics.items() if isinstance(value, Tensor)}
-        for agent in self.agents:
+        for k, agent in enumerate(self.agents):
             agent.n_updates = self.n_updates
+            agent.part_of = self, k
         return [metrics | {tag: column[k] for tag, column in columns.items()} for k in range(len(self.agents))]
 
     def _by_agent(self, tree: Any) -> Any:

@@ -137,6 +137,7 @@ class PPO(OnPolicyAgent):
                 norms.append(norm)
                 stops.append(stopped)
         self.n_updates += config.n_epochs
+        self.learned_from = {"value": value, **{name: batch[name] for name in ("raw", "advantage", "returns")}}
 
         skipped = torch.stack(stops) > 0
         table = torch.cat([terms.result(), torch.stack(norms).unsqueeze(0)])
@@ -239,6 +240,20 @@ class PPO(OnPolicyAgent):
     def _scaled(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> Tensor:
         """Rewards (T, N) of a rollout, scaled for learning."""
         return reward if self.reward_normalizer is None else self.reward_normalizer(reward, terminated | truncated)
+
+    def signs(self) -> Metrics:
+        """How far the values of states differ, beside what they are to predict; NaN where that does not differ."""
+        last = self.last_batch()
+        if not last:
+            return {}
+        spread = last["returns"].std(correction=0)
+        return {"train/value_spread": (last["value"].std(correction=0) / spread).masked_fill(spread == 0, torch.nan)}
+
+    @torch.no_grad()
+    def distributions(self) -> dict[str, Tensor]:
+        """Actions and advantages."""
+        last = self.last_batch()
+        return {"actions": self.distribution.to_env(last["raw"]), "advantages": last["advantage"]} if last else {}
 
     def training_state(self) -> dict[str, Any]:
         """Optimizer, generator, counter and the running returns of the reward statistics."""

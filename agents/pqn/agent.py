@@ -21,6 +21,9 @@ from rltrain.env import Observation
 from rltrain.rng import derive_seed, seeded
 from rltrain.schedules import value_at
 from rltrain.spaces import bytes_of
+from rltrain.tree import tree_map
+
+LOOKED_AT = 256  # states whose values are compared at log points, or those of one environment
 
 
 class PQN(OnPolicyAgent):
@@ -113,6 +116,24 @@ class PQN(OnPolicyAgent):
             "train/learning_rate": learning_rate,
             "train/n_updates": self.n_updates,
         }
+
+    @torch.no_grad()
+    def signs(self) -> Metrics:
+        """The largest reward, and how far the values of states differ, those of a few environments."""
+        reward, obs = self.last_rollout("reward"), self.last_rollout("obs")
+        if reward is None:
+            return {}
+        signs: Metrics = {"rollout/reward_max": reward.abs().amax()}
+        if not self.recurrent:
+            some = tree_map(lambda x: x[:, : max(1, LOOKED_AT // self.horizon)].flatten(0, 1), obs)
+            values = self.policy(self._normalized(some)).amax(-1)
+            signs["train/value_spread"] = values.std(correction=0)
+        return signs
+
+    def distributions(self) -> dict[str, Tensor]:
+        """Actions."""
+        action = self.last_rollout("action")
+        return {} if action is None else {"actions": action.flatten() + self.first_action}
 
     def _update(self, minibatch: dict[str, Any], learning_rate: float | Tensor) -> tuple[Tensor, Tensor]:
         """Takes a step on a minibatch; returns the loss and the norm of the gradient."""

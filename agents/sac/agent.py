@@ -219,6 +219,16 @@ class SAC(OffPolicyAgent):
         """The weight of the entropy, (1,), without a gradient."""
         return self.fixed_ent_coef if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
 
+    def values(self, batch: Batch) -> Tensor:
+        """What each critic says of the actions that were taken, (C, B)."""
+        said = self.critic(self.actor.normalized(batch.obs), batch.action)
+        return said if said.dim() == 2 else said.mean(-1)
+
+    def largest_reward(self) -> Tensor:
+        """The largest magnitude of a reward that is learned from, 0-d."""
+        reward = super().largest_reward()
+        return reward if self.reward_normalizer is None else self.reward_normalizer.scaled(reward)
+
     # Its state
 
     def training_state(self) -> dict[str, Any]:

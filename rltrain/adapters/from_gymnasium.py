@@ -60,6 +60,7 @@ class GymVecEnv(HostVecEnv):
         reward_weights: Weights that make one number of a reward that is a vector.
         action_masks: Whether a mask that the environment gives in ``info["action_mask"]`` or by ``action_masks()``
             becomes the entry ``action_mask`` of the observation.
+        log_info: Names of numbers in info that are wanted as tensors.
         **kwargs: Constructor arguments of the environment.
 
     Raises:
@@ -81,6 +82,7 @@ class GymVecEnv(HostVecEnv):
         atari: bool = False,
         reward_weights: Sequence[float] | None = None,
         action_masks: bool = True,
+        log_info: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         recipe = make_recipe(spec, kwargs, max_episode_steps, atari=atari, render=render, reward_weights=reward_weights)
@@ -98,6 +100,7 @@ class GymVecEnv(HostVecEnv):
                 leaves, _ = observation_leaves(first.observation_space, real)
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
+            recipe = replace(recipe, log_info=tuple(log_info))
             native = (
                 None
                 if render or step_timeout or vectorization not in ("auto", "vector")
@@ -116,9 +119,9 @@ class GymVecEnv(HostVecEnv):
         def make_envs(block: Block) -> HostEnvs:
             arrays = block.arrays
             if native is not None and self.vectorization == "vector":
-                return NativeLoop(native, leaves, actions, arrays)
+                return NativeLoop(native, leaves, actions, arrays, recipe.log_info)
             if self.vectorization == "async":
-                fields = block_fields(num_envs, leaves, actions)
+                fields = block_fields(num_envs, leaves, actions, recipe.log_info)
                 return Workers(
                     recipe,
                     num_envs,
@@ -142,6 +145,7 @@ class GymVecEnv(HostVecEnv):
             device=device,
             max_episode_steps=max_episode_steps or spec.max_episode_steps,
             render_fps=float(first.metadata.get("render_fps") or 30),
+            log_info=recipe.log_info,
         )
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from rltrain.adapters.block import Block
 from rltrain.adapters.frames import picture_of
 from rltrain.adapters.gymnasium_ids import named_errors
-from rltrain.adapters.loop import FINAL, OBS, SUCCESS
+from rltrain.adapters.loop import FINAL, INFO, OBS, SUCCESS
 from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
@@ -66,6 +66,7 @@ class HostVecEnv:
         device: Device of the tensors.
         max_episode_steps: Time limit in steps, which the host environments keep.
         render_fps: Pictures per second.
+        log_info: Names of numbers in info that are wanted; NaN where an environment does not give them.
 
     Raises:
         ConfigError: The host environments cannot be made.
@@ -85,7 +86,9 @@ class HostVecEnv:
         device: torch.device | str,
         max_episode_steps: int | None,
         render_fps: float = 30.0,
+        log_info: Sequence[str] = (),
     ) -> None:
+        self.log_info = log_info
         self.spec = spec
         self.num_envs = num_envs
         self.device = torch.device(device)
@@ -94,7 +97,7 @@ class HostVecEnv:
         self.own_spaces = observation_space, actions.of_env
         self.single_observation_space = seen_space(leaves)
         self.single_action_space = actions.space
-        block = Block(block_fields(num_envs, leaves, actions))
+        block = Block(block_fields(num_envs, leaves, actions, log_info))
         arrays = self._arrays = block.arrays
         self._action = torch.from_numpy(arrays["action"])
         seen = {prefix + leaf.name: (num_envs, *_shape(leaf.space)) for leaf in leaves for prefix in (OBS, FINAL)}
@@ -165,7 +168,8 @@ class HostVecEnv:
     def _info(self, new: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self._has_success:
             self._has_success = not np.isnan(self._arrays[SUCCESS]).all()
-        return {SUCCESS: new[SUCCESS]} if self._has_success else {}
+        told = {name: new[INFO + name] for name in self.log_info}
+        return {**told, SUCCESS: new[SUCCESS]} if self._has_success else told
 
     def render(self, index: int = 0) -> np.ndarray:
         """A picture (H, W, 3) uint8 of environment ``index``, if they were made to be drawn.
@@ -199,11 +203,12 @@ class HostVecEnv:
         self._envs.close()
 
 
-def block_fields(num_envs: int, leaves: list[Leaf], actions: Actions) -> dict[str, Any]:
+def block_fields(num_envs: int, leaves: list[Leaf], actions: Actions, log_info: Sequence[str] = ()) -> dict[str, Any]:
     """Fields of a block: what is sent after every step, then ``obs``, sent if an episode ended, then the actions."""
     real, whole, flag = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
     kinds = {"reward": real, "episode_return": real, SUCCESS: real, "episode_length": whole}
     kinds |= {"terminated": flag, "truncated": flag}
+    kinds |= {INFO + name: real for name in log_info}
     return {
         **{name: (kind, (num_envs,)) for name, kind in kinds.items()},
         **{FINAL + leaf.name: (leaf.dtype, (num_envs, *leaf.shape)) for leaf in leaves},

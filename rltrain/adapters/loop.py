@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 from rltrain.naming.reasons import reason_of
 
-OBS, FINAL = "obs:", "final_obs:"  # before the names of leaves
+OBS, FINAL, INFO = "obs:", "final_obs:", "info:"  # before the names of leaves, and of numbers in info
 SUCCESS = "is_success"
 NUMBERS, FLAGS = {float, int, bool, np.float32, np.float64}, {bool, np.bool_}  # types that need no closer look
 
@@ -35,6 +36,7 @@ class Recipe:
         render_mode: None, ``"rgb_array"`` or ``"rgb_array_list"``.
         reward_weights: Weights of the parts of a vector reward.
         mask_size: Entries of a mask that the environment gives outside its observation; 0 for none.
+        log_info: Names of numbers in info that are wanted.
     """
 
     spec: Any
@@ -44,6 +46,7 @@ class Recipe:
     render_mode: str | None = None
     reward_weights: tuple[float, ...] | None = None
     mask_size: int = 0
+    log_info: tuple[str, ...] = ()
 
     def make(self) -> gymnasium.Env:
         """Makes an environment."""
@@ -103,6 +106,7 @@ class Loop:
         self.reward, self.terminated, self.truncated = own["reward"], own["terminated"], own["truncated"]
         self.episode_return, self.episode_length = own["episode_return"], own["episode_length"]
         self.success = own[SUCCESS]
+        self.info = [(name, own[INFO + name]) for name in recipe.log_info]
         self.obs = [Part(own[OBS + leaf.name], leaf) for leaf in leaves]
         self.final_obs = [Part(own[FINAL + leaf.name], leaf) for leaf in leaves]
         self._categories = [part for part in self.final_obs if part.low is not None and not part.scalar]
@@ -140,6 +144,7 @@ class Loop:
         actions = self.actions.to_env(self.action)
         reward, terminated, truncated, success = self.reward, self.terminated, self.truncated, self.success
         success.fill(np.nan)
+        wanted = self.info
         final_obs, places, own, turn = self.final_obs, self.progress.places, self.progress.own, self.progress.turn()
         self._steps += 1
         ended = []
@@ -155,6 +160,8 @@ class Loop:
                 truncated[i] = cut if cut.__class__ in FLAGS else flag_of("truncated", cut)
                 if SUCCESS in info:
                     success[i] = info[SUCCESS]
+                for name, column in wanted:
+                    column[i] = number_in(info, name)
                 if terminal or cut:
                     ended.append(i)
             for part in self._categories:
@@ -207,6 +214,14 @@ class Loop:
                 "Mend the environment, or its spaces; 'rltrain check' looks through both.",
             )
         return RunError(f"Environment {self.rows[i]} failed in {what}: {reason_of(error)}.", "--debug shows where.")
+
+
+def number_in(info: dict[str, Any], name: str) -> float:
+    """A number in info; NaN if there is none of this name."""
+    try:
+        return float(np.asarray(info[name]).item())
+    except (KeyError, TypeError, ValueError):
+        return math.nan
 
 
 def close_quietly(env: gymnasium.Env) -> None:

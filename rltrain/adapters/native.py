@@ -13,7 +13,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 
 from rltrain.adapters.given import NotAsPromised, Part, check_rows
-from rltrain.adapters.loop import FINAL, OBS, SUCCESS, Recipe
+from rltrain.adapters.loop import FINAL, INFO, OBS, SUCCESS, Recipe
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
@@ -60,11 +60,18 @@ class NativeLoop:
         leaves: The parts of observations.
         actions: The conversion of actions.
         arrays: As for the loop.
+        log_info: Names of numbers in info that are wanted.
     """
 
     def __init__(
-        self, env: gymnasium.vector.VectorEnv, leaves: Sequence[Leaf], actions: Actions, arrays: dict[str, np.ndarray]
+        self,
+        env: gymnasium.vector.VectorEnv,
+        leaves: Sequence[Leaf],
+        actions: Actions,
+        arrays: dict[str, np.ndarray],
+        log_info: Sequence[str] = (),
     ) -> None:
+        self.log_info = log_info
         self.env = env
         self.leaves = leaves
         self.actions = actions
@@ -121,6 +128,9 @@ class NativeLoop:
         np.greater(truncated, terminated, out=arrays["truncated"])
         done = arrays["terminated"] | arrays["truncated"]
         arrays[SUCCESS][:] = info.get(SUCCESS, np.nan)
+        for name in self.log_info:
+            numbers = np.asarray(info.get(name, np.nan))
+            arrays[INFO + name][:] = numbers if numbers.dtype.kind in "fiub" and numbers.ndim < 2 else np.nan
         for part in self.parts:
             arrays[OBS + part.leaf.name][:] = part.array[:] = part.all_of(obs)
         if not done.any():
@@ -136,6 +146,10 @@ class NativeLoop:
         success = info.get("final_info", {}).get(SUCCESS)
         if success is not None:
             arrays[SUCCESS][done] = success[done]
+        for name in self.log_info:
+            last = info.get("final_info", {}).get(name)
+            if last is not None:
+                arrays[INFO + name][done] = last[done]
         self._return[done] = 0.0
         self._length[done] = 0
 

@@ -15,6 +15,7 @@ VERBS = {
     "rm": ("remove:main", "Remove runs."),
     "plot": ("plot:main", "Draw learning curves of runs, or compare their scores in a picture."),
     "report": ("page:main", "Write a web page about runs."),
+    "tensorboard": ("tensorboard:main", "Start TensorBoard for runs, on this machine alone."),
     "envs": ("listing:envs", "List the environments, or describe one."),
     "check": ("check:main", "Check an environment: does it keep its promises?"),
     "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),

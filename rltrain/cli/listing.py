@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from itertools import groupby
 from typing import Any
 
 from rltrain import plugins
 from rltrain.cli.options import Parser, describe_options
-from rltrain.cli.output import say
+from rltrain.cli.output import beside, say, wrapped
 from rltrain.describe import LABELS, describe_env
 from rltrain.errors import ConfigError
 from rltrain.registry import agent_config_class, agent_spec, agent_specs, env_spec, env_specs, find_env
-
-WIDTH = 110  # columns
 
 
 def envs(arguments: list[str]) -> int:
@@ -36,7 +33,7 @@ def envs(arguments: list[str]) -> int:
     width = max(len(spec.id) for spec in found) + 2
     for group, members in groupby(sorted(found, key=lambda spec: spec.group), key=lambda spec: spec.group):
         say(f"{group}:")
-        say("\n".join(f"  {spec.id:<{width}}{spec.description}" for spec in members))
+        say("\n".join(beside(f"  {spec.id}", spec.description, width + 2) for spec in members))
     return 0
 
 
@@ -70,7 +67,7 @@ def trackers(arguments: list[str]) -> int:
 def _list(found: dict[str, str], as_json: bool) -> None:
     """Prints names and their descriptions."""
     width = max(map(len, found)) + 2
-    say(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}{line}" for name, line in found.items()))
+    say(json.dumps(found) if as_json else "\n".join(beside(name, line, width) for name, line in found.items()))
 
 
 def _parse(
@@ -88,22 +85,15 @@ def _parse(
 def _describe_env(facts: dict[str, Any]) -> str:
     names = ("adapted", "twin", "class", "observation_space", "action_space", "max_episode_steps", "reward_threshold")
     labels = [label.lower().replace(" ", "_") for label in LABELS]
-    lines = [f"{facts['id']} ({facts['group']}): {facts['description']}", ""]
+    lines = [wrapped(f"{facts['id']} ({facts['group']}): {facts['description']}"), ""]
     for name in (*names, *labels, "picture"):
         if facts.get(name) is not None:
-            lines += _entry(name.replace("_", " "), str(facts[name]), 20)
+            lines.append(beside(name.replace("_", " "), str(facts[name]), 20))
     if facts["parameters"]:
         lines += ["", "parameters (--env.kwargs.NAME VALUE), and their defaults:"]
         for name, parameter in facts["parameters"].items():
-            lines += _entry(f"  {name} [{parameter['default']}]", parameter["help"], 32)
+            lines.append(beside(f"  {name} [{parameter['default']}]", parameter["help"], 32))
     return "\n".join(lines)
-
-
-def _entry(name: str, text: str, indent: int) -> list[str]:
-    """A name with its description beside it, on as many lines as needed."""
-    first, *rest = textwrap.wrap(text, WIDTH - indent) or [""]
-    head = [f"{name:<{indent}}{first}".rstrip()] if len(name) < indent else [name, f"{'':<{indent}}{first}".rstrip()]
-    return head + [f"{'':<{indent}}{line}" for line in rest]
 
 
 def _describe_agent(name: str, as_json: bool) -> str:
@@ -111,5 +101,10 @@ def _describe_agent(name: str, as_json: bool) -> str:
     if as_json:
         return json.dumps({"name": name, "description": spec.description, "schema": config.model_json_schema()})
     return "\n".join(
-        [f"{name}: {spec.description}", "", "options, and their defaults:", *describe_options(config, prefix="agent.")]
+        [
+            wrapped(f"{name}: {spec.description}"),
+            "",
+            "options, and their defaults:",
+            *describe_options(config, prefix="agent."),
+        ]
     )

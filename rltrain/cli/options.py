@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from rltrain.cli.output import say
+from rltrain.cli.output import beside, columns, say
 from rltrain.cli.typed import Kind, argument_kinds, kinds_of, parse_value, read
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
@@ -232,20 +232,19 @@ def describe_options(
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             if field.description:
-                yield _line(f"--{prefix}{name}", field.description, default)
+                yield option_line(f"--{prefix}{name}", field.description, default)
             else:
                 yield from describe_options(annotation, default, prefix=f"{prefix}{name}.")
         else:
-            yield _line(f"--{prefix}{name} {_kind(annotation)}", field.description or "", default)
+            yield option_line(f"--{prefix}{name} {_kind(annotation)}", field.description or "", default)
 
 
-def _line(option: str, description: str, default: Any) -> str:
+def option_line(option: str, description: str, default: Any = None) -> str:
+    """An option with its description beside it, and its default."""
     default = default.model_dump() if isinstance(default, BaseModel) else default
     shown = "" if default is None or default == {} else f" [{_plain(default)}]"
     name, _, kind = option.partition(" ")
-    head = f"  {name.replace('_', '-')} {kind}".rstrip()
-    gap = "\n" + " " * 46 if len(head) > 44 else " " * (46 - len(head))
-    return f"{head}{gap}{' '.join(description.split())}{shown}"
+    return beside(f"  {name.replace('_', '-')} {kind}".rstrip(), f"{description}{shown}", 46 if columns() > 100 else 30)
 
 
 def _plain(value: Any) -> str:

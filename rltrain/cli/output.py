@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
@@ -15,6 +17,28 @@ _ours: TextIO | None = None
 def say(text: object) -> None:
     """Writes a line to standard output."""
     print(text, file=_ours or sys.stdout, flush=True)
+
+
+def columns() -> int:
+    """How wide what is printed may be: as the terminal, from 60 to 120; 80 where there is none."""
+    return min(max(shutil.get_terminal_size((80, 24)).columns, 60), 120)
+
+
+def wrapped(text: str) -> str:
+    """A text on as many lines as the terminal needs."""
+    return beside("", text, 0)
+
+
+def beside(head: str, text: str, indent: int) -> str:
+    """A text beside a head, from column ``indent`` on, on as many lines as the terminal needs."""
+    lines = textwrap.wrap(" ".join(text.split()), columns() - indent, break_on_hyphens=False, break_long_words=False)
+    first, *rest = lines or [""]
+    if len(head) < indent - 1 or not head:
+        below = rest
+        top = f"{head:<{indent}}{first}".rstrip()
+    else:
+        top, below = head, [first, *rest]
+    return "\n".join([top, *(f"{'':<{indent}}{line}".rstrip() for line in below if line)])
 
 
 @contextmanager

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -42,7 +39,7 @@ def report(result: RunResult, as_json: bool) -> int:
         if result.picture is not None:
             rows.append(("picture", str(result.picture)))
         if any(result.run_dir.glob("events.*")):
-            rows.append(("curves", f"{tensorboard_command()} --logdir {result.run_dir.parent.parent}"))
+            rows.append(("curves", tensorboard_command(result.run_dir)))
         say("\n".join(f"{name:<10}{text}" for name, text in rows))
     return exit_code(result)
 
@@ -72,7 +69,7 @@ def report_seeds(results: Mapping[int, RunResult | RLTrainError], as_json: bool)
         if ended:
             run_dir = next(iter(ended.values())).run_dir
             if any(run_dir.glob("events.*")):
-                say(f"{'curves':<10}{tensorboard_command()} --logdir {run_dir.parent.parent}")
+                say(f"{'curves':<10}{tensorboard_command(run_dir)}")
     return failed[0].exit_code if failed else max(map(exit_code, ended.values()))
 
 
@@ -109,9 +106,6 @@ def resume_command(run_dir: Path) -> str:
     return f"rltrain resume {shlex.quote(str(run_dir))}{env_option(run_dir)}"
 
 
-def tensorboard_command() -> str:
-    """The command that starts the TensorBoard of this Python environment from the current folder."""
-    if shutil.which("tensorboard"):
-        return "tensorboard"
-    beside = Path(sys.executable).parent / "tensorboard"
-    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m tensorboard.main"
+def tensorboard_command(run_dir: Path) -> str:
+    """The command that shows the curves of a run and of those beside it, as it can be pasted."""
+    return f"rltrain tensorboard {shlex.quote(str(run_dir.parent.parent))}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from rltrain.cli.options import ENV_LISTS, describe_options, parse_overrides
-from rltrain.cli.output import say
+from rltrain.cli.options import ENV_LISTS, describe_options, option_line, parse_overrides
+from rltrain.cli.output import beside, say, wrapped
 from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import EnvConfig, TrainConfig
 from rltrain.distributed.ranks import is_first
@@ -18,23 +18,26 @@ from rltrain.settings import build_config, canonical, load_config, merge
 USAGE = """usage: rltrain train ALGO ENV [options]
        rltrain train --config FILE [options]
 
-Trains an agent, evaluates it on fresh episodes and draws its learning curve. Options come on top of
-the settings tuned for the environment; '-' and '_' are the same in their names.
-
-  ALGO   an agent: {agents} (rltrain agents)
-  ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
-
-  --config TEXT                               YAML file with any of the options below.
-  --num-seeds INT                             Train so many runs at once, as one batch, with seeds from --seed on.
-  --zoo TEXT                                  YAML file of RL Zoo, whose entry for ENV takes the place of ours.
-  --no-progress                               Show no progress: leaves the tracker console out.
-  --json                                      Print the result as one JSON object.
-  --debug                                     Show a traceback instead of a line when something fails.
+Trains an agent, evaluates it on fresh episodes and draws its learning curve.
+Options come on top of the settings tuned for the environment; '-' and '_' are
+the same in their names.
 """
+ARGUMENTS = {
+    "  ALGO": "an agent: {agents} (rltrain agents)",
+    "  ENV": "an environment, such as rltrain/CartPole-v1 (rltrain envs)",
+}
+OPTIONS = {
+    "config TEXT": "YAML file with any of the options below.",
+    "num-seeds INT": "Train so many runs at once, as one batch, with seeds from --seed on.",
+    "zoo TEXT": "YAML file of RL Zoo, whose entry for ENV takes the place of ours.",
+    "no-progress": "Show no progress: leaves the tracker console out.",
+    "json": "Print the result as one JSON object.",
+    "debug": "Show a traceback instead of a line when something fails.",
+}
 
 FLAGS = ("json", "no_progress")
 KINDS = {"config": Kind(True, False), "zoo": Kind(True, False), "env": Kind(True, False)}
-LISTS = ("trackers", *ENV_LISTS)
+LISTS = ("trackers", "log_info", *ENV_LISTS)
 
 
 def main(arguments: list[str]) -> int:
@@ -102,9 +105,12 @@ def _help(arguments: list[str]) -> str:
     named = [argument for argument in arguments if argument in agents]
     envs = [argument for argument in arguments if argument[:1] != "-" and find_env(argument) is not None]
     config, source = build_config(named[0], envs[0]) if named and envs else (None, "")
-    lines = [USAGE.format(agents=", ".join(agents))]
+    lines = [USAGE]
+    lines += [beside(name, text.format(agents=", ".join(agents)), 9) for name, text in ARGUMENTS.items()]
+    lines += ["", *(option_line(f"--{option}", text) for option, text in OPTIONS.items()), ""]
     if config is None:
-        lines += ["[...] is the default. Name ALGO and ENV before --help to see the settings tuned for them.", ""]
+        text = "[...] is the default. Name ALGO and ENV before --help to see the settings tuned for them."
+        lines += [wrapped(text), ""]
     else:
         lines += [f"[...] is the default, from {source}.", ""]
     lines += describe_options(TrainConfig, config, skip=("algo", "env", "agent"))

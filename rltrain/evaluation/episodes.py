@@ -70,8 +70,13 @@ class Evaluation:
         return float(low), float(high)
 
     def metrics(self) -> dict[str, float]:
-        """The means by TensorBoard tag."""
-        metrics = {"eval/mean_reward": self.mean_reward, "eval/mean_ep_length": float(self.lengths.mean())}
+        """The means by TensorBoard tag, and the deviation and interquartile mean of the returns."""
+        metrics = {
+            "eval/mean_reward": self.mean_reward,
+            "eval/std_reward": self.std_reward,
+            "eval/iqm_reward": self.iqm,
+            "eval/mean_ep_length": float(self.lengths.mean()),
+        }
         if self.successes.size:
             metrics["eval/success_rate"] = float(self.successes.mean())
         return metrics

@@ -27,14 +27,23 @@ def describe_machine() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "git_commit": _git_commit(),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "rltrain_commit": _own_commit(),
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of the working directory, if it is in a git checkout."""
+def _own_commit() -> str | None:
+    """The commit of rltrain itself, if it is used from a git checkout of its own."""
+    here = Path(__file__).resolve()
+    if _git("ls-files", here.name, folder=here.parent) is None:  # such as a virtual environment in somebody's checkout
+        return None
+    return _git("rev-parse", "HEAD", folder=here.parent)
+
+
+def _git(*arguments: str, folder: Path | None = None) -> str | None:
+    """What git answers in a folder, or in the working directory; None if it is in no checkout, or there is no git."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
+        answer = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

@@ -22,6 +22,7 @@ from rltrain.runs.folder import RunFolder
 from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.metrics import fetch
 from rltrain.training.setup import Setup
 from rltrain.training.trainer import Trainer
 from rltrain.training.watch import Given, Look, Span
@@ -136,7 +137,8 @@ class SB3Trainer(Trainer):
         """Passes the algorithm's records to the trackers."""
         self.model.dump_logs()
         metrics = {tag: value for tag, value in self.numbers.last.items() if not tag.startswith("time/")}
-        self.publish({**metrics, "rollout/episodes": self.n_episodes, **self.times()}, self.global_step)
+        infos = fetch(self.infos.take())
+        self.publish({**metrics, "rollout/episodes": self.n_episodes, **infos, **self.times()}, self.global_step)
 
     def training_state(self) -> dict[str, Any]:
         """Everything with memory beside the parameters, except environments and replay buffer."""
@@ -149,12 +151,14 @@ class SB3Trainer(Trainer):
                 "last": list(model.ep_info_buffer or ()),
                 "successes": [float(success) for success in model.ep_success_buffer or ()],
             },
+            "callbacks": self.callbacks.state_dict(self),  # type: ignore[arg-type]  # its agent is not an Agent
             "generators": global_state(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Puts back what :meth:`training_state` gave."""
         self.load_progress(state["trainer"])
+        self.callbacks.load_state_dict(self, state.get("callbacks", {}))  # type: ignore[arg-type]
         self.agent.load_training_state(state["agent"])
         model, episodes, window = self.model, state["episodes"], self.config.stats_window_size
         model.num_timesteps = self.step_before = self.global_step
@@ -187,6 +191,7 @@ class Watched(VecWrapper):
         """
         step = self.vec.step(action)
         obs, final_obs = (tree_map(lambda x: x.unsqueeze(0), x) for x in (step.obs, step.final_obs))
+        self.trainer.infos.note(step.info)
         terminated, returns = step.terminated.unsqueeze(0), step.episode_return.unsqueeze(0)
         now = torch.zeros(terminated.shape, dtype=torch.int64)
         received = Received(obs, final_obs, terminated, lambda: (now, now > 0))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
 from rltrain.tracker import RunInfo, Tracker
+from rltrain.trackers.sparkline import ASCII, BLOCKS, sparkline
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.live import Live
 
 SHOWN = {
@@ -21,17 +23,35 @@ SHOWN = {
     "rollout/success_rate": ("success", "{:.0%}"),
     "eval/mean_reward": ("eval", "{:.1f}"),
 }
-"""The metrics that are shown, with their names and formats."""
+"""The metrics that are always shown, with their names and formats."""
+DETAILS = {
+    "train/approx_kl": ("KL", "{:.3f}"),
+    "train/explained_variance": ("explained variance", "{:.2f}"),
+    "train/q_target": ("Q", "{:.4g}"),
+    "train/q_value": ("Q", "{:.4g}"),
+    "train/ent_coef": ("temperature", "{:.3g}"),
+    "rollout/exploration_rate": ("epsilon", "{:.2f}"),
+    "system/memory_gib": ("memory", "{:.1f} GiB"),
+    "system/device_memory_gib": ("on the device", "{:.1f} GiB"),
+}
+"""Those that a display which is redrawn shows too."""
+RETURN = "rollout/ep_rew_mean"
+BESIDE = ("time/eval_seconds", "time/video_seconds", "time/save_seconds")
+WIDEST = 120  # columns
 
 _REFRESH_PER_SECOND = 5  # at 1.4 ms each
 _LINE_EVERY = 5.0  # seconds between two plain lines
+_OBJECT_EVERY = 1.0  # seconds between two JSON objects
 _SPEED_WINDOW = 10.0  # seconds that steps/s is averaged over
+_CURVE = 2_000  # points of the curve of returns that are kept
 
 
 class ConsoleTracker(Tracker):
     """A live display on a terminal or in a notebook; elsewhere a plain line every few seconds, and a last one.
 
-    A call of :meth:`log` only stores the numbers; a thread of rich draws them.
+    A call of :meth:`log` only stores the numbers; a thread of rich draws them. The setting ``log_format`` of the run
+    asks for plain lines everywhere (``text``), or for JSON objects, one a line, at most one a second and a last one.
+    The speed, and what it says of the time left, leave out evaluations, films and checkpoints.
 
     Args:
         run: The run; its title is the first line.
@@ -45,6 +65,10 @@ class ConsoleTracker(Tracker):
         self._total = run.total_timesteps
         self._step = run.resume_step or 0
         self._values: dict[str, float] = {}
+        self._all: dict[str, float] = {}  # the last value of every metric
+        self._curve: list[float] = []
+        self._beside: float | None = None if run.resume_step else 0.0  # seconds beside training before this session
+        self._format = str(run.config.get("log_format", "auto"))
         self._started = time.monotonic()
         self._speed = math.nan
         self._marks = deque([(self._started, self._step)])  # (seconds, step) of the last _SPEED_WINDOW
@@ -53,16 +77,24 @@ class ConsoleTracker(Tracker):
         self._closed = False
         self._line_at = self._started  # when the last plain line was written
         self._line = ""
-        self._live = _live(console, self)
+        self._live = _live(console, self) if self._format == "auto" else None
         if self._live:
             self._live.start()
+        elif self._format == "json":
+            self._print(json.dumps({"run": str(run.run_dir), "title": run.title, "total_timesteps": self._total}))
         else:
-            self._print(run.title)
+            self._print(f"  {run.title}" if run.title else "")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Notes the numbers; they are drawn at the next refresh."""
-        self._values.update((tag, float(metrics[tag])) for tag in SHOWN if tag in metrics)
-        now = time.monotonic()
+        self._values.update((tag, float(metrics[tag])) for tag in (*SHOWN, *DETAILS) if tag in metrics)
+        self._all.update((tag, float(value)) for tag, value in metrics.items())
+        if RETURN in metrics:
+            self._curve.append(float(metrics[RETURN]))
+            if len(self._curve) > _CURVE:
+                self._curve = self._curve[::2]
+        wall = time.monotonic()
+        now = wall - self._seconds_beside()
         if step > self._step:
             self._step = step
             self._marks.append((now, step))
@@ -70,9 +102,16 @@ class ConsoleTracker(Tracker):
                 self._marks.popleft()
             seconds, first = self._marks[0]
             self._speed = (step - first) / max(now - seconds, 1e-9)
-        if self._live is None and now - self._line_at >= _LINE_EVERY:
-            self._line_at = now
+        if self._live is None and wall - self._line_at >= (_OBJECT_EVERY if self._format == "json" else _LINE_EVERY):
+            self._line_at = wall
             self._print_progress()
+
+    def _seconds_beside(self) -> float:
+        """Seconds of this session that evaluations, films and checkpoints took."""
+        beside = sum(value for tag, value in self._all.items() if tag in BESIDE)
+        if self._beside is None:  # the first metrics of a resumed run
+            self._beside = beside
+        return beside - self._beside
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Notes the final numbers."""
@@ -89,26 +128,35 @@ class ConsoleTracker(Tracker):
             self._live.refresh()  # rich draws the end by itself on a terminal, but not in a notebook
             self._live.stop()
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """The display, as rich draws it."""
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
+        width = min(options.max_width, WIDEST)
+        yield Text(self.run.title, style="bold", overflow="fold")
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
-            ProgressBar(self._total, min(self._step, self._total), width=32),
+            ProgressBar(self._total, min(self._step, self._total), width=max(8, min(32, width - 46))),
             Text(f"{min(self._step / self._total, 1):.0%}", style="bold"),
             f"{self._step:,}/{self._total:,} steps",
             Text(_clock(time.monotonic() - self._started), style="dim"),
         )
-        numbers = Text()
-        for name, value in self._numbers():
-            numbers.append(f"{name} ", style="dim").append(f"{value}   ")
-        return Group(Text(self.run.title, style="bold"), bar, numbers)
+        yield bar
+        blocks = BLOCKS if console.encoding.lower().startswith("utf") else ASCII
+        if curve := sparkline(self._curve, width - 12, blocks=blocks):
+            yield Text.assemble(("return      ", "dim"), curve)
+        line = Text()
+        for name, value in self._numbers(details=True):
+            item = Text.assemble((f"{name} ", "dim"), value)
+            if line and len(line) + 3 + len(item) > width:
+                yield line
+                line = Text()
+            line = line + Text("   ") + item if line else item
+        yield line
 
-    def _numbers(self) -> list[tuple[str, str]]:
+    def _numbers(self, *, details: bool = False) -> list[tuple[str, str]]:
         """The numbers to show, by name."""
         numbers = []
         if math.isfinite(self._speed):
@@ -118,19 +166,38 @@ class ConsoleTracker(Tracker):
                 numbers.append((name, form.format(self._values[tag])))
         if self._speed > 0 and self._step < self._total and not self._closed:
             numbers.append(("eta", _clock((self._total - self._step) / self._speed)))
+        if details:
+            shown = [(tag, form) for tag, form in DETAILS.items() if tag in self._values]
+            numbers += [(name, form.format(self._values[tag])) for tag, (name, form) in shown]
         return numbers
 
     def _print_progress(self) -> None:
+        if self._format == "json":
+            self._print(self._object())
+            return
         parts = [f"{self._step:,}/{self._total:,} steps"]
         parts += [f"{value} {name}" if name == "steps/s" else f"{name} {value}" for name, value in self._numbers()]
-        self._print("   ".join(parts))
+        self._print("  " + "   ".join(parts))
+
+    def _object(self) -> str:
+        """The state of the run as JSON; numbers that are not finite are null."""
+        going = self._speed > 0 and self._step < self._total and not self._closed
+        state = {
+            "step": self._step,
+            "total_timesteps": self._total,
+            "seconds": round(time.monotonic() - self._started, 3),
+            "steps_per_second": round(self._speed, 1) if math.isfinite(self._speed) else None,
+            "eta_seconds": round((self._total - self._step) / self._speed, 1) if going else None,
+            "metrics": {tag: value if math.isfinite(value) else None for tag, value in self._all.items()},
+        }
+        return json.dumps(state)
 
     def _print(self, line: str) -> None:
         """Writes a plain line unless it repeats the last one; ignores that the reader has closed the stream."""
         if line and line != self._line:
             self._line = line
             try:
-                self._stream.write(f"  {line}\n")
+                self._stream.write(f"{line}\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 pass

@@ -21,13 +21,15 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 
 from rltrain.storage.files import Damaged, keep_damaged, open_new, read_bytes, reason, write_atomically, write_end
 
 FILES = "events.out.tfevents."
 LIMIT = 2**29
 """Bytes of an event file that is read."""
-CONFIG = "config"
+AGAIN = ("config", CONFIG_SUMMARY_TAG)
+"""Tags that each session writes again, beside those of HParams: the configuration and the charts."""
 LONG = 2**14
 """Bytes of a record from which on its checksum is computed on its own."""
 SEARCHES = 20_000
@@ -96,7 +98,7 @@ def forget_after(run_dir: Path, step: int) -> dict[str, int]:
                 lost += 1
                 continue
             tags = [value.tag for value in event.summary.value]
-            if event.step <= step and not any(tag == CONFIG or tag.startswith("_hparams_/") for tag in tags):
+            if event.step <= step and not any(tag in AGAIN or tag.startswith("_hparams_/") for tag in tags):
                 kept += record
                 last.update(dict.fromkeys(tags, event.step))
         if lost:

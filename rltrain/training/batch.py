@@ -53,6 +53,9 @@ class Batch:
             step = self.env.step(out.action)
             self.agent.record(out, step)
             self.episodes.note(step)
+            if self.trainers[0].infos.names:
+                for trainer, rows in zip(self.trainers, self.env.rows, strict=True):
+                    trainer.infos.note(step.info, rows)
             self.obs, self.state = step.obs, next_state(out, step, initial)
         self.env.split()
         for trainer, rows in zip(self.trainers, self.env.rows, strict=True):

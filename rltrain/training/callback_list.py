@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rltrain.callbacks import Callback, Episodes, Training
+from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
 from rltrain.rng import global_kept
 from rltrain.training.metrics import EpisodeStats
@@ -40,6 +41,31 @@ class CallbackList:
         self.want_episodes = any(type(each).on_episodes is not Callback.on_episodes for each in self._all)
         self._noted: list[tuple[Tensor, Tensor]] = []  # since the last log point: (T, N) bool, and (3, T, N)
 
+    def setup(self, config: TrainConfig) -> None:
+        """Lets each look at the configuration.
+
+        Raises:
+            ConfigError: One of them does not fit it.
+        """
+        for callback in self._all:
+            callback.on_setup(config)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._all)
+
+    def state_dict(self, trainer: Training) -> dict[str, Any]:
+        """What each remembers, by its place in the list."""
+        states = {str(i): (type(each).__qualname__, each.state_dict(trainer)) for i, each in enumerate(self._all)}
+        return {place: {"class": name, "state": state} for place, (name, state) in states.items() if state}
+
+    def load_state_dict(self, trainer: Training, state: Mapping[str, Any]) -> None:
+        """Gives back what :meth:`state_dict` gave to those of the same class in the same place."""
+        for i, callback in enumerate(self._all):
+            saved = state.get(str(i), {})
+            if saved.get("class") == type(callback).__qualname__:
+                callback.load_state_dict(trainer, saved["state"])
+
     def rollout(self, trainer: Counting) -> None:
         """Tells them of a rollout."""
         if self.want_episodes:
@@ -50,8 +76,13 @@ class CallbackList:
         """Tells them of an update."""
         self._tell("on_update", trainer, metrics)
 
-    def log(self, trainer: Training) -> None:
-        """Tells them of the episodes since the last log point. No other call waits for the device."""
+    def evaluation(self, trainer: Training, metrics: Mapping[str, float]) -> None:
+        """Tells them of an evaluation."""
+        self._tell("on_evaluation", trainer, metrics)
+
+    def log(self, trainer: Training, metrics: Mapping[str, float]) -> None:
+        """Tells them of a log point, and of the episodes since the last one. No other call waits for the device."""
+        self._tell("on_log", trainer, metrics)
         if self.want_episodes and self._noted:
             ended = torch.cat([ended for ended, _ in self._noted])
             returns, lengths, successes = torch.cat([values for _, values in self._noted], 1)[:, ended]

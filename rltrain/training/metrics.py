@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -152,6 +153,51 @@ class MetricMeans:
         self._tags, self._updates, self._sum = tags, updates, total
 
 
+class InfoMeans:
+    """Means of numbers in the info of the environments, over the steps since the last log point; summed on the device.
+
+    Args:
+        names: Their names in ``info``.
+        device: Device of the environments.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = list(names)
+        self._sums = torch.zeros(2, len(names), dtype=statistics_dtype(device), device=device)  # of numbers; how many
+        self._ever = torch.zeros(len(names), dtype=torch.bool, device=device)  # whether there was one
+
+    def note(self, info: Mapping[str, Tensor], rows: slice = slice(None)) -> None:
+        """Adds a step of the environments ``rows``."""
+        for i, name in enumerate(self.names):
+            if name in info:
+                values = info[name][rows].to(self._sums.dtype)
+                self._sums[0, i] += values.nansum()
+                self._sums[1, i] += (~values.isnan()).sum()
+
+    def take(self, ranks: Ranks = ALONE) -> Metrics:
+        """Returns the means over all ranks by tag, NaN where there was nothing, and starts over."""
+        if not self.names:
+            return {}
+        sums = ranks.mean(self._sums)
+        self._ever |= self._sums[1] > 0
+        means = (sums[0] / sums[1]).to(torch.float32)
+        self._sums = torch.zeros_like(self._sums)
+        return {f"info/{name}": mean for name, mean in zip(self.names, means.unbind(), strict=True)}
+
+    def never_seen(self) -> list[str]:
+        """The names that no environment gave a number for until the last log point; waits for the device."""
+        return [name for name, seen in zip(self.names, self._ever.tolist(), strict=True) if not seen]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums since the last log point."""
+        return {"sums": self._sums, "ever": self._ever} if self.names else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what :meth:`state_dict` gave, if the names are still as many."""
+        if state and state["sums"].shape == self._sums.shape:
+            self._sums, self._ever = state["sums"].to(self._sums), state["ever"].to(self._ever)
+
+
 class OnItsWay:
     """A tensor on its way to the host.
 
@@ -170,11 +216,15 @@ class OnItsWay:
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
-    def tolist(self) -> list[float]:
-        """Its numbers."""
+    def on_host(self) -> Tensor:
+        """The tensor, on the host."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        return self._tensor.tolist()
+        return self._tensor.cpu()
+
+    def tolist(self) -> list[float]:
+        """Its numbers."""
+        return self.on_host().tolist()
 
 
 class Fetch:

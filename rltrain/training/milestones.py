@@ -48,8 +48,45 @@ class Milestones(RunState):
         self.evaluation_missed = metrics is None
         if metrics is None:
             return
+        metrics = self.diagnosed(metrics, self.global_step)
         self.track(metrics)
-        mean_reward = metrics["eval/mean_reward"]
+        self.callbacks.evaluation(self, metrics)
+        self._keep_if_better(metrics["eval/mean_reward"])
+
+    def keep_as_best(self, value: float) -> None:
+        """Saves the policy as the best if a value is larger than every one before; for callbacks, on all ranks."""
+        with self.paused("save"):
+            self._keep_if_better(float(self.ranks.broadcast_object(float(value))))
+
+    def evaluate_with(self, name: str, episodes: int, **options: Any) -> dict[str, float]:
+        """Plays episodes in other environments than those of training; for callbacks, on all ranks.
+
+        Args:
+            name: The metrics are ``eval_NAME/mean_reward`` and so on.
+            episodes: The number of episodes, the same ones each time.
+            **options: What differs from the environments of training.
+        """
+        self.watch.settle()
+        self.deliver()
+        metrics: dict[str, float] = {}
+        with self.paused("eval"):
+            if self.ranks.first:
+                try:
+                    result = self.play(f"evaluation {name}", number=episodes, **options)
+                    metrics = {tag.replace("eval/", f"eval_{name}/", 1): x for tag, x in result.metrics().items()}
+                except Stopped:
+                    pass
+                except (Exception, SystemExit) as error:
+                    warnings.warn(
+                        f"There is no evaluation '{name}' at step {self.global_step:,}. {error}", stacklevel=2
+                    )
+            metrics = dict(self.ranks.broadcast_object(metrics))
+        if metrics:
+            self.track(metrics)
+            self.callbacks.evaluation(self, metrics)
+        return metrics
+
+    def _keep_if_better(self, mean_reward: float) -> None:
         if mean_reward > self.best_mean_reward:
             is_saved = self.saved_step == self.global_step
             self.best_before = self.best_mean_reward, self.best_step
@@ -85,21 +122,31 @@ class Milestones(RunState):
         return result
 
     @global_kept()
-    def play(self, stream: str, actor: Actor | None = None, env: VecEnv | None = None) -> Evaluation:
+    def play(
+        self,
+        stream: str,
+        actor: Actor | None = None,
+        env: VecEnv | None = None,
+        number: int | None = None,
+        **changes: Any,
+    ) -> Evaluation:
         """Plays ``n_eval_episodes`` with the start states of a random stream.
 
         Args:
             stream: The name of the stream.
             actor: Who acts, if not the agent's actor.
             env: The environments, if not new ones.
+            number: How many episodes, if not so many.
+            **changes: What differs from the environments of training.
         """
-        config, episodes, actor = self.config, max(self.config.n_eval_episodes, 1), actor or self.agent.actor
+        config, actor = self.config, actor or self.agent.actor
+        episodes = max(config.n_eval_episodes if number is None else number, 1)
         limits = Limits(config.eval_max_steps, config.eval_max_seconds, progress=self.setup.request.shows)
         options: dict[str, Any] = {"seed": derive_seed(config.seed, stream), "limits": limits}
         if env is not None:
             return run_episodes(actor, env, episodes, **options)
         limited = getattr(self.env, "max_episode_steps", None) is not None
-        with closing(make_limited(partial(self.make_env, episodes), limits, limited=limited)) as made:
+        with closing(make_limited(partial(self.make_env, episodes, **changes), limits, limited=limited)) as made:
             return run_episodes(actor, made, episodes, **options)
 
     @global_kept()
@@ -137,13 +184,17 @@ class Milestones(RunState):
         self.deliver()
         if self.saved_step == self.global_step:
             return
+        with self.paused("save"):
+            self._begin_saving(last=last)
+        self.hear_of_saving(last=last)
+
+    def _begin_saving(self, *, last: bool) -> None:
         self.hear_of_saving(wait=True)
         with failures_handled(self, last=last):
             policy, state = self.snapshot()
             facts = self.folder.facts() if self.ranks.first else None
             self.writer.begin(self.global_step, policy, state, facts, self.after_saving(self.global_step))
             self.saved_step = self.global_step
-        self.hear_of_saving(last=last)
 
     def after_saving(self, step: int) -> Callable[[], None]:
         """What is to be done in the run folder as soon as the checkpoint of a step is there, perhaps by a thread."""

@@ -106,7 +106,8 @@ def display_of(runs: Sequence[SeedRun], request: RunRequest) -> TrackerList:
     config, seeds = request.config, [run.setup.config.seed for run in runs]
     title = f"{config.algo} on {config.env.id}, seeds {seeds[0]} to {seeds[-1]}"
     total = sum(run.setup.request.total for run in runs)
-    info = RunInfo(runs[0].trainer.folder.path.parent, total, title=title)
+    shown = {"log_format": config.log_format}
+    info = RunInfo(runs[0].trainer.folder.path.parent, total, title=title, config=shown)
     return TrackerList(info, displays(config.trackers) if request.progress else ())
 
 
@@ -194,6 +195,7 @@ class SeedRun:
 def train_together(runs: Sequence[SeedRun], display: Tracker) -> None:
     """Trains until every run has ended; runs that end early leave the batch."""
     for run in runs:
+        run.trainer.pauses.share(runs[0].trainer.pauses)
         run.trainer.begin()
     going = stay(runs)
     while going:
@@ -244,4 +246,6 @@ def show(display: Tracker, runs: Sequence[SeedRun], going: Sequence[SeedRun]) ->
     latest = [run.trainer.latest for run in going]
     tags = dict.fromkeys(tag for metrics in latest for tag in metrics)
     means = {tag: fmean(metrics[tag] for metrics in latest if tag in metrics) for tag in tags}
+    pauses = [run.trainer.pauses.metrics() for run in runs]  # each waits for those of all
+    means |= {tag: sum(each.get(tag, 0.0) for each in pauses) for tag in {tag for each in pauses for tag in each}}
     display.log(means, sum(run.trainer.global_step for run in runs))

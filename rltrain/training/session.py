@@ -20,6 +20,7 @@ from rltrain.runs.layout import list_checkpoints, remove_unfinished, set_aside, 
 from rltrain.runs.lock import FolderMoved
 from rltrain.storage.files import reason, remove_left_overs
 from rltrain.tracker import RunInfo
+from rltrain.training.card import environment_text, session_text
 from rltrain.training.diagnosis import diagnose
 from rltrain.training.failure import keep_traceback
 from rltrain.training.setup import Setup
@@ -80,9 +81,11 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
                         None if checkpoint is None else trainer.global_step,
                         f"{config.algo} on {config.env.id}, seed {config.seed}",
                         config.model_dump(mode="json"),
+                        getattr(trainer.agent, "descriptions", {}),
                     ),
                     request.trackers,
                 )
+                introduce(trainer, None if checkpoint is None else trainer.global_step)
             yield trainer
         except SystemExit as error:
             failure = ended_by(error)
@@ -93,6 +96,18 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
             keep_traceback(folder, error, step)
             tell_failure(folder, error)
             raise
+
+
+def introduce(trainer: Trainer, resume_step: int | None) -> None:
+    """Tells the trackers how this session was started, and what the environment is."""
+    if not trainer.trackers.takes("text"):
+        return
+    trainer.trackers.text("session", session_text(resume_step), resume_step or 0)
+    if resume_step is None:
+        try:
+            trainer.trackers.text("environment", environment_text(trainer.setup), 0)
+        except Exception as error:  # of an environment that cannot be described; it can be trained in all the same
+            warnings.warn(f"The trackers are not told what the environment is. {error}", stacklevel=2)
 
 
 def tidy(folder: RunFolder, checkpoint: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,15 @@ from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
 from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
-from rltrain.errors import ConfigError, RunError
+from rltrain.env import TensorEnv
+from rltrain.errors import ConfigError, RunError, did_you_mean
 from rltrain.evaluation.episodes import most_envs
 from rltrain.make import make_vec
 from rltrain.naming.environments import origin_of
 from rltrain.normalize import across_ranks
 from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
-from rltrain.rng import derive_seed, global_kept, seed_global
+from rltrain.rng import derive_seed, global_kept, make_generator, seed_global
 from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.machine import describe_machine
@@ -64,6 +65,7 @@ class Setup:
         """
         config = request.config
         callbacks = CallbackList(request.callbacks)
+        callbacks.setup(config)
         resolve(request.agent.trainer).check_callbacks(config.algo, callbacks)
         if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # it has its own training loop
             raise ConfigError(
@@ -74,7 +76,8 @@ class Setup:
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
         device = pick_device(ranks.device(config.device))
-        env = make_vec(request.env, num_envs, device=device, **config.env.make_options())
+        more: dict[str, Any] = {"log_info": config.log_info} if config.log_info else {}
+        env = make_vec(request.env, num_envs, device=device, **config.env.make_options(), **more)
         if lost := getattr(env, "left_out", ()):
             names = " and ".join(f"'{name}'" for name in lost)
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
@@ -104,6 +107,7 @@ class Setup:
             scale_steps(agent, config)
             add_teacher(agent, config)
             speed_up(config, env, agent)
+            check_info(config.log_info, env)
             setup = cls(request, device, env, agent, callbacks, ranks)
             if config.video_freq:
                 setup.check_drawing()
@@ -195,6 +199,23 @@ def create_folder(setup: Setup) -> RunFolder:
             "Give a --run-dir on a file system that all machines share.",
         )
     return folder or RunFolder(path, writes=False)
+
+
+@global_kept()
+def check_info(names: Sequence[str], env: VecEnv) -> None:
+    """Checks that an environment of tensors has what is wanted of its info.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    made = getattr(env, "env", None)
+    if not names or not isinstance(made, TensorEnv):
+        return
+    known = list(made.info(made.reset(2, make_generator(env.device, 0))))
+    for name in names:
+        if name not in known:
+            fix = f"It has: {', '.join(known)}." if known else "Its info is empty; write info(state) to fill it."
+            raise ConfigError(f"The info of '{type(made).__name__}' has no '{name}'.", did_you_mean(name, known, fix))
 
 
 def share_of(config: TrainConfig, ranks: Ranks) -> tuple[int, AgentConfig]:

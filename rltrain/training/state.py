@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from rltrain.agent import ACTOR
+from rltrain.agent import ACTOR, Agent, Metrics
 from rltrain.compile import CompileClock
-from rltrain.devices import answers_late
+from rltrain.devices import answers_late, memory_in_use
 from rltrain.errors import CheckpointError, RLTrainError
+from rltrain.normalize import dead_share, moments_of
 from rltrain.rng import derive_seed, global_state, set_global_state
 from rltrain.runs.checkpoint import MODULES, load_training
 from rltrain.runs.folder import RunFolder
@@ -20,13 +24,22 @@ from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
 from rltrain.training.diagnosis import Witness
+from rltrain.training.distributions import Distributions
 from rltrain.training.health import check_modules
-from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
+from rltrain.training.health_watch import watch_for
+from rltrain.training.metrics import EpisodeStats, Fetch, InfoMeans, MetricMeans
+from rltrain.training.pauses import Kind, Pauses
 from rltrain.training.saved_state import PROGRESS, check_kinds, check_progress
 from rltrain.training.setup import Setup
 from rltrain.training.tracker_list import TrackerList
 from rltrain.training.watch import Span, Watch, check_current
 from rltrain.tree import from_dict, to_dict
+
+if TYPE_CHECKING:
+    from rltrain.callbacks import Training
+
+HISTOGRAMS = 20
+"""How often a run takes histograms, unless told otherwise."""
 
 
 class RunState:
@@ -35,7 +48,8 @@ class RunState:
     Attributes:
         global_step: Environment steps, over all environments and ranks.
         steps_at_once: Those of an iteration.
-        seconds: Of training, over all sessions.
+        seconds: In the training loop, over all sessions, evaluations, films and checkpoints included.
+        pauses: The time of these.
         latest: The last value of every metric.
         saved_step: The step of the last checkpoint.
     """
@@ -56,6 +70,7 @@ class RunState:
         self.log_interval = config.log_interval or max(1, agent.log_interval // ranks.world_size)
         self.interrupted = interrupted
         self.stopped = False
+        self.save_wanted = False  # by a callback
         self.global_step = 0  # environment steps, over all environments and ranks
         self.n_iterations = 0
         self.best_mean_reward = float("-inf")
@@ -63,24 +78,33 @@ class RunState:
         self.saved_step: int | None = None
         self.best_before: tuple[float, int | None] = self.best_mean_reward, None  # the best one before
         self.common_step: int | None = None  # of a checkpoint to keep, because runs trained with this one have it too
-        self.seconds = 0.0  # of training, over all sessions
+        self.clock = time.perf_counter()  # at which there would have been no seconds
+        self.seconds = 0.0  # in the training loop, over all sessions
+        self.pauses = Pauses()  # which are part of them
         self.started_at = 0, 0.0  # the step and the seconds with which this session began
         self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
         window = -(-config.stats_window_size // ranks.world_size)
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
         self.metrics = MetricMeans()
+        self.infos = InfoMeans(config.log_info, env.device)
+        self.health = watch_for(config, setup.request.env, env.single_action_space, self.total_timesteps)
         self.watch = Watch(agent, env.device)
         self.received = getattr(agent, "received", None)
         self.witness: Witness | None = None  # of the actions of the evaluation at the end
         self.evaluation_missed = False  # because a signal came in the middle of it
-        self.fetching: tuple[Fetch, int] | None = None
+        self.fetching: tuple[Fetch, int, Distributions | None] | None = None
+        self.normalizers = moments_of(agent)
         self.obs = env.reset(ranks.seed(config.seed))
         self.state = agent.actor.initial_state(env.num_envs)
 
     def stop(self) -> None:
         """Ends the run after this update; for callbacks."""
         self.stopped = True
+
+    def save_soon(self) -> None:
+        """Writes a checkpoint after this update; for callbacks."""
+        self.save_wanted = True
 
     @property
     def progress_remaining(self) -> float:
@@ -98,31 +122,78 @@ class RunState:
         or before a checkpoint.
         """
         self.deliver()
-        metrics = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.times()}
-        self.fetching = Fetch(metrics), self.global_step
+        means = {**self.episodes.means(self.ranks), **self.metrics.take(self.ranks), **self.infos.take(self.ranks)}
+        metrics = {**means, **self.signs(), **self.times()}
+        self.fetching = Fetch(metrics), self.global_step, self.distributions()
         if not answers_late(self.env.device):
             self.deliver()
 
     def deliver(self) -> None:
         """Hands over the metrics that were fetched but not handed over yet."""
         if self.fetching is not None:
-            (fetching, step), self.fetching = self.fetching, None
+            (fetching, step, distributions), self.fetching = self.fetching, None
             self.publish(fetching.values(), step)
+            if distributions is not None:
+                for tag, values in distributions.values():
+                    self.trackers.histogram(tag, values, step)
+
+    def signs(self) -> Metrics:
+        """Metrics that are computed at log points alone: those of the agent, and whether its normalisers are alive."""
+        signs = dict(self.agent.signs()) if isinstance(self.agent, Agent) else {}
+        if self.normalizers:
+            signs["train/dead_statistics"] = dead_share(self.normalizers)
+        return signs
+
+    def distributions(self) -> Distributions | None:
+        """Samples for histograms, at the first log point after every ``histogram_freq`` environment steps."""
+        freq = self.config.histogram_freq
+        every = max(1, self.config.total_timesteps // HISTOGRAMS) if freq is None else freq
+        before = max(0, self.global_step - self.log_interval * self.steps_at_once)
+        due = every > 0 and self.global_step // every > before // every
+        if not (due and isinstance(self.agent, Agent) and self.trackers.takes("histogram")):
+            return None
+        return Distributions(self.agent)
 
     def publish(self, metrics: dict[str, float], step: int) -> None:
         """Hands the metrics of a log point to the trackers."""
+        metrics = self.diagnosed(metrics, step)
         self.track(metrics, step)
-        self.callbacks.log(self)
+        self.callbacks.log(cast("Training", self), metrics)
+
+    def diagnosed(self, metrics: dict[str, float], step: int) -> dict[str, float]:
+        """The metrics, with those of diagnoses that are new or over; says what is wrong, here and to the trackers."""
+        findings = self.health.look(metrics, step, self.training_seconds) if self.ranks.first else []
+        for finding in findings:
+            if finding.what:
+                self.trackers.text(f"health/{finding.rule.name}", finding.markdown(), step)
+                warnings.warn(str(finding), stacklevel=2)
+        return {**metrics, **{f"health/{finding.rule.name}": float(bool(finding.what)) for finding in findings}}
 
     def times(self) -> dict[str, float]:
-        """Metrics of time; steps per second exclude the time of compilation."""
-        step_then, seconds_then = self.started_at
-        seconds = self.seconds - seconds_then - self.compile_seconds
+        """Metrics of time and memory; steps per second exclude compilation, evaluations, films and checkpoints."""
         return {
-            "time/fps": (self.global_step - step_then) / max(seconds, 1e-9),
+            "time/fps": (self.global_step - self.started_at[0]) / max(self.training_seconds, 1e-9),
             "time/time_elapsed": self.seconds,
             "time/iterations": self.n_iterations,
+            **self.pauses.metrics(),
+            **memory_in_use(self.env.device),
         }
+
+    def tick(self) -> None:
+        """Reads the clock."""
+        self.seconds = time.perf_counter() - self.clock
+
+    @contextmanager
+    def paused(self, kind: Kind) -> Iterator[None]:
+        """Counts the time inside as no part of training."""
+        with self.pauses.of(kind):
+            yield
+        self.tick()
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of this session until the last update, without compilation and pauses."""
+        return self.seconds - self.started_at[1] - self.compile_seconds - self.pauses.session
 
     @property
     def compile_seconds(self) -> float:
@@ -165,19 +236,23 @@ class RunState:
             "state": {} if self.state is None else {"state": to_dict(self.state)},
             "episodes": self.episodes.state_dict(),
             "metrics": self.metrics.state_dict(),
+            "infos": self.infos.state_dict(),
+            "callbacks": self.callbacks.state_dict(cast("Training", self)),
             "generators": global_state(),
         }
 
     def progress(self) -> dict[str, Any]:
         """The counters and the latest metrics, for a checkpoint."""
-        return {name: getattr(self, name) for name in PROGRESS}
+        progress = {name: getattr(self, name) for name in PROGRESS}
+        return {**progress, "pauses": dict(self.pauses.seconds), "health": self.health.state_dict()}
 
     def load_progress(self, saved: dict[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
         for name in PROGRESS:
-            setattr(
-                self, name, saved.get(name, False) if name == "evaluation_missed" else saved[name]
-            )  # not in old ones
+            missing = name == "evaluation_missed" and name not in saved  # older checkpoints do not say
+            setattr(self, name, False if missing else saved[name])
+        self.pauses.load(saved.get("pauses", {}))
+        self.health.load_state_dict(saved.get("health", {}))
 
     def load(self, checkpoint: Path) -> None:
         """Continues from a checkpoint directory.
@@ -217,4 +292,6 @@ class RunState:
             self.obs = self.env.reset(derive_seed(seed, "resume", self.global_step))
         self.episodes.load_state_dict(state["episodes"])
         self.metrics.load_state_dict(state["metrics"])
+        self.infos.load_state_dict(state.get("infos", {}))  # older checkpoints have none
+        self.callbacks.load_state_dict(cast("Training", self), state.get("callbacks", {}))
         set_global_state(state["generators"])  # last: nothing after this draws

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from rltrain.plugins import resolve, trackers
 from rltrain.rng import global_kept
+from rltrain.schedules import LINEAR
 from rltrain.tracker import RunInfo, Tracker
+from rltrain.trackers.tags import charts_of
 
 FAILURES = (Exception, SystemExit)
 
@@ -43,12 +45,18 @@ class TrackerList(Tracker):
                     self._all[name] = make(replace(run, config=deepcopy(run.config)))
             except FAILURES as error:
                 _warn(name, error)
-        self.hparams(flatten(run.config))
+        self.hparams(flatten({name: value for name, value in run.config.items() if name != "health"}))
         self.text("config", f"```yaml\n{yaml.safe_dump(dict(run.config), sort_keys=False)}```", 0)
+        if "algo" in run.config:
+            self.layout(charts_of(run.config["algo"]))
 
     def __contains__(self, name: str) -> bool:
         """Whether a tracker is in use."""
         return name in self._all
+
+    def takes(self, method: str) -> bool:
+        """Whether a tracker does anything with what it is told by a method."""
+        return any(getattr(type(tracker), method) is not getattr(Tracker, method) for tracker in self._all.values())
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Hands over metrics, to each tracker a dict of its own."""
@@ -119,9 +127,15 @@ def _warn(name: str, error: BaseException) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Hyperparameters by dotted name, in types that trackers can list; None is left out."""
+    """Hyperparameters by dotted name, in types that trackers can list; None is left out.
+
+    A schedule ``lin_0.001`` is the number 0.001, with ``linear`` under its name and ``.schedule``.
+    """
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
+        if isinstance(value, str) and (number := _start_of(value)) is not None:
+            flat |= {f"{prefix}{key}": number, f"{prefix}{key}.schedule": "linear"}
+            continue
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, (bool, int, float)) and math.isfinite(value):  # HParams breaks on NaN and infinity
@@ -129,3 +143,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | flo
         elif value is not None:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+def _start_of(value: str) -> float | None:
+    """The number that a linear schedule starts from; None for other text."""
+    with suppress(ValueError):
+        number = float(value.removeprefix(LINEAR))
+        return number if value.startswith(LINEAR) and math.isfinite(number) else None
+    return None

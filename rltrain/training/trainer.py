@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 from rltrain.agent import Metrics, next_state
 from rltrain.training.callback_list import CallbackList
@@ -43,7 +44,8 @@ class Trainer(Milestones):
         self.clock = time.perf_counter() - self.seconds
         self.started_at = self.global_step, self.seconds
         if self.evaluation_missed:
-            self.evaluate()
+            with self.paused("eval"):
+                self.evaluate()
 
     def learned(self, metrics: Metrics) -> None:
         """Does everything that follows the learning of the agent."""
@@ -55,16 +57,20 @@ class Trainer(Milestones):
         self.hear_of_saving()
         self.callbacks.update(self, metrics)
         self.watch.update(metrics, self.given(), self.span)
-        self.seconds = time.perf_counter() - self.clock
+        self.tick()
         if self.n_iterations % self.log_interval == 0:
             self.log()
             notice_move(self)
         if self.due(self.config.eval_freq):
-            self.evaluate()
-        if self.due(self.config.save_freq):
+            with self.paused("eval"):
+                self.evaluate()
+        wanted = bool(self.callbacks) and self.ranks.any(self.save_wanted)[0]
+        if self.due(self.config.save_freq) or wanted:
+            self.save_wanted = False
             self.save()
         if self.due(self.config.video_freq) and self.ranks.first:
-            self.film()
+            with self.paused("video"):
+                self.film()
 
     def given(self) -> Given | None:
         """What the environments gave since the last update, for the watch."""
@@ -72,8 +78,11 @@ class Trainer(Milestones):
 
     def end(self, reason: str) -> None:
         """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""
+        self.tick()
         if reason != "interrupted" and self.n_iterations % self.log_interval:
             self.log()
+        for name in self.infos.never_seen() if self.infos.names else ():
+            warnings.warn(f"--log-info {name}: no environment gave a number of this name.", stacklevel=2)
         self.save(last=True)
         self.hear_of_saving(wait=True, last=True)
 
@@ -85,6 +94,8 @@ class Trainer(Milestones):
             step = self.env.step(out.action)
             self.agent.record(out, step)
             self.episodes.note(step)
+            if self.infos.names:
+                self.infos.note(step.info)
             self.obs, self.state = step.obs, next_state(out, step, initial)
         self.episodes.merge()
         self.collected()

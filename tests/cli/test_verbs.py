@@ -262,3 +262,18 @@ def test_a_module_of_this_folder_can_be_named_on_the_command_line_alone(tmp_path
         done = subprocess.run([*program, *words], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         assert ("me/Walk-v0" in done.stderr) or code == 0
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_is_printed_fits_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    commands = [[verb, "--help"] for verb in ("train", "resume", "eval", "watch", "plot", "check", "tensorboard")]
+    commands += [["train", "ppo", "rltrain/CartPole-v1", "--help"], ["--help"], ["envs"], ["agents"], ["agents", "sac"]]
+    commands += [["envs", "rltrain/CartPole-v1"], ["trackers"]]
+    for command in commands:
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= columns, (command, max(lines, key=len))
+        assert max(map(len, lines)) > columns - 5 or command[0] != "train"  # nor is room left empty

@@ -124,10 +124,11 @@ def test_success_only_where_the_environment_tells() -> None:
             return {}
 
     told = run_episodes(Ones(), TensorVecEnv(Hasty(chance=1.0), 4), 8)
-    assert told.metrics() == {"eval/mean_reward": 12.0, "eval/mean_ep_length": 12.0, "eval/success_rate": 1.0}
+    spread = {"eval/std_reward": told.returns.std(), "eval/iqm_reward": 12.0}
+    assert told.metrics() == {**spread, "eval/mean_reward": 12.0, "eval/mean_ep_length": 12.0, "eval/success_rate": 1.0}
     assert told.summary()["success_rate"] == 1.0
     silent = run_episodes(Ones(), TensorVecEnv(Silent(chance=1.0), 4), 8)
-    assert set(silent.metrics()) == {"eval/mean_reward", "eval/mean_ep_length"}
+    assert set(silent.metrics()) == {*spread, "eval/mean_reward", "eval/mean_ep_length"}
     assert "success_rate" not in silent.summary()
 
 

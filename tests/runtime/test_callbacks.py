@@ -143,4 +143,4 @@ def test_none_cost_nothing() -> None:
 
     for callbacks in (CallbackList(), CallbackList([rltrain.Callback()])):
         trainer: Any = Untouchable()
-        assert [callbacks.rollout(trainer), callbacks.update(trainer, {}), callbacks.log(trainer)] == [None] * 3
+        assert [callbacks.rollout(trainer), callbacks.update(trainer, {}), callbacks.log(trainer, {})] == [None] * 3

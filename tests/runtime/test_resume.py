@@ -187,7 +187,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Step and value of every point that TensorBoard shows, by tag."""
     reader = EventAccumulator(str(run), size_guidance={"scalars": 0})
     reader.Reload()
-    tags = [tag for tag in reader.Tags()["scalars"] if tag not in TIMING]
+    tags = [tag for tag in reader.Tags()["scalars"] if not TIMING.match(tag)]
     return {tag: [(event.step, event.value) for event in reader.Scalars(tag)] for tag in tags}
 
 
@@ -195,7 +195,7 @@ def table(run: Path) -> list[dict[str, str]]:
     """The rows of progress.csv, without empty cells and without timing."""
     with (run / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{key: cell for key, cell in row.items() if cell and key not in TIMING} for row in rows]
+    return [{key: cell for key, cell in row.items() if cell and not TIMING.match(key)} for row in rows]
 
 
 def assert_same_state(run: Path, expected: Path) -> None:

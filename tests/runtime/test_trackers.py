@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,16 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata
 
+import rltrain
 from rltrain.errors import CheckpointError
+from rltrain.evaluation.video_files import write_mp4
 from rltrain.tracker import RunInfo, Tracker
 from rltrain.trackers import tensorboard as tensorboard_module
 from rltrain.trackers.console import ConsoleTracker
 from rltrain.trackers.csv import CsvTracker, read_progress
+from rltrain.trackers.films import LIMIT, PICTURES, SIDE
+from rltrain.trackers.sparkline import sparkline
+from rltrain.trackers.tags import charts_of, description_of
 from rltrain.trackers.tensorboard import TensorBoardTracker
 from rltrain.training.tracker_list import flatten
 
@@ -33,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "seed": 3,
 }
 TAG = "rollout/ep_rew_mean"
+CARTPOLE, PENDULUM = "rltrain/CartPole-v1", "rltrain/Pendulum-v1"
 
 
 def info(run_dir: Path, resume_step: int | None = None, config: dict[str, Any] = CONFIG) -> RunInfo:
@@ -152,12 +160,13 @@ def test_tensorboard_lists_hyperparameters_and_how_the_run_ended(tmp_path: Path)
     tracker = train(tmp_path, range(10, 30, 10), 1.0)
     flat = {
         "algo": "ppo",
-        "env.id": "rltrain/CartPole-v1",
-        "agent.learning_rate": "lin_0.001",
-        "agent.gamma": 0.99,
-        "agent.net_arch": "[64, 64]",
-        "agent.clip": "inf",  # as a number it would break the tab
+        "env": "rltrain/CartPole-v1",
+        "learning_rate": 0.001,
         "seed": 3.0,
+        "settings.agent.learning_rate.schedule": "linear",
+        "settings.agent.gamma": 0.99,
+        "settings.agent.net_arch": "[64, 64]",
+        "settings.agent.clip": "inf",  # as a number it would break the tab
     }
     assert session(tmp_path) == (flat, None)
     tracker.close()
@@ -200,6 +209,69 @@ def test_tensorboard_shows_pictures_histograms_texts_and_charts(tmp_path: Path) 
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     assert layout.category[0].title == "losses"
     assert list(layout.category[0].chart[0].multiline.tag) == ["train/value_loss", "train/policy_loss"]
+
+
+def test_tensorboard_describes_every_tag_once(tmp_path: Path) -> None:
+    tracker = TensorBoardTracker(RunInfo(tmp_path, 1000, config=CONFIG, descriptions={"train/mine": "Mine *alone*."}))
+    for step in (10, 20):
+        tracker.log({TAG: 1.0, "train/mine": 2.0, "train/unknown": 3.0, "info/speed": 1.0}, step)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    text = {tag: events.SummaryMetadata(tag).summary_description for tag in (TAG, "train/mine", "info/speed")}
+    assert text["train/mine"] == "Mine *alone*."
+    assert text[TAG].startswith("Mean return")
+    assert "`--log-info`" in text["info/speed"]
+    assert len(events.Scalars("train/unknown")) == 2
+
+
+def test_every_metric_of_the_agents_is_described(tmp_path: Path) -> None:
+    runs = {"ppo": PENDULUM, "sac": PENDULUM, "dqn": CARTPOLE, "pqn": CARTPOLE}
+    for algo, env in runs.items():
+        options: dict[str, Any] = {"total_timesteps": 600, "num_envs": 4, "n_eval_episodes": 2, "eval_freq": 200}
+        agent = {"n_steps": 32, "batch_size": 32} if algo in ("ppo", "pqn") else {"learning_starts": 64}
+        run = rltrain.train(algo, env, run_dir=tmp_path, agent=agent, trackers=["csv"], progress=False, **options)
+        for tag in read_progress(run.run_dir / "progress.csv"):
+            assert tag == "time/total_timesteps" or description_of(tag), tag
+        charts = {tag for charts in charts_of(algo).values() for tags in charts.values() for tag in tags}
+        assert all(description_of(tag) for tag in charts)
+
+
+@pytest.mark.parametrize(("frames", "side"), [(3, 64), (700, 64), (40, 700)])
+def test_films_become_small_animations(tmp_path: Path, frames: int, side: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (frames, side // 8, side // 8, 3), np.uint8)
+    pictures = [picture.repeat(8, 0).repeat(8, 1) for picture in noise]
+    write_mp4(tmp_path / "film.mp4", pictures, 30.0)
+    tracker = tensorboard(tmp_path)
+    tracker.video(tmp_path / "film.mp4", 40)
+    with pytest.warns(UserWarning, match="TensorBoard does not show the film of step 50"):
+        tracker.video(tmp_path / "progress.csv", 50)
+    tracker.close()
+    (event,) = EventAccumulator(str(tmp_path)).Reload().Images("eval/film")
+    assert event.encoded_image_string[:4] == b"GIF8"
+    assert len(event.encoded_image_string) <= LIMIT
+    film = Image.open(io.BytesIO(event.encoded_image_string))
+    assert film.size == (event.width, event.height)
+    assert max(film.size) == min(side // 8 * 8, SIDE)
+    seconds = 0.0
+    for i in range(film.n_frames):  # type: ignore[attr-defined]
+        film.seek(i)
+        seconds += film.info["duration"] / 1000
+    assert seconds == pytest.approx(frames / 30, abs=0.3)
+    assert film.n_frames <= PICTURES  # type: ignore[attr-defined]
+
+
+def test_schedules_are_numbers_with_their_kind() -> None:
+    flat = flatten({"agent": {"learning_rate": "lin_5e-3", "clip_range": 0.2, "name": "lin_x", "other": "linear"}})
+    assert flat["agent.learning_rate"] == 5e-3
+    assert flat["agent.learning_rate.schedule"] == "linear"
+    assert flat["agent.clip_range"] == 0.2
+    assert flat["agent.name"] == "lin_x"
+
+
+def test_a_resume_is_marked(tmp_path: Path) -> None:
+    train(tmp_path, range(10, 40, 10), 1.0).close()
+    train(tmp_path, range(30, 50, 10), 2.0, resume_step=20).close()
+    assert scalars(tmp_path, "time/resumed") == {20: 1.0}
 
 
 # ------------------------------------------------------------------------------------------------------ CSV
@@ -280,6 +352,68 @@ def test_console_writes_few_plain_lines_where_there_is_no_terminal(monkeypatch: 
         "  50,000/150,000 steps   10,000 steps/s   mean reward 187.4   eta 0:10",
         "  60,000/150,000 steps   10,000 steps/s   mean reward 187.4   success 26%   eval 200.0",
     ]
+
+
+def test_console_leaves_pauses_out_of_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the time goes into evaluations; a resumed run has the seconds of earlier sessions in its metrics."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for before, resume_step in ((0.0, None), (500.0, 1_000)):
+        stream = io.StringIO()
+        tracker = console(30_000, stream, resume_step=resume_step)
+        start = resume_step or 0
+        tracker.log({"time/eval_seconds": before}, start)
+        for second in range(1, 11):
+            now += 1.0
+            tracker.log({"time/eval_seconds": before + second / 2}, start + second * 1_000)
+        assert "2,000 steps/s" in stream.getvalue().splitlines()[-1]
+        left = (30_000 - start - 10_000) / 2_000
+        assert f"eta 0:{round(left):02}" in stream.getvalue().splitlines()[-1]
+
+
+def test_console_writes_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream = Terminal()
+    tracker = ConsoleTracker(
+        RunInfo(Path("runs/a"), 1_000, title="a run", config={"log_format": "json"}), stream=stream
+    )
+    for step in range(100, 600, 100):
+        now += 0.5
+        tracker.log({"rollout/ep_rew_mean": step / 10, "train/explained_variance": math.nan}, step)
+    tracker.close()
+    first, *objects = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert first == {"run": "runs/a", "title": "a run", "total_timesteps": 1_000}
+    assert [each["step"] for each in objects] == [200, 400, 500]  # one a second, and the last
+    assert objects[0]["metrics"] == {"rollout/ep_rew_mean": 20.0, "train/explained_variance": None}
+    assert objects[0]["steps_per_second"] == 200.0
+    assert (objects[0]["eta_seconds"], objects[-1]["eta_seconds"]) == (4.0, None)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_console_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    tracker = console(10_000_000, stream, "ppo on rltrain/CartPole-v1, seed 0")
+    many = {"rollout/success_rate": 0.5, "eval/mean_reward": -1234.5, "train/approx_kl": 0.01, "train/q_value": 12.0}
+    for step in range(1, 400):
+        tracker.log({"rollout/ep_rew_mean": float(step), "system/memory_gib": 1.5, **many}, step * 10_000)
+    tracker.close()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", stream.getvalue())]
+    assert max(map(len, lines)) <= columns
+    (curve,) = {line for line in lines[-8:] if line.startswith("return ")}
+    assert curve.split()[1] == "".join(sorted(curve.split()[1]))  # it rises
+    for text in ("mean reward 399.0", "eval -1234.5", "KL 0.010", "memory 1.5 GiB", "success 50%"):
+        assert any(text in line for line in lines), text
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([1.0, 2.0, 3.0], 10) == "▁▅█"
+    assert sparkline([float(i) for i in range(100)], 4) == "▁▃▆█"
+    assert sparkline([5.0, 5.0, math.nan], 10) == "▅▅"
+    assert sparkline([], 10) == ""
+    assert sparkline([0.0, 1.0], 10, blocks="_#") == "_#"
 
 
 def test_console_counts_speed_from_where_the_run_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
