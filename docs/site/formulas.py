@@ -17,7 +17,8 @@ FORMULA = re.compile(
     r"|(?<![\w\\$])\$(?![\s$])(?P<inline>[^$\n]+?)(?<![\s\\])\$(?![\w$])",
     re.DOTALL,
 )
-SIZE = 100.0  # pixels to an em, so that one digit behind the point is enough
+SIZE = 100.0  # of the drawing: so that one digit behind the point is enough
+EM = 90.0  # of the text around it, whose letters are larger than those of the formulas
 
 
 def rendered(text: str) -> str:
@@ -46,7 +47,7 @@ def _drawing(latex: str, inline: bool) -> str:
     name = "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in latex)
 
     def head(match: re.Match[str]) -> str:
-        width, height, below = (float(length) / SIZE for length in (match[1], match[2], formula.getyofst()))
+        width, height, below = (float(length) / EM for length in (match[1], match[2], formula.getyofst()))
         style = f"width:{width:.2f}em;height:{height:.2f}em;vertical-align:{below:.2f}em"
         return f'<svg role="img" aria-label="{name}" style="{style}"'
 
