@@ -27,6 +27,8 @@ SPREAD = {
     "agents/README.md": "agents/overview.md",
     "envs/README.md": "gallery.md",
 }
+REST = "agents/README.md"
+"""A file of which nothing may be missing: sections that no page includes stand at the end of its home."""
 MARKER = re.compile(r"^<!-- (include|make) (.+?) -->$")
 END = "<!-- end -->"
 LINK = re.compile(r"(\]\()((?!https?:|mailto:)[^()\s]+)(\))")
@@ -84,6 +86,9 @@ def collect() -> Site:
     for file, family, path in made.families():
         head, *below = under(file, family)
         site.pages[path] = _page(site, path, [Section(file, 1, made.titled(head.title), family, head.lines), *below])
+    for section in sections(REST):
+        if section.level == 2 and (REST, section.slug) not in site.anchors:
+            site.pages[SPREAD[REST]].content += contents(site, SPREAD[REST], under(REST, section.slug))
     for page in site.pages.values():
         _name_anchors(site, page)
     return site

@@ -12,7 +12,7 @@ import pytest
 
 import rltrain
 from docs.site import ROOT, check, made, pages
-from rltrain.registry import agent_config_class, env_specs
+from rltrain.registry import agent_config_class
 
 MISSING = [name for name in ("zensical", "mkdocstrings", "ziamath") if find_spec(name) is None]
 AGENTS = ("ppo", "dqn", "pqn", "sac")
@@ -65,11 +65,20 @@ def test_a_name_that_no_page_of_the_reference_has_is_added() -> None:
     assert made.unlisted(["Agent", "Brandnew", "__version__"]) == "::: rltrain.Brandnew"
 
 
-def test_the_gallery_has_a_small_picture_of_every_environment() -> None:
+def test_the_gallery_has_a_small_picture_of_every_environment_that_is_described() -> None:
     gallery = made.gallery()
-    ours = [name for name, spec in env_specs().items() if name.startswith("rltrain/") and spec.group != "probes"]
-    assert [name for name in ours if f"[{name.removeprefix('rltrain/')}](envs/README.md#" not in gallery] == []
+    described = [
+        section.title.removeprefix("rltrain/") for section in pages.sections(made.GALLERY) if section.level == 3
+    ]
+    assert len(described) > 60
+    assert [name for name in described if f"[{name}](envs/README.md#" not in gallery] == []
     assert sum(path.stat().st_size for path in (ROOT / "envs/gallery").iterdir()) < 1_000_000
+
+
+def test_no_section_about_agents_is_missing() -> None:
+    site = pages.collect()
+    slugs = [section.slug for section in pages.sections(pages.REST) if section.level >= 2]
+    assert [slug for slug in slugs if (pages.REST, slug) not in site.anchors] == []
 
 
 def test_wrong_links_are_found_and_right_ones_changed(tmp_path: Path) -> None:
