@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "site" not in path.parts
+    if not path.is_relative_to(ROOT / "docs/site")
 }
 README = PAGES["README.md"]
 BIN = Path(sys.executable).parent
