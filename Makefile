@@ -8,6 +8,7 @@ VENV ?= .venv# its folder
 CONSTRAINTS ?= constraints.txt# versions to install; empty for the newest that fit
 PIP_ARGS ?=# added to every pip install, e.g. "--index-url URL"
 JOBS ?= 2# test processes
+TEST_EXTRAS ?= test,docs# what is installed for the tests
 ARGS ?=# added to the command, e.g. "--seed 1" or "-k cartpole"
 
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ CLI := $(BIN)/rltrain
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help train test test-oldest test-newest check torture bench clean
+.PHONY: help train test test-oldest test-newest check docs torture bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -25,6 +26,7 @@ help:  ## print this list
 	@echo '             run the tests with the oldest supported versions, and with the newest ones, each in its own'
 	@echo '             virtual environment; torch takes several gigabytes there'
 	@echo 'make check   lint, check formatting and types'
+	@echo 'make docs    build the documentation as a site, in build/docs'
 	@echo 'make torture ROW=8'
 	@echo '             try a row of the scorecard of what happens when things go wrong; without ROW, all, in two hours'
 	@echo 'make bench   compare rltrain with other libraries, each in its own virtual environment, in a quarter of an hour'
@@ -39,7 +41,7 @@ test: $(VENV)/.has-test
 	$(PYTEST) $(ARGS)
 
 test-oldest:
-	@$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTHON=$(OLDEST_PYTHON)
+	@$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt PYTHON=$(OLDEST_PYTHON) TEST_EXTRAS=test
 
 test-newest:
 	@$(MAKE) test VENV=.venv-newest CONSTRAINTS= PYTHON=$(NEWEST_PYTHON)
@@ -48,6 +50,9 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.has-test
+	$(BIN)/python -m docs.site $(ARGS)
 
 torture: $(VENV)/.has-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture $(if $(ROW),--row $(ROW)) $(ARGS)
@@ -75,7 +80,7 @@ $(VENV)/.has-run: $(INPUTS) | $(VENV)/.ready
 	@touch $(VENV)/.ready $@
 
 $(VENV)/.has-test: $(INPUTS) | $(VENV)/.ready
-	@$(INSTALL) -e '.[test]'
+	@$(INSTALL) -e '.[$(TEST_EXTRAS)]'
 	@touch $(VENV)/.ready $(VENV)/.has-run $@
 
 $(VENV)/.has-dev: $(INPUTS) | $(VENV)/.ready

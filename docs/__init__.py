@@ -1,0 +1,1 @@
+"""The documentation, and in ``docs.site`` the program that makes a site of it."""
