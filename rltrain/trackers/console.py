@@ -62,6 +62,10 @@ class ConsoleTracker(Tracker):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Notes the numbers; they are drawn at the next refresh."""
         self._values.update((tag, float(metrics[tag])) for tag in SHOWN if tag in metrics)
+        self.advance(step)
+
+    def advance(self, step: int) -> None:
+        """Notes the steps so far; a plain line is written if the last one is some seconds old."""
         now = time.monotonic()
         if step > self._step:
             self._step = step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rltrain.runs.layout import step_name
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
+from rltrain.training.choices import Choices
 from rltrain.training.diagnosis import Witness
 from rltrain.training.health import check_modules
 from rltrain.training.metrics import EpisodeStats, Fetch, MetricMeans
@@ -27,6 +29,7 @@ from rltrain.training.tracker_list import TrackerList
 from rltrain.training.watch import Span, Watch, check_current
 from rltrain.tree import from_dict, to_dict
 
+SHOW_EVERY = 1.0  # seconds between two looks at the progress within an update
 PROGRESS = ("global_step", "n_iterations", "seconds", "best_mean_reward", "best_step", "latest")
 
 
@@ -65,11 +68,13 @@ class RunState:
         self.best_before: tuple[float, int | None] = self.best_mean_reward, None  # the best one before
         self.common_step: int | None = None  # of a checkpoint to keep, because runs trained with this one have it too
         self.seconds = 0.0  # of training, over all sessions
+        self.show_at = time.monotonic() + SHOW_EVERY  # when progress is shown next, where an update takes so long
         self.started_at = 0, 0.0  # the step and the seconds with which this session began
         self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
         window = -(-config.stats_window_size // ranks.world_size)
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
+        self.choices = Choices(env.single_action_space, agent.horizon)
         self.metrics = MetricMeans()
         self.watch = Watch(agent, env.device)
         self.received = getattr(agent, "received", None)
@@ -114,6 +119,11 @@ class RunState:
         """Hands the metrics of a log point to the trackers."""
         self.track(metrics, step)
         self.callbacks.log(self)
+
+    def show(self, step: int) -> None:
+        """Tells whoever shows progress how many environment steps were taken; not again within a second."""
+        self.show_at = time.monotonic() + SHOW_EVERY
+        self.trackers.advance(step)
 
     def times(self) -> dict[str, float]:
         """Metrics of time; steps per second exclude the time of compilation."""
