@@ -5,14 +5,16 @@ Torch is imported where it is used: the workers that step environments of other 
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.errors import CheckpointError, ConfigError, RunError
 
 if TYPE_CHECKING:
     import torch
@@ -191,6 +193,32 @@ def _random_allowed(mask: Tensor, rng: torch.Generator | None) -> Tensor:
 
     noise, forbidden = torch.rand(mask.shape, device=mask.device, generator=rng), mask == 0
     return noise.masked_fill(forbidden & ~forbidden.all(-1, keepdim=True), -1.0).argmax(-1)
+
+
+def allows_nothing(mask: Tensor, space: spaces.Space) -> Tensor:
+    """(...) bool: where a mask (..., n) allows no action, or none in one of the parts of a MultiDiscrete space.
+
+    Args:
+        mask: Not zero for what is allowed.
+        space: Space of one action.
+    """
+    if isinstance(space, spaces.MultiDiscrete):
+        parts = (mask != 0).split([int(n) for n in space.nvec.ravel()], -1)
+        return ~functools.reduce(operator.and_, (part.any(-1) for part in parts))
+    return ~(mask != 0).any(-1)
+
+
+def no_choice(who: str, when: str = "") -> RunError:
+    """The error for a mask that allows nothing while the episode goes on.
+
+    Args:
+        who: Which environment, such as ``Environment 3``.
+        when: When, beginning with a space, if that is known.
+    """
+    return RunError(
+        f"{who} allows no action{when}, and its episode goes on.",
+        "End the episode where nothing can be done, or allow an action that does nothing.",
+    )
 
 
 def is_picture(space: spaces.Space) -> bool:

@@ -68,6 +68,13 @@ class Tracker(ABC):
             step: Environment steps so far, over all environments. It never goes back; several calls may share one.
         """
 
+    def advance(self, step: int) -> None:
+        """Takes the steps so far between two updates, at most once a second: for trackers that show progress.
+
+        Args:
+            step: Environment steps so far, over all environments. Learning is behind: metrics come with :meth:`log`.
+        """
+
     def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
         """Adds a picture (height, width, 3), red, green, blue from 0 to 255."""
 

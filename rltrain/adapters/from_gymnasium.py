@@ -27,7 +27,7 @@ from rltrain.adapters.rewards import check_objectives
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
 from rltrain.errors import ConfigError
-from rltrain.naming.reasons import reason_of
+from rltrain.naming.reasons import fix_at, reason_of
 from rltrain.registry import EnvSpec
 from rltrain.rng import global_kept
 
@@ -212,5 +212,5 @@ def seconds_per_step(env: gymnasium.Env) -> float:
     except (Exception, SystemExit) as error:
         name = env.spec.id if env.spec else type(env).__name__
         cause = f"'{name}' fails in its first steps: {reason_of(error)}."
-        raise ConfigError(cause, "--debug shows where.") from error
+        raise ConfigError(cause, fix_at(error)) from error
     return passed / max(steps, 1)

@@ -19,7 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from rltrain.adapters.kinds import FOREIGN, refusal
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
-from rltrain.naming.reasons import command_in, reason_of, remedy_for
+from rltrain.naming.reasons import command_in, fix_at, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"
@@ -246,8 +246,12 @@ def constructor_parameters(creator: Any) -> dict[str, Any] | None:
 
 
 @contextmanager
-def named_errors(id: str) -> Iterator[None]:
-    """Turns whatever making an environment raises into one line for the cause and one for the fix.
+def named_errors(id: str, doing: str = "made") -> Iterator[None]:
+    """Turns whatever making or drawing an environment raises into one line for the cause and one for the fix.
+
+    Args:
+        id: Its id.
+        doing: What is done with it: ``made`` or ``drawn``.
 
     Raises:
         ConfigError: Instead of any error that is not one of rltrain's.
@@ -273,4 +277,5 @@ def named_errors(id: str) -> Iterator[None]:
             raise ConfigError(f"'{id}' needs something that is not installed: {what}.", fix) from error
         if "Gym is incompatible with Gymnasium" in reason:
             raise ConfigError(f"'{id}' is {FOREIGN['gym'][0]}.", FOREIGN["gym"][1]) from error
-        raise ConfigError(f"'{id}' cannot be made: {reason}.", "--debug shows where it failed.") from error
+        otherwise = "'rltrain eval' plays it without drawing" if doing == "drawn" else ""
+        raise ConfigError(f"'{id}' cannot be {doing}: {reason}.", fix_at(error, otherwise=otherwise)) from error

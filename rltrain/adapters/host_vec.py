@@ -18,10 +18,10 @@ from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
-from rltrain.errors import ConfigError, RunError
+from rltrain.errors import ConfigError
 from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
-from rltrain.spaces import MASK
+from rltrain.spaces import MASK, no_choice
 from rltrain.vec import VecStep
 
 
@@ -157,10 +157,7 @@ class HostVecEnv:
         """Refuses a mask that allows nothing while the episode goes on, where any action would be a wrong one."""
         if masks is None or (row := stuck_row(masks, playing, self.own_spaces[1])) is None:
             return
-        raise RunError(
-            f"Environment {row} of '{self.spec.id}' allows no action, and its episode goes on.",
-            "End the episode where nothing can be done, or allow an action that does nothing.",
-        )
+        raise no_choice(f"Environment {row} of '{self.spec.id}'")
 
     def _observation(self, new: dict[str, Tensor], prefix: str) -> Observation:
         return new[prefix] if self._names is None else {name: new[prefix + name] for name in self._names}
@@ -178,7 +175,7 @@ class HostVecEnv:
             ConfigError: It does not return a picture.
         """
         assert isinstance(self._envs, Drawn)
-        with named_errors(self.spec.id):
+        with named_errors(self.spec.id, "drawn"):
             drawn = self._envs.render(index)
         picture = picture_of(drawn)
         if picture is None:

@@ -8,7 +8,7 @@ import gymnasium
 
 from rltrain.adapters.masks import MaskReader, mask_elsewhere
 from rltrain.errors import ConfigError
-from rltrain.naming.reasons import reason_of, remedy_for
+from rltrain.naming.reasons import fix_at, reason_of, remedy_for
 from rltrain.rng import global_kept
 
 FOREIGN = {
@@ -106,7 +106,7 @@ def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
     except Exception as error:
         if isinstance(error, TypeError) and "unexpected keyword" in str(error):
             raise ConfigError(f"'{name}' has the interface of old Gym: {reason_of(error)}.", fix) from error
-        what, cure = remedy_for(error) or ("", "--debug shows where.")
+        what, cure = remedy_for(error) or ("", fix_at(error))
         cause = f"'{name}' needs {what}" if what else f"'{name}' fails in reset: {reason_of(error)}"
         raise ConfigError(f"{cause}.", cure) from error
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):

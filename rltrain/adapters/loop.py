@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from rltrain.adapters.progress import Guard, Hanging, Progress, make_places
 from rltrain.adapters.rewards import WeightedReward
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
-from rltrain.naming.reasons import reason_of
+from rltrain.naming.reasons import fix_at, reason_of
 
 OBS, FINAL, INFO = "obs:", "final_obs:", "info:"  # before the names of leaves, and of numbers in info
 SUCCESS = "is_success"
+ADVICE = ("Box (low|high)'s precision", "A Box .* space (minimum|maximum)", "The environment creator metadata")
+"""How Gymnasium's remarks begin that only the author of an environment can do something about."""
 NUMBERS, FLAGS = {float, int, bool, np.float32, np.float64}, {bool, np.bool_}  # types that need no closer look
 
 
@@ -56,9 +59,11 @@ class Recipe:
         if self.render_mode is not None:
             kwargs["render_mode"] = self.render_mode
         limit = self.max_episode_steps
-        env = gymnasium.make(
-            self.spec, max_episode_steps=None if limit is None else -1, disable_env_checker=True, **kwargs
-        )
+        with warnings.catch_warnings():  # advice to its author, which 'rltrain check' gives
+            warnings.filterwarnings("ignore", message=f".*WARN: ({'|'.join(ADVICE)})", category=UserWarning)
+            env = gymnasium.make(
+                self.spec, max_episode_steps=None if limit is None else -1, disable_env_checker=True, **kwargs
+            )
         if self.atari:
             env = gymnasium.wrappers.AtariPreprocessing(env)
         if self.reward_weights is not None:
@@ -213,7 +218,7 @@ class Loop:
                 f"Environment {row} broke its promise in {what}{when}: {error}.",
                 "Mend the environment, or its spaces; 'rltrain check' looks through both.",
             )
-        return RunError(f"Environment {self.rows[i]} failed in {what}: {reason_of(error)}.", "--debug shows where.")
+        return RunError(f"Environment {self.rows[i]} failed in {what}: {reason_of(error)}.", fix_at(error))
 
 
 def number_in(info: dict[str, Any], name: str) -> float:

@@ -53,6 +53,9 @@ class Progress:
 class Hanging:
     """Watches places for environments that take too long.
 
+    One that took longer than a warning waits for and came back is slow, and does not hang: from then on a warning waits
+    for twice as long.
+
     Args:
         places: The memory.
         rows: The rows of environments of each process, by place.
@@ -64,12 +67,15 @@ class Hanging:
         self._seen = [IDLE] * len(self.rows)
         self._since = [time.monotonic()] * len(self.rows)
         self._told = [False] * len(self.rows)
+        self._patience: float | None = None  # seconds, once an environment has proved to be slow
 
     def look(self) -> list[tuple[int, int, float]]:
         """The environments being stepped: the process, the row, and for how many seconds it was seen there."""
         now, found = time.monotonic(), []
         for k, (rows, place) in enumerate(zip(self.rows, list(self.places), strict=True)):
             if place != self._seen[k]:
+                if self._told[k]:
+                    self._patience = max(self._patience or 0.0, 2 * (now - self._since[k]))
                 self._seen[k], self._since[k], self._told[k] = place, now, False
             elif place != IDLE and len(rows):
                 found.append((k, rows[place % len(rows)], now - self._since[k]))
@@ -78,7 +84,7 @@ class Hanging:
     def warn(self, found: Sequence[tuple[int, int, float]]) -> None:
         """Warns once of each environment that takes too long."""
         for k, row, seconds in found:
-            if seconds >= HANGS and not self._told[k]:
+            if seconds >= (self._patience or HANGS) and not self._told[k]:
                 self._told[k] = True
                 warnings.warn(
                     f"Environment {row} of '{self.name}' has not answered for {seconds:.0f} s. Ctrl-C twice leaves; "

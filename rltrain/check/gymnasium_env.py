@@ -12,10 +12,13 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
+from rltrain.adapters.loop import Recipe
 from rltrain.adapters.masks import MaskReader, masks_heeded
+from rltrain.adapters.native import find_native
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.check.report import Finding
 from rltrain.errors import ConfigError, plain
+from rltrain.naming.installed import is_installed
 
 ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
@@ -126,6 +129,10 @@ def values(subject: Plain) -> Iterator[Finding]:
                 found[name] = Finding("types", f"{name} is {flag!r}, a {type(flag).__name__}.", "Return a bool.")
         if terminated or truncated:
             obs, _ = env.reset()
+        if env.mask is not None and not env.mask.any():
+            fix = "End the episode where nothing can be done, or allow an action that does nothing."
+            message = "the action mask allows nothing although the episode goes on."
+            found["mask"] = Finding("masks", message, fix)
     yield from found.values()
 
 
@@ -176,13 +183,17 @@ def _wrong_obs(space: spaces.Space, obs: Any, name: str = "the observation") -> 
 
 
 def vectorized(subject: Plain) -> Iterator[Finding]:
-    """The vector environment registered under the same id, if any."""
-    spec = subject.make().spec
+    """The vector environment registered under the same id, if it is used in training or is the user's own."""
+    env = subject.make()
+    spec = env.spec
     if spec is None or spec.vector_entry_point is None:
         return
     from rltrain.check.gymnasium_vec import findings_of
 
-    vector = gymnasium.make_vec(spec, num_envs=4, vectorization_mode="vector_entry_point")
+    used = find_native(Recipe(spec, {}), env, 4)
+    if used is None and is_installed(spec.vector_entry_point):
+        return
+    vector = used or gymnasium.make_vec(spec, num_envs=4, vectorization_mode="vector_entry_point")
     try:
         yield from findings_of(vector)
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.utils.env_checker import data_equivalence
 
 from rltrain.adapters.masks import MaskReader
@@ -45,6 +46,35 @@ def seeds(subject: Plain) -> Iterator[Finding]:
             f"an environment that has been played in before differs from a new one after the same reset {where}.",
             "Set everything anew in reset: step counters, totals, objects that an episode has changed.",
         )
+
+
+def generators(subject: Plain) -> Iterator[Finding]:
+    """It draws from generators of its own, not from those that the whole process shares."""
+    env = subject.make()
+    before = _of_process()
+    start(env, 0)
+    for _ in range(50):
+        _, _, terminated, truncated, _ = env.step(env.sample())
+        if terminated or truncated:
+            env.reset()
+    if used := [name for name, state in _of_process().items() if state != before[name]]:
+        yield Finding(
+            "generators",
+            f"it draws from {' and '.join(used)}, or seeds it, which everything in the process shares: trainings in "
+            "several threads change each other's episodes.",
+            "Draw from self.np_random, which super().reset(seed=seed) seeds; or train in processes, not in threads.",
+            "warning",
+        )
+
+
+def _of_process() -> dict[str, Any]:
+    """The states of the process-wide generators by name, in a form that can be compared."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "np.random": (kind, np.asarray(keys).tobytes(), rest),
+        "random": random.getstate(),
+        "torch's default generator": torch.get_rng_state().numpy().tobytes(),
+    }
 
 
 def aliasing(subject: Plain) -> Iterator[Finding]:

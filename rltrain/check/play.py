@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rltrain.env import Observation
-from rltrain.spaces import random_actions
+from rltrain.spaces import MASK, allows_nothing, random_actions
 from rltrain.tree import leaves, names, tree_map
 from rltrain.vec import VecEnv, VecStep
 
@@ -98,12 +98,14 @@ class Walk:
         changes: Changes of these during the walk, in words.
         reward_total: (N,) sum of all rewards: finite if all were.
         both: (N,) number of steps in which an episode was both terminated and truncated.
+        stuck: (N,) number of steps after which the mask allowed nothing, and the episode went on.
     """
 
     least: dict[str, Tensor]
     most: dict[str, Tensor]
     reward_total: Tensor
     both: Tensor
+    stuck: Tensor
     looks: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
 
@@ -113,7 +115,7 @@ class Walk:
         obs, player = vec.reset(0), Player(vec)
         first = {name: part.clone() for name, part in flat_obs(obs).items()}
         zeros = torch.zeros(vec.num_envs, device=vec.device)
-        walk = cls(first, dict(first), zeros, zeros.to(torch.int64))
+        walk = cls(first, dict(first), zeros, zeros.to(torch.int64), zeros.to(torch.int64))
         looks: list[tuple[Any, ...]] = []
         for _ in range(steps):
             step = vec.step(player(obs))
@@ -131,6 +133,8 @@ class Walk:
                     walk.most[name] = torch.maximum(walk.most[name], part)
             walk.reward_total = walk.reward_total + step.reward
             walk.both += step.terminated & step.truncated
+            if isinstance(step.obs, dict) and MASK in step.obs:
+                walk.stuck += allows_nothing(step.obs[MASK], vec.single_action_space)
         return walk
 
 

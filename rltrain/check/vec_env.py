@@ -105,6 +105,13 @@ def numbers(subject: Vec) -> Iterator[Finding]:
         )
 
 
+def masks(subject: Vec) -> Iterator[Finding]:
+    """An action mask allows something while an episode goes on."""
+    if (times := int(subject.walk.stuck.sum())) > 0:
+        fix = "End the episode where nothing can be done, or allow an action that does nothing."
+        yield Finding("masks", f"the action mask allows nothing in {times:,} steps although the episode goes on.", fix)
+
+
 def bounds(subject: Vec) -> Iterator[Finding]:
     """Observations stay inside their space."""
     for name, space in entries_of(subject.vec(WALKERS).single_observation_space).items():

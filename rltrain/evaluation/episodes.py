@@ -18,6 +18,7 @@ from rltrain.evaluation.limits import Limits
 from rltrain.process.stopping import check
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
+from rltrain.spaces import MASK, allows_nothing, no_choice
 from rltrain.vec import SUCCESS, VecEnv, VecStep
 
 Choose: TypeAlias = Callable[[Any], Tensor]  # Any: a function may say Tensor, or dict[str, Tensor]
@@ -174,6 +175,7 @@ def run_episodes(
 
     Raises:
         Stopped: A signal asked for it.
+        RunError: A mask allows no action although the episode goes on.
     """
     limits = limits or Limits(seconds=None)
     limits.begin()
@@ -194,6 +196,7 @@ def run_episodes(
             result.scatter_(1, column, value.to(results.dtype).unsqueeze(1))
         played.add_(ended)
 
+    stuck = torch.zeros(n, dtype=torch.bool, device=device)
     steps = play(policy, env, env.reset(seed), deterministic=deterministic, rng=rng)
     for count, step in enumerate(steps, 1):
         done = ended = step.terminated | step.truncated
@@ -202,6 +205,8 @@ def run_episodes(
             cut = (step.episode_length >= most_steps) & ~step.terminated
             ended = done | cut
         keep(step, ended, cut)
+        if isinstance(step.obs, dict) and MASK in step.obs:
+            stuck |= allows_nothing(step.obs[MASK], env.single_action_space)
         if most_steps is not None:
             played = torch.where(cut & ~done, quota, played)
         if limits.over():
@@ -209,7 +214,9 @@ def run_episodes(
             keep(step, goes_on, goes_on)
             break
         if count % CHECK_EVERY == 0:
-            left = int((quota - played).clamp_(min=0).sum())
+            left, row = torch.stack(((quota - played).clamp_(min=0).sum(), _first_true(stuck))).tolist()
+            if row < n:
+                raise no_choice(f"Environment {row}", " in the evaluation")
             if not left:
                 break
             limits.tell(f"{episodes - left} of {episodes} episodes, {count:,} steps in each of {n} environments")
@@ -218,3 +225,8 @@ def run_episodes(
     successes = successes[~np.isnan(successes)]
     missing = episodes - len(returns)
     return Evaluation(returns, lengths.astype(np.int64), successes, int(cut_short.sum()), missing)
+
+
+def _first_true(rows: Tensor) -> Tensor:
+    """The number of the first true row, 0-d; that of rows if none is."""
+    return (~rows).to(torch.int64).cumprod(0).sum()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 SHOWN = 8
 
@@ -32,6 +35,21 @@ def module_fix(id: str) -> str:
         return f"Write module:{id}, or module:Class, for one of a module."
     listing = f"{', '.join(modules[:SHOWN])}{', ...' if len(modules) > SHOWN else ''}"
     return f"Write module:{id} for one of a module; these here may have it: {listing}."
+
+
+def is_installed(thing: Any) -> bool:
+    """Whether an entry point lies in an installed package, which its user did not write and does not change.
+
+    Args:
+        thing: ``module:name``, a class or a function.
+    """
+    module = thing.partition(":")[0] if isinstance(thing, str) else getattr(thing, "__module__", "")
+    try:
+        found = find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return False
+    place = (found.origin if found is not None else None) or ""
+    return bool({"site-packages", "dist-packages"}.intersection(Path(place).parts))
 
 
 def _requirements(package: str, *, extras: bool = True) -> list[str]:

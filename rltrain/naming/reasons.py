@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,6 +40,8 @@ LIBRARIES = {
     "libstdc++.so": "libstdc++6",
 }
 """The package of Debian and Ubuntu that has a system library."""
+BETWEEN = {"rltrain", "gymnasium", "numpy", "torch", *sys.stdlib_module_names} - {"__main__"}
+"""What calls an environment, or is called by it: a mistake in an environment is not in their lines."""
 VARIABLE = re.compile(
     r"(?:environment variable|env var|variable|set|export|declare|define)\W{1,4}([A-Z][A-Z0-9]*_[A-Z0-9_]+)"
     r"|\b([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b\W*(?:is not set|not set|must be set|should be set|environment variable)"
@@ -98,6 +101,29 @@ def reason_of(error: BaseException) -> str:
         place = f"line {raised[0].lineno} of {Path(raised[0].filename).name}"
         text = f"{raised[0].line} ({place})" if raised[0].line else place
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def fix_at(error: BaseException, *, otherwise: str = "") -> str:
+    """What to do about an exception that somebody's code raised: the line is named, and whose it is.
+
+    Args:
+        error: The exception, with its traceback.
+        otherwise: What may help where the code is not the user's own, such as ``Leave films out``.
+    """
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        of_gymnasium = module.startswith("gymnasium.envs.") and module != "gymnasium.envs.registration"
+        if of_gymnasium or module.partition(".")[0] not in BETWEEN:
+            place = Path(frame.f_code.co_filename).as_posix(), line
+    if place is None:
+        return "--debug shows where."
+    path, line = place
+    _, installed, inside = path.rpartition("/site-packages/")
+    if not installed:
+        return f"Mend line {line} of {Path(path).name}; --debug shows the whole traceback."
+    advice = otherwise or "Other arguments (--env.kwargs) may avoid it; its authors can mend it"
+    return f"It is in line {line} of {inside}. {advice}; --debug shows the whole traceback."
 
 
 def command_in(error: BaseException) -> str:

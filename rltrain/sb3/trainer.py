@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -226,6 +227,8 @@ class Hooks(BaseCallback):
 
     def _on_step(self) -> bool:
         self.trainer.n_episodes += int(self.locals["dones"].sum())
+        if time.monotonic() >= self.trainer.show_at:
+            self.trainer.show(self.num_timesteps)
         return True
 
     def _on_training_end(self) -> None:

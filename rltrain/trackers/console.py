@@ -93,6 +93,10 @@ class ConsoleTracker(Tracker):
             self._curve.append(float(metrics[RETURN]))
             if len(self._curve) > _CURVE:
                 self._curve = self._curve[::2]
+        self.advance(step)
+
+    def advance(self, step: int) -> None:
+        """Notes the steps so far; a plain line is written if the last one is some seconds old."""
         wall = time.monotonic()
         now = wall - self._seconds_beside()
         if step > self._step:
@@ -109,9 +113,9 @@ class ConsoleTracker(Tracker):
     def _seconds_beside(self) -> float:
         """Seconds of this session that evaluations, films and checkpoints took."""
         beside = sum(value for tag, value in self._all.items() if tag in BESIDE)
-        if self._beside is None:  # the first metrics of a resumed run
+        if self._beside is None and self._all:  # the first metrics of a resumed run
             self._beside = beside
-        return beside - self._beside
+        return beside - (self._beside or 0.0)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Notes the final numbers."""

@@ -8,6 +8,7 @@ from rltrain.agent import Agent, Metrics, Received, StackedAgent, next_state
 from rltrain.joined_vec import JoinedVecEnv
 from rltrain.plugins import resolve
 from rltrain.registry import AgentSpec
+from rltrain.training.choices import Choices
 from rltrain.training.metrics import EpisodeStats
 from rltrain.training.trainer import Trainer
 from rltrain.tree import tree_cat, tree_map
@@ -43,12 +44,14 @@ class Batch:
         self.obs = tree_cat([trainer.obs for trainer in trainers])
         self.state = tree_cat([trainer.state for trainer in trainers])
         self.episodes = EpisodeStats(1, self.horizon, self.env.num_envs, self.env.device)
+        self.choices = Choices(trainers[0].env.single_action_space, self.horizon)
 
     def iterate(self) -> list[Metrics]:
         """Collects and learns; returns the metrics of each trainer."""
         self.agent.progress_remaining = self.trainers[0].progress_remaining
         initial = tree_cat([trainer.agent.actor.initial_state(trainer.env.num_envs) for trainer in self.trainers])
         for _ in range(self.horizon):
+            self.choices.note(self.obs)
             out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)
             self.agent.record(out, step)
@@ -61,6 +64,7 @@ class Batch:
         for trainer, rows in zip(self.trainers, self.env.rows, strict=True):
             trainer.obs, trainer.state = (tree_map(lambda x, rows=rows: x[rows], x) for x in (self.obs, self.state))
             trainer.episodes.merge_from(self.episodes, rows)
+            trainer.choices.missing = None if self.choices.missing is None else self.choices.missing[:, rows]
             trainer.collected()
             trainer.callbacks.rollout(trainer)
         self.episodes.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from contextlib import suppress
 
@@ -32,5 +33,12 @@ def keep_traceback(folder: RunFolder, error: BaseException, doing: str) -> None:
         write_atomically(path, "".join(traceback.format_exception(error)))
         if not isinstance(error, RLTrainError):
             note(error, doing, str(path))
-        elif error.fix.startswith("--debug") or not error.fix:
-            error.fix = f"The traceback is in '{path}'."
+        else:
+            error.fix = _with_file(error.fix, f"the traceback is in '{path}'")
+
+
+def _with_file(fix: str, where: str) -> str:
+    """A fix that names the file with the traceback in place of the option that would show it."""
+    if not fix:
+        return f"{where[0].upper()}{where[1:]}."
+    return re.sub(r"--debug shows [^.;]*", lambda at: where if at.start() else where[0].upper() + where[1:], fix)

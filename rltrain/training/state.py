@@ -23,6 +23,7 @@ from rltrain.runs.layout import step_name, step_of
 from rltrain.runs.restore import restore_policy
 from rltrain.runs.writer import CheckpointWriter
 from rltrain.tracker import RunInfo
+from rltrain.training.choices import Choices
 from rltrain.training.diagnosis import Witness
 from rltrain.training.distributions import Distributions
 from rltrain.training.health import check_modules
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 HISTOGRAMS = 20
 """How often a run takes histograms, unless told otherwise."""
+SHOW_EVERY = 1.0  # seconds between two looks at the progress within an update
 
 
 class RunState:
@@ -81,11 +83,13 @@ class RunState:
         self.clock = time.perf_counter()  # at which there would have been no seconds
         self.seconds = 0.0  # in the training loop, over all sessions
         self.pauses = Pauses()  # which are part of them
+        self.show_at = time.monotonic() + SHOW_EVERY  # when progress is shown next, where an update takes so long
         self.started_at = 0, 0.0  # the step and the seconds with which this session began
         self.compiling = CompileClock() if config.compile else None
         self.latest: dict[str, float] = {}  # the last value of every metric
         window = -(-config.stats_window_size // ranks.world_size)
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
+        self.choices = Choices(env.single_action_space, agent.horizon)
         self.metrics = MetricMeans()
         self.infos = InfoMeans(config.log_info, env.device)
         self.health = watch_for(config, setup.request.env, env.single_action_space, self.total_timesteps)
@@ -168,6 +172,11 @@ class RunState:
                 self.trackers.text(f"health/{finding.rule.name}", finding.markdown(), step)
                 warnings.warn(str(finding), stacklevel=2)
         return {**metrics, **{f"health/{finding.rule.name}": float(bool(finding.what)) for finding in findings}}
+
+    def show(self, step: int) -> None:
+        """Tells whoever shows progress how many environment steps were taken; not again within a second."""
+        self.show_at = time.monotonic() + SHOW_EVERY
+        self.trackers.advance(step)
 
     def times(self) -> dict[str, float]:
         """Metrics of time and memory; steps per second exclude compilation, evaluations, films and checkpoints."""

@@ -62,6 +62,10 @@ class TrackerList(Tracker):
         """Hands over metrics, to each tracker a dict of its own."""
         self._tell("log", lambda: (dict(metrics), step))
 
+    def advance(self, step: int) -> None:
+        """Hands over the steps so far."""
+        self._tell("advance", lambda: (step,))
+
     def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
         """Hands over a picture."""
         self._tell("image", lambda: (tag, image, step))

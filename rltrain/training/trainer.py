@@ -74,7 +74,8 @@ class Trainer(Milestones):
 
     def given(self) -> Given | None:
         """What the environments gave since the last update, for the watch."""
-        return Given(self.episodes.returns, self.received() if self.received else None)
+        received = self.received() if self.received else None
+        return Given(self.episodes.returns, received, self.choices.missing)
 
     def end(self, reason: str) -> None:
         """Logs the metrics since the last log point, saves, and waits until the checkpoint is there."""
@@ -89,7 +90,8 @@ class Trainer(Milestones):
     def collect(self) -> None:
         """Steps the environments ``agent.horizon`` times."""
         initial = self.agent.actor.initial_state(self.env.num_envs)
-        for _ in range(self.agent.horizon):
+        for taken in range(1, self.agent.horizon + 1):
+            self.choices.note(self.obs)
             out = self.agent.act(self.obs, self.state)
             step = self.env.step(out.action)
             self.agent.record(out, step)
@@ -97,6 +99,8 @@ class Trainer(Milestones):
             if self.infos.names:
                 self.infos.note(step.info)
             self.obs, self.state = step.obs, next_state(out, step, initial)
+            if time.monotonic() >= self.show_at:
+                self.show(self.global_step + taken * self.env.num_envs * self.ranks.world_size)
         self.episodes.merge()
         self.collected()
 

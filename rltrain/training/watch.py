@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from rltrain.agents.parts.optim import FlatAdam
 from rltrain.devices import answers_late
 from rltrain.errors import RunError
 from rltrain.normalize import RunningMoments
+from rltrain.spaces import no_choice
 from rltrain.training.health import LIMIT, diverged, first_broken
 from rltrain.training.metrics import OnItsWay
 from rltrain.tree import leaves, names, tree_map
@@ -21,6 +23,7 @@ from rltrain.tree import leaves, names, tree_map
 FIRST = {"train/loss": "The loss", "train/grad_norm": "The gradient"}
 """The metrics of an update that are looked at before others, and what they are called."""
 FINAL = "The final_obs"
+NO_CHOICE = "The action mask"
 
 
 class Span(NamedTuple):
@@ -45,10 +48,12 @@ class Given(NamedTuple):
     Attributes:
         returns: (T, N) running return of each episode: not finite from the first such reward on.
         received: Their observations, as far as the agent keeps them.
+        missing: (T, N) bool, true where a mask allowed no action though one had to be taken; None without masks.
     """
 
     returns: Tensor
     received: Received | None = None
+    missing: Tensor | None = None
 
     def parts(self) -> Iterator[tuple[str, Tensor]]:
         """What is watched of it, by name; nothing of bytes and categories, which cannot be NaN."""
@@ -57,6 +62,8 @@ class Given(NamedTuple):
                 yield f"The observation{_quoted(name)}", leaf
             for name, leaf in numbers(self.received.final_obs):
                 yield f"{FINAL}{_quoted(name)}", leaf
+        if self.missing is not None:
+            yield NO_CHOICE, torch.zeros_like(self.missing, dtype=torch.float32).masked_fill(self.missing, math.inf)
         yield "The reward", self.returns
 
     def totals(self) -> dict[str, Tensor]:
@@ -88,9 +95,9 @@ class Given(NamedTuple):
         size, width = where.shape
         steps = torch.arange(1 - size, 1).unsqueeze(1).expand(size, width)
         final = torch.zeros_like(where)
-        if self.received is not None and name.startswith("The observation"):  # was given by the step before
+        if name == NO_CHOICE or name.startswith("The observation"):  # was given by the step before
             steps = steps - 1
-            if self.received.steps is not None:
+            if name != NO_CHOICE and self.received is not None and self.received.steps is not None:
                 steps, final = (x.cpu() for x in self.received.steps())
         t, row = divmod(int(steps.masked_fill(~where, 1).argmin()), width)
         if final[t, row]:
@@ -104,7 +111,8 @@ class Given(NamedTuple):
             steps = None if received.steps is None else received.steps()
             obs, final_obs, terminated = (tree_map(torch.clone, part) for part in received[:3])
             received = Received(obs, final_obs, terminated, None if steps is None else lambda: steps)
-        return Given(self.returns.clone(), received)
+        missing = None if self.missing is None else self.missing.clone()
+        return Given(self.returns.clone(), received, missing)
 
 
 class Watch:
@@ -242,6 +250,8 @@ def _of_environment(back: int, what: str, value: float, row: int, span: Span) ->
     """The error for a number that an environment gave ``back`` steps (0, -1, ...) before the end of an update."""
     rank = "" if span.rank is None else f" of rank {span.rank}"
     step = max(0, span.end + back * span.each)
+    if what == NO_CHOICE:
+        return no_choice(f"Environment {row}{rank}", f" at step {step:,}")
     return diverged(
         what,
         span.end,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_a_failing_environment_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"failed in step: OSError: the robot fell over") as caught:
         rltrain.train("ppo", broken, run_dir=tmp_path, **options)
     path = run_in(tmp_path) / "traceback.txt"
-    assert caught.value.fix == f"The traceback is in '{path}'."
+    assert re.fullmatch(r"Mend line \d+ of test_failure\.py; (.*)", caught.value.fix).group(1) == (  # type: ignore[union-attr]
+        f"the traceback is in '{path}'."
+    )
     assert "in step" in path.read_text()
 
 
