@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from rltrain.plugins import register_tracker
 
+SERVICES = {
+    "wandb": ("wandb", "Weights & Biases: online, or recorded in the run's folder for wandb sync."),
+    "mlflow": ("mlflow", "MLflow: the server of MLFLOW_TRACKING_URI, or mlflow.db in the folder of all runs."),
+}
+"""Trackers of other libraries: the module that each needs, and what it does."""
+
 
 def register() -> None:
     """Registers every built-in tracker; called through the entry-point group ``rltrain.trackers``."""
@@ -23,3 +29,12 @@ def register() -> None:
         "rltrain.trackers.tensorboard:TensorBoardTracker",
         description="Event files for TensorBoard, in the run's folder.",
     )
+    for name, (module, what) in SERVICES.items():
+        register_tracker(
+            name,
+            f"rltrain.trackers.{name}:{name.capitalize()}Tracker",
+            description=what,
+            own_process=True,
+            needs=module,
+            install=f"rltrain[{name}]",
+        )
