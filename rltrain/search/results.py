@@ -93,24 +93,19 @@ def draw(request: SweepRequest, study: optuna.Study) -> Path | None:
 
     shares = importances(study) or {name: 0.0 for name in done[0].params}
     shown = list(shares)[:4]
-    figure = Figure(figsize=(11, 6.6), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, hspace=0.06))
+    figure = Figure(figsize=(11, 6.6), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     canvas = FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 4)
+    above, below = figure.subfigures(2, 1)
+    history, bars = above.subplots(1, 2)
     figure.suptitle(
         f"{request.algo} on {request.env}: {len(done)} trials trained to the end, {len(trials) - len(done)} pruned",
         x=0.01, ha="left", fontsize=13, fontweight="bold", color="#222222",
     )  # fmt: skip
-    _history(figure.add_subplot(grid[0, :2]), trials)
-    _bars(figure.add_subplot(grid[0, 2:]), shares)
-    first = None
-    for place, name in enumerate(shown):
-        axes = figure.add_subplot(grid[1, place], sharey=first)
-        first = first or axes
+    _history(history, trials)
+    _bars(bars, shares)
+    for axes, name in zip(below.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         _slice(axes, request, name, trials)
-        if place:
-            axes.tick_params(labelleft=False)
-        else:
-            axes.set_ylabel("score")
+    below.axes[0].set_ylabel("score")
     path = request.out / PICTURE
     with writing(path) as temporary:
         canvas.print_png(temporary)
@@ -145,7 +140,7 @@ def _history(axes: Any, trials: Sequence[Any]) -> None:
     axes.set_title("Scores", loc="left", fontsize=10)
     axes.set_xlabel("trial")
     axes.set_ylabel("score")
-    axes.legend(fontsize=8, framealpha=0.8, edgecolor="none", loc="lower right")
+    axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _bars(axes: Any, shares: dict[str, float]) -> None:
@@ -157,6 +152,8 @@ def _bars(axes: Any, shares: dict[str, float]) -> None:
 
 
 def _slice(axes: Any, request: SweepRequest, name: str, trials: Sequence[Any]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     _plain_axes(axes)
     parameter = next(each for each in request.space.parameters if each.name == name)
     some = [trial for trial in trials if name in trial.params]
@@ -170,4 +167,7 @@ def _slice(axes: Any, request: SweepRequest, name: str, trials: Sequence[Any]) -
         _points(axes, [trial.params[name] for trial in some], some)
         if parameter.kind.endswith("log"):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=5))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlim(parameter.values[0] / 1.3, parameter.values[1] * 1.3)
     axes.set_xlabel(name.removeprefix("agent."))
