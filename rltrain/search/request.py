@@ -47,6 +47,7 @@ class SweepRequest:
         sampler: Name of a sampler.
         pruner: Name of a pruner.
         keep_runs: Whether the run folders of trials are kept.
+        ray: Address of a cluster of Ray that trains the trials, or ``local``; None for processes of this machine.
     """
 
     algo: str
@@ -63,6 +64,7 @@ class SweepRequest:
     sampler: str = "tpe"
     pruner: str = "median"
     keep_runs: bool = False
+    ray: str | None = None
 
     def config(self, drawn: Mapping[str, Any] | None = None) -> TrainConfig:
         """The configuration of a trial, given the values drawn for it; of the untouched settings without any.
@@ -90,7 +92,13 @@ class SweepRequest:
             ConfigError: A setting does not exist or is out of range, or agent and environment do not fit.
         """
         for parameter in self.space.parameters:
-            if parameter.name.partition(".")[0] in (*OF_THE_MACHINE, "algo", "eval_freq", "n_eval_episodes", "total_timesteps"):
+            if parameter.name.partition(".")[0] in (
+                *OF_THE_MACHINE,
+                "algo",
+                "eval_freq",
+                "n_eval_episodes",
+                "total_timesteps",
+            ):
                 raise ConfigError(
                     f"'{parameter.name}' in '{self.space.source}' cannot be varied.",
                     "Give it as an option of the sweep: it is the same for all trials.",

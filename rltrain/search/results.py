@@ -33,8 +33,8 @@ def write_best(request: SweepRequest, trial: optuna.trial.FrozenTrial) -> Path:
     kept = {name: value for name, value in settings.items() if name not in (*OF_THE_MACHINE, "eval_freq")}
     scores = ", ".join(f"{score:.1f}" for score in trial.user_attrs.get(SCORES, {}).values())
     head = (
-        f"# Trial {trial.number} of a sweep: {trial.value:.1f} in the mean of its seeds ({scores}), the best of "
-        f"{request.trials}.\n# The best of many is flattered by chance: judge it by seeds that the sweep has not seen.\n"
+        f"# Trial {trial.number} of a sweep, the best of {request.trials}: mean score {trial.value:.1f} ({scores}).\n"
+        "# The best of many is flattered by chance: judge it by seeds that the sweep has not seen.\n"
     )
     path = request.out / BEST
     write_atomically(path, head + yaml.safe_dump(kept, sort_keys=False))
@@ -91,7 +91,7 @@ def draw(request: SweepRequest, study: optuna.Study) -> Path | None:
 
     from rltrain.evaluation.files import writing
 
-    shares = importances(study) or {name: 0.0 for name in done[0].params}
+    shares = importances(study) or dict.fromkeys(done[0].params, 0.0)
     shown = list(shares)[:4]
     figure = Figure(figsize=(11, 6.6), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     canvas = FigureCanvasAgg(figure)
@@ -128,7 +128,9 @@ def _points(axes: Any, xs: Sequence[Any], trials: Sequence[Any]) -> None:
     for state, marker, colour, label in (("PRUNED", "x", GREY, "pruned"), ("COMPLETE", "o", BLUE, "to the end")):
         some = [(x, t.value) for x, t in zip(xs, trials, strict=True) if t.state.name == state and t.value is not None]
         if some:
-            axes.plot(*zip(*some, strict=True), ls="", marker=marker, ms=5, mec=colour, mfc=colour, alpha=0.75, label=label)
+            axes.plot(
+                *zip(*some, strict=True), ls="", marker=marker, ms=5, mec=colour, mfc=colour, alpha=0.75, label=label
+            )
 
 
 def _history(axes: Any, trials: Sequence[Any]) -> None:

@@ -197,8 +197,7 @@ def _difference(known: Any, value: Any) -> str:
     if isinstance(known, dict) and isinstance(value, dict):
         for name in dict.fromkeys((*known, *value)):
             if known.get(name) != value.get(name):
-                deeper = _difference(known.get(name), value.get(name))
-                return f": {name}{deeper}" if deeper.startswith(": ") else f": {name}{deeper}"
+                return f": {name}{_difference(known.get(name), value.get(name))}"
     return f" ({known!r}, now {value!r})" if not isinstance(known, str) or len(known) < 60 else ""
 
 

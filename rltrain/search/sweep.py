@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RunError
 from rltrain.search.pool import Pool
+from rltrain.search.ray_pool import RayPool
 from rltrain.search.request import SweepRequest
 from rltrain.search.results import best_of, draw, importances, write_best, write_table
 from rltrain.search.study import SCORES, Study
@@ -106,8 +106,8 @@ class Sweep:
             RunError: No trial could be trained.
         """
         size = self._request.jobs * self._tasks_of_a_trial
-        threads = self._request.config().num_threads or max(1, (os.cpu_count() or 1) // size)
-        pool = Pool(size, threads)
+        threads = self._request.config().num_threads or 1
+        pool = Pool(size, threads) if self._request.ray is None else RayPool(size, threads, self._request.ray)
         try:
             with Interrupt() as interrupted:
                 while not interrupted():
@@ -127,7 +127,7 @@ class Sweep:
                 self._clear(each)
         return self._result(signal)
 
-    def _begin(self, pool: Pool) -> None:
+    def _begin(self, pool: Pool | RayPool) -> None:
         trial, drawn = self._study.ask()
         request = self._request
         try:
@@ -146,7 +146,7 @@ class Sweep:
                 one = config.model_copy(update={"seed": config.seed + k, "run_dir": f"{run_dir}/{k}"})
                 each.tasks.add(pool.begin(to_yaml(one), 1))
 
-    def _hear(self, answer: dict[str, Any], pool: Pool) -> None:
+    def _hear(self, answer: dict[str, Any], pool: Pool | RayPool) -> None:
         each = next((each for each in self._running if answer["task"] in each.tasks), None)
         if each is None:
             return
@@ -165,7 +165,7 @@ class Sweep:
             self._end(each)
             self._clear(each)
 
-    def _note(self, each: Running, answer: dict[str, Any], pool: Pool) -> None:
+    def _note(self, each: Running, answer: dict[str, Any], pool: Pool | RayPool) -> None:
         """Reports an evaluation once all seeds have it, and stops the trial if it is not worth going on with."""
         number = answer["step"] // each.config.eval_freq
         values = each.values.setdefault(number, {})

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
 
@@ -28,25 +28,44 @@ TRACKER = "sweep"
 
 
 class Channel:
-    """Tasks and answers.
+    """What a task and the sweep tell each other.
+
+    Args:
+        send: Called with every answer.
 
     Attributes:
-        tasks: The tasks that are to be done.
+        task: The number of the task.
         stopped: The numbers of tasks that are not worth going on with.
     """
 
-    def __init__(self) -> None:
-        self.tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self.stopped: set[int] = set()
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         self.task = -1
+        self.stopped: set[int] = set()
+        self._send = send
+
+    def say(self, **answer: Any) -> None:
+        """Answers the sweep."""
+        self._send({"task": self.task, **answer})
+
+
+class Pipes(Channel):
+    """The same over standard input and output.
+
+    Attributes:
+        tasks: The tasks that are to be done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self._write)
+        self.tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what environments print
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def say(self, **answer: Any) -> None:
-        """Answers the sweep; ends the process if that has gone."""
+    def _write(self, answer: dict[str, Any]) -> None:
+        """Writes an answer; ends the process if the sweep has gone."""
         try:
-            self._answers.write(json.dumps({"task": self.task, **answer}) + "\n")
+            self._answers.write(json.dumps(answer) + "\n")
             self._answers.flush()
         except OSError:
             os._exit(1)
@@ -83,12 +102,21 @@ class Stop(Callback):
             trainer.stop()
 
 
-def run(task: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Trains for a task, and returns the score of each seed, or the error."""
+def run(task: dict[str, Any], channel: Channel, run_dir: str | None = None) -> dict[str, Any]:
+    """Trains for a task.
+
+    Args:
+        task: Its configuration, as YAML, and the number of seeds to train at once.
+        channel: Where evaluations are reported.
+        run_dir: The folder of all runs, if not that of the configuration.
+
+    Returns:
+        The score of each seed, or the error.
+    """
     try:
         data = canonical(parse_yaml(task["config"], "the sweep"))
         config, _ = build_config(data["algo"], data["env"]["id"], data, base=({}, "the sweep"))
-        config = config.model_copy(update={"trackers": [TRACKER]})
+        config = config.model_copy(update={"trackers": [TRACKER], "run_dir": run_dir or config.run_dir})
         request = RunRequest(config, callbacks=[Stop(channel)], progress=False, num_seeds=task["seeds"])
         results = start_seeds(request) if task["seeds"] > 1 else {config.seed: start(request)}
         scores = {}
@@ -104,14 +132,19 @@ def run(task: dict[str, Any], channel: Channel) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def main() -> None:
-    """Does tasks until the sweep ends."""
-    channel = Channel()
+def prepare(channel: Channel, threads: int) -> None:
+    """Makes this process ready for tasks."""
     Report.channel = channel
     discover()
     register_tracker(TRACKER, Report)
     warnings.simplefilter("ignore")
-    torch.set_num_threads(int(sys.argv[1]))
+    torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Does tasks until the sweep ends."""
+    channel = Pipes()
+    prepare(channel, int(sys.argv[1]))
     while True:
         task = channel.tasks.get()
         channel.task = task["task"]

@@ -7,6 +7,9 @@ from rltrain.plugins import register_tracker
 SERVICES = {
     "wandb": ("wandb", "Weights & Biases: online, or recorded in the run's folder for wandb sync."),
     "mlflow": ("mlflow", "MLflow: the server of MLFLOW_TRACKING_URI, or mlflow.db in the folder of all runs."),
+    "comet": ("comet_ml", "Comet: online, or an archive in the run's folder for comet upload."),
+    "trackio": ("trackio", "Trackio: a database in the folder of all runs, a server or a Space."),
+    "dvclive": ("dvclive", "DVCLive: files in the run's folder that DVC and its extension of VS Code show."),
 }
 """Trackers of other libraries: the module that each needs, and what it does."""
 

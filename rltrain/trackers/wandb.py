@@ -1,7 +1,5 @@
 """The metrics of a run in Weights & Biases."""
 
-# mypy: disable-error-code="import-untyped,import-not-found,no-untyped-call,unused-ignore"
-
 from __future__ import annotations
 
 import html

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 import os
 import socket
+import subprocess
+import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import rltrain
 from rltrain import RunInfo, Tracker
@@ -132,7 +138,9 @@ def test_wandb_offline(tmp_path: Path) -> None:
     assert {"picture", "weights", "videos", "config", "eval/mean_reward"} <= {key for row in rows for key in row}
     (run,) = of_kind(file, "run")
     assert (run.run_id, run.project, run.display_name) == (read_id(run_dir, "wandb"), "rltrain", "CartPole/ppo_1")
-    config = {item.key or item.nested_key[0]: item.value_json for each in of_kind(file, "config") for item in each.update}
+    config = {
+        item.key or item.nested_key[0]: item.value_json for each in of_kind(file, "config") for item in each.update
+    }
     assert config["agent.gamma"] == "0.9"
     metrics = of_kind(file, "metric")
     assert ("*", "time/total_timesteps") in [(metric.glob_name, metric.step_metric) for metric in metrics]
@@ -199,10 +207,106 @@ def test_mlflow_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run.data.metrics[TAG] == 99.0
 
 
+# --------------------------------------------------------------------------------------------------- Comet
+
+
+def test_comet_offline(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "CartPole" / "ppo_1"
+    tracker = make("comet", run_dir)
+    tell(tracker, run_dir)
+    tracker.close()
+    (archive,) = (run_dir / "comet").glob("*.zip")
+    with zipfile.ZipFile(archive) as content:
+        facts = json.loads(content.read("experiment.json"))
+        messages = [json.loads(line)["payload"] for line in content.read("messages.json").splitlines()]
+    assert facts["offline_id"] == read_id(run_dir, "comet")
+    assert facts["project_name"] == "rltrain"
+    metrics = [each["metric"] for each in messages if "metric" in each]
+    assert [(each["metricValue"], each["step"]) for each in metrics if each["metricName"] == TAG] == [(5, 10), (10, 20)]
+    params = {each["param"]["paramName"]: each["param"]["paramValue"] for each in messages if each.get("param")}
+    assert params["agent.gamma"] == "0.9"
+    files = {each.get("file_name") or "" for each in messages}
+    assert {"step_20.mp4", "checkpoints/step_000000000020/policy.safetensors"} <= files
+    assert places(run_dir)["comet"] == f"comet upload {run_dir}/comet/*.zip"
+
+    again = make("comet", run_dir, resume_step=20)
+    again.log({TAG: 99.0}, 30)
+    again.close()
+    assert len(list((run_dir / "comet").glob("*.zip"))) == 2
+    assert read_id(run_dir, "comet") == facts["offline_id"]
+
+
+# ------------------------------------------------------------------------------------------------- DVCLive
+
+
+def test_dvclive_in_files(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "CartPole" / "ppo_1"
+    tracker = make("dvclive", run_dir)
+    tell(tracker, run_dir)
+    tracker.log({TAG: 15.0}, 30)
+    tracker.close()
+    folder = run_dir / "dvclive"
+
+    def points() -> list[tuple[str, float]]:
+        table = (folder / "plots" / "metrics" / f"{TAG}.tsv").read_text().splitlines()
+        rows = list(csv.DictReader(table, delimiter="\t"))
+        return [(row["step"], float(row["ep_rew_mean"])) for row in rows]
+
+    assert points() == [("10", 5.0), ("20", 10.0), ("30", 15.0)]
+    assert yaml.safe_load((folder / "params.yaml").read_text()) == {"agent.gamma": 0.9, "algo": "ppo"}
+    assert json.loads((folder / "metrics.json").read_text())["rollout"]["ep_rew_mean"] == 15.0
+    assert "plots" in yaml.safe_load((folder / "dvc.yaml").read_text())
+    assert (folder / "plots" / "images" / "picture" / "20.png").exists()
+    assert (folder / "artifacts" / "videos" / "step_20.mp4").read_bytes() == b"not really a film"
+    assert (folder / "artifacts" / "model" / "checkpoints" / "step_000000000020" / "policy.safetensors").exists()
+    assert (folder / "artifacts" / "config.md").read_text() == "algo: ppo"
+
+    again = make("dvclive", run_dir, resume_step=20)
+    again.log({TAG: 7.0}, 40)
+    again.close()
+    assert points() == [("10", 5.0), ("20", 10.0), ("40", 7.0)]
+
+
+# ------------------------------------------------------------------------------------------------- Trackio
+
+
+def test_trackio_in_a_database(tmp_path: Path) -> None:
+    """In a process of its own: the library reads where its database is when it is imported."""
+    need("trackio")
+    run_dir = tmp_path / "runs" / "CartPole" / "ppo_1"
+    script = f"""
+import sys, json
+from pathlib import Path
+sys.path[:0] = {sys.path!r}
+from test_service_trackers import TAG, make, tell
+run_dir = Path({str(run_dir)!r})
+tracker = make("trackio", run_dir)
+tell(tracker, run_dir)
+tracker.close()
+again = make("trackio", run_dir, resume_step=20)
+again.log({{TAG: 99.0}}, 30)
+again.close()
+from trackio.sqlite_storage import SQLiteStorage
+(run,) = SQLiteStorage.get_runs("rltrain")
+logs = SQLiteStorage.get_logs("rltrain", run)
+config = SQLiteStorage.get_run_config("rltrain", run)
+print(json.dumps([run, logs, config], default=str))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run, logs, config = json.loads(done.stdout.splitlines()[-1])
+    assert run == "CartPole-ppo_1" == read_id(run_dir, "trackio")
+    assert [(row[TAG], row["step"]) for row in logs if TAG in row] == [(5.0, 10), (10.0, 20), (99.0, 30)]
+    assert {"picture", "weights", "videos", "config"} <= {key for row in logs for key in row}
+    assert config["agent.gamma"] == 0.9
+    assert list((tmp_path / "runs" / "trackio").glob("rltrain*.db"))
+    assert places(run_dir)["trackio"].endswith("trackio show --project rltrain")
+
+
 # ------------------------------------------------------------------------------------------------- together
 
 
-SERVICES = ("wandb", "mlflow")
+SERVICES = ("wandb", "mlflow", "comet", "trackio", "dvclive")
 
 
 def installed() -> list[str]:
@@ -219,11 +323,11 @@ def test_several_at_once_and_a_resume_goes_on_with_the_same_runs(tmp_path: Path)
         run = rltrain.train(
             "ppo", "rltrain/CartPole-v1", trackers=[*names, "csv"], run_dir=str(tmp_path / "runs"), **TRAINING
         )
-        ids = {name: read_id(run.run_dir, name) for name in names}
+        ids = {name: read_id(run.run_dir, name) for name in names if name != "dvclive"}
         rltrain.resume(run.run_dir, total_timesteps=512, progress=False)
     assert None not in ids.values()
-    assert {name: read_id(run.run_dir, name) for name in names} == ids
-    assert places(run.run_dir).keys() == set(names)
+    assert {name: read_id(run.run_dir, name) for name in ids} == ids
+    assert places(run.run_dir).keys() == set(names) - {"dvclive"}
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
