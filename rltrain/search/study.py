@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -121,15 +120,17 @@ class Study:
             trial.set_user_attr(ERROR, error)
         self.optuna.tell(trial, state=self._states.PRUNED)
 
-    def again(self, trial: optuna.Trial | optuna.trial.FrozenTrial, *, interrupted: bool = False) -> None:
-        """Marks a trial as failed, and lets it be begun anew unless that has been tried often enough."""
+    def again(self, trial: optuna.Trial | optuna.trial.FrozenTrial, *, interrupted: bool = False) -> bool:
+        """Marks a trial as failed, and lets it be begun anew; returns False if that has been tried often enough."""
         retries = trial.user_attrs.get(RETRIES, 0) + (not interrupted)
         try:
             self.optuna.tell(trial.number, state=self._states.FAIL)
         except (ValueError, RuntimeError):  # another process was faster
-            return
-        if trial.params and retries <= MOST_RETRIES:
-            self.optuna.enqueue_trial(trial.params, user_attrs={RETRIES: retries})
+            return True
+        if not trial.params or retries > MOST_RETRIES:
+            return False
+        self.optuna.enqueue_trial(trial.params, user_attrs={RETRIES: retries})
+        return True
 
     def sign(self) -> None:
         """Gives a sign of life, and begins anew the trials of processes that give none."""
@@ -199,8 +200,3 @@ def _difference(known: Any, value: Any) -> str:
             if known.get(name) != value.get(name):
                 return f": {name}{_difference(known.get(name), value.get(name))}"
     return f" ({known!r}, now {value!r})" if not isinstance(known, str) or len(known) < 60 else ""
-
-
-def journal(out: Path) -> Path:
-    """The file with the study of a sweep."""
-    return out / JOURNAL

@@ -181,8 +181,8 @@ class Sweep:
     def _end(self, each: Running) -> None:
         trial, what = each.trial, f"trial {each.trial.number}"
         if each.died:
-            self._study.again(trial)
-            self._say(f"{what}: its process died; it is tried again")
+            then = "it is tried again" if self._study.again(trial) else "it is left out"
+            self._say(f"{what}: its process died; {then}")
         elif each.pruned:
             self._study.prune(trial)
             self._say(f"{what}: pruned{self._so_far()}")

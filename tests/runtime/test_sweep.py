@@ -202,12 +202,11 @@ def test_a_trial_whose_process_dies_is_tried_again_a_few_times(tmp_path: Path, s
     rates = [each["agent"]["learning_rate"] for each in scripted.done]
     assert rates[1] == rates[2]
     scripted.done.clear()
-    scripted.dies = tuple(range(100))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "MOST_ERRORS", 10)
-        patch.setattr(Scripted, "dies", (1, 2, 3))
-        run(tmp_path, trials=4)
-    assert len({each["agent"]["learning_rate"] for each in scripted.done}) == 2  # the third time it is given up
+    scripted.dies = (1, 2, 3)
+    lines: list[str] = []
+    sweep(request(tmp_path, trials=4), lines.append)
+    assert len({each["agent"]["learning_rate"] for each in scripted.done}) == 2
+    assert [line.partition("; ")[2] for line in lines[:3]] == [*["it is tried again"] * 2, "it is left out"]
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_rest_for_later(tmp_path: Path, scripted: type[Scripted]) -> None:
