@@ -14,10 +14,13 @@ from rltrain.errors import ConfigError
 from rltrain.registry import agent_spec
 from rltrain.search.space import Space
 from rltrain.settings import build_config, merge
+from rltrain.storage.files import remove
 from rltrain.training.multi_seed import check_seeds, check_setups
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup
 
+RUNS = "runs"
+"""The folder in that of a sweep with the runs of its trials."""
 EVALUATIONS = 5
 """Evaluations of a run, unless ``eval_freq`` says otherwise; the last one is the score."""
 OF_THE_MACHINE = (
@@ -65,6 +68,15 @@ class SweepRequest:
     pruner: str = "median"
     keep_runs: bool = False
     ray: str | None = None
+
+    def run_dir(self, number: int) -> Path:
+        """The folder with the runs of a trial."""
+        return self.out / RUNS / f"trial_{number:04}"
+
+    def clear(self, number: int) -> None:
+        """Removes the runs of a trial, unless they are to be kept."""
+        if not self.keep_runs:
+            remove(self.run_dir(number))
 
     def config(self, drawn: Mapping[str, Any] | None = None) -> TrainConfig:
         """The configuration of a trial, given the values drawn for it; of the untouched settings without any.

@@ -142,6 +142,7 @@ class Study:
         for trial in self.optuna.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
             if not self._is_alive(trial, now):
                 self.again(trial)
+                self._request.clear(trial.number)
 
     def _is_alive(self, trial: optuna.trial.FrozenTrial, now: float) -> bool:
         process = trial.user_attrs.get(PROCESS)

@@ -12,17 +12,16 @@ from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RunError
 from rltrain.search.pool import Pool
 from rltrain.search.ray_pool import RayPool
-from rltrain.search.request import SweepRequest
+from rltrain.search.request import RUNS, SweepRequest
 from rltrain.search.results import best_of, draw, importances, write_best, write_table
 from rltrain.search.study import SCORES, Study
 from rltrain.settings import to_yaml
-from rltrain.storage.files import reason, remove
+from rltrain.storage.files import reason
 from rltrain.training.signals import Interrupt
 
 if TYPE_CHECKING:
     import optuna
 
-RUNS = "runs"
 MOST_ERRORS = 5
 """Trials in a row that could not be trained, with none that could, after which a sweep gives up."""
 POLL_SECONDS = 0.2
@@ -105,9 +104,10 @@ class Sweep:
         Raises:
             RunError: No trial could be trained.
         """
-        size = self._request.jobs * self._tasks_of_a_trial
-        threads = self._request.config().num_threads or 1
-        pool = Pool(size, threads) if self._request.ray is None else RayPool(size, threads, self._request.ray)
+        request = self._request
+        size = request.jobs * self._tasks_of_a_trial
+        threads = request.config().num_threads or 1
+        pool = Pool(size, threads) if request.ray is None else RayPool(size, threads, request.ray)
         try:
             with Interrupt() as interrupted:
                 while not interrupted():
@@ -124,7 +124,7 @@ class Sweep:
             pool.close()
             for each in self._running:
                 self._study.again(each.trial, interrupted=True)
-                self._clear(each)
+                request.clear(each.trial.number)
         return self._result(signal)
 
     def _begin(self, pool: Pool | RayPool) -> None:
@@ -135,7 +135,7 @@ class Sweep:
         except ConfigError as error:
             self._end_badly(trial, error.cause)
             return
-        run_dir = str((request.out / RUNS / f"trial_{trial.number:04}").absolute())
+        run_dir = str(request.run_dir(trial.number).absolute())
         config = config.model_copy(update={"run_dir": run_dir, "trackers": [], "save_freq": 0, "video_freq": 0})
         each = Running(trial, config)
         self._running.append(each)
@@ -163,7 +163,7 @@ class Sweep:
         if not each.tasks:
             self._running.remove(each)
             self._end(each)
-            self._clear(each)
+            self._request.clear(each.trial.number)
 
     def _note(self, each: Running, answer: dict[str, Any], pool: Pool | RayPool) -> None:
         """Reports an evaluation once all seeds have it, and stops the trial if it is not worth going on with."""
@@ -209,11 +209,6 @@ class Sweep:
         so_far = "" if best is None else f"; best {best.value:,.1f} (trial {best.number})"
         return f"{so_far}; {counts['complete'] + counts['pruned']} of {self._request.trials}"
 
-    def _clear(self, each: Running) -> None:
-        """Removes the run folders of a trial, unless they are to be kept."""
-        if not self._request.keep_runs:
-            remove(self._request.out / RUNS / f"trial_{each.trial.number:04}")
-
     def _result(self, signal: int | None) -> SweepResult:
         study = self._study.optuna
         best = best_of(study)
@@ -222,6 +217,9 @@ class Sweep:
             config = write_best(self._request, best)
             scores = best.user_attrs.get(SCORES, {})
             facts = {"number": best.number, "value": best.value, "scores": scores, "params": best.params}
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished():  # also those that a kill left
+                self._request.clear(trial.number)
         if not self._request.keep_runs:
             with suppress(OSError):  # another process shares the folder
                 (self._request.out / RUNS).rmdir()

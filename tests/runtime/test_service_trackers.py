@@ -23,6 +23,7 @@ import yaml
 import rltrain
 from rltrain import RunInfo, Tracker
 from rltrain.plugins import discover, resolve, trackers
+from rltrain.trackers.process import NO_TELEMETRY
 from rltrain.trackers.service import places, read_id
 
 CONFIG: dict[str, Any] = {"algo": "ppo", "env": {"id": "rltrain/CartPole-v1"}, "agent": {"gamma": 0.9}}
@@ -42,6 +43,8 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name in list(os.environ):
         if name.startswith(("WANDB_", "MLFLOW_", "COMET_", "TRACKIO_", "DVC", "RLTRAIN_")):
             monkeypatch.delenv(name)
+    for name, value in NO_TELEMETRY.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
 
@@ -123,7 +126,7 @@ def of_kind(file: Path, kind: str) -> list[Any]:
 
 def wandb_rows(file: Path) -> list[dict[str, str]]:
     rows = of_kind(file, "history")
-    return [{item.key or "/".join(item.nested_key): item.value_json for item in row.item} for row in rows]
+    return [{item.key or item.nested_key[0]: item.value_json for item in row.item} for row in rows]
 
 
 def test_wandb_offline(tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ def test_comet_offline(tmp_path: Path) -> None:
     metrics = [each["metric"] for each in messages if "metric" in each]
     assert [(each["metricValue"], each["step"]) for each in metrics if each["metricName"] == TAG] == [(5, 10), (10, 20)]
     params = {each["param"]["paramName"]: each["param"]["paramValue"] for each in messages if each.get("param")}
-    assert params["agent.gamma"] == "0.9"
+    assert params["agent.gamma"] == 0.9
     files = {each.get("file_name") or "" for each in messages}
     assert {"step_20.mp4", "checkpoints/step_000000000020/policy.safetensors"} <= files
     assert places(run_dir)["comet"] == f"comet upload {run_dir}/comet/*.zip"

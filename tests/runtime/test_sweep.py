@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -128,7 +127,7 @@ def test_the_best_trial_becomes_a_config_that_train_takes(tmp_path: Path, script
     assert len(result.best["scores"]) == 3
     assert result.config is not None
     text = result.config.read_text()
-    assert text.startswith(f"# Trial {result.best['number']} of a sweep: ")
+    assert text.startswith(f"# Trial {result.best['number']} of a sweep, the best of 25: mean score ")
     config, _ = build_config("ppo", ENV, load_config(result.config))
     assert config.agent.learning_rate == result.best["params"]["agent.learning_rate"]
     assert (config.total_timesteps, config.num_envs, config.eval_freq) == (512, 2, 0)
@@ -241,7 +240,7 @@ def test_a_database_is_shared_by_url(tmp_path: Path, scripted: type[Scripted]) -
         ("ppo rltrain/CartPole-v1 more", "'more' is too much"),
         ("pppo rltrain/CartPole-v1", "There is no agent 'pppo'. Did you mean 'ppo'"),
         ("ppo rltrain/CartPol-v1", "There is no environment 'rltrain/CartPol-v1'"),
-        ("sac rltrain/CartPole-v1", "sac"),
+        ("sac rltrain/CartPole-v1", "SAC has no policy for the action space Discrete(2)"),
         ("ppo rltrain/CartPole-v1 --trials 0", "--trials 0 does not fit"),
         ("ppo rltrain/CartPole-v1 --jobs two", "--jobs two does not fit"),
         ("ppo rltrain/CartPole-v1 --sampler tpp", "There is no sampler 'tpp'. Did you mean 'tpe'"),
@@ -300,11 +299,4 @@ def test_a_killed_sweep_goes_on_with_what_it_had(
         assert trials[trial.number].state.name == "FAIL"
         assert trials[-1].params == trial.params or not trial.params
     assert len(result["best"]["scores"]) == 2
-    assert (
-        main(["train", "--config", result["config"], "--no-progress", "--run-dir", "runs", "--n-eval-episodes", "0"])
-        == 0
-    )
     assert not (tmp_path / "study" / "runs").exists()
-    deadline = time.monotonic() + 10
-    while psutil.Process().children() and time.monotonic() < deadline:
-        time.sleep(0.05)
