@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
 from rltrain.errors import ConfigError, did_you_mean
@@ -93,12 +94,23 @@ class TrackerSpec:
         description: One line for ``rltrain trackers``.
         display: Whether it shows progress to a person who waits for it. Then ``--no-progress`` leaves it out, and runs
             that train together share one.
+        own_process: Whether it runs in a process of its own, so that training never waits for it.
+        needs: The module that it needs, if that is not a part of rltrain.
+        install: What pip is told to install that module, such as ``rltrain[wandb]``.
     """
 
     name: str
     entry_point: str | type
     description: str = ""
     display: bool = False
+    own_process: bool = False
+    needs: str = ""
+    install: str = ""
+
+    @property
+    def missing(self) -> str:
+        """The command that installs what it needs; empty if that is here."""
+        return f"pip install '{self.install}'" if self.needs and find_spec(self.needs) is None else ""
 
 
 @dataclass(frozen=True)
@@ -154,13 +166,22 @@ verbs: Table[VerbSpec] = Table("verb")
 
 
 @typed()
-def register_tracker(name: str, entry_point: str | type, *, description: str = "", display: bool = False) -> None:
+def register_tracker(
+    name: str,
+    entry_point: str | type,
+    *,
+    description: str = "",
+    display: bool = False,
+    own_process: bool = False,
+    needs: str = "",
+    install: str = "",
+) -> None:
     """Makes a tracker known; see :class:`TrackerSpec`.
 
     Raises:
         ConfigError: The name is taken by another entry point.
     """
-    trackers.add(TrackerSpec(name, entry_point, description, display))
+    trackers.add(TrackerSpec(name, entry_point, description, display, own_process, needs, install))
 
 
 @typed()

@@ -82,13 +82,17 @@ def with_trackers(config: TrainConfig, names: Any) -> TrainConfig:
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Refuses trackers that are not registered.
+    """Refuses trackers that are not registered, or whose libraries are not installed.
 
     Raises:
         ConfigError: One is not.
     """
     for name in config.trackers:
-        trackers.find(name)
+        spec = trackers.find(name)
+        if spec.missing:
+            raise ConfigError(
+                f"The tracker '{name}' needs the package {spec.needs}, which is not installed.", f"Run: {spec.missing}"
+            )
 
 
 def tuned_defaults(algo: str, env: EnvSpec) -> tuple[dict[str, Any], str]:

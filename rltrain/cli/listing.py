@@ -56,7 +56,10 @@ def trackers(arguments: list[str]) -> int:
     """Lists trackers."""
     parsed = _parse("trackers", "trackers", arguments, search="with a word search for it")
     word = (parsed.query or "").lower()
-    descriptions = {name: spec.description for name, spec in plugins.trackers.items()}
+    descriptions = {
+        name: f"{spec.description} Needs: {spec.missing}" if spec.missing else spec.description
+        for name, spec in plugins.trackers.items()
+    }
     found = {name: line for name, line in descriptions.items() if word in f"{name} {line}".lower()}
     if not found:
         plugins.trackers.find(parsed.query)  # raises, with the nearest name

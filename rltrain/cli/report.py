@@ -12,9 +12,10 @@ from typing import Any
 
 from rltrain.cli.output import say
 from rltrain.distributed.ranks import is_first
-from rltrain.errors import RLTrainError
+from rltrain.errors import RLTrainError, plain
 from rltrain.evaluation.episodes import Evaluation
 from rltrain.runs.environment import env_option
+from rltrain.trackers.service import places
 from rltrain.training.session import RunResult
 
 
@@ -40,6 +41,7 @@ def report(result: RunResult, as_json: bool) -> int:
             rows.append(("picture", str(result.picture)))
         if any(result.run_dir.glob("events.*")):
             rows.append(("curves", tensorboard_command(result.run_dir)))
+        rows += [(name, plain(where)) for name, where in places(result.run_dir).items()]
         say("\n".join(f"{name:<10}{text}" for name, text in rows))
     return exit_code(result)
 

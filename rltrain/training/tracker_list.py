@@ -15,10 +15,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from rltrain.plugins import resolve, trackers
+from rltrain.plugins import TrackerSpec, path_of, resolve, trackers
 from rltrain.rng import global_kept
 from rltrain.schedules import LINEAR
 from rltrain.tracker import RunInfo, Tracker
+from rltrain.trackers.process import ProcessTracker
 from rltrain.trackers.tags import charts_of
 
 FAILURES = (Exception, SystemExit)
@@ -41,8 +42,7 @@ class TrackerList(Tracker):
         for name in names:
             try:
                 with global_kept():  # some libraries draw when they are imported
-                    make = resolve(trackers.find(name).entry_point)
-                    self._all[name] = make(replace(run, config=deepcopy(run.config)))
+                    self._all[name] = _make(trackers.find(name), replace(run, config=deepcopy(run.config)))
             except FAILURES as error:
                 _warn(name, error)
         self.hparams(flatten({name: value for name, value in run.config.items() if name != "health"}))
@@ -116,6 +116,14 @@ class TrackerList(Tracker):
                     if method != "close":
                         with suppress(*FAILURES):
                             tracker.close()
+
+
+def _make(spec: TrackerSpec, run: RunInfo) -> Tracker:
+    """A tracker, here or in a process of its own."""
+    if spec.own_process:
+        return ProcessTracker(run, spec.name, path_of(spec.entry_point))
+    tracker: Tracker = resolve(spec.entry_point)(run)
+    return tracker
 
 
 def displays(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Sweeps: the search for hyperparameters, on Optuna."""

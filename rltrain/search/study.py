@@ -1,0 +1,203 @@
+"""A study of Optuna that several processes, on several machines, can share."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from rltrain.errors import ConfigError
+from rltrain.rng import derive_seed
+from rltrain.search.request import SweepRequest
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "study.journal"
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "halving", "none")
+FACTS, PROCESS, RETRIES, ERROR, SCORES = "rltrain", "process", "retries", "error", "scores"
+MOST_RETRIES = 2
+"""How often a trial is begun again that no one goes on with."""
+ALIVE_EVERY, SILENT = 30.0, 300.0
+"""Seconds between two signs of life of a process, and after which another machine takes it for dead."""
+
+
+def need_optuna() -> None:
+    """Raises an error without Optuna.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise ConfigError("The package optuna is not installed.", "Run: pip install 'rltrain[sweep]'")
+
+
+class Study:
+    """A study, and this process's share in it.
+
+    Args:
+        request: The sweep.
+
+    Raises:
+        ConfigError: The storage cannot be used, or holds a study of another sweep by this name.
+    """
+
+    def __init__(self, request: SweepRequest) -> None:
+        need_optuna()
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self._states = optuna.trial.TrialState
+        self._request = request
+        self.process = f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+        self._signed = 0.0
+        try:
+            storage = _storage(request)
+            made = request.name not in [each.study_name for each in optuna.get_all_study_summaries(storage)]
+            self.optuna = optuna.create_study(
+                storage=storage, study_name=request.name, direction="maximize", load_if_exists=True
+            )
+        except Exception as error:
+            where = hidden(request.storage) if request.storage else f"'{request.out / JOURNAL}'"
+            why = hidden(str(error).partition("\n")[0])
+            raise ConfigError(f"The study in {where} cannot be used: {why}", "Give another --storage.") from error
+        self._check(request.facts())
+        who = () if made else (self.process, len(self.optuna.trials))  # others draw other numbers than the first
+        self.optuna.sampler = _sampler(request, derive_seed(request.config().seed, "sampler", *who) % 2**32)
+        self.optuna.pruner = _pruner(request)
+        self.sign()
+
+    def _check(self, facts: Mapping[str, Any]) -> None:
+        known = self.optuna.user_attrs.get(FACTS)
+        if known is None:
+            self.optuna.set_user_attr(FACTS, facts)
+            return
+        for name, value in facts.items():
+            if known.get(name) != value:
+                other = _difference(known.get(name), value)
+                raise ConfigError(
+                    f"The study '{self._request.name}' was begun with {'another' if name != 'seeds' else 'other'} "
+                    f"{name}{other}.",
+                    "Give what it was begun with, or another --out for a new one.",
+                )
+
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by state: ``complete``, ``pruned``, ``running``, ``waiting``, ``fail``."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        return {state.name.lower(): sum(trial.state == state for trial in trials) for state in self._states}
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another trial is to be begun."""
+        counts = self.counts()
+        return counts["complete"] + counts["pruned"] + counts["running"] < self._request.trials
+
+    def ask(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        """A new trial, and the values drawn for it."""
+        trial = self.optuna.ask()
+        trial.set_user_attr(PROCESS, self.process)
+        return trial, self._request.space.draw(trial)
+
+    def complete(self, trial: optuna.Trial, scores: Mapping[str, float]) -> float:
+        """Ends a trial with the scores of its seeds, and returns their mean, its value."""
+        value = sum(scores.values()) / len(scores)
+        trial.set_user_attr(SCORES, dict(scores))
+        self.optuna.tell(trial, value)
+        return value
+
+    def prune(self, trial: optuna.Trial, error: str | None = None) -> None:
+        """Ends a trial that was not worth going on with, or could not be trained."""
+        if error is not None:
+            trial.set_user_attr(ERROR, error)
+        self.optuna.tell(trial, state=self._states.PRUNED)
+
+    def again(self, trial: optuna.Trial | optuna.trial.FrozenTrial, *, interrupted: bool = False) -> bool:
+        """Marks a trial as failed, and lets it be begun anew; returns False if that has been tried often enough."""
+        retries = trial.user_attrs.get(RETRIES, 0) + (not interrupted)
+        try:
+            self.optuna.tell(trial.number, state=self._states.FAIL)
+        except (ValueError, RuntimeError):  # another process was faster
+            return True
+        if not trial.params or retries > MOST_RETRIES:
+            return False
+        self.optuna.enqueue_trial(trial.params, user_attrs={RETRIES: retries})
+        return True
+
+    def sign(self) -> None:
+        """Gives a sign of life, and begins anew the trials of processes that give none."""
+        now = time.time()
+        if now - self._signed < ALIVE_EVERY:
+            return
+        self._signed = now
+        self.optuna.set_user_attr(f"alive {self.process}", now)
+        for trial in self.optuna.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
+            if not self._is_alive(trial, now):
+                self.again(trial)
+                self._request.clear(trial.number)
+
+    def _is_alive(self, trial: optuna.trial.FrozenTrial, now: float) -> bool:
+        process = trial.user_attrs.get(PROCESS)
+        if process == self.process:
+            return True
+        host, _, rest = str(process).partition(":")
+        if host == socket.gethostname():
+            pid, _, began = rest.partition(":")
+            try:
+                return f"{psutil.Process(int(pid)).create_time():.0f}" == began
+            except (psutil.Error, ValueError):
+                return False
+        begun = trial.datetime_start.timestamp() if trial.datetime_start else now
+        return now - max(begun, self.optuna.user_attrs.get(f"alive {process}", 0.0)) < SILENT
+
+
+def _storage(request: SweepRequest) -> Any:
+    from optuna.storages import JournalStorage, RDBStorage
+
+    if request.storage is not None:
+        return RDBStorage(request.storage)
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    path = str(request.out / JOURNAL)
+    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+
+
+def _sampler(request: SweepRequest, seed: int) -> optuna.samplers.BaseSampler:
+    from optuna.samplers import RandomSampler, TPESampler
+
+    if request.sampler == "random":
+        return RandomSampler(seed=seed)
+    first = min(10, max(4, request.trials // 4))
+    return TPESampler(seed=seed, n_startup_trials=first, multivariate=True, group=True, constant_liar=True)
+
+
+def _pruner(request: SweepRequest) -> optuna.pruners.BasePruner:
+    from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+
+    if request.pruner == "none":
+        return NopPruner()
+    if request.pruner == "halving":
+        return SuccessiveHalvingPruner()
+    return MedianPruner(n_startup_trials=5, n_min_trials=3)
+
+
+def hidden(text: str) -> str:
+    """A text without the passwords of URLs."""
+    return re.sub(r"://[^/@\s]*@", "://...@", text)
+
+
+def _difference(known: Any, value: Any) -> str:
+    """The first thing that differs, in words."""
+    if isinstance(known, dict) and isinstance(value, dict):
+        for name in dict.fromkeys((*known, *value)):
+            if known.get(name) != value.get(name):
+                return f": {name}{_difference(known.get(name), value.get(name))}"
+    return f" ({known!r}, now {value!r})" if not isinstance(known, str) or len(known) < 60 else ""
