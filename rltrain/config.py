@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -172,6 +173,8 @@ class TrainConfig(Model):
     """Whether to stop if a checkpoint cannot be written, or to go on until the next one is due."""
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
+    data: str | None = None
+    """Dataset to learn from, for agents that do; its folder, kept as an absolute path."""
     init_from: str | None = None
     """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from."""
     eval_freq: Annotated[int, Field(ge=0)] = 0
@@ -197,6 +200,11 @@ class TrainConfig(Model):
     """Finished episodes that rollout/* statistics are averaged over."""
     trackers: list[str] = ["console", "csv", "tensorboard"]
     """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
+
+    @field_validator("data")
+    @classmethod
+    def _from_anywhere(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).absolute())
 
     @field_validator("trackers", mode="before")
     @classmethod

@@ -9,6 +9,8 @@ VERBS = {
     "resume": ("resume:main", "Continue a run where it stopped."),
     "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),
     "watch": ("watch:main", "Film a trained policy, or a random one."),
+    "record": ("record:main", "Record episodes as a dataset."),
+    "data": ("data:main", "Show, check, split, import or export a dataset, or delete rows of it."),
     "plot": ("plot:main", "Draw learning curves of runs."),
     "envs": ("listing:envs", "List the environments, or describe one."),
     "check": ("check:main", "Check an environment: does it keep its promises?"),

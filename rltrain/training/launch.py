@@ -21,6 +21,7 @@ from rltrain.runs.environment import check_known, given_again, named_env, origin
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_of
+from rltrain.runs.lineage import DATASET
 from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
@@ -274,7 +275,14 @@ def set_up_again(
                 "Go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
-        if not setup.env.exact_resume:
+        if setup.dataset is not None:
+            known = (metadata.get(DATASET) or {}).get("checksum")
+            if known != setup.dataset.checksum:
+                raise CheckpointError(
+                    f"'{config.data}' is another version than the one that '{folder.path}' was trained on.",
+                    "Start a new run on it; to go on with this one, put the version of then in its place.",
+                )
+        if not setup.exact_data:
             warnings.warn(
                 f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",
                 stacklevel=2,

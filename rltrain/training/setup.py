@@ -15,6 +15,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
+from rltrain.data.dataset import Dataset
 from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.errors import CheckpointError, ConfigError, RunError
@@ -27,6 +28,7 @@ from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, seed_global
 from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.lineage import DATASET
 from rltrain.runs.machine import describe_machine
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.spaces import to_json
@@ -49,6 +51,7 @@ class Setup:
     agent: Agent
     callbacks: CallbackList
     ranks: Ranks = ALONE
+    dataset: Dataset | None = None
 
     @classmethod
     def build(cls, request: RunRequest, ranks: Ranks = ALONE) -> Setup:
@@ -69,6 +72,7 @@ class Setup:
                 f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
                 "Start one, or train with an agent of ours.",
             )
+        dataset = open_data(request)
         num_envs, agent_config = share_of(config, ranks)
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
@@ -93,13 +97,16 @@ class Setup:
             )
             if request.checkpoint is None:
                 agent.check()
+            if dataset is not None:
+                agent.use_data(dataset)
+            elif request.checkpoint is None:
                 remark(config, env, agent.horizon * num_envs * ranks.world_size)
             several = ranks.local_world_size if device.type == "cpu" else 1
             check_memory(agent.memory() * several, device, agent_config, env.single_observation_space)
             if ranks.world_size > 1:
                 across_ranks(agent, ranks.mean, ranks.world_size)
             speed_up(config, env, agent)
-            setup = cls(request, device, env, agent, callbacks, ranks)
+            setup = cls(request, device, env, agent, callbacks, ranks, dataset)
             if config.video_freq:
                 setup.check_drawing()
             if_it_fails.pop_all()
@@ -131,7 +138,12 @@ class Setup:
     @property
     def exact_resume(self) -> bool:
         """Whether a checkpoint holds everything that is needed to continue bit for bit."""
-        return self.env.exact_resume and self.agent.exact_resume
+        return self.exact_data and self.agent.exact_resume
+
+    @property
+    def exact_data(self) -> bool:
+        """Whether what the agent learns from goes on exactly."""
+        return self.dataset is not None or self.env.exact_resume
 
     @property
     def spaces(self) -> dict[str, Any]:
@@ -182,6 +194,29 @@ class Setup:
             warnings.warn(fault, stacklevel=2)
 
 
+def open_data(request: RunRequest) -> Dataset | None:
+    """The dataset that a run learns from, read whole once to compare its checksums; None if it learns from none.
+
+    Raises:
+        ConfigError: The agent needs one and there is none, or the other way round.
+        DatasetError: It is damaged.
+    """
+    config = request.config
+    if not request.agent.learns_from_data:
+        if config.data is not None:
+            raise ConfigError(
+                f"'{config.algo}' learns from environments, not from a dataset.", "Leave --data out, or train bc."
+            )
+        return None
+    if config.data is None:
+        raise ConfigError(
+            f"'{config.algo}' learns from a dataset.", "Name one: --data DIR ('rltrain record' makes one)."
+        )
+    if config.stop_at_reward is not None:
+        raise ConfigError(f"'{config.algo}' has no episodes in training to stop at.", "Leave --stop-at-reward out.")
+    return Dataset.open(config.data, verify=True)
+
+
 def create_folder(setup: Setup) -> RunFolder:
     """Makes the run folder, and locks it.
 
@@ -200,6 +235,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": setup.exact_resume,
+        **({DATASET: setup.dataset.lineage()} if setup.dataset is not None else {}),
         **({ORIGIN: origin} if (origin := origin_of(setup.request.env)) else {}),
         **setup.spaces,
         **setup.own_spaces,
