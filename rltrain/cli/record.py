@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from typing import Any
 
 from rltrain.cli.options import EnvParser, add_module_option, is_run, whole
 from rltrain.cli.output import say
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
     from rltrain.runs.policy import load
     from rltrain.training.signals import Interrupt
 
+    source: Any
     if is_run(parsed.what):
         source = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device, env=parsed.env)
         for line in source.warnings:

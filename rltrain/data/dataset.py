@@ -291,7 +291,8 @@ class Dataset:
                 raise ValueError(f"{TABLE} has no fitting '{name}'")
         groups = {name: arrays[f"group.{name}"] for name in self.groups}
         episodes = Episodes(**{name: arrays[name] for name in kinds if "." not in name}, groups=groups)
-        indices = [("policy", episodes.policy, self.policies), *((n, groups[n], self.groups[n]) for n in groups)]
+        indices: list[tuple[str, np.ndarray, list[Any]]] = [("policy", episodes.policy, self.policies)]
+        indices += [(name, groups[name], self.groups[name]) for name in groups]
         for name, codes, values in indices:
             if count and not (int(codes.min()) >= 0 and int(codes.max()) < len(values)):
                 raise ValueError(f"{TABLE} has a '{name}' that is not listed")

@@ -77,7 +77,7 @@ def import_minari(source: str | Path, out: str | Path, *, name: str = "") -> Dat
         source_data=f"The Minari dataset {title}. {metadata.get('description', '')}".strip(),
         size_categories=[size_category(int(metadata.get("total_steps", 0)))],
     )
-    options = {"name": name or title, "environment": environment and {"id": environment, "options": {}}}
+    options: dict[str, Any] = {"name": name or title, "environment": environment and {"id": environment, "options": {}}}
     how = "imported from Minari"
     with DatasetWriter(out, observed, acted, **options, policies=[policy], how=how, facts=facts, card=card) as writer:
         for first in range(0, count, AT_ONCE):

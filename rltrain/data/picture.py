@@ -79,7 +79,11 @@ def _histogram(axes: Axes, dataset: Dataset, values: np.ndarray, label: str) -> 
     shown = _shown(dataset)
     parts = [values[finite & ((dataset.episodes.policy == i) | (i < 0))] for i, _, _ in shown]
     axes.hist(
-        parts, edges, stacked=True, color=[colour for _, _, colour in shown], label=[name for _, name, _ in shown]
+        parts,
+        edges.tolist(),
+        stacked=True,
+        color=[colour for _, _, colour in shown],
+        label=[name for _, name, _ in shown],
     )
     axes.set_xlabel(label)
     axes.set_ylabel("episodes")
@@ -127,7 +131,8 @@ def _coverage(axes: Axes, dataset: Dataset, steps: np.ndarray, policy_of: np.nda
     order = np.random.default_rng(0).permutation(len(places))[:8000]
     shown = _shown(dataset)
     colours = np.array([colour for _, _, colour in shown])[np.where(policy_of < len(shown), policy_of, 0)]
-    axes.scatter(*places[order].T, s=4, lw=0, alpha=0.35, c=colours[order], rasterized=True)
+    first, second = places[order].T
+    axes.scatter(first, second, s=4, lw=0, alpha=0.35, c=colours[order], rasterized=True)
     share = (sizes[:2] ** 2).sum() / (sizes**2).sum()
     axes.set_xlabel(f"observations: main direction ({share:.0%} of the variance in both)")
     axes.set_ylabel("second direction")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,9 @@ def split_dataset(
 
 def writer_like(dataset: Dataset, path: Path, how: str, *, by: str | None = None, name: str = "") -> DatasetWriter:
     """A writer for episodes of a dataset, which it has as an ancestor."""
-    kept = {key: dataset.manifest[key] for key in ("reward_range", "minari", "personal") if key in dataset.manifest}
+    kept: dict[str, Any] = {
+        key: dataset.manifest[key] for key in ("reward_range", "minari", "personal") if key in dataset.manifest
+    }
     return DatasetWriter(
         path,
         dataset.observation_space,

@@ -134,6 +134,8 @@ class DatasetWriter:
         count, steps = len(lengths), int(lengths.sum())
         if not count:
             return
+        if int(lengths.min()) < 1:
+            raise DatasetError("An episode has no steps.", "Leave it out.")
         arrays = {**columns, **{FINAL + name: array for name, array in finals.items()}}
         if not self.columns:
             self.columns = {

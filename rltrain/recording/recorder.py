@@ -108,7 +108,7 @@ def record(
     if exists(out):
         raise DatasetError(f"There is something at '{out}' already.", "Choose another place for it.")
     trained = what if isinstance(what, Policy) else None
-    env: Any = trained._known_env if trained is not None else what
+    env: Any = trained.env if trained is not None else what
     device = trained.device if trained is not None else device
     given = list(policies) or ([""] if trained is not None else ["random"])
     counts = {"": episodes} if given == [""] else shares_of(given, episodes)

@@ -132,7 +132,7 @@ def add_round(
 
 def named_rows(row: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of a row by the names of their columns."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, part in row.items():
         entries = {"": part} if isinstance(part, Tensor) else part
         found |= {f"{name}.{key}" if key else name: tensor for key, tensor in entries.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
+from rltrain.data.dataset import Dataset
 from rltrain.distributed.group import joined
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
@@ -257,6 +258,11 @@ def set_up_again(
             "with such a learning rate the policy does not change any more.",
             stacklevel=2,
         )
+    if config.data is not None and Dataset.open(config.data).checksum != (metadata.get(DATASET) or {}).get("checksum"):
+        raise CheckpointError(
+            f"'{config.data}' is another version than the one that '{folder.path}' was trained on.",
+            "Start a new run on it; to go on with this one, put the version of then in its place.",
+        )
     config = config.model_copy(update={"stop_at_reward": stop_at_reward})
     request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
     with ExitStack() as if_it_fails:
@@ -275,13 +281,6 @@ def set_up_again(
                 "Go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
-        if setup.dataset is not None:
-            known = (metadata.get(DATASET) or {}).get("checksum")
-            if known != setup.dataset.checksum:
-                raise CheckpointError(
-                    f"'{config.data}' is another version than the one that '{folder.path}' was trained on.",
-                    "Start a new run on it; to go on with this one, put the version of then in its place.",
-                )
         if not setup.exact_data:
             warnings.warn(
                 f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",

@@ -70,7 +70,7 @@ class Setup:
         if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # it has its own training loop
             raise ConfigError(
                 f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
-                "Start one, or train with an agent of ours.",
+                "Start one, with --nproc 1.",
             )
         dataset = open_data(request)
         num_envs, agent_config = share_of(config, ranks)

@@ -179,7 +179,7 @@ def test_hostile_minari_files_are_refused(tmp_path: Path, place: Path) -> None:
     without = {key: value for key, value in metadata.items() if key != "observation_space"}
     for changed, what in (
         ({**without, "env_spec": json.dumps(code)}, "does not describe the observation_space"),
-        ({**metadata, "observation_space": '{"type": "os.system"}'}, "No deserialization"),
+        ({**metadata, "observation_space": '{"type": "os.system"}'}, "deserialize_space"),
         ({**metadata, "action_space": '{"type": "Box", "shape": [1000000, 1000000], "dtype": "f4"}'}, "shape"),
         ({"data_format": "hdf5"}, "says nothing"),
     ):

@@ -128,6 +128,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(DatasetError, match=what), DatasetWriter(tmp_path / "set", OBS, ACTIONS) as writer:
             writer.add({**columns, **changes}, [2, 2], finals_of(2))
+    with pytest.raises(DatasetError, match="no steps"):
+        make(tmp_path / "set", [2, 0, 2])
     with pytest.raises(DatasetError, match="no episode"), DatasetWriter(tmp_path / "set", OBS, ACTIONS):
         pass
     with pytest.raises(DatasetError, match="no folder"):
