@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rltrain.agent import Metrics
 from rltrain.agents.bc.config import BCConfig
 from rltrain.agents.bc.loss import agreement, cloning_loss, raw_actions
+from rltrain.agents.bc.privacy import PrivateGradients
 from rltrain.agents.parts.actors import DistributionActor
 from rltrain.agents.parts.custom_networks import encoder_for
 from rltrain.agents.parts.distributions import Gaussian, make_distribution
@@ -90,6 +91,7 @@ class BC(OfflineAgent):
         self.n_updates = 0  # gradient steps
         self.best_loss, self.waited = float("inf"), 0
         self.best = self.optimizer.flat.detach().clone()
+        self.private: PrivateGradients | None = None
 
     def check(self) -> None:
         """Refuses options that would have no effect.
@@ -106,6 +108,16 @@ class BC(OfflineAgent):
             raise ConfigError("val_by is for held-out episodes, of which there are none.", "Give --agent.val-fraction.")
         if config.dropout and not any(True for _ in self.actor.get_submodule("pi").children()):
             raise ConfigError("dropout is for hidden layers, of which there are none.", "Give policy_kwargs.net_arch.")
+        fields = {name: field for name, field in BCConfig.model_fields.items() if name.startswith("dp_")}
+        others = [name for name, field in fields.items() if getattr(config, name) != field.default]
+        if config.dp_epsilon is None and others:
+            raise ConfigError(f"{others[0]} is for learning with differential privacy.", "Give --agent.dp-epsilon.")
+        if config.dp_epsilon is not None and (config.val_fraction or config.normalize_obs):
+            what = "val_fraction" if config.val_fraction else "normalize_obs"
+            raise ConfigError(
+                f"{what} would use the data without noise, and dp_epsilon promises that nothing does.",
+                f"Give --agent.{what.replace('_', '-')} {'0' if config.val_fraction else 'false'}.",
+            )
         if config.normalize_obs:
             check_scaled(self.observation_space)
 
@@ -122,6 +134,8 @@ class BC(OfflineAgent):
         if masked and (forbidden := forbidden_steps(dataset)).count:
             what = f"The mask of '{dataset.path}' forbids the action that was taken {forbidden}."
             raise DatasetError(what, "Mend the masks: 'rltrain data check' names the steps.")
+        if config.dp_epsilon is not None:
+            self.private = self._private(dataset, config.dp_epsilon)
         held_out = np.zeros(len(dataset.episodes), bool)
         if config.val_fraction:
             shares = {"train": 1.0 - config.val_fraction, "held-out": config.val_fraction}
@@ -141,27 +155,84 @@ class BC(OfflineAgent):
     def learn(self) -> Metrics:
         """Takes ``gradient_steps`` steps; now and then also computes the loss on the held-out episodes."""
         config, rows = self.config, []
+        step = self._step if self.private is None else self._private_step
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         for _ in range(config.gradient_steps):
-            steps = next(self.batches)
-            raw = raw_actions(self.distribution, self.view.action(steps))
-            params = self.params(self.view.obs(steps))
-            loss = cloning_loss(self.distribution, params, raw, config.label_smoothing).mean()
             if config.weight_decay:
                 self.optimizer.flat.data.mul_(1.0 - learning_rate * config.weight_decay)
-            norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+            rows.append(step(learning_rate))
             if isinstance(self.distribution, Gaussian):
                 self.distribution.log_std.data.clamp_(min=LEAST_LOG_STD)
-            rows.append(torch.stack([loss.detach(), norm, agreement(self.distribution, params.detach(), raw).mean()]))
         self.n_updates += config.gradient_steps
         means = torch.stack(rows).mean(0)
         metrics: Metrics = {"train/loss": means[0], "train/grad_norm": means[1], f"train/{self.measure}": means[2]}
         metrics["train/learning_rate"] = learning_rate
         metrics["train/n_updates"] = self.n_updates
-        metrics["train/epochs"] = self.batches.passes
+        if self.private is None:
+            metrics["train/epochs"] = self.batches.passes
+        else:
+            metrics["privacy/epsilon"] = self.private.spent()
+            self.finished = self.private.spent(config.gradient_steps) > self.private.budget
         if len(self.held_out) and (self.n_updates // config.gradient_steps) % config.val_freq == 0:
             metrics |= self.validate()
         return metrics
+
+    def _loss(self, steps: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The mean loss of some steps, and how far the policy agrees with them, each 0-d."""
+        raw = raw_actions(self.distribution, self.view.action(steps))
+        params = self.params(self.view.obs(steps))
+        loss = cloning_loss(self.distribution, params, raw, self.config.label_smoothing).mean()
+        return loss, agreement(self.distribution, params.detach(), raw).mean()
+
+    def _step(self, learning_rate: float) -> Tensor:
+        """A step on the next minibatch: its loss, the norm of the gradient and the agreement, (3,)."""
+        loss, agreed = self._loss(next(self.batches))
+        norm = self.optimizer.step(loss, learning_rate, reduce=self.reduce)
+        return torch.stack([loss.detach(), norm, agreed])
+
+    def _private_step(self, learning_rate: float) -> Tensor:
+        """The same with differential privacy; zeros where no unit takes part."""
+        assert self.private is not None
+        measured: list[Tensor] = []
+
+        def loss_of(steps: np.ndarray) -> Tensor:
+            loss, agreed = self._loss(steps)
+            measured.append(torch.stack([loss.detach(), agreed]))
+            return loss
+
+        self.private.put(self.optimizer, loss_of, self.private.draw())
+        norm = self.optimizer.step(None, learning_rate, reduce=self.reduce)
+        loss, agreed = torch.stack(measured).mean(0) if measured else torch.zeros(2, device=self.device)
+        return torch.stack([loss, norm, agreed])
+
+    def _private(self, dataset: Dataset, budget: float) -> PrivateGradients:
+        """The noisy gradients.
+
+        Raises:
+            ConfigError: The options do not fit the dataset, or the first update would spend the budget.
+        """
+        config = self.config
+        private = PrivateGradients(
+            dataset,
+            by=config.dp_by,
+            expected=config.dp_units,
+            rows=max(1, config.batch_size // config.dp_units),
+            clip=config.dp_clip,
+            noise=config.dp_noise,
+            budget=budget,
+            delta=config.dp_delta,
+            device=self.device,
+        )
+        if (first := private.spent(config.gradient_steps)) > budget:
+            raise ConfigError(
+                f"The first update alone spends an epsilon of {first:.3g}, and dp_epsilon is {budget:g}.",
+                "Raise --agent.dp-noise, or lower --agent.dp-units.",
+            )
+        return private
+
+    def privacy(self) -> dict[str, Any] | None:
+        """What the policy promises to those whose data it has learned from; None if that is nothing."""
+        return None if self.private is None else self.private.facts()
 
     def params(self, obs: Observation) -> Tensor:
         """Distribution parameters (B, P) while learning: with dropout behind every hidden activation."""
@@ -215,6 +286,7 @@ class BC(OfflineAgent):
             "best_loss": self.best_loss,
             "waited": self.waited,
             "finished": self.finished,
+            **({} if self.private is None else {"private": self.private.state_dict()}),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -225,3 +297,5 @@ class BC(OfflineAgent):
         self.best.copy_(state["best"])
         for name in ("n_updates", "best_loss", "waited", "finished"):
             setattr(self, name, state[name])
+        if self.private is not None:
+            self.private.load_state_dict(state["private"])

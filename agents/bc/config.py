@@ -52,4 +52,16 @@ class BCConfig(AgentConfig):
     patience: Annotated[int, Field(ge=0)] = 0
     """Validations without a lower loss after which training stops; the best policy is then the one that is kept. 0 to
     train to the end and keep the last."""
+    dp_epsilon: Annotated[float, Field(gt=0.0)] | None = None
+    """Learn with differential privacy, and stop before this budget is exceeded; none to learn without."""
+    dp_delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-5
+    """Chance that the promise of dp_epsilon does not hold; well below one divided by the number of units."""
+    dp_by: str | None = None
+    """Group column of the dataset whose values, such as people, are protected; none to protect single episodes."""
+    dp_units: Annotated[int, Field(ge=1)] = 16
+    """Units that take part in a minibatch, on average; each with batch_size / dp_units of its steps."""
+    dp_noise: Annotated[float, Field(gt=0.0)] = 1.0
+    """Standard deviation of the noise on gradients, as a multiple of dp_clip."""
+    dp_clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Norm that the gradient of each unit is cut to."""
     policy_kwargs: BCKwargs = BCKwargs()

@@ -1,13 +1,14 @@
 """Differentially private learning: DP-SGD (Abadi et al. 2016, arXiv:1607.00133), its budget counted by Opacus.
 
 What is protected is a unit: all episodes of one value of a group column, such as a person, or one episode. In each step
-every unit takes part with the same chance, by itself; the gradient of its loss is cut to a norm, and noise in proportion
-to that norm is added to the sum. Nothing else of the data may reach the policy.
+every unit takes part with the same chance, by itself. The gradient of its loss is cut to a norm, and noise
+in proportion to that norm is added to the sum. Nothing else of the data may reach the policy.
 """
 
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,9 @@ def epsilon_of(noise: float, rate: float, steps: int, delta: float) -> float:
         return 0.0
     accountant = RDPAccountant()
     accountant.history = [(noise, rate, steps)]
-    return float(accountant.get_epsilon(delta=delta))
+    with warnings.catch_warnings():  # about the orders that it tries
+        warnings.simplefilter("ignore")
+        return float(accountant.get_epsilon(delta=delta))
 
 
 class PrivateGradients:
@@ -124,35 +127,28 @@ class PrivateGradients:
             chosen.append(self.units[unit][places.cpu().numpy()])
         return chosen
 
-    def put(self, optimizer: FlatAdam, loss_of: Callable[[np.ndarray], Tensor], chosen: list[np.ndarray]) -> list[Tensor]:
-        """Puts the noisy gradient of a step in its place, counts the step, and returns the losses of the units.
+    def put(self, optimizer: FlatAdam, loss_of: Callable[[np.ndarray], Tensor], chosen: list[np.ndarray]) -> None:
+        """Puts the noisy gradient of a step in its place, and counts the step.
 
         Args:
             optimizer: Whose gradient it is.
             loss_of: The loss (0-d) of rows of one unit.
             chosen: The units, by :meth:`draw`.
         """
-        gradient, losses = grad_of(optimizer.flat), []
-        total = self.clipped_sum(gradient, loss_of, chosen, losses)
+        gradient = grad_of(optimizer.flat)
+        total = self.clipped_sum(gradient, loss_of, chosen)
         noise = torch.randn(total.shape, device=self.device, generator=self.rng)
         gradient.copy_((total + self.noise * self.clip * noise) / (self.rate * len(self.units)))
         self.steps += 1
-        return losses
 
     def clipped_sum(
-        self,
-        gradient: Tensor,
-        loss_of: Callable[[np.ndarray], Tensor],
-        chosen: list[np.ndarray],
-        losses: list[Tensor],
+        self, gradient: Tensor, loss_of: Callable[[np.ndarray], Tensor], chosen: list[np.ndarray]
     ) -> Tensor:
         """The sum of the units' gradients, each cut to the norm; one unit changes it by no more than that."""
         total = torch.zeros_like(gradient)
         for rows in chosen:
             gradient.zero_()
-            loss = loss_of(rows)
-            loss.backward()
-            losses.append(loss.detach())
+            loss_of(rows).backward()
             norm = torch.linalg.vector_norm(gradient)
             total += gradient * (self.clip / norm.clamp(min=self.clip))
         return total

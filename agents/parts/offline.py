@@ -40,6 +40,10 @@ class OfflineAgent(Agent):
     def rows_per_update(self) -> int:
         """Steps of the dataset that one call of ``learn`` takes in."""
 
+    def privacy(self) -> dict[str, Any] | None:
+        """What the policy promises to those whose data it has learned from, as JSON values; None if that is nothing."""
+        return None
+
     def conclude(self) -> None:
         """Called once when training is over, before the last checkpoint."""
 

@@ -47,7 +47,7 @@ class DatasetCard(BaseModel):
     bias_risks_and_limitations: str = ""
     personal_columns: list[dict[str, Any]] = Field(default_factory=list)
     deletions: list[dict[str, Any]] = Field(default_factory=list)
-    privacy: dict[str, Any] = Field(default_factory=dict)
+    privacy: list[dict[str, Any]] = Field(default_factory=list)
 
     def missing(self) -> list[str]:
         """The names of the entries that an export asks for and nobody has written."""
@@ -102,6 +102,18 @@ def write_card(path: Path, card: DatasetCard) -> None:
     missing = "".join(f"#   {name}: {REQUIRED[name]}\n" for name in card.missing())
     head = f"# Asked for before an export:\n{missing}" if missing else ""
     write_atomically(path, head + _yaml(card.model_dump()))
+
+
+def note_privacy(folder: Path, entry: dict[str, Any]) -> None:
+    """Writes into the card of a dataset what a run has spent of its privacy; an entry of the same run is replaced.
+
+    Raises:
+        DatasetError: The card cannot be read.
+        OSError: It cannot be written.
+    """
+    card = read_card(folder)
+    card.privacy = [each for each in card.privacy if each.get("run") != entry["run"]] + [entry]
+    write_card(folder / CARD, card)
 
 
 def size_category(steps: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rltrain.errors import ConfigError
+from rltrain.data.card import note_privacy
+from rltrain.errors import ConfigError, DatasetError
 from rltrain.runs.folder import RunFolder
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.setup import Setup
@@ -55,3 +57,9 @@ class OfflineTrainer(Trainer):
         if reason != "interrupted":
             self.agent.conclude()
         super().end(reason)
+        if (promise := self.agent.privacy()) is not None and self.setup.dataset is not None:
+            self.folder.update_metadata({"privacy": promise})
+            try:
+                note_privacy(self.setup.dataset.path, {"run": str(self.folder.path.absolute()), **promise})
+            except (DatasetError, OSError) as error:  # the policy is saved
+                warnings.warn(f"The card of the dataset does not say what was spent. {error}", stacklevel=2)
