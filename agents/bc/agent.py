@@ -158,9 +158,10 @@ class BC(OfflineAgent):
         step = self._step if self.private is None else self._private_step
         learning_rate = value_at(config.learning_rate, self.progress_remaining)
         for _ in range(config.gradient_steps):
-            if config.weight_decay:
-                self.optimizer.flat.data.mul_(1.0 - learning_rate * config.weight_decay)
+            before = self.optimizer.flat.detach().clone() if config.weight_decay else None
             rows.append(step(learning_rate))
+            if before is not None:  # of the weights that the gradient was computed at
+                self.optimizer.flat.data.sub_(before, alpha=learning_rate * config.weight_decay)
             if isinstance(self.distribution, Gaussian):
                 self.distribution.log_std.data.clamp_(min=LEAST_LOG_STD)
         self.n_updates += config.gradient_steps

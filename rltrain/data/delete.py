@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from rltrain.data.card import read_card
+from rltrain.data.copying import copy_episodes, writer_like
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import MANIFEST, unwritable
 from rltrain.data.personal import pseudonym
-from rltrain.data.split import writer_like
-from rltrain.data.writer import copy_episodes
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
 from rltrain.storage.files import exists, remove, sync_directory
 

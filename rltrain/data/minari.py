@@ -18,16 +18,15 @@ from gymnasium import spaces
 from rltrain.data.card import DatasetCard, read_card, size_category
 from rltrain.data.columns import ACTION, INFO, OBS, REWARD, TERMINATED, TRUNCATED, flatten, unflatten
 from rltrain.data.dataset import Dataset
+from rltrain.data.hdf5 import check_hdf5
 from rltrain.data.layout import NO_SEED, unwritable
 from rltrain.data.writer import DatasetWriter
 from rltrain.errors import ConfigError, DatasetError
-from rltrain.storage.files import Damaged, check_folder, exists, open_file, reason, remove
+from rltrain.storage.files import Damaged, check_folder, exists, reason, remove
 from rltrain.storage.records import read_json
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"
 AT_ONCE = 64  # episodes that are held in memory at a time
-MOST_BYTES = 2**33
-"""Of one column of one episode: more is taken for a file that is made to fill the memory."""
 
 
 def minari() -> ModuleType:
@@ -300,24 +299,4 @@ def _check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
             raise Damaged(f"{path.name} is a symbolic link")
     if metadata["data_format"] != "hdf5":
         return
-    import h5py
-
-    open_file(folder / MAIN).close()
-
-    def look(group: Any, depth: int = 0) -> None:
-        if depth > 50:
-            raise Damaged(f"{MAIN} is nested too deeply")
-        for key in group:
-            link = group.get(key, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise Damaged(f"'{key}' in {MAIN} is a link to somewhere else")
-            thing = group[key]
-            if isinstance(thing, h5py.Group):
-                look(thing, depth + 1)
-            elif thing.is_virtual or thing.external:
-                raise Damaged(f"'{key}' in {MAIN} lies in another file")
-            elif thing.size * thing.dtype.itemsize > MOST_BYTES:
-                raise Damaged(f"'{key}' in {MAIN} has {thing.size * thing.dtype.itemsize:,} bytes")
-
-    with h5py.File(folder / MAIN, "r") as file:
-        look(file)
+    check_hdf5(folder / MAIN)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rltrain.data.card import read_card
 from rltrain.data.check import episode_digests
+from rltrain.data.copying import copy_episodes, writer_like
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import unwritable
-from rltrain.data.writer import DatasetWriter, copy_episodes
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
 from rltrain.storage.files import exists, remove, sync_directory
 
@@ -104,22 +102,3 @@ def split_dataset(
     finally:
         remove(temporary)
     return {name: Dataset.open(out / name) for name in shares}
-
-
-def writer_like(dataset: Dataset, path: Path, how: str, *, by: str | None = None, name: str = "") -> DatasetWriter:
-    """A writer for episodes of a dataset, which it has as an ancestor."""
-    kept: dict[str, Any] = {
-        key: dataset.manifest[key] for key in ("reward_range", "minari", "personal") if key in dataset.manifest
-    }
-    return DatasetWriter(
-        path,
-        dataset.observation_space,
-        dataset.action_space,
-        name=name or path.name,
-        environment=dataset.manifest.get("environment"),
-        policies=dataset.policies,
-        parents=[dataset],
-        how=how if by is None else f"{how}, by {by}",
-        facts=kept,
-        card=read_card(dataset.path),
-    )

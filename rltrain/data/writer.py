@@ -308,33 +308,6 @@ class DatasetWriter:
             remove(Path(self._lock.lock_file))
 
 
-def copy_episodes(
-    source: Dataset, writer: DatasetWriter, chosen: np.ndarray, *, policies: np.ndarray | None = None
-) -> None:
-    """Adds episodes of a dataset to another, in the order of the first.
-
-    Args:
-        source: Where they are.
-        writer: Where they go.
-        chosen: (E,) bool, whether each one goes.
-        policies: The new index of each policy, by its old one.
-    """
-    for first, after in source.ranges():
-        numbers = np.flatnonzero(chosen[first:after]) + first
-        if not len(numbers):
-            continue
-        steps, episodes = source.steps_of(numbers), source.episodes
-        writer.add(
-            {name: source.take(name, steps) for name in source.columns},
-            episodes.length[numbers],
-            {name: source.final(name, numbers) for name in source.state_columns()},
-            seeds=episodes.seed[numbers],
-            policies=episodes.policy[numbers] if policies is None else policies[episodes.policy[numbers]],
-            has_final=episodes.has_final[numbers],
-            groups={n: [source.groups[n][code] for code in codes[numbers]] for n, codes in episodes.groups.items()},
-        )
-
-
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
-from rltrain.data.dataset import Dataset
 from rltrain.distributed.group import joined
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
@@ -22,11 +21,11 @@ from rltrain.runs.environment import check_known, given_again, named_env, origin
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_of
-from rltrain.runs.lineage import DATASET
 from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.batch_record import BATCHES, apart, batch_at, with_batch
+from rltrain.training.datasets import check_same_data
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
@@ -258,11 +257,7 @@ def set_up_again(
             "with such a learning rate the policy does not change any more.",
             stacklevel=2,
         )
-    if config.data is not None and Dataset.open(config.data).checksum != (metadata.get(DATASET) or {}).get("checksum"):
-        raise CheckpointError(
-            f"'{config.data}' is another version than the one that '{folder.path}' was trained on.",
-            "Start a new run on it; to go on with this one, put the version of then in its place.",
-        )
+    check_same_data(config, metadata, folder.path)
     config = config.model_copy(update={"stop_at_reward": stop_at_reward})
     request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
     with ExitStack() as if_it_fails:

@@ -34,6 +34,7 @@ from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.spaces import to_json
 from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.datasets import open_data
 from rltrain.training.request import RunRequest
 from rltrain.vec import VecEnv, own_spaces
 
@@ -192,29 +193,6 @@ class Setup:
         restore_policy(self.agent, checkpoint, state, same_run=False)
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
-
-
-def open_data(request: RunRequest) -> Dataset | None:
-    """The dataset that a run learns from, read whole once to compare its checksums; None if it learns from none.
-
-    Raises:
-        ConfigError: The agent needs one and there is none, or the other way round.
-        DatasetError: It is damaged.
-    """
-    config = request.config
-    if not request.agent.learns_from_data:
-        if config.data is not None:
-            raise ConfigError(
-                f"'{config.algo}' learns from environments, not from a dataset.", "Leave --data out, or train bc."
-            )
-        return None
-    if config.data is None:
-        raise ConfigError(
-            f"'{config.algo}' learns from a dataset.", "Name one: --data DIR ('rltrain record' makes one)."
-        )
-    if config.stop_at_reward is not None:
-        raise ConfigError(f"'{config.algo}' has no episodes in training to stop at.", "Leave --stop-at-reward out.")
-    return Dataset.open(config.data, verify=True)
 
 
 def create_folder(setup: Setup) -> RunFolder:

@@ -202,7 +202,7 @@ def test_hostile_minari_files_are_refused(tmp_path: Path, place: Path) -> None:
         file["episode_0/rewards"] = rewards[:-1]
     refused("steps and")
     (data / "main_data.hdf5").write_bytes(b"nothing")
-    refused("cannot be read")
+    refused("be read: Unable")
     (data / "main_data.hdf5").unlink()
     (data / "main_data.hdf5").symlink_to(tmp_path / "set" / CARD)
     refused("symbolic link")

@@ -16,9 +16,10 @@ from gymnasium import spaces
 from made import ACTIONS, OBS, columns_of, finals_of, make
 
 from rltrain.data.columns import codes_to_text, flatten, leaves_of, text_to_codes, unflatten
+from rltrain.data.copying import copy_episodes
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import CARD, MANIFEST
-from rltrain.data.writer import DatasetWriter, copy_episodes
+from rltrain.data.writer import DatasetWriter
 from rltrain.errors import DatasetError
 from rltrain.storage.records import sealed, unsealed
 
