@@ -34,3 +34,11 @@ def register() -> None:
         "rltrain.agents.sac.config:SACConfig",
         description="Soft actor-critic from a replay: off-policy, learned entropy; continuous actions.",
     )
+    register_agent(
+        "bc",
+        "rltrain.agents.bc.agent:BC",
+        "rltrain.agents.bc.config:BCConfig",
+        description="Behavioural cloning: the actions of a dataset, learned under supervision; all action spaces.",
+        trainer="rltrain.training.offline:OfflineTrainer",
+        learns_from_data=True,
+    )

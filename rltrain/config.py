@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -227,6 +228,8 @@ class TrainConfig(Model):
     """Whether to stop if a checkpoint cannot be written, or to go on until the next one is due."""
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
+    data: str | None = None
+    """Dataset to learn from, for agents that do; its folder, kept as an absolute path."""
     init_from: str | None = None
     """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from, as far as it fits."""
     reset: Names = []
@@ -271,6 +274,11 @@ class TrainConfig(Model):
     an object a line, for programs. All of it goes to standard error."""
     trackers: Names = ["console", "csv", "tensorboard"]
     """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
+
+    @field_validator("data")
+    @classmethod
+    def _from_anywhere(cls, value: str | None) -> str | None:
+        return None if value is None else str(Path(value).absolute())
 
     @field_validator("trackers", "log_info")
     @classmethod

@@ -67,6 +67,12 @@ class CheckpointError(RLTrainError):
     exit_code = 4
 
 
+class DatasetError(RLTrainError):
+    """A dataset is missing, damaged or does not fit."""
+
+    exit_code = 4
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """A fix line that names the nearest known word, or ``otherwise`` where none is near."""
     by_lower = {name.lower(): name for name in known}

@@ -103,6 +103,7 @@ class AgentSpec:
         configs: Package whose ``<agent>/<environment>.yaml`` are settings for it, such as ``your_package.configs``.
         stacked: ``module:Class`` of a :class:`~rltrain.agent.StackedAgent` made of several such agents; empty for none.
         trainer: ``module:Class`` of its trainer, if not :class:`rltrain.training.trainer.Trainer`.
+        learns_from_data: Whether it learns from a dataset, by :class:`rltrain.training.offline.OfflineTrainer`.
     """
 
     name: str
@@ -112,6 +113,7 @@ class AgentSpec:
     configs: str = CONFIGS
     trainer: str = "rltrain.training.trainer:Trainer"
     stacked: str = ""
+    learns_from_data: bool = False
 
 
 class AgentDetails(TypedDict, total=False):
@@ -121,6 +123,7 @@ class AgentDetails(TypedDict, total=False):
     configs: str
     trainer: str
     stacked: str
+    learns_from_data: bool
 
 
 _envs: dict[str, EnvSpec] = {}

@@ -56,7 +56,10 @@ def build_config(
     spec = spec_of(env)
     defaults, source = base or tuned_defaults(algo, spec)
     options = dict(spec.options)
-    if agent_specs()[algo].trainer != AgentSpec.trainer:  # of another library, which does these things its own way
+    registered = agent_specs()[algo]
+    if (
+        registered.trainer != AgentSpec.trainer and not registered.learns_from_data
+    ):  # of another library, which does these things its own way
         options |= {"rescale_action": False, "action_masks": False}
     data = merge(merge({"env": options}, defaults), canonical(dict(overrides or {})))
     data = merge(data, {"algo": algo, "env": {"id": spec.id}})

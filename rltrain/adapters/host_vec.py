@@ -118,9 +118,16 @@ class HostVecEnv:
         Raises:
             RunError: An environment failed.
         """
-        self._envs.reset([derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)])
+        self._envs.reset(self._seeds(seed))
         self._check_masks(self._masks[0], np.ones(self.num_envs, np.bool_))
         return self._observation(self._transfer.take(self._with_obs), OBS)
+
+    def episode_seeds(self, seed: int) -> list[int] | None:
+        """The seeds that :meth:`reset` passes to each ``env.reset(seed=...)``; None where one seed serves them all."""
+        return self._seeds(seed) if getattr(self._envs, "seeds_each", False) else None
+
+    def _seeds(self, seed: int) -> list[int]:
+        return [derive_seed(seed, "env", i) % 2**31 for i in range(self.num_envs)]
 
     def step(self, action: Tensor) -> VecStep:
         """Steps every environment with ``action`` (N, *A); finished ones are reset in the same step.

@@ -90,6 +90,8 @@ class Loop:
         progress: Where to write which environment is being stepped.
     """
 
+    seeds_each = True  # reset() gives every environment a seed of its own
+
     def __init__(
         self,
         recipe: Recipe,

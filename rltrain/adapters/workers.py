@@ -56,6 +56,8 @@ class Workers:
         RunError: A worker cannot make its environments.
     """
 
+    seeds_each = True  # as for the loop
+
     def __init__(
         self,
         recipe: Recipe,

@@ -10,6 +10,8 @@ VERBS = {
     "resume": ("resume:main", "Continue a run where it stopped."),
     "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),
     "watch": ("watch:main", "Film a trained policy, or a random one."),
+    "record": ("record:main", "Record episodes as a dataset."),
+    "data": ("data:main", "Show, check, split, import or export a dataset, or delete rows of it."),
     "runs": ("run_list:main", "List runs: status, score, steps, time."),
     "show": ("show:main", "Show what is known of a run."),
     "compare": ("compare:main", "Compare two runs, or two folders of runs."),

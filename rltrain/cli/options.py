@@ -40,6 +40,9 @@ class _LookedAt(BaseException):
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises errors of rltrain: one line, one fix, and the nearest names."""
 
+    repeated: tuple[str, ...] = ()
+    """Options that may be given several times."""
+
     def __init__(self, verb: str, description: str) -> None:
         super().__init__(prog=f"rltrain {verb}", description=description, allow_abbrev=False)
         self.epilog = "--debug shows a traceback instead of a line when something fails."
@@ -58,7 +61,8 @@ class Parser(argparse.ArgumentParser):
             raise _LookedAt(self)
         words = [dashed(argument) for argument in arguments]
         names = [word.partition("=")[0] for word in words if word.startswith("--")]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        once = (name for name in names if name not in self.repeated)
+        if twice := next((name for name in once if names.count(name) > 1), None):
             raise ConfigError(f"'{twice}' is given twice.", "Give it once.")
         parsed, unknown = self.parse_known_args(words)
         for argument in unknown:

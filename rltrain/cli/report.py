@@ -29,6 +29,7 @@ def report(result: RunResult, as_json: bool) -> int:
         why = {
             "total_timesteps": "trained to the end",
             "stop_at_reward": "stopped at the reward asked for",
+            "early_stop": "stopped early, as the agent was told to",
             "interrupted": f"interrupted; go on with: {resume_command(result.run_dir)}",
         }
         compiling = f" ({result.compile_seconds:.1f} s of them compiling)" if result.compile_seconds else ""

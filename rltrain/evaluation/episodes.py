@@ -127,7 +127,7 @@ def play(
     Raises:
         Stopped: A signal asked for it.
     """
-    actor = policy if isinstance(policy, Actor) else _Memoryless(policy)
+    actor = as_actor(policy)
     with torch.no_grad():
         state = initial = actor.initial_state(env.num_envs)
     while True:
@@ -137,6 +137,11 @@ def play(
         step = env.step(out.action)
         yield step
         obs, state = step.obs, next_state(out, step, initial)
+
+
+def as_actor(policy: Actor | Choose) -> Actor:
+    """A policy as an actor, if it is a function."""
+    return policy if isinstance(policy, Actor) else _Memoryless(policy)
 
 
 class _Memoryless(Actor):

@@ -27,6 +27,7 @@ from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.batch_record import apart, batch_at, with_batch
+from rltrain.training.datasets import check_same_data
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
@@ -261,6 +262,7 @@ def set_up_again(
             "with such a learning rate the policy does not change any more.",
             stacklevel=2,
         )
+    check_same_data(config, metadata, folder.path)
     config = config.model_copy(update={"stop_at_reward": stop_at_reward})
     request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
     with ExitStack() as if_it_fails:
@@ -279,7 +281,7 @@ def set_up_again(
                 "Go back to the environment as it was.",
             )
         restarted = metadata.get("episodes_restarted_at", [])
-        if not setup.env.exact_resume:
+        if not setup.exact_data:
             warnings.warn(
                 f"The episodes of '{config.env.id}' start anew: its state cannot be saved. All else goes on exactly.",
                 stacklevel=2,

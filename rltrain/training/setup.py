@@ -15,6 +15,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
+from rltrain.data.dataset import Dataset
 from rltrain.devices import pick_device
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import TensorEnv
@@ -28,11 +29,13 @@ from rltrain.registry import AgentSpec
 from rltrain.rng import derive_seed, global_kept, make_generator, seed_global
 from rltrain.runs.environment import ORIGIN
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.lineage import DATASET
 from rltrain.runs.machine import describe_machine
 from rltrain.runs.restore import check_size
 from rltrain.spaces import to_json
 from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
+from rltrain.training.datasets import open_data
 from rltrain.training.request import RunRequest
 from rltrain.training.transfer import add_teacher, scale_steps
 from rltrain.vec import VecEnv, goals_of, own_spaces
@@ -51,6 +54,7 @@ class Setup:
     agent: Agent
     callbacks: CallbackList
     ranks: Ranks = ALONE
+    dataset: Dataset | None = None
 
     @classmethod
     def build(cls, request: RunRequest, ranks: Ranks = ALONE) -> Setup:
@@ -70,8 +74,9 @@ class Setup:
         if ranks.world_size > 1 and request.agent.trainer != AgentSpec.trainer:  # it has its own training loop
             raise ConfigError(
                 f"'{config.algo}' trains in one process alone, and there are {ranks.world_size}.",
-                "Start one, or train with an agent of ours.",
+                "Start one, with --nproc 1.",
             )
+        dataset = open_data(request)
         num_envs, agent_config = share_of(config, ranks)
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
@@ -99,6 +104,9 @@ class Setup:
                 agent.use_goals(goals_of(env))
             if request.checkpoint is None:
                 agent.check()
+            if dataset is not None:
+                agent.use_data(dataset)
+            elif request.checkpoint is None:
                 remark(config, env, agent.horizon * num_envs * ranks.world_size)
             several = ranks.local_world_size if device.type == "cpu" else 1
             check_memory(agent.memory() * several, device, agent_config, env.single_observation_space)
@@ -108,7 +116,7 @@ class Setup:
             add_teacher(agent, config)
             speed_up(config, env, agent)
             check_info(config.log_info, env)
-            setup = cls(request, device, env, agent, callbacks, ranks)
+            setup = cls(request, device, env, agent, callbacks, ranks, dataset)
             if config.video_freq:
                 setup.check_drawing()
             if_it_fails.pop_all()
@@ -140,7 +148,12 @@ class Setup:
     @property
     def exact_resume(self) -> bool:
         """Whether a checkpoint holds everything that is needed to continue bit for bit."""
-        return self.env.exact_resume and self.agent.exact_resume
+        return self.exact_data and self.agent.exact_resume
+
+    @property
+    def exact_data(self) -> bool:
+        """Whether what the agent learns from goes on exactly."""
+        return self.dataset is not None or self.env.exact_resume
 
     @property
     def spaces(self) -> dict[str, Any]:
@@ -187,6 +200,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "total_timesteps": config.total_timesteps,
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": setup.exact_resume,
+        **({DATASET: setup.dataset.lineage()} if setup.dataset is not None else {}),
         **({ORIGIN: origin} if (origin := origin_of(setup.request.env)) else {}),
         **setup.spaces,
         **setup.own_spaces,

@@ -25,9 +25,13 @@ class Interrupt:
 
     A call returns whether there was one; :mod:`rltrain.process.stopping` tells it to everything that takes long.
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        saying: The line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, saying: str = "finishing this update and saving; once more to leave now") -> None:
+        self.saying = saying
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -53,7 +57,7 @@ class Interrupt:
         for each in SIGNALS:  # a second signal stops the process at once
             signal.signal(each, signal.SIG_IGN if each in told_twice else signal.SIG_DFL)
         if is_first():
-            _say("finishing this update and saving; once more to leave now")
+            _say(self.saying)
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,1 @@
+"""Behavioural cloning: supervised learning of the actions in a dataset."""

@@ -1,0 +1,82 @@
+"""``rltrain data import|export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rltrain.cli.options import Parser, whole
+from rltrain.cli.output import say
+from rltrain.errors import ConfigError, did_you_mean, plain
+
+FORMATS = ("minari", "csv", "parquet")
+
+
+def import_(arguments: list[str]) -> int:
+    """Makes a dataset and prints what is in it."""
+    parser = Parser("data import", "Make a dataset of one of Minari's, or of a CSV or Parquet table of decisions.")
+    parser.add_argument("source", metavar="FILE|FOLDER|ID", help="table; or a Minari dataset's folder, or its id")
+    parser.add_argument("--out", metavar="DIR", help="folder to make; it must not be there")
+    parser.add_argument("--mapping", metavar="FILE.yaml", help="of a table: what its columns mean (docs/datasets.md)")
+    parser.add_argument("--key-file", metavar="FILE", help="of a table: the key by which personal columns are hashed")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the noise on personal columns [0]")
+    parser.add_argument(
+        "--name", metavar="TEXT", default="", help="the dataset's name [its own, or that of the folder]"
+    )
+    parsed = parser.parse(arguments)
+    if parsed.out is None:
+        raise ConfigError("It is not said where the dataset is to be.", "Give --out DIR.")
+    is_table = Path(parsed.source).suffix.lower() in (".csv", ".parquet")
+    if is_table and parsed.mapping is None:
+        raise ConfigError("It is not said what the columns of the table mean.", "Give --mapping FILE.yaml.")
+    if not is_table and (parsed.mapping or parsed.key_file):
+        raise ConfigError("'--mapping' and '--key-file' are for tables.", "Leave them out for a Minari dataset.")
+
+    from rltrain.cli.data import summary_lines
+
+    if is_table:
+        from rltrain.data.mapping import read_mapping
+        from rltrain.data.personal import read_key
+        from rltrain.data.tables import import_table
+
+        mapping, key = read_mapping(parsed.mapping), read_key(parsed.key_file)
+        dataset = import_table(parsed.source, parsed.out, mapping, key=key, name=parsed.name, seed=parsed.seed)
+    else:
+        from rltrain.data.minari import import_minari
+
+        dataset = import_minari(parsed.source, parsed.out, name=parsed.name)
+    say(plain("\n".join(summary_lines(dataset))))
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Writes a dataset for others, and says where."""
+    parser = Parser("data export", "Write a dataset, whose card must be complete, for Minari or as a table.")
+    parser.add_argument("dir", metavar="DIR", help="folder with a dataset")
+    parser.add_argument("--to", metavar="|".join(FORMATS), help="minari: a dataset of Minari's; csv, parquet: a table")
+    parser.add_argument("--out", metavar="PLACE", help="the table; or the folder with Minari's datasets")
+    parser.add_argument("--id", metavar="ID", help="in Minari, such as cartpole/expert-v0 [NAME-v0]")
+    parser.add_argument("--data-format", metavar="hdf5|arrow|parquet", default="hdf5", help="in Minari [hdf5]")
+    parsed = parser.parse(arguments)
+    listed = f"Give --to {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+    if parsed.to not in FORMATS:
+        what = "It is not said what for." if parsed.to is None else f"There is no '--to {parsed.to}'."
+        raise ConfigError(what, listed if parsed.to is None else did_you_mean(parsed.to, FORMATS, listed))
+    if parsed.out is None:
+        raise ConfigError("It is not said where to write.", "Give --out PLACE.")
+
+    from rltrain.data.dataset import Dataset
+
+    dataset = Dataset.open(parsed.dir, verify=True)
+    if parsed.to == "minari":
+        from rltrain.data.minari import export_minari
+
+        dataset_id = parsed.id or f"{dataset.name}-v0"
+        data = export_minari(dataset, parsed.out, dataset_id, data_format=parsed.data_format)
+        say(plain(f"{data}: MINARI_DATASETS_PATH={parsed.out} lets minari.load_dataset('{dataset_id}') find it"))
+        return 0
+    if Path(parsed.out).suffix.lower() != f".{parsed.to}":
+        raise ConfigError(f"'{parsed.out}' does not end in .{parsed.to}.", "Give it that ending.")
+    from rltrain.data.tables import export_table
+
+    say(plain(str(export_table(dataset, parsed.out))))
+    return 0

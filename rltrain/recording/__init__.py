@@ -1,0 +1,1 @@
+"""What makes datasets: episodes recorded with policies."""

@@ -1,0 +1,52 @@
+"""The dataset that a run learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rltrain.config import TrainConfig
+from rltrain.data.dataset import Dataset
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.runs.lineage import DATASET
+from rltrain.training.request import RunRequest
+
+
+def open_data(request: RunRequest) -> Dataset | None:
+    """The dataset that a run learns from, read whole once to compare its checksums; None if it learns from none.
+
+    Raises:
+        ConfigError: The agent needs one and there is none, or the other way round.
+        DatasetError: It is damaged.
+    """
+    config = request.config
+    if not request.agent.learns_from_data:
+        if config.data is not None:
+            raise ConfigError(
+                f"'{config.algo}' learns from environments, not from a dataset.", "Leave --data out, or train bc."
+            )
+        return None
+    if config.data is None:
+        raise ConfigError(
+            f"'{config.algo}' learns from a dataset.", "Name one: --data DIR ('rltrain record' makes one)."
+        )
+    if config.stop_at_reward is not None:
+        raise ConfigError(f"'{config.algo}' has no episodes in training to stop at.", "Leave --stop-at-reward out.")
+    return Dataset.open(config.data, verify=True)
+
+
+def check_same_data(config: TrainConfig, metadata: Mapping[str, Any], run: Path) -> None:
+    """Checks that the dataset of a run that goes on is the version that it was trained on.
+
+    Raises:
+        CheckpointError: It is another one.
+        DatasetError: It is not there any more.
+    """
+    if config.data is None:
+        return
+    if Dataset.open(config.data).checksum != (metadata.get(DATASET) or {}).get("checksum"):
+        raise CheckpointError(
+            f"'{config.data}' is another version than the one that '{run}' was trained on.",
+            "Start a new run on it; to go on with this one, put the version of then in its place.",
+        )
