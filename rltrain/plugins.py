@@ -109,11 +109,13 @@ class ExporterSpec:
         entry_point: ``module:function`` that is called with the run folder, the path to write to (None for its own
             default) and ``checkpoint=``. It returns a dict from each file it wrote to a text on how to use that file.
         description: One line for ``rltrain export --help``.
+        options: Those of ``int8`` and ``episodes`` that it takes besides, as keyword arguments.
     """
 
     name: str
     entry_point: str
     description: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,13 @@ def register_tracker(name: str, entry_point: str | type, *, description: str = "
     trackers.add(TrackerSpec(name, entry_point, description, display))
 
 
-def register_exporter(name: str, entry_point: str, *, description: str = "") -> None:
+def register_exporter(name: str, entry_point: str, *, description: str = "", options: tuple[str, ...] = ()) -> None:
     """Makes a format for ``rltrain export`` known; see :class:`ExporterSpec`.
 
     Raises:
         ConfigError: The name is taken by another entry point.
     """
-    exporters.add(ExporterSpec(name, entry_point, description))
+    exporters.add(ExporterSpec(name, entry_point, description, options))
 
 
 def register_importer(ending: str, entry_point: str) -> None:

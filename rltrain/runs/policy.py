@@ -123,7 +123,7 @@ class Policy:
         Raises:
             ConfigError: They are not registered here, or have other spaces.
         """
-        vec = make_vec(self._known_env, num_envs, device=self.device, **{**self.config.env.make_options(), **kwargs})
+        vec = make_vec(self.known_env, num_envs, device=self.device, **{**self.config.env.make_options(), **kwargs})
         for name, mine, other in (
             ("observations", self.observation_space, vec.single_observation_space),
             ("actions", self.action_space, vec.single_action_space),
@@ -137,7 +137,7 @@ class Policy:
         return vec
 
     @property
-    def _known_env(self) -> str | EnvClass:
+    def known_env(self) -> str | EnvClass:
         """The environment that it was trained in, if that can be imported."""
         check_known(self._env, self._origin)
         return self._env
@@ -168,7 +168,7 @@ class Policy:
         check_count("seed", seed, 0)
         seed = derive_seed(seed, "fresh")
         limits = limits or Limits(seconds=None)
-        make = partial(self.make_vec, min(episodes, most_envs(self._known_env)), **env_kwargs)
+        make = partial(self.make_vec, min(episodes, most_envs(self.known_env)), **env_kwargs)
         with closing(make_limited(make, limits)) as env:
             actor = self.agent.actor
             return run_episodes(actor, env, episodes, deterministic=deterministic, seed=seed, limits=limits)

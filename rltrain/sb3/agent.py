@@ -224,6 +224,12 @@ class SB3Actor(Actor):
         typed = self.adapted.action(np.asarray(actions)).astype(self.action_space.dtype, copy=False)
         return ActOut(torch.from_numpy(typed).to(self.algorithm.device))
 
+    def traceable(self) -> Actor:
+        """The same policy without NumPy."""
+        from rltrain.sb3.traceable import TraceableActor  # which names this class
+
+        return TraceableActor(self)
+
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""
         return {**self.algorithm.policy.state_dict(), **_moments(self._obs_moments(), OBS)}

@@ -25,8 +25,8 @@ FLOORS = {
     # What a run is made of. Knows environments and agents by their registered names alone.
     RUNTIME: """
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
-        rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*  rltrain.model_registry*
-        rltrain.cloud*
+        rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*  rltrain.serving*
+        rltrain.model_registry*  rltrain.cloud*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
@@ -44,7 +44,7 @@ FLOORS = {
 # Inside the runtime a room imports only the rooms before it.
 RUNTIME_ORDER = (
     *("distributed", "trackers", "evaluation", "runs", "training", "sb3", "recording", "search", "export"),
-    *("model_registry", "cloud", "check", "testing"),
+    *("serving", "model_registry", "cloud", "check", "testing"),
 )
 
 # The ground stands on these, and the standard library.
