@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 from torch.distributions import Distribution
 
 from rltrain.agent import Actor, ActOut
 from rltrain.env import Observation
+from rltrain.sb3.spaces import Adapted
 from rltrain.spaces import entries_of
-
-if TYPE_CHECKING:
-    from rltrain.sb3.agent import SB3Actor
 
 
 class TraceableActor(Actor):
     """What ``predict`` of Stable-Baselines3 does between NumPy arrays, in tensors; it takes the most likely action.
 
     Args:
-        actor: The actor whose policy this is. The networks are shared.
+        policy: That of the algorithm. The networks are shared.
+        action_space: Our space of an action.
+        adapted: Our spaces as Stable-Baselines3 takes them.
+        normalizer: Scales observations; None if they are not scaled.
     """
 
-    def __init__(self, actor: SB3Actor) -> None:
+    def __init__(
+        self, policy: Any, action_space: spaces.Space, adapted: Adapted, normalizer: VecNormalize | None
+    ) -> None:
         super().__init__()
-        self.adapted, self.action_space = actor.adapted, actor.action_space
-        self.policy: Any = actor.algorithm.policy
+        self.adapted, self.action_space = adapted, action_space
+        self.policy = policy
         self.policy.set_training_mode(False)
         space, theirs = self.adapted.observation_space, self.policy.observation_space
         self.parts = self.adapted.parts()
         names = [name for name, _ in self.parts.values()]
         self.turned = {name: _is_turned(entries_of(space)[name], entries_of(theirs)[name]) for name in names}
         self.clip, self.scaled = 0.0, dict[str, int]()
-        if actor.normalizer is not None and actor.normalizer.norm_obs:
-            self.clip, rms = actor.normalizer.clip_obs, actor.normalizer.obs_rms
+        if normalizer is not None and normalizer.norm_obs:
+            self.clip, rms = normalizer.clip_obs, normalizer.obs_rms
             for name, moments in rms.items() if isinstance(rms, dict) else [("", rms)]:
-                self._keep(name, moments, actor.normalizer.epsilon)
+                self._keep(name, moments, normalizer.epsilon)
 
     def _keep(self, name: str, moments: RunningMeanStd, epsilon: float) -> None:
         self.scaled[name] = number = len(self.scaled)

@@ -75,8 +75,12 @@ class Observations:
             raise InputError(f"{name} holds no numbers: {reprlib.repr(given)}", FIX)
         if array.ndim != len(leaf.shape) + 1 or array.shape[1:] != leaf.shape:
             raise InputError(f"{name} has the shape {array.shape[1:]}, expected {leaf.shape}", FIX)
-        if array.dtype.kind == "f" and (bad := ~np.isfinite(array)).any():
-            raise InputError(f"{_where(name, bad)} is {array[bad][0]}", FIX)
+        if array.dtype.kind == "f":
+            if leaf.dtype.kind == "f":  # a number such as 0.1 is within a bound that was rounded as it will be
+                with np.errstate(over="ignore"):
+                    array = array.astype(leaf.dtype)
+            if (bad := ~np.isfinite(array)).any():
+                raise InputError(f"{_where(name, bad)} is {array[bad][0]}", FIX)
         low, high = _bounds(leaf)
         for wrong, words in ((array < low, "below"), (array > high, "above")):
             if wrong.any():

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
 
@@ -25,8 +26,9 @@ from served import Client, counting_model, plain_model, serving
 
 import rltrain
 from rltrain.cli import main
-from rltrain.export.signature import Signature
+from rltrain.export.signature import Array, Signature
 from rltrain.serving.app import BINARY
+from rltrain.serving.model import Served
 from rltrain.serving.sessions import NoRoom, Sessions
 
 OBS = {"place": [0.5, -0.5], "door": 2}
@@ -44,6 +46,17 @@ def test_json(client: Client) -> None:
     assert (headers["X-RLTrain-Model"], headers["X-RLTrain-Version"]) == ("plain-1", rltrain.__version__)
     several = [{**OBS, "door": door} for door in (3, 1, 2)]
     assert client.ask("POST", "/predict", {"observations": several})[1] == {"actions": [3, 1, 2]}
+
+
+def test_a_bound_that_is_rounded() -> None:
+    """The smallest number that is allowed, as it is written, is allowed: float32 knows it by another one."""
+    tenth = spaces.Box(0.1, 0.7, (1,))
+    signature = Signature((Array("obs", (1,), "float32"),), (), Array("action", (), "int64"))
+    model = Served(lambda inputs: {"action": np.array([4])}, signature, tenth, spaces.Discrete(9), "tenth", "")
+    with serving(model) as client:
+        assert client.ask("POST", "/predict", {"obs": [0.1]})[1] == {"action": 4}
+        assert client.ask("POST", "/predict", {"obs": [0.7]})[1] == {"action": 4}
+        assert client.ask("POST", "/predict", {"obs": [0.0999999]})[0] == 422
 
 
 def test_binary(client: Client) -> None:
@@ -66,6 +79,7 @@ def test_binary(client: Client) -> None:
         ({"obs": {**OBS, "place": [0.5, "x"]}}, 422, "obs.place holds no numbers"),
         ({"obs": {**OBS, "place": [[0.5], [1, 2]]}}, 422, "obs.place is no array of numbers."),
         (b'{"obs": {"place": [NaN, 0], "door": 1}}', 422, "obs.place[0] is nan."),
+        (b'{"obs": {"place": [1e300, 0], "door": 1}}', 422, "obs.place[0] is inf."),
         ({"obs": {"door": 1}}, 422, "'obs.place' is missing."),
         ({"obs": 3}, 422, "is missing."),
         ({"obs": OBS, "observations": [OBS]}, 422, "Give either 'obs', an observation, or 'observations'"),
