@@ -16,7 +16,7 @@ CLI := $(BIN)/rltrain
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help train test test-oldest test-newest check docs torture bench clean
+.PHONY: help train test test-oldest test-newest test-litert test-dockerfile check docs torture bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -25,6 +25,10 @@ help:  ## print this list
 	@echo 'make test-oldest, make test-newest'
 	@echo '             run the tests with the oldest supported versions, and with the newest ones, each in its own'
 	@echo '             virtual environment; torch takes several gigabytes there'
+	@echo 'make test-litert'
+	@echo '             try the export to LiteRT, in a virtual environment of its own'
+	@echo 'make test-dockerfile'
+	@echo '             run the steps of the Dockerfile in a fresh virtual environment, and ask the service that they start'
 	@echo 'make check   lint, check formatting and types'
 	@echo 'make docs    build the documentation as a site, in build/docs'
 	@echo 'make torture ROW=8'
@@ -46,6 +50,20 @@ test-oldest:
 test-newest:
 	@$(MAKE) test VENV=.venv-newest CONSTRAINTS= PYTHON=$(NEWEST_PYTHON)
 
+# LiteRT's converter needs older versions of some packages than constraints.txt has; torch is the pinned one.
+test-litert: .venv-litert/.has-litert
+	OMP_NUM_THREADS=1 .venv-litert/bin/python -m pytest tests/export/test_litert.py $(ARGS)
+
+.venv-litert/.has-litert: $(INPUTS)
+	@test -e .venv-litert/pyvenv.cfg || $(PYTHON) -m venv .venv-litert
+	@grep '^torch==' constraints.txt > .venv-litert/torch.txt
+	@.venv-litert/bin/python -m pip install -q --disable-pip-version-check -c .venv-litert/torch.txt $(PIP_ARGS) \
+	  -e '.[litert]' pytest
+	@touch $@
+
+test-dockerfile: $(VENV)/.has-run
+	$(BIN)/python tests/serving/dockerfile_steps.py .venv-dockerfile $(PIP_ARGS)
+
 check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,7 +80,7 @@ bench: $(VENV)/.has-run
 
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
-	rm -rf .venv-bench .venv-oldest .venv-newest build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-bench .venv-oldest .venv-newest .venv-litert .venv-dockerfile build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment created here contains a file .ours. Its file .ready is missing while something is

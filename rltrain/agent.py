@@ -104,6 +104,10 @@ class Actor(nn.Module, ABC):
         """The state of ``n`` rows at the start of an episode; None without memory."""
         return None
 
+    def traceable(self) -> Actor:
+        """The same policy in operations on tensors alone, from which exporters make a graph; here it is this actor."""
+        return self
+
     @abstractmethod
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Returns what :meth:`forward` returns; ``state`` is never None if the actor has memory."""

@@ -122,11 +122,13 @@ class ExporterSpec:
         entry_point: ``module:function`` that is called with the run folder, the path to write to (None for its own
             default) and ``checkpoint=``. It returns a dict from each file it wrote to a text on how to use that file.
         description: One line for ``rltrain export --help``.
+        options: Those of ``int8`` and ``episodes`` that it takes besides, as keyword arguments.
     """
 
     name: str
     entry_point: str
     description: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,13 @@ def register_tracker(
 
 
 @typed()
-def register_exporter(name: str, entry_point: str, *, description: str = "") -> None:
+def register_exporter(name: str, entry_point: str, *, description: str = "", options: tuple[str, ...] = ()) -> None:
     """Makes a format for ``rltrain export`` known; see :class:`ExporterSpec`.
 
     Raises:
         ConfigError: The name is taken by another entry point.
     """
-    exporters.add(ExporterSpec(name, entry_point, description))
+    exporters.add(ExporterSpec(name, entry_point, description, options))
 
 
 @typed()

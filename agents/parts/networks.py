@@ -36,7 +36,9 @@ class Tanh(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes tensors of any shape."""
-        return torch.tanh(x) if x.is_cuda or x.numel() < 8192 else _Tanh.apply(x)
+        if torch.compiler.is_exporting() or x.is_cuda or x.numel() < 8192:
+            return torch.tanh(x)
+        return _Tanh.apply(x)
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {

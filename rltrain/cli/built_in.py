@@ -25,6 +25,7 @@ VERBS = {
     "agents": ("listing:agents", "List the agents, or describe one."),
     "trackers": ("listing:trackers", "List the trackers: where metrics can go."),
     "export": ("export:main", "Write a trained policy for another library."),
+    "serve": ("serve:main", "Answer with the actions of a policy over HTTP."),
     "completion": ("completion:main", "Print the script that lets a shell complete all this."),
     "import-sb3": ("import_sb3:main", "Make a run of a policy that Stable-Baselines3 saved."),
 }

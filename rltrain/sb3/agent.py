@@ -30,6 +30,7 @@ from rltrain.sb3.arguments import constructor_arguments, policy_name
 from rltrain.sb3.blank import Blank
 from rltrain.sb3.settings import algorithm
 from rltrain.sb3.spaces import Adapted
+from rltrain.sb3.traceable import TraceableActor
 from rltrain.sb3.translate import OBS, RETURN
 from rltrain.spaces import MASK, bytes_of
 
@@ -223,6 +224,10 @@ class SB3Actor(Actor):
                 actions, _ = self.algorithm.predict(arrays, deterministic=False)
         typed = self.adapted.action(np.asarray(actions)).astype(self.action_space.dtype, copy=False)
         return ActOut(torch.from_numpy(typed).to(self.algorithm.device))
+
+    def traceable(self) -> Actor:
+        """The same policy without NumPy."""
+        return TraceableActor(self.algorithm.policy, self.action_space, self.adapted, self.normalizer)
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         """What acting needs: the policy's parameters, and the statistics that observations are scaled by."""

@@ -9,6 +9,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
 
+from rltrain.spaces import entries_of
+
 
 class Adapted:
     """Our spaces as Stable-Baselines3 takes them.
@@ -45,6 +47,11 @@ class Adapted:
         if isinstance(self._own, spaces.Dict):
             return {self._names[name]: _to_theirs(part, self._own[name]) for name, part in arrays.items()}
         return _to_theirs(arrays, self._own)
+
+    def parts(self) -> dict[str, tuple[str, spaces.Space]]:
+        """By our name of an entry of observations, their name and our space; without a Dict, names are empty."""
+        names = self._names if isinstance(self._own, spaces.Dict) else {"": ""}
+        return {name: (names[name], part) for name, part in entries_of(self._own).items()}
 
     def action(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Actions (n, *A) of Stable-Baselines3 for the environment."""

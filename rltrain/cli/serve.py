@@ -1,0 +1,42 @@
+"""``rltrain serve``: answers with the actions of a policy over HTTP."""
+
+from __future__ import annotations
+
+from rltrain.cli.options import Parser, whole
+from rltrain.cli.output import say
+from rltrain.errors import plain
+
+
+def main(arguments: list[str]) -> int:
+    """Serves a policy until a signal."""
+    parser = Parser("serve", "Answer with the actions of a policy over HTTP.")
+    parser.add_argument("model", metavar="MODEL", help="run folder, checkpoint in it, or exported .onnx file")
+    parser.add_argument("--checkpoint", metavar="best|latest|STEP", default="latest", help="of a run [latest]")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="[127.0.0.1: this machine alone]")
+    parser.add_argument("--port", type=whole(0), metavar="INT", default=8000, help="0 for any that is free [8000]")
+    what = "file with a token, which requests must bear; needed where --host lets other machines in"
+    parser.add_argument("--token-file", metavar="FILE", help=what)
+    parser.add_argument("--max-rows", type=whole(1), metavar="INT", default=256, help="observations in a call [256]")
+    parser.add_argument("--max-waiting", type=whole(1), metavar="INT", default=1024, help="observations in wait [1024]")
+    parser.add_argument("--max-body", type=whole(1), metavar="BYTES", default=2**20, help="of a request [1048576]")
+    parser.add_argument("--max-sessions", type=whole(1), metavar="INT", default=1024, help="[1024]")
+    what = "close a session after so many without a request [600]"
+    parser.add_argument("--session-seconds", type=whole(1), metavar="INT", default=600, help=what)
+    parsed = parser.parse(arguments)
+
+    from rltrain.serving import server
+
+    server.need()
+    token = server.read_token(parsed.token_file)
+    server.check_host(parsed.host, token)
+
+    from rltrain.serving.app import Bounds
+    from rltrain.serving.model import open_model
+
+    model = open_model(parsed.model, checkpoint=parsed.checkpoint)
+    limits = parsed.max_rows, parsed.max_waiting, parsed.max_sessions, parsed.session_seconds
+    bounds = Bounds(parsed.max_body, *limits)
+    listening = server.open_port(parsed.host, parsed.port)
+    title = f"{model.version} of {model.env}" if model.env else model.version
+    server.serve(model, listening, bounds, token, tell=lambda url: say(f"serving {plain(title)} at {url}"))
+    return 0

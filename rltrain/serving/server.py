@@ -1,0 +1,129 @@
+"""Opens the port and serves until a signal asks for the end. The only file that imports uvicorn."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from rltrain.errors import ConfigError, RunError
+from rltrain.serving.model import Served
+from rltrain.storage.files import Damaged, read_text, reason
+
+SHORTEST_TOKEN = 16
+GRACE = 10  # seconds that requests under way have after a signal
+
+
+def need() -> None:
+    """Checks that the libraries are installed.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in ("starlette", "uvicorn", "prometheus_client"):
+        if find_spec(name) is None:
+            raise ConfigError(f"The package {name} is not installed.", "Run: pip install 'rltrain[serve]'")
+
+
+def read_token(path: str | None) -> str | None:
+    """The token in a file.
+
+    Raises:
+        ConfigError: It cannot be read, or is too short.
+    """
+    if path is None:
+        return None
+    try:
+        token = read_text(Path(path), 4096).strip()
+    except (OSError, Damaged) as error:
+        raise ConfigError(f"'{path}' cannot be read: {reason(error)}.", "Name a file with a token in it.") from error
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        fix = f"Write at least {SHORTEST_TOKEN} letters and digits into it: openssl rand -hex 32 > FILE"
+        raise ConfigError(f"'{path}' holds no token.", fix)
+    return token
+
+
+def check_host(host: str, token: str | None) -> None:
+    """Refuses to be reached from other machines without a token.
+
+    Raises:
+        ConfigError: The host is not this machine alone, and there is no token.
+    """
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ConfigError(f"'{host}' is no address.", "Give --host 127.0.0.1, or 0.0.0.0 with a token.") from None
+    if not local and token is None:
+        raise ConfigError(
+            f"'--host {host}' lets other machines in, and there is no token to keep strangers out.",
+            "Give --token-file FILE, or leave --host out.",
+        )
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: The port is taken, or may not be opened.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(
+            f"Port {port} of {host} cannot be opened: {reason(error)}.", "Give another --port."
+        ) from error
+    return listening
+
+
+def serve(
+    model: Served, listening: socket.socket, bounds: object, token: str | None, *, tell: Callable[[str], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT; requests under way are answered first.
+
+    Args:
+        model: The policy.
+        listening: From :func:`open_port`.
+        bounds: The :class:`rltrain.serving.app.Bounds`.
+        token: What requests must bear; None for nothing.
+        tell: Called with the address once it is served.
+
+    Raises:
+        RunError: The server did not start.
+    """
+    import uvicorn
+
+    from rltrain.serving.app import Bounds, Service, make_app
+
+    assert isinstance(bounds, Bounds)
+    service = Service(model, bounds, token)
+    service.model.run({array.name: array.zeros(1) for array in model.signature.inputs})  # the first call is the slowest
+    config = uvicorn.Config(
+        make_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=bounds.waiting + 64,
+        h11_max_incomplete_event_size=65536,
+    )
+    server = uvicorn.Server(config)
+    host, port, *_ = listening.getsockname()
+    tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    # uvicorn stops by these signals, and then sends them again to whoever handled them before.
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        listening.close()
+    if not server.started:
+        raise RunError("The server did not start.", "Run the same command with --debug.")
