@@ -58,10 +58,8 @@ class Observations:
 
     def _part(self, name: str, leaf: Leaf, row: Any) -> Any:
         for key in leaf.path:
-            kind = dict if isinstance(key, str) else list
-            if not isinstance(row, kind) or (isinstance(key, str) and key not in row):
-                raise InputError(f"'{name}' is missing", FIX)
-            if isinstance(key, int) and key >= len(row):
+            inside = key in row if isinstance(row, dict) else isinstance(row, list) and 0 <= key < len(row)  # type: ignore[operator]
+            if not inside:
                 raise InputError(f"'{name}' is missing", FIX)
             row = row[key]
         return row
