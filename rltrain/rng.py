@@ -102,8 +102,8 @@ def _set_global_state(state: dict[str, Any]) -> None:
         )
     )
     python_state = state["python"]
-    internal = tuple(python_state["internal"].tolist())
-    random.setstate((python_state["version"], internal, python_state["gauss_next"]))
+    internal, gauss = tuple(python_state["internal"].tolist()), python_state["gauss_next"]
+    random.setstate((python_state["version"], internal, None if gauss is None else float(gauss)))
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is not None:
         saved = state.get(accelerator.type, {})

@@ -120,6 +120,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resumed_at": ("list of steps", _are_steps),
     "episodes_restarted_at": ("list of steps", _are_steps),
     BATCHES: ("list of batches", _are_batches),
+    "dataset": ("dict", lambda value: value is None or isinstance(value, dict)),
 }
 """What the fields that are read again must be, in words, and what tells that they are."""
 

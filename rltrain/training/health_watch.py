@@ -123,10 +123,16 @@ class HealthWatch:
         return {"memory": memory, "streaks": streaks, "stands": stands}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what :meth:`state_dict` gave; nothing for a checkpoint that has none."""
+        """Puts back what :meth:`state_dict` gave; nothing for a checkpoint that has none.
+
+        Raises:
+            ValueError: It is something else.
+        """
         if state:
-            self.memory, self.stands = dict(state["memory"]), dict(state["stands"])
-            self.streaks = {name: list(each) for name, each in state["streaks"].items()}
+            self.memory = {name: float(value) for name, value in state["memory"].items()}
+            self.stands = {name: bool(value) for name, value in state["stands"].items()}
+            streaks = {name: (int(points), int(first)) for name, (points, first) in state["streaks"].items()}
+            self.streaks = {name: [*each] for name, each in streaks.items()}
 
 
 def _is_about(rule: Rule, metrics: Mapping[str, float]) -> bool:

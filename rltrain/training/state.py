@@ -273,7 +273,7 @@ class RunState:
         state = load_training(checkpoint, self.ranks.rank)
         try:
             check_progress(state["trainer"], step_of(checkpoint))
-            check_kinds(state, self.training_state())
+            check_kinds(state, {**self.training_state(), "callbacks": {}})  # which are the user's
             self.load_training_state(state)
         except (MemoryError, OSError, RLTrainError):
             raise

@@ -92,8 +92,7 @@ def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
 
 def as_of_python(options: dict[str, Any]) -> dict[str, Any]:
     """Options of the command line as :func:`rltrain.train` takes them."""
-    given = dict(options)
-    return {**given, "env_options": given.pop("env", {})}
+    return {"env_options" if name == "env" else name: value for name, value in options.items()}
 
 
 ROW = Row(
