@@ -9,17 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rltrain.cli import main
 from rltrain.tracker import RunInfo
@@ -81,72 +78,33 @@ def test_it_is_served_on_this_machine_alone(url: str) -> None:
     assert "Mean return" in str(described)
 
 
-class Recording(BaseHTTPRequestHandler):
-    """Hands requests on to TensorBoard, and notes their paths."""
-
-    behind = ""
-    paths: list[str] = []  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        self.hand_on(None)
-
-    def do_POST(self) -> None:
-        self.hand_on(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-
-    def hand_on(self, body: bytes | None) -> None:
-        self.paths.append(urllib.parse.unquote(self.path))
-        kind = {"Content-Type": self.headers["Content-Type"]} if self.headers["Content-Type"] else {}
-        request = urllib.request.Request(self.behind.rstrip("/") + self.path, body, kind)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                status, content, kind = answer.status, answer.read(), dict(answer.headers)
-        except urllib.error.HTTPError as error:
-            status, content, kind = error.code, error.read(), dict(error.headers)
-        self.send_response(status)
-        for name in ("Content-Type", "Content-Encoding"):
-            if name in kind:
-                self.send_header(name, kind[name])
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+RUN_COLOUR = np.array([255, 112, 67])
+"""In which TensorBoard draws, and labels, what belongs to the first run."""
 
 
-SHOWN = {
-    "timeseries": "/data/plugin/timeseries/timeSeries",
-    "custom_scalars": "/data/plugin/custom_scalars/scalars?tag=rollout/ep_rew_mean&run=env/ppo_1",
-    "images": "/data/plugin/images/individualImage",
-    "histograms": "/data/plugin/histograms/histograms?",
-    "text": "/data/plugin/text/text?",
-    "hparams": "/data/plugin/hparams/session_groups",
-}
-"""By tab, what the page asks the server for when it draws what we have written."""
+def drawn(picture: Path) -> int:
+    """Pixels in the colour of the run, beside the bar at the top and the list of runs."""
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)[90:, 370:]
+    return int((np.abs(pixels - RUN_COLOUR).sum(2) < 12).sum())
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no chromium to open it with (Debian: apt install chromium)")
-def test_a_browser_draws_every_tab(url: str, tmp_path: Path) -> None:
-    handler = type("Handler", (Recording,), {"behind": url, "paths": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        for tab, path in SHOWN.items():
-            for _ in range(3):  # a loaded machine may not have drawn it in time
-                subprocess.run(
-                    [
-                        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"),
-                        *("--window-size=1400,1200", "--virtual-time-budget=20000"),
-                        f"--screenshot={tmp_path / tab}.png",
-                        f"http://127.0.0.1:{proxy.server_port}/#{tab}",
-                    ],
-                    capture_output=True,
-                    timeout=120,
-                )
-                if any(each.startswith(path) for each in handler.paths):
-                    break
-            assert any(each.startswith(path) for each in handler.paths), (tab, handler.paths)
-            assert (tmp_path / f"{tab}.png").stat().st_size > 5_000
-        proxy.shutdown()
+def test_a_browser_draws_what_was_written(url: str, tmp_path: Path) -> None:
+    for tab in ("scalars", "custom_scalars", "images", "histograms", "text"):
+        picture = tmp_path / f"{tab}.png"
+        for _ in range(3):  # a loaded machine may not have drawn it in time
+            subprocess.run(
+                [
+                    *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"),
+                    *("--window-size=1500,1300", "--virtual-time-budget=12000"),
+                    *(f"--screenshot={picture}", f"{url}#{tab}"),
+                ],
+                capture_output=True,
+                timeout=120,
+            )
+            if picture.exists() and drawn(picture) > 200:
+                break
+        assert drawn(picture) > 200, tab
 
 
 @pytest.mark.parametrize(
