@@ -42,6 +42,8 @@ BIN = Path(sys.executable).parent
         ("trackers ", ["csv"]),
         ("completion f", ["fish"]),
         ("data s", ["show", "split"]),
+        ("sweep ", ["ppo", "sac"]),
+        ("sweep ppo rltrain/CartPole-v1 --tri", ["--trials"]),
         ("data show --o", ["--out"]),
         ("show ", []),  # files
         ("plot --out ", []),
