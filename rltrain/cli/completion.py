@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 from rltrain.cli.options import Parser, look_at
 from rltrain.cli.output import say
@@ -32,6 +33,8 @@ end
 complete -c rltrain -a '(__rltrain_words)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 WORDS = "words"
+TRAINING = {"train": ("config", "num_seeds", "zoo"), "sweep": ()}
+"""The verbs that take settings as options, with options that their modules do not list."""
 DESCRIPTION = (
     "Print the script by which a shell completes verbs, options, environments and agents after the tab key. Put into "
     'its start-up file: eval "$(rltrain completion bash)", the same with zsh, or rltrain completion fish | source.'
@@ -69,15 +72,22 @@ def words(typed: Sequence[str]) -> list[str]:
         found = ()  # a plugin's verb may do anything when it is called
     else:
         try:
-            found = _of_train(before[1:], begun) if before[0] == "train" else _of_verb(before[0], before[1:], begun)
+            look = _of_training if before[0] in TRAINING else _of_verb
+            found = look(before[0], before[1:], begun)
         except Exception:
             found = ()
     return list(dict.fromkeys(word for word in found if word.startswith(begun)))
 
 
 def _of_verb(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
-    """The words after a verb whose options are those of its parser."""
-    parser = look_at(resolve(verbs[verb].entry_point))
+    """The words after a verb whose options are those of its parser; one such as ``data`` has verbs of its own."""
+    entry_point = str(verbs[verb].entry_point)
+    inner: dict[str, str] = getattr(import_module(entry_point.partition(":")[0]), "VERBS", {})
+    if inner and not before:
+        return inner
+    if inner:
+        entry_point, before = f"rltrain.cli.{inner[before[0]]}", before[1:]
+    parser = look_at(resolve(entry_point))
     options = {name: action for action in parser._actions for name in action.option_strings}
     if begun.startswith("-"):
         return [*options, "--debug"]
@@ -114,35 +124,36 @@ def _values(verb: str, metavar: str, choices: Iterable[str], option: str) -> Ite
     return [word for word in metavar.split("|") if re.fullmatch(r"[a-z][a-z0-9-]*", word)]
 
 
-def _of_train(before: Sequence[str], begun: str) -> Iterable[str]:
-    """The words after ``rltrain train``, whose options are the settings."""
+def _of_training(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
+    """The words after ``rltrain train`` or ``sweep``, whose options are the settings and a few of their own."""
     from pydantic import BaseModel
 
-    from rltrain.cli.train import FLAGS
     from rltrain.cli.typed import alternatives
     from rltrain.config import EnvConfig, TrainConfig
     from rltrain.naming.habits import options_of
     from rltrain.registry import agent_config_class, agent_specs
 
+    module = import_module(f"rltrain.cli.{verb}")
+    flags: tuple[str, ...] = module.FLAGS
+    own = [*TRAINING[verb], *flags, *getattr(module, "TEXTS", ()), *getattr(module, "NUMBERS", ())]
     agents = agent_specs()
     named = next((word for word in before if word in agents), None)
     if begun.startswith("-"):
         models: list[tuple[type[BaseModel], str]] = [(TrainConfig, ""), (EnvConfig, "env.")]
         models += [(agent_config_class(named), "agent.")] if named is not None else []
         found = [name for model, prefix in models for name in options_of(model, prefix)]
-        own = ("config", "num_seeds", "zoo", *FLAGS, "debug", "help")
         hidden = ("algo", "env", "env.id", "agent")
-        return [f"--{name.replace('_', '-')}" for name in (*own, *found) if name not in hidden]
+        return [f"--{name.replace('_', '-')}" for name in (*own, *found, "debug", "help") if name not in hidden]
     option = next((word for word in reversed(before) if word.startswith("--")), "").removeprefix("--").replace("-", "_")
     if option == "trackers":
         return trackers
-    if before and before[-1].startswith("--") and option not in FLAGS:
+    if before and before[-1].startswith("--") and option not in flags:
         model = agent_config_class(named) if named is not None and option.startswith("agent.") else TrainConfig
         return alternatives(EnvConfig if option.startswith("env.") else model, option.rpartition(".")[2])
     free = [
         word
         for word, previous in zip(before, ["", *before], strict=False)
-        if not word.startswith("-") and (not previous.startswith("--") or previous[2:].replace("-", "_") in FLAGS)
+        if not word.startswith("-") and (not previous.startswith("--") or previous[2:].replace("-", "_") in flags)
     ]
     return [agents, _envs()][len(free)] if len(free) < 2 else ()
 

@@ -41,6 +41,10 @@ BIN = Path(sys.executable).parent
         ("agents p", ["ppo"]),
         ("trackers ", ["csv"]),
         ("completion f", ["fish"]),
+        ("data s", ["show", "split"]),
+        ("sweep ", ["ppo", "sac"]),
+        ("sweep ppo rltrain/CartPole-v1 --tri", ["--trials"]),
+        ("data show --o", ["--out"]),
         ("show ", []),  # files
         ("plot --out ", []),
         ("nonsense ", []),
@@ -60,7 +64,9 @@ def test_every_built_in_verb_tells_its_options() -> None:
     discover()
     for name, spec in verbs.items():
         if str(spec.entry_point).startswith("rltrain.cli."):
-            assert "--debug" in words([name, "--"]), name
+            inner = words([name, ""]) if name == "data" else []  # which has verbs of its own
+            for typed in [[name, each] for each in inner] or [[name]]:
+                assert "--debug" in words([*typed, "--"]), typed
 
 
 def test_a_verb_of_a_plugin_is_not_called(clean_registries: None, tmp_path: Path) -> None:
