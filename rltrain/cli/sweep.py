@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     agent_spec(algo)
     numbers: dict[str, Any] = {name: _whole(name, options.pop(name, default)) for name, default in NUMBERS.items()}
     as_json = options.pop("json", False)
-    flags = {name: options.pop(name, False) for name in FLAGS[1:]}
+    flags: dict[str, Any] = {name: options.pop(name, False) for name in FLAGS[1:]}
     sampler = _one_of("sampler", options.pop("sampler", "tpe"), SAMPLERS)
     pruner = _one_of("pruner", options.pop("pruner", "median"), PRUNERS)
     space, storage, config, ray = (options.pop(name, None) for name in ("space", "storage", "config", "ray"))

@@ -228,7 +228,7 @@ def test_comet_offline(tmp_path: Path) -> None:
     assert [(each["metricValue"], each["step"]) for each in metrics if each["metricName"] == TAG] == [(5, 10), (10, 20)]
     params = {each["param"]["paramName"]: each["param"]["paramValue"] for each in messages if each.get("param")}
     assert params["agent.gamma"] == 0.9
-    files = {each.get("file_name") or "" for each in messages}
+    files = {each.get("additional_params", {}).get("fileName") for each in messages}
     assert {"step_20.mp4", "checkpoints/step_000000000020/policy.safetensors"} <= files
     assert places(run_dir)["comet"] == f"comet upload {run_dir}/comet/*.zip"
 
