@@ -293,11 +293,11 @@ from trackio.sqlite_storage import SQLiteStorage
 (run,) = SQLiteStorage.get_runs("rltrain")
 logs = SQLiteStorage.get_logs("rltrain", run)
 config = SQLiteStorage.get_run_config("rltrain", run)
-print(json.dumps([run, logs, config], default=str))
+(run_dir / "read.json").write_text(json.dumps([run, logs, config], default=str))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    run, logs, config = json.loads(done.stdout.splitlines()[-1])
+    run, logs, config = json.loads((run_dir / "read.json").read_text())
     assert run == "CartPole-ppo_1" == read_id(run_dir, "trackio")
     assert [(row[TAG], row["step"]) for row in logs if TAG in row] == [(5.0, 10), (10.0, 20), (99.0, 30)]
     assert {"picture", "weights", "videos", "config"} <= {key for row in logs for key in row}
