@@ -301,7 +301,7 @@ config = SQLiteStorage.get_run_config("rltrain", run)
     assert run == "CartPole-ppo_1" == read_id(run_dir, "trackio")
     assert [(row[TAG], row["step"]) for row in logs if TAG in row] == [(5.0, 10), (10.0, 20), (99.0, 30)]
     assert {"picture", "weights", "videos", "config"} <= {key for row in logs for key in row}
-    assert config["agent.gamma"] == 0.9
+    assert config["agent"] == {"gamma": 0.9}
     assert list((tmp_path / "runs" / "trackio").glob("rltrain*.db"))
     assert places(run_dir)["trackio"].endswith("trackio show --project rltrain")
 
