@@ -1,4 +1,4 @@
-"""Shows what a sweep gains over Stable-Baselines3's defaults, on seeds that the sweep has not seen.
+"""Measures what a sweep gains over Stable-Baselines3's defaults, on seeds that the sweep has not seen.
 
     python -m benchmarks.sweeps --out sweeps
 
