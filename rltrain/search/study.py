@@ -82,8 +82,8 @@ class Study:
             self.optuna.set_user_attr(FACTS, facts)
             return
         for name, value in facts.items():
-            if known.get(name) != value:
-                other = _difference(known.get(name), value)
+            other = _difference(known.get(name), value)
+            if other is not None:
                 raise ConfigError(
                     f"The study '{self._request.name}' was begun with {'another' if name != 'seeds' else 'other'} "
                     f"{name}{other}.",
@@ -194,10 +194,16 @@ def hidden(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://...@", text)
 
 
-def _difference(known: Any, value: Any) -> str:
-    """The first thing that differs, in words."""
+def _difference(known: Any, value: Any) -> str | None:
+    """The first thing that differs, in words; None if nothing does.
+
+    Settings that only one of them has are passed over: they came or went with a version of rltrain.
+    """
     if isinstance(known, dict) and isinstance(value, dict):
-        for name in dict.fromkeys((*known, *value)):
-            if known.get(name) != value.get(name):
-                return f": {name}{_difference(known.get(name), value.get(name))}"
-    return f" ({known!r}, now {value!r})" if not isinstance(known, str) or len(known) < 60 else ""
+        for name in value:
+            if name in known and (inner := _difference(known[name], value[name])) is not None:
+                return f": {name}{inner}"
+        return None
+    if known == value:
+        return None
+    return f" ({known!r}, now {value!r})" if len(f"{known!r}{value!r}") < 80 else ""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RunError
 from rltrain.search.pool import Pool
-from rltrain.search.ray_pool import RayPool
 from rltrain.search.request import RUNS, SweepRequest
 from rltrain.search.results import best_of, draw, importances, write_best, write_table
 from rltrain.search.study import SCORES, Study
@@ -107,7 +106,7 @@ class Sweep:
         request = self._request
         size = request.jobs * self._tasks_of_a_trial
         threads = request.config().num_threads or 1
-        pool = Pool(size, threads) if request.ray is None else RayPool(size, threads, request.ray)
+        pool = Pool(size, threads)
         try:
             with Interrupt() as interrupted:
                 while not interrupted():
@@ -127,7 +126,7 @@ class Sweep:
                 request.clear(each.trial.number)
         return self._result(signal)
 
-    def _begin(self, pool: Pool | RayPool) -> None:
+    def _begin(self, pool: Pool) -> None:
         trial, drawn = self._study.ask()
         request = self._request
         try:
@@ -146,7 +145,7 @@ class Sweep:
                 one = config.model_copy(update={"seed": config.seed + k, "run_dir": f"{run_dir}/{k}"})
                 each.tasks.add(pool.begin(to_yaml(one), 1))
 
-    def _hear(self, answer: dict[str, Any], pool: Pool | RayPool) -> None:
+    def _hear(self, answer: dict[str, Any], pool: Pool) -> None:
         each = next((each for each in self._running if answer["task"] in each.tasks), None)
         if each is None:
             return
@@ -165,7 +164,7 @@ class Sweep:
             self._end(each)
             self._request.clear(each.trial.number)
 
-    def _note(self, each: Running, answer: dict[str, Any], pool: Pool | RayPool) -> None:
+    def _note(self, each: Running, answer: dict[str, Any], pool: Pool) -> None:
         """Reports an evaluation once all seeds have it, and stops the trial if it is not worth going on with."""
         number = answer["step"] // each.config.eval_freq
         values = each.values.setdefault(number, {})

@@ -37,7 +37,12 @@ class TrackioTracker(ServiceTracker):
         name = self.known_id or run.name.replace("/", "-")
         project = os.environ.get("TRACKIO_PROJECT", "rltrain")
         self._run = trackio.init(
-            project, name=name, resume="never" if self.known_id is None else "allow", embed=False, auto_log_cpu=False
+            project,
+            name=name,
+            config=dict(run.config),  # also of a resumed run, whose settings Trackio writes anew
+            resume="never" if self.known_id is None else "allow",
+            embed=False,
+            auto_log_cpu=False,
         )
         self.remember(name, "" if away else f"TRACKIO_DIR={place} trackio show --project {project}")
 
@@ -62,10 +67,6 @@ class TrackioTracker(ServiceTracker):
     def text(self, tag: str, text: str, step: int) -> None:
         """Adds a text."""
         self._run.log({tag: self._trackio.Markdown(text)}, step=step)
-
-    def hparams(self, values: Mapping[str, bool | float | str]) -> None:
-        """Sets the configuration."""
-        self._run.config.update(values)
 
     def close(self) -> None:
         """Ends the run."""

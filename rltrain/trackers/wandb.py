@@ -42,7 +42,7 @@ class WandbTracker(ServiceTracker):
         self._wandb = wandb
         id = self.known_id or secrets.token_hex(4)
         self.remember(id)
-        timeout = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": INIT_SECONDS}
+        timeout: dict[str, Any] = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": INIT_SECONDS}
         options: dict[str, Any] = {
             "id": id,
             "name": os.environ.get("WANDB_NAME", run.name),
@@ -52,8 +52,8 @@ class WandbTracker(ServiceTracker):
             "settings": wandb.Settings(console="off", silent=True, save_code=False, **timeout),
         }
         try:
-            resume = None if os.environ.get("WANDB_MODE") == "offline" else "allow"  # offline it would only warn
-            self._run = wandb.init(resume=resume, **options)
+            online = os.environ.get("WANDB_MODE") != "offline"
+            self._run: Any = wandb.init(resume="allow" if online else None, **options)  # offline it would only warn
         except wandb.errors.Error:  # there is no key, or no network
             self._run = wandb.init(mode="offline", **options)
         self.remember(id, f"wandb sync {Path(self._run.dir).parent}" if self._run.offline else self._run.url)

@@ -228,7 +228,7 @@ def test_comet_offline(tmp_path: Path) -> None:
     assert [(each["metricValue"], each["step"]) for each in metrics if each["metricName"] == TAG] == [(5, 10), (10, 20)]
     params = {each["param"]["paramName"]: each["param"]["paramValue"] for each in messages if each.get("param")}
     assert params["agent.gamma"] == 0.9
-    files = {each.get("file_name") or "" for each in messages}
+    files = {each.get("additional_params", {}).get("fileName") for each in messages}
     assert {"step_20.mp4", "checkpoints/step_000000000020/policy.safetensors"} <= files
     assert places(run_dir)["comet"] == f"comet upload {run_dir}/comet/*.zip"
 
@@ -293,15 +293,15 @@ from trackio.sqlite_storage import SQLiteStorage
 (run,) = SQLiteStorage.get_runs("rltrain")
 logs = SQLiteStorage.get_logs("rltrain", run)
 config = SQLiteStorage.get_run_config("rltrain", run)
-print(json.dumps([run, logs, config], default=str))
+(run_dir / "read.json").write_text(json.dumps([run, logs, config], default=str))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    run, logs, config = json.loads(done.stdout.splitlines()[-1])
+    run, logs, config = json.loads((run_dir / "read.json").read_text())
     assert run == "CartPole-ppo_1" == read_id(run_dir, "trackio")
     assert [(row[TAG], row["step"]) for row in logs if TAG in row] == [(5.0, 10), (10.0, 20), (99.0, 30)]
     assert {"picture", "weights", "videos", "config"} <= {key for row in logs for key in row}
-    assert config["agent.gamma"] == 0.9
+    assert config["agent"] == {"gamma": 0.9}
     assert list((tmp_path / "runs" / "trackio").glob("rltrain*.db"))
     assert places(run_dir)["trackio"].endswith("trackio show --project rltrain")
 
