@@ -48,7 +48,7 @@ def fields(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]
         if isinstance(value, BaseModel) and not field.description:
             yield from fields(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, typed(value), field.description or ""
+            yield prefix + name, typed(value), " ".join((field.description or "").split())
 
 
 def typed(value: Any) -> str:

@@ -49,6 +49,7 @@ def test_nothing_is_loaded_from_a_network(site: Path) -> None:
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_agents_have_every_setting_and_drawn_formulas(site: Path, agent: str) -> None:
+    assert all(row.startswith("| ") for row in made.settings(agent).splitlines())
     page = (site / "agents" / f"{agent}.html").read_text()
     for name in agent_config_class(agent).model_fields:
         assert f"<code>{name}" in page
