@@ -61,7 +61,15 @@ def build_config(
         registered.trainer != AgentSpec.trainer and not registered.learns_from_data
     ):  # of another library, which does these things its own way
         options |= {"rescale_action": False, "action_masks": False}
-    data = merge(merge({"env": options}, defaults), canonical(dict(overrides or {})))
+    given = canonical(dict(overrides or {}))
+    data = merge({"env": options}, defaults)
+    if registered.learns_from_data and isinstance(given.get("data"), str):
+        from rltrain.data.environment import recorded_environment
+
+        recorded = recorded_environment(given["data"])
+        if recorded is not None and recorded["id"] == spec.id:  # the options that its observations were made with
+            data = merge(data, {"env": recorded})
+    data = merge(data, given)
     data = merge(data, {"algo": algo, "env": {"id": spec.id}})
     of_agent = [*options_of(agent_config, "agent.")]
     agent = validate(agent_config, data.get("agent", {}), "agent.", also=[*options_of(TrainConfig)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,29 +16,30 @@ from rltrain.plugins import resolve
 if TYPE_CHECKING:
     from rltrain.data.dataset import Dataset
 
-USAGE = """usage: rltrain data VERB DIR ...
-
-  show DIR              what is in it, in words and as a picture
-  check DIR [DIR ...]   what is wrong with it; with several, also what is in two of them
-  split DIR             divide it by whole episodes, or by people
-  import FILE           make a dataset of one of Minari's, or of a table
-  export DIR            write it for Minari, or as a table
-  delete DIR            take a person's episodes out of it
-
-  rltrain data VERB --help   what a verb takes
-  --debug                    show a traceback instead of a line when something fails"""
+VERBS = {
+    "show": ("data:show", "what is in it, in words and as a picture"),
+    "check": ("data_quality:check", "what is wrong with it; with several, also what is in two of them"),
+    "split": ("data_quality:split", "divide it by whole episodes, or by people"),
+    "import": ("data_exchange:import_", "make a dataset of one of Minari's, or of a table"),
+    "export": ("data_exchange:export", "write it for Minari, or as a table"),
+    "delete": ("data_quality:delete", "take a person's episodes out of it"),
+}
+"""What can be done with a dataset, by verb: the function, and a line for the help."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs one of the verbs for datasets."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        say(USAGE)
-        return 0 if arguments else 2
-    verb, *rest = arguments
-    if verb not in VERBS:
-        fix = did_you_mean(verb, VERBS, f"Known: {', '.join(VERBS)}.")
-        raise ConfigError(f"There is no 'rltrain data {verb}'.", fix)
-    return int(resolve(f"rltrain.cli.{VERBS[verb]}")(rest))
+    if arguments and arguments[0] in VERBS:
+        return int(resolve(f"rltrain.cli.{VERBS[arguments[0]][0]}")(arguments[1:]))
+    lines = "\n".join(f"  {name:<8}{line}" for name, (_, line) in VERBS.items())
+    parser = Parser(
+        "data", f"Do something with a dataset:\n\n{lines}\n\n'rltrain data VERB --help' says what each takes."
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("verb", metavar="|".join(VERBS), help="what to do, and then DIR or what it takes")
+    parsed = parser.parse(arguments[:1])
+    fix = did_you_mean(parsed.verb, VERBS, f"Known: {', '.join(VERBS)}.")
+    raise ConfigError(f"There is no 'rltrain data {parsed.verb}'.", fix)
 
 
 def show(arguments: list[str]) -> int:
@@ -108,13 +110,3 @@ def _spread(facts: dict[str, float]) -> str:
 
 def _row(name: str, text: object) -> str:
     return f"{name:<11}{text}"
-
-
-VERBS = {
-    "show": "data:show",
-    "check": "data_quality:check",
-    "split": "data_quality:split",
-    "delete": "data_quality:delete",
-    "import": "data_exchange:import_",
-    "export": "data_exchange:export",
-}

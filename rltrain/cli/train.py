@@ -70,6 +70,11 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"'{positional[0]}' is too much.", "Usage: rltrain train ALGO ENV [options].")
     if algo is not None:
         agent_spec(str(algo))
+    if env_id is None and algo is not None and isinstance(data := settings.get("data"), str):
+        from rltrain.data.environment import recorded_environment
+
+        recorded = recorded_environment(data) if agent_spec(str(algo)).learns_from_data else None
+        env_id = recorded and recorded["id"]
     if algo is None or env_id is None:
         missing = "an agent and an environment" if algo is None else "an environment"
         raise ConfigError(

@@ -28,6 +28,7 @@ from rltrain.data.view import AgentView
 from rltrain.data.writer import DatasetWriter
 from rltrain.errors import CheckpointError, ConfigError, DatasetError
 from rltrain.evaluation.limits import Limits
+from rltrain.recording.recorder import record
 from rltrain.recording.rounds import Contributor, record_rounds
 from rltrain.runs.folder import RunFolder
 
@@ -350,6 +351,7 @@ def test_the_command_line(tmp_path: Path, good: Dataset, capsys: pytest.CaptureF
     output = capsys.readouterr().out
     assert "trained to the end" in output or "stopped early" in output
     run = tmp_path / "runs" / "rltrain-CartPole-v1" / "bc_1"
+    assert main(["train", "bc", *short, "--data", str(good.path), "--device", "cpu"]) == 0  # in what it was recorded in
     assert "val/loss" in (run / "progress.csv").read_text().splitlines()[0]
     for wrong, what in (
         (words, "learns from a dataset"),
@@ -361,7 +363,7 @@ def test_the_command_line(tmp_path: Path, good: Dataset, capsys: pytest.CaptureF
     ):
         assert main(wrong) in (2, 4)
         assert what in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "runs" / "rltrain-CartPole-v1").iterdir()] == ["bc_1"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["bc_1", "bc_2"]
 
 
 def test_a_changed_dataset_is_not_gone_on_with_and_its_runs_are_named(
@@ -381,3 +383,19 @@ def test_a_changed_dataset_is_not_gone_on_with_and_its_runs_are_named(
     assert f"run        {run} was trained on it" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="another version"):
         rltrain.resume(run, total_timesteps=8192, progress=False)
+
+
+def test_the_options_of_a_recording_are_those_of_training(tmp_path: Path) -> None:
+    made = {"g": 9.0, "max_episode_steps": 20}
+    record("rltrain/Pendulum-v1", tmp_path / "set", episodes=6, **made)
+    options: dict[str, Any] = {**TRAIN, "agent": {"val_fraction": 0.2}, "n_eval_episodes": 1, "data": tmp_path / "set"}
+    result = rltrain.train("bc", "rltrain/Pendulum-v1", total_timesteps=4096, run_dir=tmp_path / "runs", **options)
+    config = RunFolder.open(result.run_dir)[0].config()
+    assert config.env.kwargs == {"g": 9.0}
+    assert config.env.max_episode_steps == 20
+    assert config.env.rescale_action is False  # the actions in the data go from -2 to 2
+    with pytest.raises(DatasetError, match="The actions of") as error:
+        rltrain.train(
+            "bc", "rltrain/Pendulum-v1", env_options={"rescale_action": True}, total_timesteps=4096, **options
+        )
+    assert "--env.rescale-action" in error.value.fix
