@@ -113,7 +113,8 @@ def latency(run: Run, inputs: Mapping[str, np.ndarray]) -> float:
     """Seconds of a call: the median of :data:`CALLS`, after some that do not count."""
     for _ in range(3):
         run(inputs)
-    times, end = [], time.perf_counter() + SECONDS
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
     while len(times) < CALLS and (not times or time.perf_counter() < end):
         start = time.perf_counter()
         run(inputs)

@@ -95,7 +95,7 @@ class Registry:
                     write_new(temporary / CARD, text)
                 manifest, _ = unsealed(read_text(path / MANIFEST))
                 save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {}, facts=manifest.get("run"))
-                facts = {
+                facts: dict[str, Any] = {
                     "name": self.name,
                     "version": number,
                     "registered": _now(),

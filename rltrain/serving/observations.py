@@ -58,10 +58,11 @@ class Observations:
 
     def _part(self, name: str, leaf: Leaf, row: Any) -> Any:
         for key in leaf.path:
-            kind = dict if isinstance(key, str) else list
-            if not isinstance(row, kind) or (isinstance(key, str) and key not in row):
-                raise InputError(f"'{name}' is missing", FIX)
-            if isinstance(key, int) and key >= len(row):
+            if isinstance(key, str):
+                there = isinstance(row, dict) and key in row
+            else:
+                there = isinstance(row, list) and key < len(row)
+            if not there:
                 raise InputError(f"'{name}' is missing", FIX)
             row = row[key]
         return row
