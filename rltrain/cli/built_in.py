@@ -27,6 +27,7 @@ VERBS = {
     "export": ("export:main", "Write a trained policy for another library."),
     "serve": ("serve:main", "Answer with the actions of a policy over HTTP."),
     "completion": ("completion:main", "Print the script that lets a shell complete all this."),
+    "models": ("models:main", "Keep versions of policies; promote one through a gate."),
     "import-sb3": ("import_sb3:main", "Make a run of a policy that Stable-Baselines3 saved."),
 }
 

@@ -103,7 +103,7 @@ def litert(run: str | Path, out: str | Path | None = None, *, checkpoint: str = 
     from rltrain.export import litert_file
 
     litert_file.need()
-    job = Job(run, out, ".tflite", checkpoint=checkpoint)
+    job = Job(run, out, ".tflite", checkpoint=checkpoint, narrow=True)
     with job.writing() as temporary:
         litert_file.write(job.module, temporary)
     call = litert_file.LiteRTModel(job.path, job.module.signature).run

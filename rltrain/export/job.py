@@ -33,6 +33,7 @@ class Job:
         out: The file; if None, ``policy_<step>`` in the run folder.
         ending: What its name must end with.
         checkpoint: ``latest``, ``best``, or a step.
+        narrow: Whether all numbers have 32 bits.
 
     Attributes:
         policy: The policy, on the CPU.
@@ -44,7 +45,9 @@ class Job:
         CheckpointError: There is no such run or checkpoint.
     """
 
-    def __init__(self, run: str | Path, out: str | Path | None, ending: str, *, checkpoint: str) -> None:
+    def __init__(
+        self, run: str | Path, out: str | Path | None, ending: str, *, checkpoint: str, narrow: bool = False
+    ) -> None:
         self.folder = RunFolder.open(run)[0]
         self.policy: Policy = load(run, checkpoint=checkpoint)
         default = self.folder.path / f"policy_{step_name(self.policy.step)}{ending}"
@@ -53,7 +56,7 @@ class Job:
             raise ConfigError(f"'{self.path}' does not end with {ending}.", f"Name a file such as {default.name}.")
         if self.path.is_dir():
             raise ConfigError(f"'{self.path}' is a folder.", f"Name a file in it: {self.path / default.name}.")
-        self.module = WholePolicy(self.policy)
+        self.module = WholePolicy(self.policy, narrow=narrow)
 
     @contextmanager
     def writing(self, path: Path | None = None) -> Iterator[Path]:

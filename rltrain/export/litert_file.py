@@ -26,7 +26,7 @@ def need() -> None:
 
 
 def write(module: WholePolicy, path: Path) -> None:
-    """Writes a policy for one observation at a time: LiteRT wants all shapes beforehand.
+    """Writes a policy, a narrow one, for one observation at a time: LiteRT wants all shapes beforehand.
 
     Raises:
         ConfigError: It has a network that cannot be exported.
@@ -57,10 +57,12 @@ class LiteRTModel:
         from ai_edge_litert.interpreter import Interpreter
 
         self._runner = Interpreter(model_path=str(path)).get_signature_runner()
+        self._dtypes = [array.dtype for array in signature.inputs]
         self._outputs = [array.name for array in signature.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name for one row of the inputs."""
-        given = {f"args_{number}": array for number, array in enumerate(inputs.values())}
+        typed = [array.astype(dtype, copy=False) for array, dtype in zip(inputs.values(), self._dtypes, strict=True)]
+        given = {f"args_{number}": array for number, array in enumerate(typed)}
         out = self._runner(**given)
         return {name: out[f"output_{number}"] for number, name in enumerate(self._outputs)}

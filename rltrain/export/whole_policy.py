@@ -22,6 +22,8 @@ from rltrain.wrappers import rescaled
 
 ROWS = 3
 """Rows of the example that a graph is traced with. They stand for any number; 0 and 1 would be taken for constants."""
+NARROW = {"int64": "int32", "int16": "int32", "int8": "int32", "float64": "float32"}
+"""Types that LiteRT has no operators for, and those that hold their values, nearly in the case of float64."""
 
 
 class WholePolicy(nn.Module):
@@ -32,21 +34,27 @@ class WholePolicy(nn.Module):
 
     Args:
         policy: The policy, on the CPU. Its modules are used, not copied; they no longer take gradients.
+        narrow: Whether inputs and outputs have integers and floats of 32 bits alone.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, narrow: bool = False) -> None:
         super().__init__()
         self.actor = policy.agent.actor.traceable()
         self.translation = policy.translation
         self.eval().requires_grad_(False)
         self.initial = self.actor.initial_state(1)
         space = self.translation.action_space
+        shrink = NARROW if narrow else {}
         self.dtype, self.bounds = _torch_type(space), None
+        self.dtype = getattr(torch, shrink.get(_name(self.dtype), _name(self.dtype)))
         if isinstance(space, spaces.Box):
-            within = np.result_type(np.float32, space.dtype)
+            within = np.dtype(np.float32) if narrow else np.result_type(np.float32, space.dtype)
             self.bounds = tuple(torch.as_tensor(side.astype(within)) for side in (space.low, space.high))
         self.signature = Signature(
-            tuple(Array(_under(OBS, leaf.name), leaf.shape, leaf.dtype.name) for leaf in self.translation.leaves),
+            tuple(
+                Array(_under(OBS, leaf.name), leaf.shape, shrink.get(leaf.dtype.name, leaf.dtype.name))
+                for leaf in self.translation.leaves
+            ),
             tuple(
                 Array(_under(STATE, name), tuple(part.shape[1:]), _name(part.dtype))
                 for name, part in zip(names(self.initial), leaves(self.initial), strict=True)
@@ -86,7 +94,7 @@ class WholePolicy(nn.Module):
         given = {}
         for array, leaf in zip(self.signature.observations, self.translation.leaves, strict=True):
             leaf.space.seed(int(rng.integers(2**31)))
-            samples = np.asarray([leaf.space.sample() for _ in range(rows)], leaf.dtype)
+            samples = np.asarray([leaf.space.sample() for _ in range(rows)], array.dtype)
             given[array.name] = samples.reshape(rows, *leaf.shape)
         for array in self.signature.inputs[len(given) :]:
             numbers = rng.standard_normal((rows, *array.shape))

@@ -58,8 +58,11 @@ class Observations:
 
     def _part(self, name: str, leaf: Leaf, row: Any) -> Any:
         for key in leaf.path:
-            inside = key in row if isinstance(row, dict) else isinstance(row, list) and 0 <= key < len(row)  # type: ignore[operator]
-            if not inside:
+            if isinstance(key, str):
+                there = isinstance(row, dict) and key in row
+            else:
+                there = isinstance(row, list) and key < len(row)
+            if not there:
                 raise InputError(f"'{name}' is missing", FIX)
             row = row[key]
         return row

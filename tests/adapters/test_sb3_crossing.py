@@ -363,7 +363,7 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert out.with_name("mine_vecnormalize.pkl").exists()
     for words, fix in (
         ([], "--to sb3"),
-        (["--to", "onnx"], "--to sb3"),
+        (["--to", "jpeg"], "--to sb3"),
         (["--to", "sb3", "--out", "policy.pt"], "zip file"),
         (["--to", "sb3", "--out", "/proc/x/policy.zip"], "another --out"),
     ):

@@ -34,7 +34,7 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
 def test_it_acts_as_the_policy_does(case: tuple[str, str, str, dict[str, Any]], tmp_path: Path) -> None:
     algo, sees, acts, options = case
     policy = untrained(algo, sees, acts, **options)
-    module = WholePolicy(policy)
+    module = WholePolicy(policy, narrow=True)
     obs = observations(policy.translation.observation_space, 200)
     inputs = {**module.examples(200, seed=5), **flat(policy, obs)}
     rest = iter([torch.from_numpy(inputs[array.name]) for array in module.signature.state])

@@ -1,0 +1,87 @@
+"""What is in the folder of a version: files and checksums, lineage and card; and the keys that sign it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rltrain.errors import CheckpointError, ConfigError
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import POLICY, step_of
+from rltrain.storage.files import Damaged, open_file, read_bytes, read_text, reason
+
+SHORTEST_KEY = 16
+
+
+def read_key(path: str | None) -> bytes | None:
+    """The key in a file.
+
+    Raises:
+        ConfigError: It cannot be read, or is too short.
+    """
+    if path is None:
+        return None
+    try:
+        key = read_bytes(Path(path), 4096).strip()
+    except (OSError, Damaged) as error:
+        raise ConfigError(f"'{path}' cannot be read: {reason(error)}.", "Name a file with a key in it.") from error
+    if len(key) < SHORTEST_KEY:
+        raise ConfigError(
+            f"'{path}' holds {len(key)} bytes, no key.", f"Write at least {SHORTEST_KEY}: openssl rand -hex 32"
+        )
+    return key
+
+
+def lineage_of(
+    run: RunFolder, checkpoint: Path, metadata: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a version came from."""
+    config = run.config()
+    return {
+        "run": "/".join(run.path.absolute().parts[-2:]),
+        "algo": config.algo,
+        "env": config.env.id,
+        "step": step_of(checkpoint),
+        "seed": config.seed,
+        "policy_sha256": manifest["files"][POLICY]["sha256"],
+        "git_commit": metadata.get("git_commit"),
+        "versions": metadata.get("versions", {}),
+    }
+
+
+def read_card(path: Path) -> bytes:
+    """The text of a card.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return read_text(path).encode()
+    except (OSError, Damaged) as error:
+        raise ConfigError(f"The card '{path}' cannot be read: {reason(error)}.", "Name a Markdown file.") from error
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a version, links included, by their names in its folder."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )
+
+
+def entry_of(path: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of a regular file.
+
+    Raises:
+        OSError: It is a link or something else, or cannot be read.
+    """
+    with open_file(path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}
+
+
+def broken(path: Path, error: Exception) -> CheckpointError:
+    """The error for a version or a state that cannot be used."""
+    why = reason(error) if isinstance(error, OSError | Damaged) else f"{error} is missing"
+    return CheckpointError(f"'{path}' cannot be used: {why}.", "Use another version, or put it back from a copy.")

@@ -1,0 +1,292 @@
+"""The registry on disk: versions that never change, and one small file that says which of them is which.
+
+models/NAME/
+  state.json          aliases and log, with a checksum; replaced in one step, so that no kill leaves half of it
+  v1/                 a run folder with the policy alone: rltrain.load, eval, serve and export take it
+    config.yaml, metadata.json, checkpoints/step_.../
+    card.md           what its maker says about it, if that was given
+    version.json      lineage, size and SHA-256 of every file, with a checksum and perhaps a signature
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
+from rltrain.model_registry.contents import broken, entry_of, files_in, lineage_of, read_card
+from rltrain.runs.checkpoint import load_policy, save_checkpoint
+from rltrain.runs.folder import RunFolder
+from rltrain.runs.layout import CHECKPOINTS, MANIFEST, step_of
+from rltrain.runs.lock import LOCK, FolderLock
+from rltrain.storage.files import (
+    Damaged,
+    check_folder,
+    exists,
+    read_bytes,
+    read_text,
+    reason,
+    remove,
+    remove_left_overs,
+    sync_directory,
+    write_atomically,
+    write_new,
+)
+from rltrain.storage.records import read_record, sealed, unsealed
+
+STATE, VERSION, CARD = "state.json", "version.json", "card.md"
+CHAMPION, CHALLENGER = "champion", "challenger"
+ROLLED_BACK = "rolled back"
+WRITING = ".writing-"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+COPIED = ("config.yaml", "metadata.json")
+ANY = "any"
+
+
+class Registry:
+    """The versions of one policy.
+
+    Args:
+        folder: The folder of all registered policies.
+        name: Of the policy.
+        key: What versions are signed with, and must be signed with to be loaded; None for no signatures.
+
+    Raises:
+        ConfigError: The name cannot be that of a folder.
+    """
+
+    def __init__(self, folder: str | Path, name: str, key: bytes | None = None) -> None:
+        if not NAME.fullmatch(name):
+            fix = "Use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit."
+            raise ConfigError(f"'{name}' is no name for a model.", fix)
+        self.path, self.name, self.key = Path(folder) / name, name, key
+
+    def register(self, run: str | Path, *, checkpoint: str = "latest", card: str | Path | None = None) -> int:
+        """Adds the policy of a run as the next version, and calls it the challenger.
+
+        Returns:
+            Its number.
+
+        Raises:
+            CheckpointError: There is no such run or checkpoint, or it is damaged.
+            ConfigError: The card cannot be read.
+            RunError: The registry cannot be written to.
+        """
+        source, named = RunFolder.open(run)
+        metadata = source.metadata()
+        path, _, tensors = source.read(named or checkpoint, load_policy)
+        text = None if card is None else read_card(Path(card))
+        with self._writing() as state:
+            number = max(self.versions(), default=0) + 1
+            temporary = self.path / f"{WRITING}{secrets.token_hex(4)}"
+            try:
+                temporary.mkdir()
+                for name in COPIED:
+                    write_new(temporary / name, read_bytes(source.path / name))
+                if text is not None:
+                    write_new(temporary / CARD, text)
+                manifest, _ = unsealed(read_text(path / MANIFEST))
+                save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {}, facts=manifest.get("run"))
+                facts: dict[str, Any] = {
+                    "name": self.name,
+                    "version": number,
+                    "registered": _now(),
+                    "lineage": lineage_of(source, path, metadata, manifest),
+                    "metrics": metadata.get("evaluation"),
+                    "files": {name: entry_of(temporary / name) for name in files_in(temporary)},
+                }
+                write_new(temporary / VERSION, sealed({**facts, "signature": self._signature(facts)}).encode())
+                sync_directory(temporary)
+                temporary.rename(self.path / f"v{number}")
+                sync_directory(self.path)
+            finally:
+                remove(temporary)
+            state["aliases"][CHALLENGER] = number
+            self._log(state, "registered", version=number, run=facts["lineage"]["run"])
+        return number
+
+    def versions(self) -> list[int]:
+        """The numbers of the versions, oldest first."""
+        try:
+            check_folder(self.path)
+            found = [path.name for path in self.path.iterdir()] if exists(self.path) else []
+        except OSError as error:
+            raise CheckpointError(f"'{self.path}' cannot be read: {reason(error)}.", "Make it readable.") from error
+        return sorted(int(name[1:]) for name in found if re.fullmatch(r"v[1-9]\d{0,8}", name, re.ASCII))
+
+    def find(self, which: str) -> int:
+        """The version of a number or an alias.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        aliases, numbers = self.state()["aliases"], self.versions()
+        number = int(which) if which.isascii() and which.isdigit() and len(which) < 10 else aliases.get(which)
+        if number not in numbers:
+            known = [*aliases, *map(str, numbers)]
+            fix = did_you_mean(which, known, f"There are: {', '.join(known)}." if known else "Register a run first.")
+            raise ConfigError(f"'{self.name}' has no version '{which}'.", fix)
+        assert number is not None
+        return number
+
+    def open(self, number: int) -> Path:
+        """The folder of a version, every file of which was compared with its checksum, for ``rltrain.load``.
+
+        Raises:
+            CheckpointError: A file was changed, is missing, or is one too many; or the signature is missing or wrong.
+        """
+        folder = self.path / f"v{number}"
+        facts = self.facts(number)
+        try:
+            there = set(files_in(folder)) - {VERSION, LOCK}
+            if odd := sorted(there ^ set(facts["files"])):
+                raise Damaged(f"'{odd[0]}' is {'not' if odd[0] in there else 'missing, though it is'} in {VERSION}")
+            for name, entry in facts["files"].items():
+                if entry_of(folder / name) != entry:
+                    raise Damaged(f"'{name}' was changed: its checksum differs")
+        except (OSError, Damaged) as error:
+            raise broken(folder, error) from error
+        return folder
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What is known about a version, its signature verified where there is a key.
+
+        Raises:
+            CheckpointError: It was changed, or the signature is missing or wrong.
+        """
+        folder = self.path / f"v{number}"
+        try:
+            facts = read_record(folder / VERSION)
+            signature = facts.pop("signature", None)
+            if facts.get("version") != number or facts.get("name") != self.name or not isinstance(facts["files"], dict):
+                raise Damaged(f"{VERSION} is of another version")
+            if self.key is not None and not hmac.compare_digest(str(signature), str(self._signature(facts))):
+                raise Damaged(f"{VERSION} is {'signed with another key' if signature else 'not signed'}")
+        except (OSError, Damaged, KeyError) as error:
+            raise broken(folder, error) from error
+        return facts
+
+    def state(self) -> dict[str, Any]:
+        """The aliases and the log.
+
+        Raises:
+            CheckpointError: They were changed, or cannot be read.
+        """
+        try:
+            if not exists(self.path / STATE):
+                return {"aliases": {}, "log": []}
+            state = read_record(self.path / STATE)
+            aliases, log = state["aliases"], state["log"]
+            if not (isinstance(aliases, dict) and isinstance(log, list)):
+                raise Damaged("it has no aliases")
+        except (OSError, Damaged, KeyError) as error:
+            raise broken(self.path / STATE, error) from error
+        return {"aliases": {str(name): number for name, number in aliases.items()}, "log": log}
+
+    def name_version(
+        self, alias: str, number: int, action: str = "named", *, expected: int | str | None = ANY, **more: Any
+    ) -> None:
+        """Gives a version an alias, in one step, and logs it.
+
+        Args:
+            alias: The alias.
+            number: The version.
+            action: The word for it in the log.
+            expected: The version that must have the alias now, or None.
+            **more: What else the log says.
+
+        Raises:
+            ConfigError: There is no such version, or the alias is a number.
+            RunError: It cannot be written, or another version has the alias than was expected.
+        """
+        if not NAME.fullmatch(alias) or alias.isdigit():
+            raise ConfigError(f"'{alias}' is no alias.", f"Use letters and digits, such as '{CHALLENGER}'.")
+        self.find(str(number))
+        with self._writing() as state:
+            before = state["aliases"].get(alias)
+            if expected not in (ANY, before):
+                raise RunError(f"'{alias}' is version {before} by now, no longer {expected}.", "Try again.")
+            state["aliases"][alias] = number
+            if alias == CHAMPION and state["aliases"].get(CHALLENGER) == number:
+                del state["aliases"][CHALLENGER]
+            self._log(state, action, alias=alias, version=number, before=before, **more)
+
+    def note(self, action: str, **more: Any) -> None:
+        """Logs something that changes no alias.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        with self._writing() as state:
+            self._log(state, action, **more)
+
+    def roll_back(self) -> int:
+        """Makes the champion before the present one the champion again; returns its number.
+
+        Raises:
+            ConfigError: There was none before it.
+        """
+        state = self.state()
+        now = state["aliases"].get(CHAMPION)
+        changes = [each for each in state["log"] if each.get("alias") == CHAMPION and each["action"] != ROLLED_BACK]
+        before = next((each.get("before") for each in reversed(changes) if each.get("version") == now), None)
+        if before not in self.versions():
+            raise ConfigError(f"'{self.name}' has had no other champion.", "Name one: rltrain models alias.")
+        assert isinstance(before, int)
+        self.name_version(CHAMPION, before, ROLLED_BACK)
+        return before
+
+    @contextmanager
+    def _writing(self) -> Iterator[dict[str, Any]]:
+        """The state, which is written back in one step at the end, while no other process writes."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            check_folder(self.path)
+            lock = FolderLock(self.path)
+            lock.acquire()
+            try:
+                remove_left_overs(self.path)
+                for path in self.path.glob(f"{WRITING}*"):  # of a process that was killed
+                    remove(path)
+                state = self.state()
+                yield state
+                write_atomically(self.path / STATE, sealed(state))
+            finally:
+                lock.release()
+        except OSError as error:
+            raise RunError(
+                f"'{self.path}' cannot be written: {reason(error)}.", "Choose another --registry."
+            ) from error
+
+    def _log(self, state: dict[str, Any], action: str, **more: Any) -> None:
+        state["log"].append({"time": _now(), "action": action, **more})
+
+    def _signature(self, facts: Mapping[str, Any]) -> str | None:
+        if self.key is None:
+            return None
+        return hmac.new(self.key, json.dumps(facts, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+
+
+def names_in(folder: str | Path) -> list[str]:
+    """The policies in a registry.
+
+    Raises:
+        CheckpointError: There is no registry.
+    """
+    try:
+        return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+    except OSError as error:
+        fix = "Register a run: rltrain models register NAME RUN"
+        raise CheckpointError(f"There is no registry '{folder}': {reason(error)}.", fix) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
