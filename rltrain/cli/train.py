@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
         from rltrain.data.environment import recorded_environment
 
         recorded = recorded_environment(data) if agent_spec(str(algo)).learns_from_data else None
-        env_id = recorded and recorded["id"]
+        env_id = None if recorded is None else recorded["id"]
     if algo is None or env_id is None:
         missing = "an agent and an environment" if algo is None else "an environment"
         raise ConfigError(
