@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +97,46 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
     except (AssertionError, AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:  # by Gymnasium
         raise CheckpointError(f"A saved space cannot be read: {error}.", "The run folder is damaged.") from error
     raise CheckpointError(f"A saved space has the unknown type '{data['type']}'.", "The run folder is damaged.")
+
+
+def joined_actions(space: spaces.Space) -> spaces.Space:
+    """The space in which an agent acts where the environment's actions are a Tuple or Dict, of any depth.
+
+    Choices (Discrete, MultiDiscrete, MultiBinary) side by side become one MultiDiscrete, Boxes one flat Box in float32.
+    Any other space, and one that has both, stays as it is.
+    """
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return space
+    parts = list(action_parts(space))
+    if parts and all(isinstance(part, spaces.Box) for part in parts):
+        low, high = (np.concatenate([getattr(part, side).ravel() for part in parts]) for side in ("low", "high"))
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
+    if not parts or not all(
+        isinstance(part, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for part in parts
+    ):
+        return space
+    sizes, starts = zip(*map(_choices, parts), strict=True)
+    return spaces.MultiDiscrete(np.concatenate(sizes), start=np.concatenate(starts))
+
+
+def action_parts(space: spaces.Space) -> Iterator[spaces.Space]:
+    """The parts of a Tuple or Dict that are neither, in order; the space itself if it is none."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        for part in space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces:
+            yield from action_parts(part)
+    else:
+        yield space
+
+
+def _choices(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """How many values each number of an action has, and the first of them."""
+    match space:
+        case spaces.Discrete():
+            return np.array([space.n]), np.array([space.start])
+        case spaces.MultiDiscrete():
+            return space.nvec.ravel(), np.asarray(space.start).ravel()
+    numbers = int(np.prod(space.shape or ()))
+    return np.full(numbers, 2), np.zeros(numbers, np.int64)
 
 
 def parts_of(space: spaces.Space) -> list[spaces.Space]:

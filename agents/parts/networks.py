@@ -189,6 +189,10 @@ class DictEncoder(Encoder):
         return features[0] if len(features) == 1 else torch.cat(features, 1)
 
 
+MOST_CHOICES = 2**20
+"""Values of Discrete observations that a network may have an input for each: a layer of 64 takes 256 MiB then."""
+
+
 def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool = False) -> Encoder:
     """The encoder for an observation space.
 
@@ -202,6 +206,12 @@ def make_encoder(space: spaces.Space, *, flatten: bool = False, layer_norm: bool
     """
     if isinstance(space, spaces.Dict):
         return DictEncoder(space, flatten=flatten, layer_norm=layer_norm)
+    choices = int(space.n) if isinstance(space, spaces.Discrete) else 0
+    if (choices := int(space.nvec.sum()) if isinstance(space, spaces.MultiDiscrete) else choices) > MOST_CHOICES:
+        raise ConfigError(
+            f"Observations of {type(space).__name__} with {choices:,} values would be as many inputs of the network.",
+            "Describe the value by a few numbers, such as its digits, by gymnasium.wrappers.TransformObservation.",
+        )
     if isinstance(space, spaces.Discrete):
         return OneHotEncoder([int(space.n)], [int(space.start)])
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:

@@ -94,7 +94,7 @@ class GymVecEnv(HostVecEnv):
             actions = Actions.for_space(first.action_space)
             leaves, self.left_out = observation_leaves(first.observation_space, real)
             key = recipe.spec.entry_point, repr(replace(recipe, max_episode_steps=None))
-            if size := try_out(first, spec.id, key, masks=action_masks):
+            if size := try_out(first, spec.id, key, masks=action_masks, leaves=leaves, weights=reward_weights):
                 recipe = replace(recipe, mask_size=size)
                 first = MaskInObservation(first, size)
                 leaves, _ = observation_leaves(first.observation_space, real)

@@ -7,6 +7,7 @@ costs a comparison of shape and type; only what is unusual is looked at closely.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,12 @@ class Part:
             NotAsPromised: It has another shape, or numbers that its space does not have.
         """
         value = obs
-        for key in self.path:
-            value = value[key]
+        try:
+            for key in self.path:
+                value = value[key]
+        except (LookupError, TypeError) as error:
+            has = f"the entries {sorted(map(str, obs))}" if isinstance(obs, dict) else f"{reprlib.repr(obs)}"
+            raise NotAsPromised(f"the observation is {has}, and its space has '{self.leaf.name}'") from error
         if not (self.one_category and value.__class__ is int):
             try:
                 fits = (value.dtype is self._seen or value.dtype in self.fitting) and value.shape == self.shape
@@ -67,7 +72,10 @@ class Part:
                 value = self._looked_at(value, self.shape)
         if self.one_category and not self.low <= value <= self.high:
             raise NotAsPromised(f"{self.name} is {value}, and its space is {self.leaf.space}")
-        self.array[i] = value
+        try:
+            self.array[i] = value
+        except (TypeError, ValueError) as error:  # a space, say, which has a shape and a type too
+            raise NotAsPromised(f"{self.name} is no array: {reprlib.repr(value)}") from error
 
     def all_of(self, obs: Any) -> np.ndarray:
         """This part of the observations of all environments, which were stepped together.
@@ -138,6 +146,17 @@ def reward_of(value: Any) -> float:
         return float(np.asarray(value).reshape(()) if np.ndim(value) else value)
     except (TypeError, ValueError):
         raise NotAsPromised(f"the reward is no number: {shown}") from None
+
+
+def info_of(value: Any) -> dict[str, Any]:
+    """What a step gives beside the rest.
+
+    Raises:
+        NotAsPromised: It is no dict.
+    """
+    if not isinstance(value, Mapping):
+        raise NotAsPromised(f"info is {reprlib.repr(value)}, and must be a dict")
+    return dict(value)
 
 
 def flag_of(name: str, value: Any) -> bool:

@@ -25,6 +25,7 @@ from rltrain.registry import EnvSpec
 VECTORIZER = "rltrain.adapters.from_gymnasium:GymVecEnv"
 HOMES = {
     "ALE/": ("ale_py", "ale-py"),
+    "dm_control/": ("shimmy", '"shimmy[dm-control]"'),
     "BabyAI-": ("minigrid", "minigrid"),
     "MiniGrid-": ("minigrid", "minigrid"),
     "MiniWorld-": ("miniworld", "miniworld"),
@@ -33,6 +34,8 @@ HOMES = {
 """The module that registers well-known ids, and what to install for it, by how the ids begin."""
 NO_DISPLAY = ("OpenGL", "gladLoadGL", "GLFW", "glfw", "glGetError", "eglQuery", "DISPLAY", "No available video device")
 """Words in the errors of what draws where there is no display."""
+BY_CREATOR = "was raised from the environment creator"  # so that it is about the arguments of the constructor
+UNDRAWN = "'rltrain eval' plays it without drawing."
 ATARI = {"atari": True, "frame_stack": 4}
 """What every agent sees of an Atari game unless told otherwise."""
 
@@ -216,7 +219,9 @@ def render_mode_of(id: str, creator: Any) -> str | None:
     if modes:
         mode = next((mode for mode in ("rgb_array", "rgb_array_list") if mode in modes), None)
         if mode is None:
-            raise ConfigError(f"'{id}' draws no pictures.", f"It would need the render mode rgb_array; it has {modes}.")
+            raise ConfigError(
+                f"'{id}' draws no pictures.", f"It would need the render mode rgb_array; it has {modes}. {UNDRAWN}"
+            )
         return mode
     parameters = inspect.signature(creator).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -271,11 +276,24 @@ def named_errors(id: str, doing: str = "made") -> Iterator[None]:
             ) from error
         if remedy := remedy_for(error):
             raise ConfigError(f"'{id}' needs {remedy[0]}.", remedy[1]) from error
+        if doing == "drawn" and isinstance(error, NotImplementedError):
+            raise ConfigError(f"'{id}' draws no pictures: it has no render().", UNDRAWN) from error
+        if lacking := re.search(r"missing \d+ required [\w-]+ arguments?: ((?:'\w+'(?:,? and |, )?)+)", str(error)):
+            first, *_ = names = re.findall(r"'(\w+)'", lacking[1])
+            raise ConfigError(
+                f"'{id}' needs the constructor arguments {', '.join(names)}, which were not given.",
+                f"Give them by name: --env.kwargs.{first.replace('_', '-')} VALUE, or env_kwargs={{'{first}': ...}}.",
+            ) from error
         if isinstance(error, gymnasium_errors.DependencyNotInstalled | ImportError):
             fix = command_in(error) or "Install what is named there."
             what = reason.partition(": ")[2] or reason
             raise ConfigError(f"'{id}' needs something that is not installed: {what}.", fix) from error
         if "Gym is incompatible with Gymnasium" in reason:
             raise ConfigError(f"'{id}' is {FOREIGN['gym'][0]}.", FOREIGN["gym"][1]) from error
-        otherwise = "'rltrain eval' plays it without drawing" if doing == "drawn" else ""
+        if BY_CREATOR in reason and (unknown := re.search(r"unexpected keyword argument '(\w+)'", reason)):
+            raise ConfigError(
+                f"'{id}' cannot be made: it has no constructor argument '{unknown[1]}'.",
+                f"Leave --env.kwargs.{unknown[1].replace('_', '-')} out, or look its name up.",
+            ) from error
+        otherwise = UNDRAWN.rstrip(".") if doing == "drawn" else ""
         raise ConfigError(f"'{id}' cannot be {doing}: {reason}.", fix_at(error, otherwise=otherwise)) from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rltrain.adapters.block import Block
 from rltrain.adapters.frames import picture_of
-from rltrain.adapters.gymnasium_ids import named_errors
+from rltrain.adapters.gymnasium_ids import UNDRAWN, named_errors
 from rltrain.adapters.loop import FINAL, INFO, OBS, SUCCESS
 from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
@@ -189,7 +189,7 @@ class HostVecEnv:
             given = f"an array {np.shape(drawn)}" if isinstance(drawn, np.ndarray) else type(drawn).__name__
             raise ConfigError(
                 f"'{self.spec.id}' draws no picture: its render() returns {given}.",
-                "In the render mode rgb_array it must return an array (H, W, 3).",
+                f"In the render mode rgb_array it must return an array (H, W, 3). {UNDRAWN}",
             )
         return picture
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 
+from rltrain.adapters.given import NotAsPromised, Part
 from rltrain.adapters.masks import MaskReader, mask_elsewhere
+from rltrain.adapters.rewards import check_number
+from rltrain.adapters.spaces import Leaf
 from rltrain.errors import ConfigError
-from rltrain.naming.reasons import fix_at, reason_of, remedy_for
+from rltrain.naming.reasons import OLD_GYM, fix_at, reason_of, remedy_for
 from rltrain.rng import global_kept
 
 FOREIGN = {
-    "gym": (
-        "an environment of Gym, which Gymnasium has replaced",
-        "Change 'import gym' to 'import gymnasium as gym', or wrap it: pip install 'shimmy[gym-v26]', and "
-        "'module:function' of a function that returns shimmy.GymV26CompatibilityV0(env=...).",
-    ),
+    "gym": OLD_GYM,
     "pettingzoo": (
         "an environment of PettingZoo, in which several agents act",
         "rltrain trains one agent: write a gymnasium.Env in which one of them acts and fixed policies play the others.",
@@ -79,7 +81,15 @@ _tried: dict[Any, int] = {}
 
 
 @global_kept()
-def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
+def try_out(
+    env: gymnasium.Env,
+    name: str,
+    key: Any,
+    *,
+    masks: bool,
+    leaves: Sequence[Leaf] = (),
+    weights: Sequence[float] | None = None,
+) -> int:
     """Resets an environment and takes one step, so that the interface of old Gym is refused by name.
 
     What goes wrong in the step otherwise is left to the training, which may know better which actions are allowed.
@@ -89,13 +99,15 @@ def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
         name: Its id.
         key: Where the same key was tried before, nothing is done: some environments take seconds to reset.
         masks: Whether to look for a mask.
+        leaves: The parts that its observations must have.
+        weights: Weights of the numbers of a reward that has several.
 
     Returns:
         The entries of the mask that it gives outside its observation; 0 if it gives none, or none is looked for.
 
     Raises:
-        ConfigError: ``reset`` fails, ``reset`` or ``step`` returns something other than Gymnasium's, or the mask does
-            not fit the actions.
+        ConfigError: ``reset`` fails, ``reset`` or ``step`` returns something other than Gymnasium's, the observation
+            is not one of its space, or the mask does not fit the actions.
     """
     key = key, masks
     if key in _tried:
@@ -109,8 +121,20 @@ def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
         what, cure = remedy_for(error) or ("", fix_at(error))
         cause = f"'{name}' needs {what}" if what else f"'{name}' fails in reset: {reason_of(error)}"
         raise ConfigError(f"{cause}.", cure) from error
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+    if isinstance(result, tuple) and len(result) == 2 and not isinstance(result[1], dict):
+        raise ConfigError(
+            f"'{name}' returns {reprlib.repr(result[1])} as info from reset.", "Return (obs, info) with a dict: {}."
+        )
+    if not (isinstance(result, tuple) and len(result) == 2):
         raise ConfigError(f"'{name}' has the interface of old Gym: reset returns {_kinds(result)}.", fix)
+    try:
+        for leaf in leaves:
+            Part(np.empty((1, *leaf.shape), leaf.dtype), leaf).write(0, result[0])
+    except NotAsPromised as error:
+        raise ConfigError(
+            f"'{name}' breaks its promise in reset: {error}.",
+            "Mend the environment, or its spaces; 'rltrain check' looks through both.",
+        ) from error
     size = mask_elsewhere(env, result[1], name) if masks else 0
     try:
         reader = MaskReader(env.unwrapped)
@@ -121,6 +145,9 @@ def try_out(env: gymnasium.Env, name: str, key: Any, *, masks: bool) -> int:
         return size
     if not (isinstance(outcome, tuple) and len(outcome) == 5):
         raise ConfigError(f"'{name}' has the interface of old Gym: step returns {_kinds(outcome)}.", fix)
+    reward: Any = outcome[1]
+    if np.ndim(reward) == 1 and (number := np.size(reward)) > 1:
+        check_number(number, weights, name)
     _tried[key] = size
     return size
 

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rltrain.adapters.given import NotAsPromised, Part, flag_of, reward_of
+from rltrain.adapters.given import NotAsPromised, Part, flag_of, info_of, reward_of
 from rltrain.adapters.masks import MaskInObservation
 from rltrain.adapters.progress import Guard, Hanging, Progress, make_places
 from rltrain.adapters.rewards import WeightedReward
@@ -148,7 +148,7 @@ class Loop:
         Raises:
             RunError: An environment failed, or gave what its spaces do not have.
         """
-        actions = self.actions.to_env(self.action)
+        actions = self.actions.rows(self.action)
         reward, terminated, truncated, success = self.reward, self.terminated, self.truncated, self.success
         success.fill(np.nan)
         wanted = self.info
@@ -165,6 +165,8 @@ class Loop:
                 reward[i] = gain if gain.__class__ in NUMBERS else reward_of(gain)
                 terminated[i] = terminal if terminal.__class__ in FLAGS else flag_of("terminated", terminal)
                 truncated[i] = cut if cut.__class__ in FLAGS else flag_of("truncated", cut)
+                if info.__class__ is not dict:
+                    info = info_of(info)
                 if SUCCESS in info:
                     success[i] = info[SUCCESS]
                 for name, column in wanted:

@@ -50,11 +50,24 @@ def check_objectives(env: gymnasium.Env[Any, Any], weights: Sequence[float] | No
     shape = getattr(space, "shape", None)
     if shape is None:
         return
-    number = int(np.prod(shape))
+    check_number(int(np.prod(shape)), weights, id)
+
+
+def check_number(number: int, weights: Sequence[float] | None, id: str) -> None:
+    """Checks that there is a weight for each of the numbers of a reward, where there are several.
+
+    Args:
+        number: How many there are: one for each objective, or for each of several agents.
+        weights: The weights; None for none.
+        id: The id of the environment, for the error.
+
+    Raises:
+        ConfigError: There is not.
+    """
     ones = " ".join(["1"] * number)
     if weights is None and number > 1:
         raise ConfigError(
-            f"'{id}' has {number} objectives: its reward is a vector, and agents learn from one number.",
+            f"'{id}' has {number} objectives, or agents: its reward is a vector, and an agent learns from one number.",
             f"Weigh them: --env.reward-weights {ones}",
         )
     if weights is not None and number != len(weights):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import DTypeLike
 
 from rltrain.errors import ConfigError
+from rltrain.spaces import action_parts, joined_actions
 
 WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 """Types that torch supports only partly, and the types that hold their values."""
@@ -64,6 +65,7 @@ def observation_leaves(space: spaces.Space, real: DTypeLike = np.float32) -> tup
     Raises:
         ConfigError: A part of it cannot be a tensor, or nothing is left.
     """
+    check_space(space, "observation_space")
     leaves: list[Leaf] = []
     texts: list[str] = []
     for path, part in _parts(space, ()):
@@ -157,20 +159,83 @@ class Actions:
                 return cls(_in_a_row(space), np.dtype(np.int64), space)
             case spaces.MultiBinary():
                 return cls(spaces.MultiBinary(int(np.prod(space.shape))), np.dtype(np.int8), space)
+            case spaces.Dict() | spaces.Tuple() if (joined := joined_actions(space)) is not space:
+                assert joined.dtype is not None
+                return cls(joined, joined.dtype, space)
+        check_space(space, "action_space")
         raise ConfigError(
             f"There are no agents that act in {_named(space)}.",
-            "Wrap it by gymnasium.ActionWrapper so that it takes Box, Discrete, MultiDiscrete or MultiBinary actions.",
+            "Wrap it by gymnasium.ActionWrapper so that it takes Box, Discrete, MultiDiscrete or MultiBinary actions, "
+            "or a Tuple or Dict of either choices or numbers.",
         )
 
     def to_env(self, actions: np.ndarray) -> Any:
-        """``actions`` (n, *A) for n environments as new arrays, Box actions rounded to the space's type and clipped."""
+        """``actions`` (n, *A) for n environments as new arrays, Box actions rounded to the space's type and clipped.
+
+        For a Tuple or Dict of actions they are a tuple or dict of arrays, as Gymnasium's vector environments take them.
+        """
         space = self.of_env
+        if isinstance(space, spaces.Dict | spaces.Tuple):
+            return _divided(space, iter(self._columns(actions)))
         assert space.shape is not None
         if isinstance(space, spaces.Box):
             if space.dtype.kind != "f":
                 actions = np.rint(actions)
             return actions.clip(space.low, space.high).astype(space.dtype, copy=False)
         return actions.astype(space.dtype).reshape(len(actions), *space.shape)
+
+    def rows(self, actions: np.ndarray) -> Any:
+        """The action of each of n environments, as its ``step`` takes it."""
+        if isinstance(self.of_env, spaces.Dict | spaces.Tuple):
+            given = self.to_env(actions)
+            return [row_of(given, i) for i in range(len(actions))]
+        return self.to_env(actions)
+
+    def _columns(self, actions: np.ndarray) -> Iterator[Any]:
+        """The actions of each part of a Tuple or Dict, in order."""
+        at = 0
+        for part in action_parts(self.of_env):
+            own = Actions.for_space(part)
+            size = int(np.prod(own.space.shape or ()))
+            columns = actions[:, at : at + size]
+            yield own.to_env(columns.reshape(len(actions), *(own.space.shape or ())))
+            at += size
+
+
+def mapped(function: Callable[[Any], Any], actions: Any) -> Any:
+    """Actions with a function applied to each of their arrays, which may be in tuples and dicts."""
+    if isinstance(actions, dict):
+        return {name: mapped(function, part) for name, part in actions.items()}
+    if isinstance(actions, tuple):
+        return tuple(mapped(function, part) for part in actions)
+    return function(actions)
+
+
+def row_of(actions: Any, index: int) -> Any:
+    """One of several actions, which may be arrays in tuples and dicts."""
+    return mapped(lambda array: array[index], actions)
+
+
+def _divided(space: spaces.Space, columns: Iterator[Any]) -> Any:
+    """Columns in the tuples and dicts of a space."""
+    if isinstance(space, spaces.Dict):
+        return {name: _divided(part, columns) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_divided(part, columns) for part in space.spaces)
+    return next(columns)
+
+
+def check_space(space: Any, name: str) -> None:
+    """Checks that what an environment has as a space is one.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(space, spaces.Space):
+        raise ConfigError(
+            f"{name} is {space!r}, which is no space of Gymnasium's.",
+            f"Set self.{name} in __init__, such as spaces.Box(-1, 1, (3,)) or spaces.Discrete(2).",
+        )
 
 
 def _named(space: spaces.Space) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import gymnasium
 import torch
 
-from rltrain.adapters.gymnasium_ids import registration_of
+from rltrain.adapters.gymnasium_ids import named_errors, registration_of
 from rltrain.adapters.masks import MaskReader
 from rltrain.check import gymnasium_env, gymnasium_episodes, gymnasium_vec, gymnasium_view, tensor_env, vec_env
 from rltrain.check.gymnasium_env import Plain
@@ -27,7 +27,6 @@ from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.naming.arguments import typed
 from rltrain.naming.environments import typed_env
-from rltrain.naming.reasons import reason_of, remedy_for
 from rltrain.plugins import resolve
 from rltrain.registry import env_spec, env_specs, spec_of
 from rltrain.rng import global_kept
@@ -157,12 +156,24 @@ def check_env(
     Raises:
         ConfigError: There is no such environment, or it cannot be made.
     """
+    return check_aloud(env, lambda name: None, device=device, **kwargs)
+
+
+def check_aloud(
+    env: str | EnvClass | gymnasium.Env[Any, Any],
+    tell: Callable[[str], None],
+    *,
+    device: torch.device | str = "cpu",
+    **kwargs: Any,
+) -> Report:
+    """As :func:`check_env`; ``tell`` is given the name of each check before it begins."""
     subject, checks = subject_of(env, device=known_device(device), **kwargs)
+    tell("speed")
     if isinstance(subject, Tensors):
         facts = _tensor_facts(subject)
     else:
         facts = _plain_facts(subject) if isinstance(subject, Plain) else _vec_facts(subject.vec())
-    return _report(subject.name, subject, checks, facts)
+    return _report(subject.name, subject, checks, facts, tell)
 
 
 def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Report:
@@ -186,10 +197,17 @@ def check_vec_env(env: VecEnv | gymnasium.vector.VectorEnv[Any, Any, Any]) -> Re
     return _report(name, subject, VECTOR_CHECKS, _vec_facts(env))
 
 
-def _report(name: str, subject: Any, checks: Mapping[str, Check], facts: dict[str, str]) -> Report:
+def _report(
+    name: str,
+    subject: Any,
+    checks: Mapping[str, Check],
+    facts: dict[str, str],
+    tell: Callable[[str], None] = lambda name: None,
+) -> Report:
     passed: list[str] = []
     findings: dict[tuple[str, str], Finding] = {}
     for check_name, check in checks.items():
+        tell(check_name)
         found = run_check(check, subject, check_name)
         if not found:
             passed.append(check_name)
@@ -230,14 +248,8 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
 
 
 def _plain_facts(subject: Plain) -> dict[str, str]:
-    try:
+    with named_errors(subject.name):
         env = subject.make()
-    except RLTrainError:
-        raise
-    except Exception as error:  # anything that its author or a missing library raises
-        what, fix = remedy_for(error) or ("", "Mend its constructor, or give it other --env.kwargs.")
-        reason = f"it needs {what}" if what else reason_of(error)
-        raise ConfigError(f"'{subject.name}' cannot be made: {reason}.", fix) from error
     limit = env.spec.max_episode_steps if env.spec is not None else None
     return {
         "class": f"{type(env.unwrapped).__module__}:{type(env.unwrapped).__qualname__}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -19,15 +21,21 @@ from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.check.report import Finding
 from rltrain.errors import ConfigError, plain
 from rltrain.naming.installed import is_installed
+from rltrain.naming.reasons import reason_of
 
 ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
     "symmetric and normalized": "Make the action space Box(-1, 1), and scale actions in step.",
+    "then `env.reset()` is non-deterministic": "A reset without a seed goes on with the generator that is there: "
+    "super().reset(seed=seed) does that, also for None.",
     "super().reset(seed=seed)": "Begin reset with super().reset(seed=seed), and draw from self.np_random.",
     "": "Gymnasium's documentation of gymnasium.Env says what that method must do.",
 }
 """Advice by words in Gymnasium's messages; the last one fits all of them."""
 STEPS = 1_000
+SECONDS = 10.0
+"""How long a check may step an environment; of a slow one it sees fewer steps."""
+FEWEST = 20
 
 
 class Plain:
@@ -48,6 +56,27 @@ class Plain:
         """A new one, whose random actions are those that its mask allows."""
         return MaskReader(self._make())
 
+    def steps(self, most: int, *, plays: int = 1) -> int:
+        """How many steps a check may take that would take ``most`` of a fast environment.
+
+        Args:
+            most: The steps of each play.
+            plays: How often so many are played.
+        """
+        return min(most, max(FEWEST, int(SECONDS / plays / self._pace)))
+
+    @cached_property
+    def _pace(self) -> float:
+        """Seconds of a step."""
+        env, began, steps = self.make(), time.perf_counter(), 0
+        start(env, 0)
+        while steps < FEWEST and (time.perf_counter() - began < 1.0 or not steps):
+            _, _, terminated, truncated, _ = env.step(env.sample())
+            steps += 1
+            if terminated or truncated:
+                env.reset()
+        return (time.perf_counter() - began) / steps
+
 
 def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Finding]:
     """The messages of Gymnasium's own checker."""
@@ -63,7 +92,8 @@ def gymnasium_says(env: gymnasium.Env[Any, Any], *, render: bool) -> Iterator[Fi
         except Exception as error:
             failed = error
     if failed is not None:
-        message = _plain(str(failed)) or type(failed).__name__
+        message = _plain(str(failed)) if isinstance(failed, AssertionError) else ""
+        message = message or _plain(reason_of(failed))
         yield Finding("gymnasium", f"Gymnasium's check_env fails: {message}", _advice(message))
     for text in dict.fromkeys(_plain(str(warning.message)) for warning in caught):
         if "not having a spec" not in text:  # a class is checked, not an id
@@ -114,7 +144,7 @@ def values(subject: Plain) -> Iterator[Finding]:
     env, found = subject.make(), dict[str, Finding]()
     reward: Any
     obs, _ = start(env, 0)
-    for _ in range(STEPS):
+    for _ in range(subject.steps(STEPS)):
         for finding in _wrong_obs(env.observation_space, obs):
             found.setdefault(finding.check, finding)
         obs, reward, terminated, truncated, _ = env.step(env.sample())

@@ -15,14 +15,16 @@ from rltrain.adapters.masks import MaskReader
 from rltrain.check.gymnasium_env import STEPS, Plain, start
 from rltrain.check.report import Finding
 
+PLAYED = 100  # steps of a play
 Step = tuple[Any, Any, Any, Any]  # obs, reward, terminated, truncated
 
 
 def seeds(subject: Plain) -> Iterator[Finding]:
     """Equal seeds give equal episodes, in a new environment and in a used one."""
-    first = list(_play(subject.make(), 5))
+    steps = subject.steps(PLAYED, plays=4)
+    first = list(_play(subject.make(), 5, steps=steps))
     _stir()
-    where = _difference(first, list(_play(subject.make(), 5)))
+    where = _difference(first, list(_play(subject.make(), 5, steps=steps)))
     if where is not None and subject.one_object:
         yield Finding(
             "seeds",
@@ -38,8 +40,8 @@ def seeds(subject: Plain) -> Iterator[Finding]:
         )
         return
     used = subject.make()
-    list(_play(used, 6))
-    where = _difference(first, list(_play(used, 5)))
+    list(_play(used, 6, steps=steps))
+    where = _difference(first, list(_play(used, 5, steps=steps)))
     if where is not None:
         yield Finding(
             "resets",
@@ -53,7 +55,7 @@ def generators(subject: Plain) -> Iterator[Finding]:
     env = subject.make()
     before = _of_process()
     start(env, 0)
-    for _ in range(50):
+    for _ in range(subject.steps(PLAYED // 2)):
         _, _, terminated, truncated, _ = env.step(env.sample())
         if terminated or truncated:
             env.reset()
@@ -81,7 +83,8 @@ def aliasing(subject: Plain) -> Iterator[Finding]:
     """Returned arrays stay as they are, and writing into them does not change the environment."""
     env = subject.make()
     obs, _ = start(env, 0)
-    for _ in range(50):
+    steps = subject.steps(PLAYED, plays=4)
+    for _ in range(steps // 2):
         action = env.sample()
         held, given = copy.deepcopy(obs), copy.deepcopy(action)
         after, _, terminated, truncated, _ = env.step(action)
@@ -93,10 +96,10 @@ def aliasing(subject: Plain) -> Iterator[Finding]:
             yield Finding("aliasing", "step changes the action that it is given.", "Work on a copy: np.array(action).")
             return
         obs = env.reset()[0] if terminated or truncated else after
-    plain, again = (list(_play(subject.make(), 5)) for _ in range(2))
+    plain, again = (list(_play(subject.make(), 5, steps=steps)) for _ in range(2))
     if _difference(plain, again) is not None:
         return  # it does not repeat itself anyway, so a difference would say nothing about what was written
-    where = _difference(plain, list(_play(subject.make(), 5, spoil=True)))
+    where = _difference(plain, list(_play(subject.make(), 5, steps=steps, spoil=True)))
     if where is not None:
         yield Finding(
             "aliasing",
@@ -110,7 +113,7 @@ def starts(subject: Plain) -> Iterator[Finding]:
     env, lengths = subject.make(), []
     start(env, 0)
     length = 0
-    for _ in range(STEPS):
+    for _ in range(subject.steps(STEPS)):
         _, _, terminated, truncated, _ = env.step(env.sample())
         length += 1
         if terminated or truncated:
@@ -123,7 +126,7 @@ def starts(subject: Plain) -> Iterator[Finding]:
         yield Finding("resets", message, "Clear in reset what makes step end an episode, such as a counter of steps.")
 
 
-def _play(env: MaskReader, seed: int, *, steps: int = 100, spoil: bool = False) -> Iterator[Step]:
+def _play(env: MaskReader, seed: int, *, steps: int, spoil: bool = False) -> Iterator[Step]:
     """Plays some steps, across the ends of episodes; ``spoil`` writes nonsense into returned arrays."""
     obs, _ = start(env, seed)
     actions = [env.sample() for _ in range(steps)]

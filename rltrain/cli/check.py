@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 
 from rltrain.cli.options import EnvParser
 from rltrain.cli.output import say
+
+SILENCE = 5.0  # seconds after which a line says what is being checked
 
 
 def main(arguments: list[str]) -> int:
@@ -20,9 +24,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed, env_kwargs = parser.parse_both(arguments)
 
-    from rltrain.check.conformance import check_env
+    from rltrain.check.conformance import check_aloud
     from rltrain.devices import pick_device
 
-    report = check_env(parsed.env, device=pick_device(parsed.device), **env_kwargs)
+    began = shown = time.monotonic()
+
+    def tell(name: str) -> None:
+        nonlocal shown
+        if (now := time.monotonic()) - shown >= SILENCE:
+            shown = now
+            print(f"  check: {name}, {now - began:.0f} s", file=sys.stderr)
+
+    report = check_aloud(parsed.env, tell, device=pick_device(parsed.device), **env_kwargs)
     say(json.dumps(report.summary()) if parsed.json else report)
     return 0 if report.ok else 2

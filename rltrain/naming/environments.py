@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 
 from rltrain.errors import ConfigError
-from rltrain.naming.reasons import command_in, did_you_mean_env, reason_of, remedy_for
+from rltrain.naming.reasons import OLD_GYM, command_in, did_you_mean_env, reason_of, remedy_for
 from rltrain.plugins import path_of
 from rltrain.registry import EnvSpec, env_specs, find_env, is_tensor_class, spec_of
 
@@ -62,6 +62,8 @@ def find(module: str, name: str, id: str) -> EnvSpec:
             name = options[0]
         thing = getattr(home, name, None) if name.isidentifier() else None
         spec = (find_env(name) if name in ids else None) or (_unregistered(thing) if callable(thing) else None)
+        if spec is None and (old := _of_old_gym(module, name)):
+            raise ConfigError(f"'{old}' is {OLD_GYM[0]}.", OLD_GYM[1])
         if spec is None:
             listing = f"It has: {', '.join(options[:20])}{', ...' if len(options) > 20 else ''}."
             fix = listing if options else "Name a class in it, or a function that makes an environment."
@@ -71,6 +73,21 @@ def find(module: str, name: str, id: str) -> EnvSpec:
             )
     _origins[spec.id] = f"{module}:{name}"
     return spec
+
+
+def _of_old_gym(module: str, name: str) -> str:
+    """The id by which a module registers an environment with Gym instead of Gymnasium; empty if it does not.
+
+    Args:
+        module: The module, which was imported.
+        name: The name that was typed; empty for any.
+    """
+    if "gym" not in sys.modules:
+        return ""
+    registry = getattr(getattr(sys.modules["gym"], "envs", None), "registry", {})
+    known: Any = getattr(registry, "env_specs", registry)  # before Gym 0.26
+    ids = [id for id, spec in known.items() if name in ("", id) and _is_of(id, spec.entry_point, module)]
+    return ids[0] if ids else ""
 
 
 def _has_envs(home: ModuleType) -> bool:

@@ -42,6 +42,12 @@ LIBRARIES = {
 """The package of Debian and Ubuntu that has a system library."""
 BETWEEN = {"rltrain", "gymnasium", "numpy", "torch", *sys.stdlib_module_names} - {"__main__"}
 """What calls an environment, or is called by it: a mistake in an environment is not in their lines."""
+OLD_GYM = (
+    "an environment of Gym, which Gymnasium has replaced",
+    "Change 'import gym' to 'import gymnasium as gym', or wrap it: pip install 'shimmy[gym-v26]', and "
+    "'module:function' of a function that returns shimmy.GymV26CompatibilityV0(env=...).",
+)
+"""What an environment of old Gym is, and what to do."""
 VARIABLE = re.compile(
     r"(?:environment variable|env var|variable|set|export|declare|define)\W{1,4}([A-Z][A-Z0-9]*_[A-Z0-9_]+)"
     r"|\b([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b\W*(?:is not set|not set|must be set|should be set|environment variable)"
@@ -145,6 +151,12 @@ def remedy_for(error: BaseException) -> tuple[str, str] | None:
         return (
             f"the system library {library[0]}, which is missing",
             fix or f"Install the package of your system that has {library[1]}.",
+        )
+    if type(error).__name__ == "NoSuchDisplayException" or "No available video device" in text:  # pyglet's, pygame's
+        return (
+            "a display, and there is none",
+            "Give it one that nobody sees: apt-get install xvfb, and xvfb-run -a rltrain ...; pygame can do without, "
+            "with SDL_VIDEODRIVER=dummy.",
         )
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing:

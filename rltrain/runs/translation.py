@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.adapters.spaces import Actions, Leaf, observation_leaves
+from rltrain.adapters.spaces import Actions, Leaf, mapped, observation_leaves, row_of
 from rltrain.env import Observation
 from rltrain.errors import InputError
 from rltrain.wrappers import rescaled
@@ -101,11 +101,9 @@ class Translation:
             return action[0] if single else action
         given = self.actions.to_env(action.cpu().numpy())
         if as_tensor:
-            given = torch.as_tensor(given, device=self.device)
-            return given[0] if single else given
-        if not single:
-            return given
-        return int(given[0]) if isinstance(self.action_space, spaces.Discrete) else np.asarray(given[0])
+            given = mapped(lambda array: torch.as_tensor(array, device=self.device), given)
+            return row_of(given, 0) if single else given
+        return _plain(row_of(given, 0), self.action_space) if single else given
 
     def _part(self, obs: Any, leaf: Leaf) -> Any:
         """The part of an observation that belongs to a leaf, as a tensor or an array."""
@@ -142,6 +140,15 @@ class Translation:
         if not same:
             raise InputError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {_short(part)}", GIVE)
         return typed
+
+
+def _plain(action: Any, space: spaces.Space) -> Any:
+    """One action as a person would write it: a Discrete one as an ``int``, any other as an array."""
+    if isinstance(space, spaces.Dict):
+        return {name: _plain(action[name], part) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_plain(one, part) for one, part in zip(action, space.spaces, strict=True))
+    return int(action) if isinstance(space, spaces.Discrete) else np.asarray(action)
 
 
 def _short(part: Any) -> str:

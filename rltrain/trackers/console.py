@@ -93,19 +93,21 @@ class ConsoleTracker(Tracker):
             self._curve.append(float(metrics[RETURN]))
             if len(self._curve) > _CURVE:
                 self._curve = self._curve[::2]
+        now = time.monotonic() - self._seconds_beside()
+        if step > self._marks[-1][1]:
+            self._marks.append((now, step))
+            while len(self._marks) > 2 and now - self._marks[0][0] > _SPEED_WINDOW:
+                self._marks.popleft()
+            self._measure(now, step)
         self.advance(step)
 
     def advance(self, step: int) -> None:
         """Notes the steps so far; a plain line is written if the last one is some seconds old."""
         wall = time.monotonic()
-        now = wall - self._seconds_beside()
         if step > self._step:
             self._step = step
-            self._marks.append((now, step))
-            while len(self._marks) > 2 and now - self._marks[0][0] > _SPEED_WINDOW:
-                self._marks.popleft()
-            seconds, first = self._marks[0]
-            self._speed = (step - first) / max(now - seconds, 1e-9)
+            if len(self._marks) == 1:  # the first log point is still to come; later on speed includes learning
+                self._measure(wall - self._seconds_beside(), step)
         if self._live is None and wall - self._line_at >= (_OBJECT_EVERY if self._format == "json" else _LINE_EVERY):
             self._line_at = wall
             self._print_progress()
@@ -116,6 +118,11 @@ class ConsoleTracker(Tracker):
         if self._beside is None and self._all:  # the first metrics of a resumed run
             self._beside = beside
         return beside - (self._beside or 0.0)
+
+    def _measure(self, now: float, step: int) -> None:
+        """Computes the speed since the oldest log point that counts."""
+        seconds, first = self._marks[0]
+        self._speed = (step - first) / max(now - seconds, 1e-9)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Notes the final numbers."""

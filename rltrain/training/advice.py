@@ -12,12 +12,12 @@ from gymnasium import spaces
 from rltrain.config import AgentConfig, TrainConfig
 from rltrain.errors import ConfigError
 from rltrain.evaluation.limits import MAX_STEPS
-from rltrain.spaces import bytes_of, is_picture, parts_of
+from rltrain.spaces import is_picture, parts_of
 from rltrain.vec import VecEnv, own_spaces
 from rltrain.wrappers import scale_of
 
-LARGE = 4 * 84 * 84
-"""Bytes of a picture from which on a smaller one is advised."""
+SMALL = 84
+"""Pixels of the shorter side of a picture up to which no smaller one is advised."""
 
 
 def remark(config: TrainConfig, env: VecEnv, steps_at_once: int) -> None:
@@ -74,11 +74,19 @@ def check_memory(
     fix = "Lower --agent.n-steps or --num-envs."
     if size is not None:
         fix = f"Lower --agent.buffer-size, which is {size:,}, to {_first_digit(0.8 * size * free / needed):,}."
-    if space is not None and any(is_picture(part) and bytes_of(part) > LARGE for part in parts_of(space)):
+    if space is not None and any(is_picture(part) and _can_shrink(part) for part in parts_of(space)):
         fix += " Smaller pictures take less: --env.resize 84 --env.grayscale true."
     raise ConfigError(
         f"The experience to keep takes {needed / 2**30:,.1f} GiB; {free / 2**30:,.1f} GiB are free on {device}.", fix
     )
+
+
+def _can_shrink(picture: spaces.Space) -> bool:
+    """Whether a space of three dimensions is one of pictures, gray or in colours, and larger than they need be."""
+    height, width, channels = picture.shape or (0, 0, 0)
+    if height in (1, 3, 4):
+        height, width, channels = width, channels, height
+    return channels in (1, 3, 4) and min(height, width) > SMALL
 
 
 def _first_digit(number: float) -> int:

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.errors import ConfigError
+from rltrain.spaces import joined_actions
 from rltrain.vec import VecEnv, VecStep, own_spaces
 from rltrain.wrappers.base import VecWrapper
 
@@ -61,6 +62,7 @@ def scale_of(space: spaces.Space, wanted: bool | None) -> tuple[np.ndarray, np.n
         wanted: Whether to rescale: None does it if an action has two finite bounds that are not near [-1, 1], see
             :data:`NEAR`. Otherwise a Gaussian around 0 would act in a corner of a Box such as [0, 512].
     """
+    space = joined_actions(space)
     if wanted is False or not isinstance(space, spaces.Box):
         return None
     scaled = _bounded(space, wanted)

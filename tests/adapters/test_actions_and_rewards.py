@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 import rltrain
 from rltrain.cli import main
-from rltrain.errors import ConfigError, RunError
+from rltrain.errors import ConfigError
 from rltrain.make import make_vec
 from rltrain.wrappers import scale_of
 
@@ -167,11 +167,9 @@ def test_weights_make_one_number_of_them(tmp_path: Path) -> None:
 
 
 def test_a_vector_that_nobody_announced_is_named() -> None:
-    vec = make_vec(Throttle, 1, low=-1.0, high=1.0, form="vector")
-    vec.reset(0)
-    with pytest.raises(RunError, match=r"of shape \(2,\).*--env\.reward-weights makes one of several"):
-        vec.step(torch.zeros(1, 2))
-    vec.close()
+    with pytest.raises(ConfigError, match=r"'Throttle' has 2 objectives, or agents: its reward is a vector") as caught:
+        make_vec(Throttle, 1, low=-1.0, high=1.0, form="vector")
+    assert caught.value.fix == "Weigh them: --env.reward-weights 1 1"
 
 
 @pytest.mark.parametrize("words", [["1", "4"], ["[1, 4]"], ["1, 4"]], ids=" ".join)

@@ -319,3 +319,32 @@ def test_a_class_with_reset_and_step_that_is_no_gymnasium_env_is_told_what_it_la
 
     with pytest.raises(ConfigError, match=r"'Crafts' has reset and step, but is no gymnasium\.Env.*five values"):
         rltrain.make_vec(Crafts, 2)  # type: ignore[arg-type]
+
+
+OLD = """
+import sys, types
+
+class Registered(types.SimpleNamespace):
+    pass
+
+gym = types.ModuleType("gym")
+gym.envs = types.ModuleType("gym.envs")
+gym.envs.registry = {"Old-v0": Registered(entry_point="old_games:Old")}
+sys.modules["gym"] = gym
+"""
+
+
+@pytest.mark.parametrize("name", ["old_games", "old_games:Old-v0"])
+def test_a_module_that_registers_with_old_gym_is_told_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old_games.py").write_text(OLD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gym", None)  # put back afterwards
+    monkeypatch.delitem(sys.modules, "gym")
+    monkeypatch.delitem(sys.modules, "old_games", raising=False)
+    assert main(["train", "ppo", name]) == 2
+    told = capsys.readouterr().err
+    assert "'Old-v0' is an environment of Gym, which Gymnasium has replaced" in told
+    assert "shimmy" in told
+    monkeypatch.delitem(sys.modules, "old_games")

@@ -14,8 +14,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from originals import cliff, taxi
 
 import rltrain
-from rltrain.check.conformance import GYMNASIUM_CHECKS
+from rltrain.check.conformance import GYMNASIUM_CHECKS, run_check, subject_of
+from rltrain.check.gymnasium_env import Plain
 from rltrain.cli import main
+from rltrain.naming.installed import is_installed
 from rltrain.registry import env_specs
 
 
@@ -174,7 +176,7 @@ class SaysOnly(Sound):
 class TwoLevers(Sound):
     def __init__(self) -> None:
         super().__init__()
-        self.action_space = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Discrete(2)})
+        self.action_space = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(-1.0, 1.0)})
 
     def step(self, action: Any) -> Any:
         return super().step(action["a"])
@@ -452,3 +454,83 @@ def test_a_value_beyond_a_bound_by_rounding_is_shown_in_full() -> None:
     (finding,) = [each for each in report.findings if each.check == "bounds"]
     assert "reaches 0.7000000" in finding.message
     assert "ends at 0.69999998" in finding.message
+
+
+class Stirs(Sound):
+    """Draws from np.random, which it seeds itself, so that its episodes repeat."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        outcome = super().reset(seed=seed, options=options)
+        if seed is not None:
+            np.random.seed(seed)
+        return outcome
+
+    def step(self, action: Any) -> Any:
+        np.random.random()
+        return super().step(action)
+
+
+def test_generators_of_the_process_are_named() -> None:
+    report = rltrain.check_env(Stirs)
+    assert report.ok, str(report)
+    (finding,) = report.warnings
+    assert finding.check == "generators"
+    assert "it draws from np.random, or seeds it" in finding.message
+    assert "self.np_random" in finding.fix
+
+
+class Slow(Sound):
+    """A step takes a tenth of a second."""
+
+    steps_of_all = 0
+
+    def step(self, action: Any) -> Any:
+        Slow.steps_of_all += 1
+        return super().step(action)
+
+
+def test_a_slow_environment_is_stepped_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, checks = subject_of(Slow)
+    assert isinstance(subject, Plain)
+    assert subject.steps(1000) == 1000
+    slow, _ = subject_of(Slow)
+    slow.__dict__["_pace"] = 0.1
+    assert isinstance(slow, Plain)
+    assert slow.steps(1000) == 100
+    assert slow.steps(100, plays=4) == 25
+    Slow.steps_of_all = 0
+    assert run_check(checks["values"], slow) == []
+    assert Slow.steps_of_all == 100
+
+
+def test_the_command_says_what_is_checked_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rltrain.cli.check.SILENCE", 0.0)
+    assert main(["check", "CartPole-v1"]) == 0
+    told = capsys.readouterr()
+    assert "check: values" in told.err
+    assert "check:" not in told.out
+
+
+class NextStep(SyncVectorEnv):
+    """A vector form as Gymnasium has them by default."""
+
+    def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
+        super().__init__([Sound] * num_envs)
+
+
+def test_a_vector_form_is_looked_at_only_where_it_is_used_or_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gymnasium.register("mine/Vectored-v0", entry_point=Sound, vector_entry_point=NextStep)
+    report = rltrain.check_env("mine/Vectored-v0")  # whose author may want to know
+    assert [finding.check for finding in report.findings] == ["autoreset"], str(report)
+    monkeypatch.setattr("rltrain.check.gymnasium_env.is_installed", lambda entry_point: True)
+    report = rltrain.check_env("mine/Vectored-v0")
+    assert report.findings == [], str(report)
+
+
+def test_what_is_installed_is_told_from_what_is_not() -> None:
+    assert is_installed("gymnasium.envs.classic_control:CartPoleEnv")
+    assert is_installed(gymnasium.Env)
+    assert not is_installed(NextStep)
+    assert not is_installed("no_such_module:Env")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rltrain.errors import ConfigError
-from rltrain.naming.reasons import did_you_mean_env, reason_of, remedy_for
+from rltrain.naming.reasons import did_you_mean_env, fix_at, reason_of, remedy_for
 from rltrain.registry import env_spec
 
 KNOWN = [
@@ -93,6 +93,7 @@ def raised(code: str) -> BaseException:
         ("import no_such_thing.at_all", "no_such_thing, which is not installed", 'pip install "no_such_thing"'),
         ("raise ModuleNotFoundError('x', name='cv2')", "cv2", "opencv-python"),
         ("import subprocess; subprocess.run(['no-such-program'])", "program no-such-program", "PATH"),
+        ("class NoSuchDisplayException(Exception): ...\nraise NoSuchDisplayException('None')", "a display", "xvfb-run"),
     ],
 )
 def test_what_is_missing_is_named(code: str, what: str, fix: str) -> None:
@@ -114,6 +115,27 @@ def test_what_is_missing_is_named(code: str, what: str, fix: str) -> None:
 )
 def test_nothing_is_invented(code: str) -> None:
     assert remedy_for(raised(code)) is None
+
+
+def in_module(path: Path, name: str) -> BaseException:
+    """What a module raises that lies somewhere, as a library or as a file of the user's."""
+    code = compile("import json\n\njson.loads('{')", str(path), "exec")
+    try:
+        exec(code, {"__name__": name})
+    except ValueError as error:
+        return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # without the line above
+    raise AssertionError
+
+
+def test_the_line_of_a_mistake_is_named_and_whose_it_is(tmp_path: Path) -> None:
+    own = in_module(tmp_path / "rltrain" / "my_env.py", "my_env")  # a folder that is called so is no matter
+    assert fix_at(own) == "Mend line 3 of my_env.py; --debug shows the whole traceback."
+    library = in_module(tmp_path / "site-packages" / "games" / "envs" / "chess.py", "games.envs.chess")
+    assert fix_at(library).startswith("It is in line 3 of games/envs/chess.py. Other arguments (--env.kwargs)")
+    told = fix_at(library, otherwise="Leave films out")
+    assert told == "It is in line 3 of games/envs/chess.py. Leave films out; --debug shows the whole traceback."
+    assert fix_at(in_module(tmp_path / "core.py", "gymnasium.core")) == "--debug shows where."
+    assert "line 3 of core.py" in fix_at(in_module(tmp_path / "core.py", "gymnasium.envs.mujoco.core"))
 
 
 def test_an_exception_without_a_message_is_named_by_the_line_that_raised_it() -> None:

@@ -105,3 +105,16 @@ def test_what_is_slow_in_every_step_is_warned_of_once(monkeypatch: pytest.Monkey
     assert [pass_through(step, 8) for step in range(5, 12)] == [[]] * 7
     (warning,) = pass_through(12, 60)  # but what hangs afterwards is
     assert "Environment 0 of 'Slow-v0' has not answered for" in warning
+
+
+def test_the_speed_includes_the_time_of_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, clock = io.StringIO(), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    tracker = ConsoleTracker(RunInfo(Path(), 1000, title="learns slowly"), stream=stream)
+    for step in range(100, 401, 100):
+        for _ in range(4):  # a second of collecting, twenty of learning
+            clock[0] += 0.25
+            tracker.advance(step - 1)
+        clock[0] += 20.0
+        tracker.log({}, step)
+    assert "400/1,000 steps   5 steps/s" in stream.getvalue()
