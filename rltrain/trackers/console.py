@@ -93,8 +93,8 @@ class ConsoleTracker(Tracker):
             self._curve.append(float(metrics[RETURN]))
             if len(self._curve) > _CURVE:
                 self._curve = self._curve[::2]
+        now = time.monotonic() - self._seconds_beside()
         if step > self._marks[-1][1]:
-            now = time.monotonic() - self._seconds_beside()
             self._marks.append((now, step))
             while len(self._marks) > 2 and now - self._marks[0][0] > _SPEED_WINDOW:
                 self._marks.popleft()
