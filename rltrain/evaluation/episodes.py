@@ -219,7 +219,8 @@ def run_episodes(
             keep(step, goes_on, goes_on)
             break
         if count % CHECK_EVERY == 0:
-            left, row = torch.stack(((quota - played).clamp_(min=0).sum(), _first_true(stuck))).tolist()
+            both = (quota - played).clamp_(min=0).sum() * (n + 1) + _first_true(stuck)  # one question to the device
+            left, row = divmod(int(both), n + 1)
             if row < n:
                 raise no_choice(f"Environment {row}", " in the evaluation")
             if not left:

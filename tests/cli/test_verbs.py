@@ -65,7 +65,8 @@ def test_help_of_train_names_every_option_and_its_default(capsys: pytest.Capture
         "--agent.policy-kwargs.activation-fn tanh|relu|silu|elu|gelu|leaky_relu": "[tanh]",
     }.items():
         [at] = [i for i, line in enumerate(lines) if line.startswith(f"  {option}")]
-        assert " ".join(lines[at : at + 2]).count(default), option
+        end = next(i for i, line in enumerate(lines[at + 1 :], at + 1) if line.strip() == "" or line[2] != " ")
+        assert " ".join(lines[at:end]).count(default), option
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
