@@ -82,11 +82,11 @@ def words(typed: Sequence[str]) -> list[str]:
 def _of_verb(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
     """The words after a verb whose options are those of its parser; one such as ``data`` has verbs of its own."""
     entry_point = str(verbs[verb].entry_point)
-    inner: dict[str, str] = getattr(import_module(entry_point.partition(":")[0]), "VERBS", {})
+    inner: dict[str, tuple[str, str]] = getattr(import_module(entry_point.partition(":")[0]), "VERBS", {})
     if inner and not before:
         return inner
     if inner:
-        entry_point, before = f"rltrain.cli.{inner[before[0]]}", before[1:]
+        entry_point, before = f"rltrain.cli.{inner[before[0]][0]}", before[1:]
     parser = look_at(resolve(entry_point))
     options = {name: action for action in parser._actions for name in action.option_strings}
     if begun.startswith("-"):

@@ -21,9 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
 from rltrain.model_registry.contents import broken, entry_of, files_in, lineage_of, read_card
-from rltrain.runs.checkpoint import load_policy, save_checkpoint
+from rltrain.runs.checkpoint import MODULES, load_modules, load_policy, save_checkpoint
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import CHECKPOINTS, MANIFEST, step_of
 from rltrain.runs.lock import LOCK, FolderLock
@@ -82,7 +84,7 @@ class Registry:
         """
         source, named = RunFolder.open(run)
         metadata = source.metadata()
-        path, _, tensors = source.read(named or checkpoint, load_policy)
+        path, _, (tensors, beside) = source.read(named or checkpoint, _learned)
         text = None if card is None else read_card(Path(card))
         with self._writing() as state:
             number = max(self.versions(), default=0) + 1
@@ -94,7 +96,8 @@ class Registry:
                 if text is not None:
                     write_new(temporary / CARD, text)
                 manifest, _ = unsealed(read_text(path / MANIFEST))
-                save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {}, facts=manifest.get("run"))
+                facts_of_run = manifest.get("run")
+                save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {MODULES: beside}, facts=facts_of_run)
                 facts: dict[str, Any] = {
                     "name": self.name,
                     "version": number,
@@ -290,3 +293,8 @@ def names_in(folder: str | Path) -> list[str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _learned(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors that acting needs, and those learned beside them, such as a critic's."""
+    return load_policy(checkpoint), load_modules(checkpoint)

@@ -387,9 +387,8 @@ class Liar(Counting):
 
 
 def test_observations_of_another_shape_than_said_are_named() -> None:
-    vec = make_vec(Liar, 2, vectorization="sync")
-    with pytest.raises(RunError, match=r"of shape \(2,\), and its space has \(3,\)"):
-        vec.reset(0)
+    with pytest.raises(ConfigError, match=r"in reset: the observation is of shape \(2,\), and its space has \(3,\)"):
+        make_vec(Liar, 2, vectorization="sync")
 
 
 class NeverClosed(Counting):

@@ -176,7 +176,7 @@ class Continuous(InObservation):
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (Wrong, r"The action_mask has the shape \(5,\), and there are 4 actions"),
+        (Wrong, r"the observation 'action_mask' is of shape \(4,\), and its space has \(5,\)"),
         (WrongInInfo, r"info\['action_mask'\] of 'WrongInInfo' has 5 entries, and there are 4 actions"),
         (OnlyMask, "There is nothing to observe but the action_mask"),
         (Continuous, "actions of Box.* cannot be masked"),

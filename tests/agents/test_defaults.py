@@ -41,9 +41,10 @@ PRIORITIES = {
 # What Stable-Baselines3's constructors do not have, with the value and where it is from.
 OWN: dict[type[BaseModel], dict[str, Any]] = {
     PPOConfig: {"normalize_obs": False, "normalize_reward": False},
-    OffPolicyConfig: {"save_replay_buffer": True},
+    OffPolicyConfig: {"n_sampled_goal": 0, "save_replay_buffer": True},
     DQNConfig: {
         **PRIORITIES,
+        "n_sampled_goal": 0,
         "save_replay_buffer": True,
         "double_q": False,
         "dueling": False,
@@ -52,6 +53,7 @@ OWN: dict[type[BaseModel], dict[str, Any]] = {
         "noisy": False,
     },
     SACConfig: {
+        "n_sampled_goal": 0,
         "save_replay_buffer": True,
         "normalize_obs": False,
         "normalize_reward": False,

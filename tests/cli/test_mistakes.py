@@ -280,7 +280,7 @@ USAGE = [
     ("plot", "required: RUN"),
     ("plot run --out curve.txt", "'curve.txt'"),
     ("plot run --out nowhere/curve.png", "'nowhere/curve.png' cannot be written"),
-    ("plot run --out ''", "not a PNG"),
+    ("plot run --out ''", "no name of a picture"),
     # check and new-env
     ("check", "required: ENV"),
     ("check rltrain/CartPol-v1", f"'{CARTPOLE}'"),
@@ -312,17 +312,17 @@ CHECKPOINT = [
     (f"eval {'x' * 300}", "File name too long"),
     ("resume run --total-timesteps 512 --nproc 4", "trained by 1 ranks, and here there are 4"),
     ("resume run extra", "no run folder 'extra'"),
-    *[(f"{verb} nowhere", "no run folder 'nowhere'") for verb in ("resume", "eval", "plot")],
+    *[(f"{verb} nowhere", "no run folder 'nowhere'") for verb in ("resume", "eval")],
+    ("plot nowhere", "There is no folder 'nowhere'"),
+    ("plot file", "There is no folder 'file'"),
+    ("plot empty", "There are no runs in 'empty'"),
     *[
         (f"{verb} {what}", f"'{what}' is not a run folder")
-        for verb in ("resume", "eval", "watch", "plot")
+        for verb in ("resume", "eval", "watch")
         for what in ("empty", "file")
     ],
-    *[
-        (f"{verb} runs", "Did you mean 'runs/rltrain-CartPole-v1/ppo_1'?")
-        for verb in ("resume", "eval", "watch", "plot")
-    ],
-    *[(f"{verb} ''", "is not a run folder") for verb in ("resume", "eval", "watch", "plot")],
+    *[(f"{verb} runs", "Did you mean 'runs/rltrain-CartPole-v1/ppo_1'?") for verb in ("resume", "eval", "watch")],
+    *[(f"{verb} ''", "is not a run folder") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} bare", "no checkpoint yet") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} damaged", "policy.safetensors has 1 bytes") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} strange", "unknown type 'Sphere'") for verb in ("eval", "watch")],

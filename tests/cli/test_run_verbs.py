@@ -16,6 +16,12 @@ from rltrain.cli import main
 from rltrain.runs.lock import FolderLock
 
 
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who runs the tests may have said how wide it is."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Runs of two agents in two environments, one of them failed, one killed and one broken."""
@@ -26,7 +32,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, score in enumerate((100.0, 200.0, 300.0)):
         options = {"agent": {"gamma": 0.9}}
         make_run(folder / "cart" / f"ppo_{seed + 10}", seed=seed, score=score, options=options)
-    failed = {"status": "failed", "error": "RunError: \x1b[2Jno", "steps": None, "seconds": None}
+    failed = {"status": "failed", "error": "RunError: \x1b[2Jno"}
     make_run(folder / "pendulum" / "sac_1", "sac", PENDULUM, metadata=failed, n=7)
     make_run(folder / "pendulum" / "ppo_1", "ppo", PENDULUM, metadata={"status": "running"})
     (make_run(folder / "pendulum" / "ppo_2") / "config.yaml").write_text("- a")

@@ -350,13 +350,14 @@ def test_nothing_that_a_folder_names_is_imported(
         for words in (
             ["eval", str(run), "--episodes", "1"],
             ["watch", str(run)],
-            ["plot", str(run)],
             ["resume", str(run), "--total-timesteps", "9999"],
         ):
             assert main(words) == 4, words
             error = capsys.readouterr().err
             assert error.startswith("error: "), words
             assert "config.yaml" in error, words
+        for verb in ("plot", "show", "runs"):  # which only read
+            main([verb, str(run)])
     assert "evil_module" not in sys.modules
     assert not hasattr(sys, "evil_was_here")
 
