@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -68,8 +69,22 @@ def serve(runs: Sequence[str], host: str, port: int) -> int:
     except (program.TensorBoardServerException, SystemExit) as error:
         raise ConfigError(f"TensorBoard does not start: {error}.", "'tensorboard --logdir' says more.") from error
     say(f"TensorBoard shows {', '.join(runs)} at {url}  (Ctrl-C to end)")
-    threading.Event().wait()
-    return 0
+    return _until_a_signal()
+
+
+def _until_a_signal() -> int:
+    """Waits for Ctrl-C or SIGTERM, also where whoever started the process has it ignore them; the exit code."""
+    came: list[int] = []
+    ended = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    ended.wait()
+    return 128 + came[0]
 
 
 def _check_address(host: str, port: int) -> None:
