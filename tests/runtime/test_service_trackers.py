@@ -45,6 +45,8 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             monkeypatch.delenv(name)
     for name, value in NO_TELEMETRY.items():
         monkeypatch.setenv(name, value)
+    for name in ("exit", "excepthook"):  # which Weights & Biases puts hooks of its own in place of
+        monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
 
