@@ -18,7 +18,8 @@ from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import MANIFEST, POLICY, step_name
 from rltrain.runs.policy import CHANGING, Policy
 from rltrain.spaces import from_json, to_json
-from rltrain.storage.files import MIB, Damaged, open_file, read_bytes, read_text, reason, write_atomically
+from rltrain.storage.digests import entry_of
+from rltrain.storage.files import Damaged, read_bytes, read_text, reason, write_atomically
 from rltrain.storage.records import read_record, sealed, unsealed
 
 FORMAT = 1
@@ -70,7 +71,7 @@ def write_description(file: Path, kind: str, policy: Policy, signature: Signatur
         "kind": kind,
         "file": file.name,
         "bytes": file.stat().st_size,
-        "sha256": digest_of(file),
+        "sha256": entry_of(file)["sha256"],
         "env": env.id,
         "env_options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "action": "the most likely one",
@@ -145,16 +146,3 @@ def read_verified(file: Path, description: Description) -> bytes:
     except (OSError, Damaged) as error:
         raise CheckpointError(f"'{file}' cannot be used: {reason(error)}.", "Export the policy again.") from error
     return content
-
-
-def digest_of(file: Path) -> str:
-    """The SHA-256 of a regular file.
-
-    Raises:
-        OSError: It is a link or something else, or cannot be read.
-    """
-    digest = hashlib.sha256()
-    with open_file(file) as content:
-        while block := content.read(MIB):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rltrain.export.description import digest_of
 from rltrain.export.job import Job
 from rltrain.export.whole_policy import trace
+from rltrain.storage.digests import entry_of
 
 
 def onnx(
@@ -90,7 +90,7 @@ def jax(run: str | Path, out: str | Path | None = None, *, checkpoint: str = "la
     with job.writing() as temporary:
         temporary.write_text(source, encoding="utf-8")
     call = jax_file.runner(job.module, job.path)
-    facts = {"parameters": parameters.name, "parameters_sha256": digest_of(parameters), "packages": ("jax",)}
+    facts = {"parameters": parameters.name, "parameters_sha256": entry_of(parameters)["sha256"], "packages": ("jax",)}
     size = parameters.stat().st_size
     return {
         job.path: job.finish("jax", call, "jax.jit(forward)", facts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import POLICY, step_of
-from rltrain.storage.files import Damaged, open_file, read_bytes, read_text, reason
+from rltrain.storage.files import Damaged, read_bytes, read_text, reason
 
 SHORTEST_KEY = 16
 
@@ -68,17 +67,6 @@ def files_in(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
     )
-
-
-def entry_of(path: Path) -> dict[str, Any]:
-    """Bytes and SHA-256 of a regular file.
-
-    Raises:
-        OSError: It is a link or something else, or cannot be read.
-    """
-    with open_file(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": digest}
 
 
 def broken(path: Path, error: Exception) -> CheckpointError:

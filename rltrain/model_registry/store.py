@@ -24,11 +24,12 @@ from typing import Any
 from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
-from rltrain.model_registry.contents import broken, entry_of, files_in, lineage_of, read_card
+from rltrain.model_registry.contents import broken, files_in, lineage_of, read_card
 from rltrain.runs.checkpoint import MODULES, load_modules, load_policy, save_checkpoint
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import CHECKPOINTS, MANIFEST, step_of
 from rltrain.runs.lock import LOCK, FolderLock
+from rltrain.storage.digests import entry_of
 from rltrain.storage.files import (
     Damaged,
     check_folder,

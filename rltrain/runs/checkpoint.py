@@ -13,7 +13,6 @@ and, for each further rank K, its own training state in ``rank_K.safetensors`` a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -33,6 +32,7 @@ from rltrain.ring import Ring
 from rltrain.runs.layout import MANIFEST, POLICY, TEMPORARY, TRAINING, cannot_be_read, files_of, set_aside, step_name
 from rltrain.runs.segments import SEGMENT, SEPARATOR, Segments, describe, escaped, load, put, unescaped
 from rltrain.runs.verify import FORMATS
+from rltrain.storage.digests import entry_of
 from rltrain.storage.files import (
     MIB,
     Damaged,
@@ -106,7 +106,7 @@ def save_checkpoint(
         for ring in rings.values():
             shared.update(segments.put(temporary, ring))
         return {
-            name: {"bytes": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
+            name: entry_of(temporary / name)
             for name in (*((POLICY,) if ranks.first else ()), training_file, state_file)
         } | shared
 
@@ -249,11 +249,6 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read; the folder is as umask says
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_tensors(path: Path, name: str) -> dict[str, Tensor]:
