@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import store
 from rltrain import RunResult
+from rltrain.evaluation.statistics import iqm
 
 EPISODES = 100
 SIDES = ("ours", "Stable-Baselines3")
@@ -58,7 +59,7 @@ def compare(
                     runs[side][seed] = train(name, steps[name], int(seed))
                     store.save(figures, kept)
         scores = [np.array([run["score"] for run in runs[side].values()]) for side in SIDES]
-        ours, theirs = (interval(iqm, each) for each in scores)
+        ours, theirs = (interval(lambda each: float(iqm(each)), score) for score in scores)
         difference = interval(lambda a, b: float(a.mean() - b.mean()), *scores)
         share = ", ".join(f"{100 * value / abs(scores[1].mean()):+.1f}" for value in difference[1:])
         seconds = " / ".join(f"{median(run['seconds'] for run in runs[side].values()):.1f}" for side in SIDES)
@@ -84,12 +85,6 @@ def learned_by_sb3(model: Any, steps: int, fresh: Any) -> dict[str, float]:
     return {"score": float(score), "seconds": seconds}
 
 
-def iqm(scores: np.ndarray) -> float:
-    """The mean of the middle half."""
-    cut = len(scores) // 4
-    return float(np.sort(scores)[cut : len(scores) - cut].mean())
-
-
 def interval(statistic: Callable[..., float], *samples: np.ndarray) -> tuple[float, float, float]:
     """A statistic of samples, and its bootstrap 95% interval; each sample is resampled independently."""
     rng = np.random.default_rng(0)
@@ -111,7 +106,7 @@ def draw(title: str, runs: dict[str, Any], steps: Mapping[str, int], figures: st
             scores = [run["score"] for run in sides[side].values()]
             axis.plot(x + np.linspace(-0.12, 0.12, len(scores)), scores, "o", alpha=0.6)
             if scores:
-                axis.hlines(iqm(np.array(scores)), x - 0.2, x + 0.2, color="black")
+                axis.hlines(float(iqm(scores)), x - 0.2, x + 0.2, color="black")
         axis.set(title=f"{title} on {name}, {steps[name]:,} steps", ylabel="mean return", xlim=(-0.5, 1.5))
         axis.set_xticks(range(len(SIDES)), SIDES)
     figure.savefig(store.RESULTS / f"{figures}.png", dpi=110)

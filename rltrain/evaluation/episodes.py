@@ -15,6 +15,7 @@ from rltrain.agent import Actor, ActOut, State, next_state
 from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.evaluation.limits import Limits
+from rltrain.evaluation.statistics import iqm, mean_interval
 from rltrain.process.stopping import check
 from rltrain.registry import spec_of
 from rltrain.rng import derive_seed, make_generator
@@ -60,15 +61,11 @@ class Evaluation:
     @property
     def iqm(self) -> float:
         """Interquartile mean: of the middle half. Agarwal et al. (2021), arXiv:2108.13264."""
-        cut = len(self.returns) // 4
-        return float(np.sort(self.returns)[cut : len(self.returns) - cut].mean())
+        return float(iqm(self.returns))
 
     def ci95(self, resamples: int = 10_000) -> tuple[float, float]:
         """Bootstrap 95% interval of the mean return, by percentiles."""
-        rng = np.random.default_rng(0)
-        drawn = rng.integers(len(self.returns), size=(resamples, len(self.returns)))
-        low, high = np.percentile(self.returns[drawn].mean(1), [2.5, 97.5])
-        return float(low), float(high)
+        return mean_interval(self.returns, resamples)
 
     def metrics(self) -> dict[str, float]:
         """The means by TensorBoard tag, and the deviation and interquartile mean of the returns."""

@@ -59,6 +59,18 @@ def iqm_band(curves: Array, resamples: int = RESAMPLES, seed: int = 0) -> tuple[
     return low, high
 
 
+def resampled_means(values: ArrayLike, resamples: int = 10_000) -> Array:
+    """Means of samples drawn from numbers with replacement, (resamples,); always the same ones."""
+    array = np.asarray(values)
+    return np.asarray(array[np.random.default_rng(0).integers(len(array), size=(resamples, len(array)))].mean(1))
+
+
+def mean_interval(values: ArrayLike, resamples: int = 10_000) -> Interval:
+    """Bootstrap interval of the mean of numbers, such as the returns of one policy's episodes."""
+    low, high = np.percentile(resampled_means(values, resamples), _ENDS)
+    return float(low), float(high)
+
+
 def interval(
     statistic: Callable[..., float], *groups: Sequence[ArrayLike], resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:

@@ -12,13 +12,12 @@ from torch import Tensor
 from rltrain.agent import Actor, ActOut, State
 from rltrain.env import Observation
 from rltrain.evaluation.episodes import most_envs, run_episodes
+from rltrain.evaluation.statistics import mean_interval
 from rltrain.export.onnx_file import OnnxModel
 from rltrain.export.whole_policy import WholePolicy
 from rltrain.rng import derive_seed
 from rltrain.runs.policy import Policy
 from rltrain.tree import leaves, tree_map
-
-RESAMPLES = 10_000
 
 
 def loss_of_score(policy: Policy, whole: OnnxModel, small: OnnxModel, episodes: int) -> tuple[dict[str, Any], str]:
@@ -32,16 +31,14 @@ def loss_of_score(policy: Policy, whole: OnnxModel, small: OnnxModel, episodes: 
     """
     module = WholePolicy(policy)
     before, after = (_returns(policy, ExportedActor(module, model), episodes) for model in (whole, small))
-    rng = np.random.default_rng(0)
     differences = after - before  # episode by episode: they start from the same seeds
-    drawn = rng.integers(len(differences), size=(RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[drawn].mean(1), [2.5, 97.5])
+    low, high = mean_interval(differences)
     facts = {
         "episodes": len(before),
         "mean_reward": float(after.mean()),
         "of_the_original": float(before.mean()),
         "difference": float(differences.mean()),
-        "difference_ci95": [float(low), float(high)],
+        "difference_ci95": [low, high],
     }
     text = (
         f"mean return {facts['mean_reward']:.2f} instead of {facts['of_the_original']:.2f} over {len(before)} episodes "

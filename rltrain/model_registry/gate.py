@@ -13,6 +13,7 @@ from pydantic import Field
 from rltrain.config import Model
 from rltrain.errors import ConfigError
 from rltrain.evaluation.limits import Limits
+from rltrain.evaluation.statistics import resampled_means
 from rltrain.export.job import latency
 from rltrain.export.whole_policy import WholePolicy
 from rltrain.model_registry.store import CARD
@@ -20,8 +21,6 @@ from rltrain.runs.policy import Policy, load
 from rltrain.settings import validate
 from rltrain.storage.files import Damaged, read_text, reason
 from rltrain.storage.yaml_text import safe_load
-
-RESAMPLES = 10_000
 
 
 class Slice(Model):
@@ -115,9 +114,7 @@ def judge(gate: Gate, challenger: Path, champion: Path | None, *, env: Any = Non
 
 def lower_bound(differences: np.ndarray, confidence: float) -> float:
     """The one-sided lower bound of a mean, by bootstrap with percentiles."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(differences), size=(RESAMPLES, len(differences)))
-    return float(np.quantile(differences[drawn].mean(1), 1.0 - confidence))
+    return float(np.quantile(resampled_means(differences), 1.0 - confidence))
 
 
 def _compared(name: str, gate: Gate, new: Policy, old: Policy, options: Mapping[str, Any], margin: float) -> Check:
