@@ -9,7 +9,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -159,6 +159,16 @@ def categories_of(space: spaces.Space) -> tuple[Any, Any] | None:
         case spaces.MultiBinary():
             return 0, 1
     return None
+
+
+Pair: TypeAlias = tuple[spaces.Space, spaces.Space]
+"""The spaces of an observation and an action."""
+
+
+def first_unlike(these: Pair, others: Pair) -> tuple[str, spaces.Space, spaces.Space] | None:
+    """What differs, ``observations`` or ``actions``, with its two spaces; None if both are the same."""
+    each = zip(("observations", "actions"), these, others, strict=True)
+    return next((named for named in each if named[1] != named[2]), None)
 
 
 def bytes_of(space: spaces.Space) -> int:

@@ -22,7 +22,7 @@ from rltrain.evaluation.limits import MAX_STEPS, Limits, make_limited
 from rltrain.make import make_vec
 from rltrain.recording.rounds import Contributor, record_rounds, rows_that_fit
 from rltrain.runs.policy import Policy, load
-from rltrain.spaces import bytes_of
+from rltrain.spaces import bytes_of, first_unlike
 from rltrain.storage.files import exists
 from rltrain.storage.values import to_plain
 from rltrain.vec import VecEnv, check_count
@@ -201,15 +201,16 @@ def _contributor(
             known = ", ".join((*BASELINES, KEYBOARD))
             raise ConfigError(f"There is no policy '{name}'.", f"Name a run folder, or one of: {known}.")
         given = load(name, checkpoint=checkpoint, device=str(vec.device), env=env if isinstance(env, type) else None)
-        for what, mine, other in (
-            ("observations", given.observation_space, vec.single_observation_space),
-            ("actions", given.action_space, vec.single_action_space),
-        ):
-            if mine != other:
-                raise ConfigError(
-                    f"The policy '{name}' has {what} of {mine}, and here they are of {other}.",
-                    "Give the --env options that it was trained with.",
-                )
+        its, here = (
+            (given.observation_space, given.action_space),
+            (vec.single_observation_space, vec.single_action_space),
+        )
+        if (unlike := first_unlike(its, here)) is not None:
+            what, mine, other = unlike
+            raise ConfigError(
+                f"The policy '{name}' has {what} of {mine}, and here they are of {other}.",
+                "Give the --env options that it was trained with.",
+            )
     else:
         assert trained is not None
         given = trained

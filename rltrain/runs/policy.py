@@ -28,7 +28,7 @@ from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_of
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
-from rltrain.spaces import from_json
+from rltrain.spaces import first_unlike, from_json
 from rltrain.vec import VecEnv, check_count
 from rltrain.wrappers import scale_of
 
@@ -131,16 +131,14 @@ class Policy:
             ConfigError: They are not registered here, or have other spaces.
         """
         vec = make_vec(self.env, num_envs, device=self.device, **{**self.config.env.make_options(), **kwargs})
-        for name, mine, other in (
-            ("observations", self.observation_space, vec.single_observation_space),
-            ("actions", self.action_space, vec.single_action_space),
-        ):
-            if mine != other:
-                vec.close()
-                raise ConfigError(
-                    f"The environment's {name} are {other}, those of the policy {mine}.",
-                    "Give constructor arguments that leave the spaces as they were in training.",
-                )
+        mine, its = (self.observation_space, self.action_space), (vec.single_observation_space, vec.single_action_space)
+        if (unlike := first_unlike(mine, its)) is not None:
+            vec.close()
+            name, trained, other = unlike
+            raise ConfigError(
+                f"The environment's {name} are {other}, those of the policy {trained}.",
+                "Give constructor arguments that leave the spaces as they were in training.",
+            )
         return vec
 
     @property

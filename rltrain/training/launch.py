@@ -95,8 +95,7 @@ def start(request: RunRequest) -> RunResult:
         if begun:
             return _resume(request, RunFolder(Path(begun), writes=ranks.first), ranks)
         with closing(Setup.build(request, ranks)) as setup:
-            if config.init_from is not None:
-                start_from(setup.agent, config)
+            start_from(setup.agent, config)
             ranks.broadcast(setup.agent.state_dict().values())
             return _run(setup)
 

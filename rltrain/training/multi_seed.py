@@ -89,8 +89,7 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
                     warnings.simplefilter("ignore")  # the same as for the first
                 one = replace(request, config=config.model_copy(update={"seed": seed}), progress=False)
                 setups.append(stack.enter_context(closing(Setup.build(one))))
-                if config.init_from is not None:
-                    start_from(setups[-1].agent, config)
+                start_from(setups[-1].agent, config)
         check_setups(setups)
         runs: list[SeedRun] = []
         for setup in setups:

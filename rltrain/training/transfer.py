@@ -16,10 +16,11 @@ from rltrain.runs.fitting import fit, matching
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.policy import load
 from rltrain.runs.restore import read_policy, renamed
+from rltrain.spaces import first_unlike
 
 
 def start_from(agent: Any, config: TrainConfig) -> None:
-    """Loads what fits of the policy that ``init_from`` names, less what ``reset`` names.
+    """Loads what fits of the policy that ``init_from`` names, less what ``reset`` names; nothing if there is none.
 
     Args:
         agent: A new agent.
@@ -30,9 +31,11 @@ def start_from(agent: Any, config: TrainConfig) -> None:
         ConfigError: ``reset`` names nothing that the agent has.
     """
     origin = config.init_from
-    assert origin is not None
-    before = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
-    fresh = {name for pattern in config.reset for name in matching("reset", pattern, before)}
+    if origin is None:
+        return
+    known = agent.state_dict()
+    names = {name for pattern in config.reset for name in matching("reset", pattern, known)}
+    fresh = {name: known[name].clone() for name in names}
     if (importer := importer_of(origin)) is not None:
         importer(agent, origin, algo=config.algo, env_id=config.env.id)
     else:
@@ -40,11 +43,10 @@ def start_from(agent: Any, config: TrainConfig) -> None:
         _, faults, state = folder.read(named or "latest", read_policy)
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
-        known = agent.state_dict()
         state = {name: tensor for name, tensor in renamed(state, known).items() if not name.startswith(TEACHER)}
         fit(agent, state, origin)
     if fresh:
-        agent.load_state_dict({**agent.state_dict(), **{name: before[name] for name in fresh}})
+        agent.load_state_dict({**agent.state_dict(), **fresh})
 
 
 def scale_steps(agent: Any, config: TrainConfig) -> None:
@@ -105,15 +107,13 @@ def add_teacher(agent: Any, config: TrainConfig) -> None:
     if not isinstance(agent, Agent):
         raise ConfigError(f"'{config.algo}' cannot learn from a teacher.", "Leave --teacher out, or train ppo.")
     teacher = load(config.teacher, device=str(agent.device))
-    for name, mine, other in (
-        ("observations", agent.observation_space, teacher.observation_space),
-        ("actions", agent.action_space, teacher.action_space),
-    ):
-        if mine != other:
-            raise CheckpointError(
-                f"The {name} of the teacher '{config.teacher}' are {other}, those here {mine}.",
-                "Give a teacher that was trained with the same spaces, and the --env options that it had.",
-            )
+    here, there = (agent.observation_space, agent.action_space), (teacher.observation_space, teacher.action_space)
+    if (unlike := first_unlike(here, there)) is not None:
+        name, mine, other = unlike
+        raise CheckpointError(
+            f"The {name} of the teacher '{config.teacher}' are {other}, those here {mine}.",
+            "Give a teacher that was trained with the same spaces, and the --env options that it had.",
+        )
     actor = teacher.agent.actor
     if actor.initial_state(1) is not None:
         raise ConfigError(f"The teacher '{config.teacher}' has memory.", "Give one without.")
