@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from rltrain.errors import ConfigError
 from rltrain.export.jax_ops import HELPERS, OPS, SKIPPED
 from rltrain.export.signature import START, STATE
 from rltrain.export.whole_policy import WholePolicy, trace
+from rltrain.naming import installed
 from rltrain.tree import leaves
 
 SIGNS = {"mul": "*", "add": "+", "sub": "-", "floordiv": "//"}  # between sizes
@@ -214,8 +214,7 @@ def need() -> None:
     Raises:
         ConfigError: It is not.
     """
-    if find_spec("jax") is None:
-        raise ConfigError("The package jax is not installed.", "Run: pip install jax")
+    installed.need("jax", install="jax")
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from rltrain.errors import ConfigError
 from rltrain.export.signature import Signature
 from rltrain.export.whole_policy import WholePolicy, quietly, trace
+from rltrain.naming import installed
 
 OPSET = 20
 """The version of ONNX's operators that files are written for."""
@@ -24,9 +24,7 @@ def need(*packages: str) -> None:
     Raises:
         ConfigError: One is not.
     """
-    for name in packages or PACKAGES:
-        if find_spec(name) is None:
-            raise ConfigError(f"The package {name} is not installed.", "Run: pip install 'rltrain[onnx]'")
+    installed.need(*(packages or PACKAGES), install="rltrain[onnx]")
 
 
 def write(module: WholePolicy, path: Path) -> None:

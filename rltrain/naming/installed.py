@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from rltrain.errors import ConfigError
+
 SHOWN = 8
 
 
@@ -26,6 +28,22 @@ def modules_with_envs() -> list[str]:
         for module, packages in homes.items()
         if needing.intersection(packages) and module.isidentifier() and not module.startswith("_")
     )
+
+
+def need(*modules: str, install: str) -> None:
+    """Checks that optional libraries are installed, without importing them.
+
+    Args:
+        *modules: Their modules.
+        install: What pip is told to install them, such as ``rltrain[onnx]``.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    for name in modules:
+        if find_spec(name) is None:
+            what = f"'{install}'" if "[" in install else install
+            raise ConfigError(f"The package {name} is not installed.", f"Run: pip install {what}")
 
 
 def module_fix(id: str) -> str:

@@ -8,12 +8,12 @@ import socket
 import time
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from rltrain.errors import ConfigError
+from rltrain.naming.installed import need
 from rltrain.rng import derive_seed
 from rltrain.search.request import SweepRequest
 
@@ -36,8 +36,7 @@ def need_optuna() -> None:
     Raises:
         ConfigError: It is not installed.
     """
-    if find_spec("optuna") is None:
-        raise ConfigError("The package optuna is not installed.", "Run: pip install 'rltrain[sweep]'")
+    need("optuna", install="rltrain[sweep]")
 
 
 class Study:

@@ -6,10 +6,10 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from rltrain.errors import ConfigError, RunError
+from rltrain.naming import installed
 from rltrain.serving.model import Served
 from rltrain.storage.files import Damaged, read_text, reason
 
@@ -23,9 +23,7 @@ def need() -> None:
     Raises:
         ConfigError: One is not.
     """
-    for name in ("starlette", "uvicorn", "prometheus_client"):
-        if find_spec(name) is None:
-            raise ConfigError(f"The package {name} is not installed.", "Run: pip install 'rltrain[serve]'")
+    installed.need("starlette", "uvicorn", "prometheus_client", install="rltrain[serve]")
 
 
 def read_token(path: str | None) -> str | None:
