@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import kinds_of_spaces
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
+from kinds_of_spaces import ACTIONS
 
 from rltrain.adapters.spaces import Actions, observation_leaves, seen_space
 from rltrain.config import EnvConfig, TrainConfig
@@ -19,16 +21,8 @@ from rltrain.spaces import MASK
 from rltrain.wrappers import scale_of
 
 OBSERVATIONS: dict[str, spaces.Space] = {
-    "vector": spaces.Box(-np.inf, np.inf, (3,), np.float64),
-    "number": spaces.Box(-1.0, 1.0, ()),
-    "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+    **kinds_of_spaces.OBSERVATIONS,
     "screen": spaces.Box(0, 255, (4, 40, 40), np.uint8),
-    "wide": spaces.Box(0, 60_000, (2, 2), np.uint16),
-    "signed": spaces.Box(-300, 7, (2,), np.int16),
-    "shifted": spaces.Discrete(7, start=-3),
-    "multi": spaces.MultiDiscrete([[3, 4], [5, 6]], start=[[1, 0], [-2, 0]]),
-    "binary": spaces.MultiBinary((2, 2)),
-    "tuple": spaces.Tuple((spaces.Discrete(5, start=2), spaces.Box(-1.0, 1.0, (2,)))),
     "nested": spaces.Dict(
         {
             "zone": spaces.Dict({"image": spaces.Box(0, 255, (4, 4, 3), np.uint8), "count": spaces.Discrete(9)}),
@@ -38,16 +32,6 @@ OBSERVATIONS: dict[str, spaces.Space] = {
     ),
     "masked": spaces.Dict({"observation": spaces.Box(-1.0, 1.0, (4,)), MASK: spaces.MultiBinary(3)}),
     "masked_parts": spaces.Dict({"observation": spaces.Box(-1.0, 1.0, (4,)), MASK: spaces.MultiBinary(14)}),
-}
-ACTIONS: dict[str, spaces.Space] = {
-    "discrete": spaces.Discrete(3),
-    "shifted": spaces.Discrete(4, start=-2),
-    "box": spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 10.0]), dtype=np.float64),
-    "free": spaces.Box(-np.inf, np.inf, (1, 2)),
-    "number": spaces.Box(-1.0, 1.0, ()),
-    "bytes": spaces.Box(0, 255, (2, 2), np.uint8),
-    "multi": spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [-2, 0]]),
-    "binary": spaces.MultiBinary((2, 2)),
 }
 
 
