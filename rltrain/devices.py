@@ -85,3 +85,10 @@ _process = cache(psutil.Process)
 def answers_late(device: torch.device) -> bool:
     """Whether the device queues its kernels, so that reading a number makes the host wait for all of them."""
     return device.type not in ("cpu", "meta")
+
+
+def processor_of(device: torch.device) -> str:
+    """What the last bits of results depend on: the instructions of a CPU that torch uses, such as AVX2; the GPU."""
+    if device.type == "cpu":
+        return torch.backends.cpu.get_cpu_capability()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -24,6 +24,7 @@ VERBS = {
     "new-env": ("new_env:main", "Write a package with an environment, ready to be trained in."),
     "agents": ("listing:agents", "List the agents, or describe one."),
     "trackers": ("listing:trackers", "List the trackers: where metrics can go."),
+    "doctor": ("doctor:main", "Show what this machine has, and what is missing."),
     "export": ("export:main", "Write a trained policy for another library."),
     "serve": ("serve:main", "Answer with the actions of a policy over HTTP."),
     "completion": ("completion:main", "Print the script that lets a shell complete all this."),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rltrain.errors import RLTrainError
 from rltrain.registry import find_env
+from rltrain.reports.curves import read_curve
 from rltrain.reports.figure import check_format, write_figure
 from rltrain.reports.learning_curves import draw_curves
 from rltrain.reports.scores import draw_improvements, draw_profiles, read_scores
@@ -17,9 +18,17 @@ KINDS = {"curves": "learning_curves.png", "profile": "performance_profile.png", 
 """The kinds of pictures, and the files that they are written to unless told otherwise."""
 
 
-def plot_run(run: Path, thresholds: Mapping[str, float]) -> Path:
-    """Draws the learning curve of one run into its folder; see :func:`plot`."""
-    return plot([read_run(run)], None, thresholds=thresholds)
+def plot_run(run: Path, thresholds: Mapping[str, float]) -> Path | None:
+    """Draws the learning curve of one run into its folder; see :func:`plot`.
+
+    Returns:
+        The path of the picture; None if the run has logged a single point, of which nothing can be seen.
+    """
+    summary = read_run(run)
+    curve = read_curve(summary)
+    if max(len(curve.x), len(curve.eval_x)) == 1:
+        return None
+    return plot([summary], None, thresholds=thresholds)
 
 
 def plot(

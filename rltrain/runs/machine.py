@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,28 @@ def describe_machine() -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "rltrain_commit": _own_commit(),
     }
+
+
+def changed_since(metadata: Mapping[str, Any], before: Mapping[str, Any], mode: Mapping[str, Any]) -> list[str]:
+    """What has changed since a run began on which its last bits depend, as phrases.
+
+    Args:
+        metadata: What the run recorded.
+        before: The mode that it was trained in; what a run of an older version did not record is taken to be the same.
+        mode: The mode that it goes on in.
+    """
+    versions = metadata.get("versions")
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    names = [*before, *(name for name in mode if name not in before and name != "processor")]
+    pairs = {name: (before.get(name, False), mode.get(name, False)) for name in names}
+    if torch is not None:
+        pairs["torch"] = torch, version("torch")
+    words = {True: "on", False: "off"}
+    return [
+        f"{name} was {words.get(old, old)}, and is {words.get(new, new)}"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
 
 
 def _own_commit() -> str | None:

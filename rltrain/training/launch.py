@@ -22,6 +22,7 @@ from rltrain.runs.environment import check_known, given_again, named_env, origin
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_of
+from rltrain.runs.machine import changed_since
 from rltrain.runs.metadata import BATCHES
 from rltrain.runs.places import find_unfinished
 from rltrain.schedules import LINEAR
@@ -268,10 +269,8 @@ def set_up_again(
         setup = if_it_fails.enter_context(closing(Setup.build(request, ranks)))
         batches = metadata.get(BATCHES)
         mode = {name: value for name, value in metadata["mode"].items() if name != AT_ONCE or batches is None}
-        if setup.mode != mode:
-            warnings.warn(
-                f"Not bit for bit: the run was trained with {mode} and goes on with {setup.mode}.", stacklevel=2
-            )
+        if changed := changed_since(metadata, mode, setup.mode):
+            warnings.warn(f"Not bit for bit: {'; '.join(changed)}.", stacklevel=2)
         if (batch := batch_at(metadata, step)) != list(seeds):
             warnings.warn(apart(batch, seeds or [config.seed]), stacklevel=2)
         if any(metadata[name] != space for name, space in setup.spaces.items()):

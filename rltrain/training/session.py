@@ -183,7 +183,7 @@ def conclude(trainer: Trainer, stopped_by: str) -> RunResult:
             picture = plot_run(folder.path, thresholds)
         except Exception as error:
             warnings.warn(f"There is no picture. {getattr(error, 'cause', error)}", stacklevel=2)
-        else:
+        if picture is not None:
             trainer.trackers.artifact(picture, "learning_curve")
     trainer.trackers.finish(trainer.latest if status == "completed" else {})  # an interrupted run can still go on
     trainer.trackers.close()

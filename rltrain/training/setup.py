@@ -16,7 +16,7 @@ from rltrain.agent import Agent
 from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
 from rltrain.data.dataset import Dataset
-from rltrain.devices import pick_device
+from rltrain.devices import pick_device, processor_of
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError, RunError, did_you_mean
@@ -143,7 +143,8 @@ class Setup:
         """The facts that must be equal for an exact resume."""
         several = {"ranks": self.ranks.world_size} if self.ranks.world_size > 1 else {}
         options = {name: True for name in ("compile", "bfloat16") if getattr(self.config, name)}
-        return {"device": str(self.device), "threads": torch.get_num_threads(), **options, **several}
+        processor = {"processor": processor_of(self.device)}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **processor, **options, **several}
 
     @property
     def exact_resume(self) -> bool:

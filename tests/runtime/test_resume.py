@@ -572,6 +572,25 @@ def test_a_changed_configuration(tmp_path: Path, stopped: Callable[[Path], Path]
         assert RunFolder(run).metadata()["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ({"mode": {"processor": "AVX9"}}, r"Not bit for bit: processor was AVX9, and is \w+\.$"),
+        ({"mode": {"compile": True}}, r"Not bit for bit: compile was on, and is off\.$"),
+        ({"versions": {"torch": "1.0"}}, r"Not bit for bit: torch was 1\.0, and is 2"),
+    ],
+    ids=["processor", "compile", "torch"],
+)
+def test_what_changes_the_last_bits_is_named(
+    tmp_path: Path, stopped: Callable[[Path], Path], recorded: dict[str, Any], said: str
+) -> None:
+    run = RunFolder(stopped(tmp_path))
+    metadata = run.metadata()
+    run.update_metadata({name: {**metadata[name], **values} for name, values in recorded.items()})
+    with pytest.warns(UserWarning, match=said):
+        rltrain.resume(run.path, total_timesteps=metadata["steps"] + 1, progress=False)
+
+
 def test_another_mode_is_said_aloud(
     tmp_path: Path, stopped: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -582,5 +601,6 @@ def test_another_mode_is_said_aloud(
         assert main(["resume", str(run), "--total-timesteps", str(step + 1), "--device", "cpu", "--json"]) == 0
     output = capsys.readouterr()
     assert "warning: Not bit for bit" in output.err
-    assert "cuda:0" in output.err
+    assert "device was cuda:0, and is cpu; threads was 64, and is" in output.err
+    assert "processor" not in output.err  # a run of an older version did not record it
     assert json.loads(output.out)["steps"] > step
