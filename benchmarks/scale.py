@@ -5,10 +5,10 @@
 
 PPO collects 16 steps of each environment and learns from them in 4 epochs of 4 minibatches, in networks of 2 x 64 on
 CartPole with 1,024 environments unless the row says otherwise. Observations of another size are those of an environment
-that only adds noise to its state. Agents at once are trained as one batch (``--num-seeds``), each with 8 environments. A row is a process of its
-own: the median of the times of an iteration after two to warm up, and the most memory that it took beyond what the
-imports take. The exponent is that of the time between this row and the one above: 0 where more costs nothing, 1 where
-it costs in proportion.
+that only adds noise to its state. Agents at once are trained as one batch (``--num-seeds``), each with 8 environments.
+A row is a process of its own: the median of the times of an iteration after two to warm up, and the most memory that it
+took beyond what the imports take. The exponent is that of the time between this row and the one above: 0 where more
+costs nothing, 1 where it costs in proportion.
 """
 
 from __future__ import annotations
