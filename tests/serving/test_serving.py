@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from rltrain.cli import main
 from rltrain.export.signature import Array, Signature
 from rltrain.serving.app import BINARY
 from rltrain.serving.model import Served
+from rltrain.serving.server import open_port
 from rltrain.serving.sessions import NoRoom, Sessions
 
 OBS = {"place": [0.5, -0.5], "door": 2}
@@ -254,6 +256,25 @@ def test_an_exported_file_acts_as_the_run(run: Path, tmp_path: Path) -> None:
 def test_mistakes(arguments: list[str], said: str, run: Path, capfd: Any) -> None:
     assert main(["serve", str(run), *arguments]) == 2
     assert said in capfd.readouterr().err
+
+
+def test_answers_are_not_held_back_for_fuller_packets() -> None:
+    async def ask() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with open_port("127.0.0.1", 0) as port:
+            async with await asyncio.start_server(answer, sock=port):
+                _, writer = await asyncio.open_connection(*port.getsockname())
+                try:
+                    return await asyncio.wait_for(found, 10)
+                finally:
+                    writer.close()
+
+    assert asyncio.run(ask())
 
 
 def test_a_port_that_is_taken_and_a_token_that_is_none(run: Path, tmp_path: Path, capfd: Any) -> None:
