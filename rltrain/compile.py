@@ -67,11 +67,11 @@ def _inductor_options() -> Sequence[str]:
 def cpp_compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` uses, if there is one."""
     try:
-        from torch._inductor.cpp_builder import getcpp_compiler
+        from torch._inductor.cpp_builder import get_cpp_compiler
     except ImportError:
         return shutil.which(os.environ.get("CXX", "g++"))
     try:
-        return getcpp_compiler()
+        return get_cpp_compiler()
     except Exception:  # the class of the error is private too
         return None
 

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser("doctor", "Show what training depends on here: versions, processor, devices, compiler, extras.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parsed = parser.parse(arguments)
-    facts = {"machine": machine(), "devices": devices(), "compiler": compiler(), "extras": extras()}
+    facts: dict[str, Any] = {"machine": machine(), "devices": devices(), "compiler": compiler(), "extras": extras()}
     advice = advise(facts)
     if parsed.json:
         say(json.dumps({**facts, "advice": advice}))
