@@ -49,7 +49,8 @@ class FlatAdam:
         self.max_grad_norm = max_grad_norm
         flat = lay_flat(self.parameters)
         self.starts = [parameter.storage_offset() for parameter in self.parameters]
-        grad, exp_avg, exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
+        # On the meta device zeros_like would import sympy, for half a second.
+        grad, exp_avg, exp_avg_sq = (torch.zeros(flat.shape, dtype=flat.dtype, device=flat.device) for _ in range(3))
         self.settle(flat, grad, exp_avg, exp_avg_sq, torch.zeros((), device=flat.device))
 
     def settle(self, flat: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: Tensor) -> None:

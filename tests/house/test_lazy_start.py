@@ -61,6 +61,22 @@ def test_needs_no_heavy_library(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+NEVER = (
+    *("matplotlib", "imageio_ffmpeg", "stable_baselines3", "sb3_contrib", "optuna", "pandas", "scipy", "onnx", "jax"),
+    *("torch._dynamo", "torch._inductor", "torch.onnx", "sympy"),  # half a second and more
+)
+"""What a run without a curve to draw, and an evaluation, leave alone: of torch, what --compile and export need."""
+
+
+def test_what_training_leaves_alone(tmp_path: Path) -> None:
+    train = ["train", "ppo", "rltrain/CartPole-v1", "--total-timesteps", "1", "--run-dir", "runs"]
+    for arguments in (train, ["eval", "runs/rltrain-CartPole-v1/ppo_1", "--episodes", "2"]):
+        code = COMMAND.format(arguments) + f"\nimport sys\nloaded = [name for name in {NEVER!r} if name in sys.modules]"
+        code += "\nassert not loaded, f'imported {loaded}'"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments[0]}: {done.stderr}"
+
+
 def test_a_name_of_the_library_loads_what_it_needs(tmp_path: Path) -> None:
     code = "import sys, rltrain\nrltrain.TensorEnv\nassert 'torch' in sys.modules\nassert 'TensorEnv' in dir(rltrain)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
