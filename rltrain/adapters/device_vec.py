@@ -164,7 +164,7 @@ class DeviceVecEnv:
         obs, reward, done, *rest = outcome
         extras = rest[-1] if isinstance(rest[-1], Mapping) else {}
         time_outs = rest[0] if len(rest) == 2 else extras.get("time_outs")
-        flags = []
+        flags: list[Tensor] = []
         for name, value in (("reward", reward), ("done", done), ("time_outs", time_outs)):
             if name == "time_outs" and value is None:
                 value = torch.zeros_like(flags[-1])
