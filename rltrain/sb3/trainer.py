@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rltrain.agent import Received
 from rltrain.errors import ConfigError
-from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.rng import derive_seed, global_state, set_global_state, turns
 from rltrain.runs.folder import RunFolder
 from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
@@ -227,6 +227,7 @@ class Hooks(BaseCallback):
 
     def _on_step(self) -> bool:
         self.trainer.n_episodes += int(self.locals["dones"].sum())
+        turns.pass_on()
         if time.monotonic() >= self.trainer.show_at:
             self.trainer.show(self.num_timesteps)
         return True
