@@ -52,12 +52,12 @@ def describe_env(id: str) -> dict[str, Any]:
 
 def _describe_adapted(spec: EnvSpec) -> dict[str, Any]:
     """The description of another library's environment, which is made for it."""
-    creator = resolve(spec.entry_point)
-    with closing(make_vec(spec.id, 1)) as vec:
+    with closing(make_vec(spec.id, 1)) as vec:  # first: it says what is missing
         seen = {
             "observation_space": _one_line(str(vec.single_observation_space)),
             "action_space": _one_line(str(vec.single_action_space)),
         }
+    creator = resolve(spec.entry_point)
     described, parameters = spec.description, spec.parameters
     if parameters is None:
         text = (line.strip() for line in (inspect.getdoc(creator) or "").splitlines())

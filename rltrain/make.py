@@ -78,10 +78,10 @@ def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:
 
 def text_parameters(env: str | type) -> set[str]:
     """The constructor arguments of an environment that are text, as far as its signature says so."""
-    creator = resolve(spec_of(env).entry_point)
+    entry_point = spec_of(env).entry_point
     try:
-        parameters = inspect.signature(creator).parameters
-    except (TypeError, ValueError):
+        parameters = inspect.signature(resolve(entry_point)).parameters
+    except Exception:  # it has no signature, or needs what is not installed, which is said where it is made
         return set()
     return {
         name

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError
+from rltrain.naming.algorithms import agent_meant
 from rltrain.naming.arguments import typed
 from rltrain.naming.installed import module_fix
 from rltrain.naming.reasons import did_you_mean_env
@@ -262,6 +263,8 @@ def agent_spec(name: str) -> AgentSpec:
             f"'{name}' is a policy of Stable-Baselines3, and the first argument names the agent.",
             "Name an agent, such as ppo; what is observed decides which policy it has.",
         )
+    if isinstance(name, str) and name not in agent_specs() and (fix := agent_meant(name, _agents)):
+        raise ConfigError(f"There is no agent '{name}'.", fix)
     return _agents.find(name)
 
 

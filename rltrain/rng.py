@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain.process.turns import Turns
+
 _process_wide = threading.RLock()
 """Held while the process-wide generators are read or set, so that threads which train do not disturb each other."""
 
@@ -53,9 +55,9 @@ def seed_global(seed: int) -> None:
 
 
 def global_state() -> dict[str, Any]:
-    """The state of the process-wide generators."""
+    """The state of the process-wide generators, as this thread has them: see :data:`turns`."""
     with _process_wide:
-        return _global_state()
+        return turns.left or _global_state()
 
 
 def _global_state() -> dict[str, Any]:
@@ -119,9 +121,19 @@ def _places(accelerator: torch.device) -> list[tuple[int, tuple[int, ...]]]:
     return [(i, () if accelerator.type == "mps" else (i,)) for i in range(count)]
 
 
+turns = Turns(_global_state, _set_global_state)
+"""Runs in threads of one process take turns with its generators, which many environments draw from.
+
+A run in which nothing draws from them takes none, and leaves them alone.
+"""
+
+
 @contextmanager
 def global_kept() -> Iterator[None]:
-    """Puts the process-wide generators back as they were before a block."""
+    """Puts the process-wide generators back as they were before a block, unless they are for other threads to use."""
+    if turns.left is not None or turns.of_another:
+        yield
+        return
     state = global_state()
     try:
         yield

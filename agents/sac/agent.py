@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from rltrain.errors import ConfigError
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 from rltrain.rng import derive_seed, seeded
 from rltrain.vec import VecStep
+from rltrain.wrappers.actions import has_bounds
 
 
 class SAC(OffPolicyAgent):
@@ -248,14 +248,14 @@ def bounded_box(space: spaces.Space) -> spaces.Box:
     """The action space itself.
 
     Raises:
-        ConfigError: It is not a Box of floats with finite bounds.
+        ConfigError: It is not a Box of floats with bounds that mean something.
     """
     if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
         raise ConfigError(
             f"SAC has no policy for the action space {space}.",
             "Use an environment with a floating-point Box of actions, or train with ppo.",
         )
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    if not has_bounds(space):
         raise ConfigError(
             f"SAC cannot squash actions into the unbounded {space}.",
             "Use an environment whose actions have finite bounds, or train with ppo.",

@@ -34,12 +34,16 @@ def find_native(recipe: Recipe, single: gymnasium.Env, num_envs: int) -> gymnasi
         creator = load_env_creator(creator) if isinstance(creator, str) else creator
     except (ImportError, AttributeError, gymnasium.error.Error):
         return None
-    asks = {MODE: AutoresetMode.SAME_STEP} if MODE in inspect.signature(creator).parameters else {}
+    parameters = inspect.signature(creator).parameters
+    asks = {MODE: AutoresetMode.SAME_STEP} if MODE in parameters else {}
     if not asks and getattr(creator, "metadata", {}).get(MODE) is not AutoresetMode.SAME_STEP:
         return None
     spec = copy.deepcopy(spec)
     if recipe.max_episode_steps is not None:
         spec.max_episode_steps = recipe.max_episode_steps
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if spec.max_episode_steps is not None and "max_episode_steps" not in parameters and not takes_any:
+        return None  # it keeps no time limit
     env = gymnasium.make_vec(
         spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **{**recipe.kwargs, **asks}
     )

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
+from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.adapters.loop import Recipe
 from rltrain.adapters.masks import MaskReader, masks_heeded
 from rltrain.adapters.native import find_native
@@ -53,8 +54,13 @@ class Plain:
         self.one_object = one_object
 
     def make(self) -> MaskReader:
-        """A new one, whose random actions are those that its mask allows."""
-        return MaskReader(self._make())
+        """A new one, whose random actions are those that its mask allows.
+
+        Raises:
+            ConfigError: It cannot be made.
+        """
+        with named_errors(self.name):
+            return MaskReader(self._make())
 
     def steps(self, most: int, *, plays: int = 1) -> int:
         """How many steps a check may take that would take ``most`` of a fast environment.

@@ -62,9 +62,9 @@ def generators(subject: Plain) -> Iterator[Finding]:
     if used := [name for name, state in _of_process().items() if state != before[name]]:
         yield Finding(
             "generators",
-            f"it draws from {' and '.join(used)}, or seeds it, which everything in the process shares: trainings in "
-            "several threads change each other's episodes.",
-            "Draw from self.np_random, which super().reset(seed=seed) seeds; or train in processes, not in threads.",
+            f"it draws from {' and '.join(used)}, or seeds it, which everything in the process shares: its episodes "
+            "change with whatever else draws from it.",
+            "Draw from self.np_random, which super().reset(seed=seed) seeds.",
             "warning",
         )
 

@@ -1,1 +1,1 @@
-"""The process: what it does first, and whether a signal has asked it to stop."""
+"""The process: what it does first, whether a signal has asked it to stop, and threads that take turns in it."""

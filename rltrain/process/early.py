@@ -1,4 +1,4 @@
-"""What a process of the command line does first: leaves at once on a signal, and never outlives its parent.
+"""What a process of the command line does first: leaves at once on a signal, never outlives its parent, and is mute.
 
 Imported by ``rltrain`` before anything else. An exception in the middle of an import would print a traceback, and in
 some libraries of C++ end in an abort; so there is none.
@@ -33,6 +33,8 @@ def start() -> None:
     """Sets the handlers, unless another program imports rltrain."""
     if not is_command_line() or threading.current_thread() is not threading.main_thread():
         return
+    # What draws by SDL opens its sound too, whose libraries fill the terminal where there is no sound card.
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, leave)

@@ -267,6 +267,7 @@ def _translation(
     told = all(name in metadata for name in names)
     own = (from_json(metadata[names[0]]), from_json(metadata[names[1]])) if told else seen
     given = config.env.model_dump(include=set(CHANGING))
-    options = ", ".join(f"{name}={given[name]}" for name in CHANGING if given[name] not in (None, False, 1))
+    changed = {name: value for name, value in given.items() if value is True or value not in (None, False, 1)}
+    options = ", ".join(f"{name}={changed[name]}" for name in CHANGING if name in changed)
     scale = scale_of(own[1], config.env.rescale_action) if told else None
     return Translation(own, seen, device, scale=scale, options=options)

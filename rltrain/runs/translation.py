@@ -13,6 +13,7 @@ from torch import Tensor
 from rltrain.adapters.spaces import Actions, Leaf, mapped, observation_leaves, row_of
 from rltrain.env import Observation
 from rltrain.errors import InputError
+from rltrain.spaces import MASK
 from rltrain.wrappers import rescaled
 
 GIVE = "Give what the environment gives: one observation, or a batch of them."
@@ -77,7 +78,7 @@ class Translation:
         for leaf, shape in zip(self.leaves, shapes, strict=True):
             if shape != (leaf.shape if single else (rows, *leaf.shape)):
                 expected = f"{leaf.shape} or (N, {str(leaf.shape)[1:]}".replace("(N, )", "(N,)")
-                raise InputError(f"{leaf.name or 'obs'} has shape {shape}, expected {expected}{self.options}", GIVE)
+                raise InputError(f"{leaf.name or 'obs'} has shape {shape}, expected {expected}{self.options}.", GIVE)
         as_tensor = any(isinstance(part, Tensor) for part in given)
         batches = [
             self._tensor(part, leaf).reshape(rows, *shape)
@@ -110,8 +111,14 @@ class Translation:
         try:
             part = leaf.of(obs)
         except (KeyError, IndexError, TypeError) as error:
+            if leaf.name == MASK:
+                wanted = ", ".join(f"'{leaf.name.partition('.')[0]}': ..." for leaf in self.leaves)
+                raise InputError(
+                    f"obs has no '{MASK}', and this policy heeds one.",
+                    f"Give {{{wanted}}}, with what action_masks() or info['{MASK}'] of the environment says.",
+                ) from error
             kind = type(self.observation_space).__name__.lower()
-            raise InputError(f"obs must be a {kind} with '{leaf.name}'{self.options}", GIVE) from error
+            raise InputError(f"obs must be a {kind} with '{leaf.name}'{self.options}.", GIVE) from error
         try:
             part = part if isinstance(part, Tensor) else np.asarray(part)
         except ValueError as error:
@@ -138,7 +145,7 @@ class Translation:
         if leaf.dtype.kind == "f" and not bool(torch.isfinite(typed).all()):
             raise InputError(f"{leaf.name or 'obs'} holds NaN or infinity: {_short(part)}.", "Give finite numbers.")
         if not same:
-            raise InputError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {_short(part)}", GIVE)
+            raise InputError(f"{leaf.name or 'obs'} has numbers that {leaf.dtype} cannot hold: {_short(part)}.", GIVE)
         return typed
 
 

@@ -33,6 +33,7 @@ from rltrain.sb3.spaces import Adapted
 from rltrain.sb3.traceable import TraceableActor
 from rltrain.sb3.translate import OBS, RETURN
 from rltrain.spaces import MASK, bytes_of
+from rltrain.wrappers.actions import has_bounds
 
 COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
 
@@ -69,6 +70,12 @@ class SB3Agent:
         self.observation_space, self.action_space = observation_space, action_space
         self.adapted = Adapted(observation_space, action_space)
         self.device = torch.device(device)
+        box, name = self.adapted.action_space, self.algorithm.__name__
+        if issubclass(self.algorithm, OffPolicyAlgorithm) and isinstance(box, spaces.Box) and not has_bounds(box):
+            raise ConfigError(
+                f"{name} of Stable-Baselines3 cannot squash actions into the unbounded {box}.",
+                "Use an environment whose actions have finite bounds, or train with ppo.",
+            )
         values = dict(config)
         norm_obs, norm_reward = values.pop("normalize_obs"), values.pop("normalize_reward")
         self.normalize_obs = norm_obs
@@ -93,8 +100,8 @@ class SB3Agent:
                     raise ValueError(f"updates by the episode take one environment, not {num_envs}")
             except (AssertionError, ValueError, TypeError) as error:
                 raise ConfigError(
-                    f"{self.algorithm.__name__} of Stable-Baselines3 refuses this: {error}",
-                    f"See 'rltrain agents sb3/{self.algorithm.__name__.lower()}' for its options.",
+                    f"{name} of Stable-Baselines3 refuses this: {error}",
+                    f"See 'rltrain agents sb3/{name.lower()}' for its options.",
                 ) from error
 
         self.actor = SB3Actor(self)

@@ -10,15 +10,19 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv as BaseVecEnv
+from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
 from torch import Tensor
 
 from rltrain.agent import Received
 from rltrain.errors import ConfigError
-from rltrain.rng import derive_seed, global_state, set_global_state
+from rltrain.rng import derive_seed, global_state, set_global_state, turns
 from rltrain.runs.folder import RunFolder
 from rltrain.sb3.agent import SB3Agent
 from rltrain.sb3.vec_env import SB3VecEnv
@@ -75,7 +79,8 @@ class SB3Trainer(Trainer):
         env = SB3VecEnv(Watched(self.env, self))
         env.seed(self.config.seed)
         if normalizer is not None:
-            normalizer.venv, normalizer.training = env, True
+            normalizer.venv, normalizer.training = channels_first(env), True
+            normalizer.observation_space = seen_by(normalizer)
         model.set_env(normalizer or env)
         if isinstance(model, OffPolicyAlgorithm):
             small = model.replay_buffer
@@ -172,6 +177,26 @@ class SB3Trainer(Trainer):
         set_global_state(state["generators"])
 
 
+def channels_first(env: BaseVecEnv) -> BaseVecEnv:
+    """The environments with the channels of pictures first, as policies take them.
+
+    A replay buffer stores what VecNormalize is given, so this has to lie below it.
+    """
+    space = env.observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    if any(is_image_space(part) and not is_image_space_channels_first(part) for part in parts):
+        return VecTransposeImage(env)
+    return env
+
+
+def seen_by(normalizer: VecNormalize) -> spaces.Space:
+    """The space of what a normaliser gives: its own, with pictures as the environments below have them."""
+    own, below = normalizer.observation_space, normalizer.venv.observation_space
+    if not (isinstance(own, spaces.Dict) and isinstance(below, spaces.Dict)):
+        return below if is_image_space(below) else own
+    return spaces.Dict({name: below[name] if is_image_space(below[name]) else part for name, part in own.items()})
+
+
 class Watched(VecWrapper):
     """Looks in every step for numbers that are not finite.
 
@@ -227,6 +252,7 @@ class Hooks(BaseCallback):
 
     def _on_step(self) -> bool:
         self.trainer.n_episodes += int(self.locals["dones"].sum())
+        turns.pass_on()
         if time.monotonic() >= self.trainer.show_at:
             self.trainer.show(self.num_timesteps)
         return True

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -42,6 +44,7 @@ WIDEST = 120  # columns
 _REFRESH_PER_SECOND = 5  # at 1.4 ms each
 _LINE_EVERY = 5.0  # seconds between two plain lines
 _OBJECT_EVERY = 1.0  # seconds between two JSON objects
+_LOOK_EVERY = 1.0  # seconds between two looks of the thread that writes lines while nothing comes
 _SPEED_WINDOW = 10.0  # seconds that steps/s is averaged over
 _CURVE = 2_000  # points of the curve of returns that are kept
 
@@ -51,6 +54,7 @@ class ConsoleTracker(Tracker):
 
     A call of :meth:`log` only stores the numbers; a thread of rich draws them. The setting ``log_format`` of the run
     asks for plain lines everywhere (``text``), or for JSON objects, one a line, at most one a second and a last one.
+    While nothing is logged, as in a long update, a thread writes a line every few seconds all the same.
     The speed, and what it says of the time left, leave out evaluations, films and checkpoints.
 
     Args:
@@ -75,7 +79,9 @@ class ConsoleTracker(Tracker):
         console = Console(file=stream or sys.stderr, highlight=False)
         self._stream = console.file
         self._closed = False
+        self._writing = threading.RLock()
         self._line_at = self._started  # when the last plain line was written
+        self._step_at = self._started  # when a step was last heard of
         self._line = ""
         self._live = _live(console, self) if self._format == "auto" else None
         if self._live:
@@ -84,6 +90,10 @@ class ConsoleTracker(Tracker):
             self._print(json.dumps({"run": str(run.run_dir), "title": run.title, "total_timesteps": self._total}))
         else:
             self._print(f"  {run.title}" if run.title else "")
+        if self._live is None:
+            self._over = threading.Event()
+            thread = threading.Thread(target=_watch, args=(weakref.ref(self), self._over), daemon=True)
+            thread.start()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Notes the numbers; they are drawn at the next refresh."""
@@ -105,12 +115,23 @@ class ConsoleTracker(Tracker):
         """Notes the steps so far; a plain line is written if the last one is some seconds old."""
         wall = time.monotonic()
         if step > self._step:
-            self._step = step
+            self._step, self._step_at = step, wall
             if len(self._marks) == 1:  # the first log point is still to come; later on speed includes learning
                 self._measure(wall - self._seconds_beside(), step)
-        if self._live is None and wall - self._line_at >= (_OBJECT_EVERY if self._format == "json" else _LINE_EVERY):
-            self._line_at = wall
-            self._print_progress()
+        if self._live is None:
+            with self._writing:
+                if wall - self._line_at >= (_OBJECT_EVERY if self._format == "json" else _LINE_EVERY):
+                    self._line_at = wall
+                    self._print_progress()
+
+    def still(self) -> None:
+        """Writes a plain line if the last one is some seconds old and no step has come since."""
+        with self._writing:
+            wall = time.monotonic()
+            quiet = wall - max(self._line_at, self._step_at) >= _LINE_EVERY
+            if quiet and not self._closed:
+                self._line_at = wall
+                self._print_progress(since=wall - self._step_at)
 
     def _seconds_beside(self) -> float:
         """Seconds of this session that evaluations, films and checkpoints took."""
@@ -134,7 +155,9 @@ class ConsoleTracker(Tracker):
             return
         self._closed = True
         if self._live is None:
-            self._print_progress()
+            self._over.set()
+            with self._writing:
+                self._print_progress()
         else:
             self._live.refresh()  # rich draws the end by itself on a terminal, but not in a notebook
             self._live.stop()
@@ -182,12 +205,19 @@ class ConsoleTracker(Tracker):
             numbers += [(name, form.format(self._values[tag])) for tag, (name, form) in shown]
         return numbers
 
-    def _print_progress(self) -> None:
+    def _print_progress(self, since: float | None = None) -> None:
+        """Writes the state of the run.
+
+        Args:
+            since: Seconds since the last step, to be told where they are many.
+        """
         if self._format == "json":
             self._print(self._object())
             return
         parts = [f"{self._step:,}/{self._total:,} steps"]
         parts += [f"{value} {name}" if name == "steps/s" else f"{name} {value}" for name, value in self._numbers()]
+        if since is not None:
+            parts.append(f"last step {_clock(since)} ago")
         self._print("  " + "   ".join(parts))
 
     def _object(self) -> str:
@@ -199,7 +229,7 @@ class ConsoleTracker(Tracker):
             "seconds": round(time.monotonic() - self._started, 3),
             "steps_per_second": round(self._speed, 1) if math.isfinite(self._speed) else None,
             "eta_seconds": round((self._total - self._step) / self._speed, 1) if going else None,
-            "metrics": {tag: value if math.isfinite(value) else None for tag, value in self._all.items()},
+            "metrics": {tag: value if math.isfinite(value) else None for tag, value in dict(self._all).items()},
         }
         return json.dumps(state)
 
@@ -212,6 +242,15 @@ class ConsoleTracker(Tracker):
                 self._stream.flush()
             except (OSError, ValueError):
                 pass
+
+
+def _watch(tracker: weakref.ref[ConsoleTracker], over: threading.Event) -> None:
+    """Writes a line now and then while nothing is logged, until the tracker is closed or gone."""
+    while not over.wait(_LOOK_EVERY):
+        if (shown := tracker()) is None:
+            return
+        shown.still()
+        del shown
 
 
 def _live(console: Console, content: ConsoleTracker) -> Live | None:

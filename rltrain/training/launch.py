@@ -18,6 +18,7 @@ from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
 from rltrain.naming.arguments import typed
 from rltrain.process.stopping import Stopped
+from rltrain.rng import turns
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.find import read_best
 from rltrain.runs.folder import RunFolder
@@ -29,6 +30,7 @@ from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.batch_record import apart, batch_at, with_batch
 from rltrain.training.datasets import check_same_data
+from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
@@ -91,7 +93,7 @@ def start(request: RunRequest) -> RunResult:
     Under ``torchrun``, a job that was started again continues the run that it began.
     """
     config = request.config
-    with joined(config.nproc, request.command) as ranks, threads(ranks.threads(config.num_threads)):
+    with turns.joined(), joined(config.nproc, request.command) as ranks, threads(ranks.threads(config.num_threads)):
         begun = ranks.broadcast_object(str(find_unfinished(config) or "") if ranks.first else None)
         if begun:
             return _resume(request, RunFolder(Path(begun), writes=ranks.first), ranks)
@@ -147,7 +149,7 @@ def resume(
     request = RunRequest(config, env_class, callbacks, progress, command, total_timesteps, named)
     if config.nproc > 1:  # before so many processes are started
         _check_ranks(folder, folder.metadata(), config.nproc)
-    with joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
+    with turns.joined(), joined(config.nproc, command) as ranks, threads(ranks.threads(config.num_threads)):
         folder.writes = ranks.first
         return _resume(request, folder, ranks)
 
@@ -302,6 +304,7 @@ def _run(setup: Setup, folder: RunFolder | None = None) -> RunResult:
     """Trains from the start, in a new folder, or from a checkpoint; evaluates, draws."""
     keep_memory()
     with Interrupt() as interrupted, session(setup, folder or create_folder(setup), interrupted) as trainer:
+        leave_if_possible(setup)
         try:
             stopped_by = trainer.run()
         except Stopped:  # an environment did not answer: the last checkpoint stands

@@ -22,6 +22,7 @@ from rltrain.errors import ConfigError, RLTrainError
 from rltrain.make import taken_apart
 from rltrain.naming.arguments import typed
 from rltrain.registry import AgentSpec
+from rltrain.rng import turns
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.settings import build_config, merge
@@ -30,6 +31,7 @@ from rltrain.training.advice import check_memory
 from rltrain.training.batch import Batch, stack
 from rltrain.training.batch_record import note_batch
 from rltrain.training.launch import as_typed
+from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
 from rltrain.training.setup import Setup, create_folder, keep_memory, threads
@@ -81,7 +83,7 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
     """Starts ``request.num_seeds`` new runs; see :func:`train_seeds`."""
     config, seeds = request.config, check_seeds(request)
     keep_memory()
-    with threads(config.num_threads), ExitStack() as stack, Interrupt() as interrupted:
+    with turns.joined(), threads(config.num_threads), ExitStack() as stack, Interrupt() as interrupted:
         setups: list[Setup] = []
         for seed in seeds:
             with warnings.catch_warnings():
@@ -96,6 +98,7 @@ def start_seeds(request: RunRequest) -> dict[int, RunResult | RLTrainError]:
             runs.append(SeedRun(setup, create_folder(setup), interrupted))
             stack.push(runs[-1].stack)
         note_batch([run.trainer for run in runs])
+        leave_if_possible(*setups)
         train_together(runs, stack.enter_context(closing(display_of(runs, request))))
     return results(runs)
 
@@ -203,6 +206,7 @@ def train_together(runs: Sequence[SeedRun], display: Tracker) -> None:
             for run, metrics in zip(going, batch.iterate(), strict=True):
                 run.attempt(run.trainer.learned, metrics)
             show(display, runs, going)
+            turns.pass_on()
             saved = any(run.trainer.saved_step == run.trainer.global_step for run in going)
         going = stay(going)
 

@@ -14,12 +14,14 @@ from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.naming.arguments import typed
+from rltrain.rng import turns
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
 from rltrain.runs.verify import find_fault
 from rltrain.training.batch_record import batch_at, newest_record
 from rltrain.training.launch import is_over, over, reopened, set_up_again
 from rltrain.training.multi_seed import SeedRun, check_seeds, check_setups, display_of, results, train_together
+from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
 from rltrain.training.setup import Setup, keep_memory, threads
@@ -85,7 +87,7 @@ def resume_seeds(
     )
     check_seeds(request)
     keep_memory()
-    with threads(config.num_threads), ExitStack() as stack, Interrupt() as interrupted:
+    with turns.joined(), threads(config.num_threads), ExitStack() as stack, Interrupt() as interrupted:
         for number, member in enumerate(members):
             member.folder.lock()
             stack.callback(member.folder.release)
@@ -106,6 +108,7 @@ def resume_seeds(
         for setup, member in zip(setups, members, strict=True):
             going.append(SeedRun(setup, member.folder, interrupted))
             stack.push(going[-1].stack)
+        leave_if_possible(*setups)
         train_together(going, stack.enter_context(closing(display_of(going, request))))
     return results(going)
 

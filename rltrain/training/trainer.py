@@ -6,6 +6,7 @@ import time
 import warnings
 
 from rltrain.agent import Metrics, next_state
+from rltrain.rng import turns
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.milestones import Milestones
 from rltrain.training.saving import notice_move
@@ -99,6 +100,7 @@ class Trainer(Milestones):
             if self.infos.names:
                 self.infos.note(step.info)
             self.obs, self.state = step.obs, next_state(out, step, initial)
+            turns.pass_on()
             if time.monotonic() >= self.show_at:
                 self.show(self.global_step + taken * self.env.num_envs * self.ranks.world_size)
         self.episodes.merge()

@@ -75,6 +75,11 @@ def scale_of(space: spaces.Space, wanted: bool | None) -> tuple[np.ndarray, np.n
     return np.where(scaled, space.low, -1.0).astype(np.float32), np.where(scaled, space.high, 1.0).astype(np.float32)
 
 
+def has_bounds(space: spaces.Box) -> bool:
+    """Whether every action has two bounds that are meant: the largest numbers of a type stand for none."""
+    return bool(_bounded(space, None).all())
+
+
 def _bounded(space: spaces.Box, wanted: bool | None) -> np.ndarray:
     """(*A) bool, true where an action has two finite bounds to be rescaled to."""
     most = np.inf if wanted else NO_BOUND

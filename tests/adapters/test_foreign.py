@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from rltrain.adapters import from_gymnax
@@ -42,6 +43,43 @@ def test_what_is_missing_is_named_with_the_command(
         f"  fix: pip install 'rltrain[{extra}]'",
     ]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("clean_registries")
+@pytest.mark.parametrize("verb", ["train", "eval", "watch", "check", "envs", "record"])
+@pytest.mark.parametrize(
+    ("raised", "command"),
+    [
+        (
+            "gymnasium.error.DependencyNotInstalled('MuJoCo is missing, run `pip install \"gymnasium[mujoco]\"`')",
+            'pip install "gymnasium[mujoco]"',
+        ),
+        ("ModuleNotFoundError(\"No module named 'Box2D'\", name='Box2D')", 'pip install "gymnasium[box2d]"'),
+        ("ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')", 'pip install "opencv-python"'),
+    ],
+)
+def test_what_a_registered_environment_lacks_is_named_by_every_verb(
+    verb: str,
+    raised: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "lacking_game.py").write_text(f"import gymnasium.error\n\nraise {raised}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(home)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    gymnasium.register("Lacking-v0", entry_point="lacking_game:Game")
+    before, after = (["ppo"] if verb == "train" else []), (["--out", "data"] if verb == "record" else [])
+    assert main([verb, *before, "Lacking-v0", *after]) == 2
+    cause, fix = capsys.readouterr().err.splitlines()[-2:]
+    assert cause.startswith("error: 'Lacking-v0' needs ")
+    assert fix == f"  fix: {command}"
+    assert not list(here.iterdir())
 
 
 def test_arguments_are_held_to_what_there_is() -> None:

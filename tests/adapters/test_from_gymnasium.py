@@ -321,10 +321,18 @@ class NextStep(Batch):
         super().__init__(num_envs, **kwargs)
 
 
+class Unlimited(Batch):
+    """Takes no time limit, as that of Atari games."""
+
+    def __init__(self, num_envs: int, autoreset_mode: Any = AutoresetMode.NEXT_STEP) -> None:
+        super().__init__(num_envs, autoreset_mode)
+
+
 @pytest.fixture
 def vector_forms(clean_registries: None) -> None:
     gymnasium.register("Batched-v0", entry_point=Counting, vector_entry_point=Batch)
     gymnasium.register("NextStep-v0", entry_point=Counting, vector_entry_point=NextStep)
+    gymnasium.register("Unlimited-v0", entry_point=Counting, vector_entry_point=Unlimited)
 
 
 @pytest.mark.usefixtures("vector_forms")
@@ -354,6 +362,18 @@ def test_a_vector_form_that_resets_in_the_next_step_is_not_used(env_id: str) -> 
     vec.close()
     with pytest.raises(ConfigError, match="has no vector form"):
         make_vec(env_id, 2, vectorization="vector")
+
+
+@pytest.mark.usefixtures("vector_forms")
+def test_a_vector_form_without_time_limits_is_not_used_where_there_is_one() -> None:
+    for limit, chosen in ((None, {"vector"}), (2, set(WAYS))):
+        vec = make_vec("Unlimited-v0", 2, max_episode_steps=limit)
+        assert isinstance(vec, GymVecEnv)
+        assert vec.vectorization in chosen
+        vec.reset(0)
+        vec.step(zeros(vec))
+        assert vec.step(zeros(vec)).truncated.all() == (limit == 2)
+        vec.close()
 
 
 def test_the_trial_takes_workers_for_slow_environments_alone(monkeypatch: pytest.MonkeyPatch) -> None:

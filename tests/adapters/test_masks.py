@@ -16,7 +16,7 @@ import rltrain
 from rltrain.adapters.from_gymnasium import seconds_per_step
 from rltrain.check.conformance import check_env
 from rltrain.cli import main
-from rltrain.errors import ConfigError, RunError
+from rltrain.errors import ConfigError, InputError, RunError
 from rltrain.make import make_vec
 from rltrain.spaces import random_actions
 from rltrain.vec import VecEnv
@@ -82,7 +82,14 @@ def test_random_policies_films_and_training_heed_the_mask(env: type[Corridor], t
     run = rltrain.train("ppo", env, total_timesteps=128, run_dir=tmp_path, agent=SMALL, **RUN)
     assert run.evaluation is not None
     assert run.evaluation.lengths.tolist() == [LENGTH] * 2
-    assert rltrain.load(run.run_dir, env=env).film(tmp_path / "film.gif") == LENGTH
+    policy = rltrain.load(run.run_dir, env=env)
+    assert policy.film(tmp_path / "film.gif") == LENGTH
+    game = env()
+    obs, _ = game.reset(seed=0)
+    with pytest.raises(InputError, match=r"obs has no 'action_mask'.*Give \{'action_mask': ..., 'observation': ...\}"):
+        policy.predict(obs)
+    action, _ = policy.predict({"observation": obs, "action_mask": game.allowed})
+    game.step(action)
 
 
 def test_watch_heeds_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_registries: None) -> None:

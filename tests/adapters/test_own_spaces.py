@@ -200,8 +200,13 @@ def test_what_is_no_observation_is_told(sees: str, obs: Any, said: str, trained:
 def test_options_around_the_environment(trained: Trained) -> None:
     """What they make of observations is asked for, and what they make of actions is done."""
     stacked = trained("vector", "box", env_options={"frame_stack": 2})
-    with pytest.raises(ValueError, match=r"\(3,\), expected \(6,\).*the environment with frame_stack=2, as in train"):
+    with pytest.raises(
+        ValueError, match=r"\(3,\), expected \(6,\).*the environment with frame_stack=2, as in training\. "
+    ):
         stacked.predict(np.zeros(3))
+    aware = trained("vector", "box", env_options={"time_aware": True, "max_episode_steps": 9})
+    with pytest.raises(ValueError, match=r"the environment with time_aware=True, as in training\. Give"):
+        aware.predict(np.zeros(3))
     action, _ = stacked.predict(np.zeros(6))
     assert exactly_in(action, ACTIONS["box"])
 

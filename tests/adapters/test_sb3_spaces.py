@@ -34,11 +34,17 @@ SEEN: dict[str, spaces.Space] = {
     "number": spaces.Box(-5.0, 5.0, ()),
     "shifted": spaces.Discrete(4, start=2),
     "shifted parts": spaces.MultiDiscrete([2, 3], start=[1, -1]),
+    "picture and numbers": spaces.Dict(
+        {"camera": spaces.Box(0, 255, (36, 36, 3), np.uint8), "joints": spaces.Box(-1.0, 1.0, (2,))}
+    ),
+    "picture": spaces.Box(0, 255, (36, 36, 3), np.uint8),
 }
 DONE: dict[str, spaces.Space] = {
     "shifted": spaces.Discrete(3, start=5),
     "shifted parts": spaces.MultiDiscrete([2, 3], start=[1, -1]),
     "number": spaces.Box(-1.0, 1.0, ()),
+    "without bounds": spaces.Box(-np.inf, np.inf, (2,)),
+    "bounds that are none": spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (2,)),
 }
 
 
@@ -93,6 +99,37 @@ def test_numbers_in_a_dict_are_normalised_by_name(tmp_path: Path) -> None:
     assert isinstance(normalizer, VecNormalize)
     assert isinstance(normalizer.obs_rms, dict)
     assert len(normalizer.obs_rms) == 2  # the joint and the value, which no other name hides
+
+
+@pytest.mark.parametrize(
+    ("algo", "sees", "normalize"),
+    [
+        ("sb3/sac", "picture and numbers", "normalize_obs"),
+        ("sb3/sac", "picture", "normalize_reward"),
+        ("sb3/a2c", "picture and numbers", "normalize_obs"),
+    ],
+)
+def test_pictures_with_their_channels_last_go_with_a_normaliser(
+    algo: str, sees: str, normalize: str, tmp_path: Path
+) -> None:
+    """A replay buffer stores what lies below the normaliser, and networks take channels first."""
+    agent = {**({"n_steps": 8} if algo == "sb3/a2c" else {**OFF, "buffer_size": 100}), normalize: True}
+    run = trained(algo, Strange, tmp_path, agent, env_kwargs={"sees": sees, "acts": "number"}, total_timesteps=40)
+    policy = rltrain.load(run, env=Strange)
+    assert policy.evaluate(1).returns.tolist() == [5.0]
+    env = Strange(sees, "number")
+    env.step(policy.predict(env.reset(seed=0)[0])[0])
+    rltrain.resume(run, env=Strange, total_timesteps=60, progress=False)
+
+
+@pytest.mark.parametrize("acts", ["without bounds", "bounds that are none"])
+def test_actions_without_bounds_are_refused_where_they_are_squashed(acts: str, tmp_path: Path) -> None:
+    kwargs = {"sees": "number", "acts": acts}
+    for algo in ("sb3/sac", "sb3/td3"):
+        with pytest.raises(ConfigError, match="cannot squash actions into the unbounded"):
+            trained(algo, Strange, tmp_path / "runs", OFF, env_kwargs=kwargs)
+    assert not (tmp_path / "runs").exists()
+    trained("sb3/ppo", Strange, tmp_path / "runs", ON, env_kwargs=kwargs)
 
 
 def test_nothing_to_normalise_is_an_error(tmp_path: Path) -> None:

@@ -332,6 +332,7 @@ def test_quantiles_become_the_distribution_of_the_return() -> None:
         (spaces.Box(0, 5, (2,), np.int64), "no policy for the action space"),
         (spaces.Box(-np.inf, np.inf, (2,)), "unbounded"),
         (spaces.Box(0.0, np.inf, (2,)), "unbounded"),
+        (spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (2,)), "unbounded"),
     ],
     ids=str,
 )

@@ -81,6 +81,13 @@ def test_json_is_one_object_whatever_is_printed(tmp_path: Path) -> None:
     assert "C: good bye" in done.stderr
 
 
+def test_a_film_is_made_in_silence_without_a_sound_card(tmp_path: Path) -> None:
+    """SDL, by which Gymnasium draws, would open the sound and say at length that there is none."""
+    made = run(["watch", "CartPole-v1", "--out", "film.gif", "--max-steps", "2"], tmp_path)
+    assert (made.returncode, made.stdout) == (0, "film.gif: 2 steps\n")
+    assert "ALSA" not in made.stderr
+
+
 def test_the_result_alone_is_printed_for_people_too(capfd: pytest.CaptureFixture[str], clean_registries: None) -> None:
     gymnasium.register("noise/Noisy-v0", entry_point=make_noisy)
     assert main(["eval", "noise/Noisy-v0", "--episodes", "2"]) == 0

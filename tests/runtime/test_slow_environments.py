@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import warnings
 from collections.abc import Mapping
@@ -85,6 +86,21 @@ def test_the_console_writes_a_line_though_nothing_was_logged(monkeypatch: pytest
     tracker.advance(30)
     tracker.advance(31)
     assert stream.getvalue().splitlines()[1:] == ["  30/1,000 steps   5 steps/s   eta 3:14"]
+
+
+def test_the_console_writes_lines_while_an_update_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, clock = io.StringIO(), time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: 20 * clock())  # so that little of it has to be waited for
+    tracker = ConsoleTracker(RunInfo(Path(), 1000, title="learns for long"), stream=stream)
+    tracker.advance(10)
+    until = clock() + 5
+    while "ago" not in stream.getvalue() and clock() < until:
+        time.sleep(0.05)
+    tracker.close()
+    assert re.search(r"  10/1,000 steps .*last step 0:\d\d ago\n", stream.getvalue())
+    written = stream.getvalue()
+    time.sleep(1.2)
+    assert stream.getvalue() == written, "after the end it is silent"
 
 
 def test_what_is_slow_in_every_step_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
