@@ -19,8 +19,8 @@ import torch
 
 from benchmarks import store
 from rltrain.make import make_vec
+from rltrain.process.memory import keep_memory
 from rltrain.spaces import random_actions
-from rltrain.training.setup import keep_memory
 from rltrain.vec import VecEnv
 
 CARTPOLES = ["CartPole-v1", "rltrain/CartPole-v1", "envpool/CartPole-v1", "gymnax/CartPole-v1"]

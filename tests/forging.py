@@ -1,4 +1,4 @@
-"""Values of wrong types put into the JSON of a run folder by somebody who mends all checksums afterwards."""
+"""Values of wrong types put into the JSON of run folders and others by somebody who mends all checksums afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rltrain.runs.layout import MANIFEST, list_checkpoints
 from rltrain.storage.records import CHECKSUM, sealed
 
 WRONG: tuple[Any, ...] = (None, "x", -1, 2.5, True, 10**30, [], {}, [[]])
-SEALED = ("metadata.json", "best.json", MANIFEST)
 
 Place = tuple[str | int, ...]
 
@@ -35,9 +34,14 @@ def files(run: Path) -> list[Path]:
 def places(run: Path) -> Iterator[tuple[str, Place]]:
     """Every value and every branch in them: the file relative to the run, and the keys on the way to it."""
     for path in files(run):
-        data = json.loads(path.read_text())
-        data.pop(CHECKSUM, None)
-        yield from ((str(path.relative_to(run)), place) for place in _inside(data, ()))
+        yield from ((str(path.relative_to(run)), place) for place in places_in(path))
+
+
+def places_in(path: Path) -> Iterator[Place]:
+    """Every value and every branch in a file of JSON: the keys on the way to it."""
+    data = json.loads(path.read_text())
+    data.pop(CHECKSUM, None)
+    yield from _inside(data, ())
 
 
 def _inside(data: Any, above: Place) -> Iterator[Place]:
@@ -47,17 +51,21 @@ def _inside(data: Any, above: Place) -> Iterator[Place]:
         yield from _inside(part, (*above, key))
 
 
+def put(data: Any, place: Place, value: Any) -> None:
+    """Puts a value in a place of JSON."""
+    for key in place[:-1]:
+        data = data[key]
+    data[place[-1]] = value
+
+
 def forge(run: Path, file: str, place: Place, value: Any) -> None:
     """Puts a value in a place, and mends the checksums."""
     path = run / file
     data = json.loads(path.read_text())
-    data.pop(CHECKSUM, None)
-    branch = data
-    for key in place[:-1]:
-        branch = branch[key]
-    branch[place[-1]] = value
-    path.write_text(sealed(data) if path.name in SEALED else json.dumps(data, indent=1))
-    if path.name == "state.json":
+    is_sealed = data.pop(CHECKSUM, None) is not None
+    put(data, place, value)
+    path.write_text(sealed(data) if is_sealed else json.dumps(data, indent=1))
+    if path.name == "state.json" and not is_sealed:
         manifest = json.loads((path.parent / MANIFEST).read_text())
         del manifest[CHECKSUM]
         content = path.read_bytes()

@@ -19,6 +19,7 @@ from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.process import stopping
 from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
 from rltrain.spaces import MASK, no_choice
@@ -107,6 +108,7 @@ class HostVecEnv:
         self._has_success = False
         with named_errors(spec.id):
             self._envs = make_envs(block)
+        self._calls, self._inner = 0, getattr(self._envs, "where", int)
         begin = getattr(self._envs, "guard", None)
         self._guard = None if begin is None else begin(spec.id)
         self._masks = arrays.get(OBS + MASK), arrays.get(FINAL + MASK)
@@ -118,7 +120,8 @@ class HostVecEnv:
         Raises:
             RunError: An environment failed.
         """
-        self._envs.reset(self._seeds(seed))
+        with stopping.inside(self._where):
+            self._envs.reset(self._seeds(seed))
         self._check_masks(self._masks[0], np.ones(self.num_envs, np.bool_))
         return self._observation(self._transfer.take(self._with_obs), OBS)
 
@@ -139,7 +142,9 @@ class HostVecEnv:
         if action.shape != self._action.shape:
             raise ValueError(f"action has shape {tuple(action.shape)}, expected {tuple(self._action.shape)}")
         self._action.copy_(action)
-        self._envs.step()
+        self._calls += 1
+        with stopping.inside(self._where):
+            self._envs.step()
         done = self._arrays["terminated"] | self._arrays["truncated"]
         ended = bool(done.any())
         goes_on = ~done
@@ -159,6 +164,10 @@ class HostVecEnv:
             new["episode_length"],
             self._info(new),
         )
+
+    def _where(self) -> tuple[int, object]:
+        """What changes whenever an environment has answered."""
+        return self._calls, self._inner()
 
     def _check_masks(self, masks: np.ndarray | None, playing: np.ndarray) -> None:
         """Refuses a mask that allows nothing while the episode goes on, where any action would be a wrong one."""
@@ -182,7 +191,7 @@ class HostVecEnv:
             ConfigError: It does not return a picture.
         """
         assert isinstance(self._envs, Drawn)
-        with named_errors(self.spec.id, "drawn"):
+        with named_errors(self.spec.id, "drawn"), stopping.inside(self._where):
             drawn = self._envs.render(index)
         picture = picture_of(drawn)
         if picture is None:

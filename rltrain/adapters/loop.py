@@ -19,6 +19,7 @@ from rltrain.adapters.rewards import WeightedReward
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 from rltrain.naming.reasons import fix_at, reason_of
+from rltrain.process import stopping
 
 OBS, FINAL, INFO = "obs:", "final_obs:", "info:"  # before the names of leaves, and of numbers in info
 SUCCESS = "is_success"
@@ -175,6 +176,9 @@ class Loop:
                     ended.append(i)
             for part in self._categories:
                 part.check_range(part.array)
+        except stopping.Stopped:
+            self.progress.rest()
+            raise
         except (Exception, SystemExit) as error:
             raise self._failed(i, error, "step") from error
         np.greater(truncated, terminated, out=truncated)
@@ -198,6 +202,9 @@ class Loop:
             for part in self.obs:
                 part.write(i, obs)
                 part.check_range(part.array[i : i + 1])
+        except stopping.Stopped:
+            self.progress.rest()
+            raise
         except (Exception, SystemExit) as error:
             raise self._failed(i, error, "reset") from error
 
@@ -208,6 +215,10 @@ class Loop:
     def guard(self, name: str) -> Guard:
         """Begins to warn of environments that hang; ``name`` is what they are called."""
         return Guard(self, Hanging(self.progress.places, [self.rows], name))
+
+    def where(self) -> int:
+        """A number that changes with every environment that is stepped."""
+        return int(self.progress.places[self.progress.own])
 
     def close(self) -> None:
         """Closes the environments."""

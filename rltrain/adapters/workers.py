@@ -123,6 +123,10 @@ class Workers:
         self._loop.step()
         self._answers()
 
+    def where(self) -> tuple[int, ...]:
+        """Numbers that change with every environment that is stepped."""
+        return tuple(self._places)
+
     def guard(self, name: str) -> Guard:
         """Begins to warn of environments that hang, and to keep the time limit; ``name`` is what they are called."""
         looks = LOOKS if self._limit is None else min(LOOKS, self._limit / 4)

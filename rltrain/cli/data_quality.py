@@ -95,11 +95,12 @@ def delete(arguments: list[str]) -> int:
         raise ConfigError("It is not said what to delete.", "Give --where COLUMN=VALUE, such as --where user=17.")
 
     from rltrain.data.dataset import Dataset
-    from rltrain.data.delete import delete_episodes, made_from
+    from rltrain.data.delete import delete_episodes, made_from, recover
     from rltrain.data.personal import read_key
     from rltrain.runs.lineage import runs_trained_on
 
     key = read_key(parsed.key_file)
+    recover(Path(parsed.dir))
     old = Dataset.open(parsed.dir)
     before, checksum, ancestors = len(old.episodes), old.checksum, old.ancestors
     new = delete_episodes(old, column, value, key=key)

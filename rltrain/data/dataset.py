@@ -15,7 +15,9 @@ from rltrain.data.columns import FINAL, TERMINATED, TRUNCATED, Column, check_col
 from rltrain.data.layout import FORMAT, MANIFEST, MANIFEST_LIMIT, PART_BYTES, TABLE, damaged, unreadable
 from rltrain.data.tensor_file import fault_in, map_arrays
 from rltrain.errors import CheckpointError, DatasetError
+from rltrain.naming.arguments import typed
 from rltrain.spaces import from_json
+from rltrain.storage.digests import unreadable_in_time
 from rltrain.storage.files import Damaged, check_folder, read_text
 from rltrain.storage.records import CHECKSUM, parse_json, unsealed
 
@@ -82,6 +84,7 @@ class Dataset:
         self.episodes = self._read_table()
 
     @classmethod
+    @typed()
     def open(cls, path: str | Path, *, verify: bool = False, partial: bool = False) -> Dataset:
         """Opens a dataset. Nothing is unpickled, and links are not followed.
 
@@ -122,7 +125,10 @@ class Dataset:
         Raises:
             DatasetError: One was changed, or cannot be read.
         """
-        for entry in (*self.parts, self.manifest["table"]):
+        entries = (*self.parts, self.manifest["table"])
+        if (fault := unreadable_in_time(self.path, [self._file(entry).name for entry in entries])) is not None:
+            raise damaged(self.path, fault)
+        for entry in entries:
             file = self._file(entry)
             try:
                 fault = fault_in(file, entry)

@@ -10,16 +10,18 @@ import numpy as np
 from rltrain.data.card import read_card
 from rltrain.data.copying import copy_episodes, writer_like
 from rltrain.data.dataset import Dataset
-from rltrain.data.layout import MANIFEST, unwritable
+from rltrain.data.layout import HIDDEN, MANIFEST, unwritable
 from rltrain.data.personal import pseudonym
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
+from rltrain.naming.arguments import typed
 from rltrain.storage.files import exists, remove, sync_directory
+from rltrain.storage.making import making
 
-HIDDEN = ".removed-"
 POLICY = "policy"
 """The column name that stands for who acted."""
 
 
+@typed()
 def delete_episodes(dataset: Dataset, column: str, value: str, *, key: bytes | None = None) -> Dataset:
     """Writes the dataset without the episodes in which a group column, or ``policy``, has a value.
 
@@ -57,27 +59,48 @@ def delete_episodes(dataset: Dataset, column: str, value: str, *, key: bytes | N
     dataset.verify()
     path = dataset.path.absolute()
     aside = path.with_name(f"{HIDDEN}{path.name}-{secrets.token_hex(4)}")
-    new = path.with_name(f".new-{path.name}-{secrets.token_hex(4)}")
     gone = {"column": column, "episodes": int((~stays).sum()), "from_version": dataset.checksum}
     try:
-        with writer_like(dataset, new, "episodes deleted", name=dataset.name) as writer:
-            writer.card = read_card(path)
-            writer.card.deletions.append(gone)
-            kept = np.unique(dataset.episodes.policy[stays])
-            writer.manifest["policies"] = [dataset.policies[code] for code in kept.tolist()]
-            copy_episodes(dataset, writer, stays, policies=np.searchsorted(kept, np.arange(len(dataset.policies))))
-        path.rename(aside)
-        new.rename(path)
-        sync_directory(path.parent)
+        with making(path, ".new-") as folder:
+            new = folder / path.name
+            with writer_like(dataset, new, "episodes deleted", name=dataset.name) as writer:
+                writer.card = read_card(path)
+                writer.card.deletions.append(gone)
+                kept = np.unique(dataset.episodes.policy[stays])
+                writer.manifest["policies"] = [dataset.policies[code] for code in kept.tolist()]
+                copy_episodes(dataset, writer, stays, policies=np.searchsorted(kept, np.arange(len(dataset.policies))))
+            path.rename(aside)
+            try:
+                new.rename(path)
+            except OSError:
+                aside.rename(path)
+                raise
+            sync_directory(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        remove(new)
     for each in path.parent.glob(f"{HIDDEN}{path.name}-*"):  # also of a process that was killed here
         remove(each)
         if exists(each):
             raise DatasetError(f"The old version '{each}' cannot be removed.", "Remove it yourself.")
     return Dataset.open(path)
+
+
+def recover(path: Path) -> None:
+    """Puts a dataset back whose deletion was cut off between the renaming of the old version and of the new one.
+
+    Raises:
+        DatasetError: It cannot be put back.
+    """
+    path = path.absolute()
+    try:
+        if exists(path):
+            return
+        for each in sorted(path.parent.glob(f"{HIDDEN}{path.name}-*")):
+            each.rename(path)
+            sync_directory(path.parent)
+            return
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def made_from(checksum: str, root: Path) -> list[Path]:

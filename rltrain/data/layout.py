@@ -17,6 +17,8 @@ from rltrain.storage.files import MIB, is_gone, may_be_whole, reason
 
 MANIFEST, TABLE, CARD = "dataset.json", "episodes.safetensors", "card.yaml"
 FORMAT = 1
+HIDDEN = ".removed-"
+"""What the name of the old version begins with while 'data delete' puts the new one in its place."""
 MANIFEST_LIMIT = 256 * MIB
 PART_BYTES = 128 * MIB
 """Bytes after which a new part begins, and so about what writing takes of memory."""
@@ -33,7 +35,10 @@ def unreadable(path: Path, error: BaseException) -> DatasetError:
     """The error for a file of a dataset that cannot be read, or is not what it should be."""
     if is_gone(error):
         if path.name == MANIFEST:
-            return DatasetError(f"There is no dataset in '{path.parent}'.", "Name a folder with a dataset.json.")
+            folder, fix = path.parent.absolute(), "Name a folder with a dataset.json."
+            if any(folder.parent.glob(f"{HIDDEN}{folder.name}-*")):
+                fix = "A deletion was cut off there: 'rltrain data delete' puts the dataset back, and deletes."
+            return DatasetError(f"There is no dataset in '{path.parent}'.", fix)
         return DatasetError(f"'{path}' is missing.", "The dataset is damaged: take it from where it came.")
     if may_be_whole(error):
         return DatasetError(f"'{path}' cannot be read: {reason(error)}.", "Make it readable, and try again.")

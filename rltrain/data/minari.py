@@ -6,7 +6,6 @@ Minari: https://minari.farama.org. Spaces come from its metadata alone: an envir
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +21,9 @@ from rltrain.data.hdf5 import check_hdf5
 from rltrain.data.layout import NO_SEED, unwritable
 from rltrain.data.writer import DatasetWriter
 from rltrain.errors import ConfigError, DatasetError
-from rltrain.storage.files import Damaged, check_folder, exists, reason, remove
+from rltrain.naming.arguments import typed
+from rltrain.storage.files import Damaged, check_folder, exists, reason
+from rltrain.storage.making import making
 from rltrain.storage.records import read_json
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"
@@ -43,6 +44,7 @@ def minari() -> ModuleType:
     return minari
 
 
+@typed()
 def import_minari(source: str | Path, out: str | Path, *, name: str = "") -> Dataset:
     """Makes a dataset of one of Minari's.
 
@@ -135,6 +137,7 @@ def _infos(infos: Mapping[str, Any], length: int, root: str = INFO) -> Iterator[
             yield f"{root}.{key}", value
 
 
+@typed()
 def export_minari(dataset: Dataset, root: str | Path, dataset_id: str, *, data_format: str = "hdf5") -> Path:
     """Writes a dataset as one of Minari's, ``root/dataset_id/data``, with its card beside.
 
@@ -157,19 +160,16 @@ def export_minari(dataset: Dataset, root: str | Path, dataset_id: str, *, data_f
     if data_format not in (known := library.dataset._storages.get_storage_keys()):
         raise ConfigError(f"Minari has no format '{data_format}'.", f"It has: {', '.join(known)}.")
     target = Path(root, *parts)
-    temporary = target.with_name(f".writing-{target.name}-{secrets.token_hex(4)}")
     if exists(target):
         raise DatasetError(f"There is something at '{target}' already.", "Choose another --id.")
     try:
-        temporary.mkdir(parents=True)
-        (temporary / "data").mkdir()
-        _write(dataset, temporary / "data", dataset_id, data_format, library)
-        (temporary / "README.md").write_text(card.as_readme(dataset_id), encoding="utf-8")
-        temporary.rename(target)
+        with making(target) as temporary:
+            (temporary / "data").mkdir()
+            _write(dataset, temporary / "data", dataset_id, data_format, library)
+            (temporary / "README.md").write_text(card.as_readme(dataset_id), encoding="utf-8")
+            temporary.rename(target)
     except OSError as error:
         raise unwritable(target, error) from error
-    finally:
-        remove(temporary)
     return target / "data"
 
 

@@ -14,7 +14,7 @@ from rltrain.data.layout import unwritable
 from rltrain.data.summary import sample_steps
 from rltrain.errors import ConfigError, plain
 from rltrain.spaces import MASK
-from rltrain.storage.files import replacing
+from rltrain.storage.making import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

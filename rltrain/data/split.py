@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from rltrain.data.copying import copy_episodes, writer_like
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import unwritable
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
-from rltrain.storage.files import exists, remove, sync_directory
+from rltrain.naming.arguments import typed
+from rltrain.storage.files import exists, sync_directory
+from rltrain.storage.making import making
 
 
 def assign(dataset: Dataset, shares: Mapping[str, float], *, by: str | None = None, seed: int = 0) -> np.ndarray:
@@ -71,6 +72,7 @@ def unite(digests: list[bytes], groups: np.ndarray | None) -> np.ndarray:
     return np.array([root(i) for i in range(len(digests))])
 
 
+@typed()
 def split_dataset(
     dataset: Dataset, out: str | Path, shares: Mapping[str, float], *, by: str | None = None, seed: int = 0
 ) -> dict[str, Dataset]:
@@ -89,16 +91,15 @@ def split_dataset(
     if exists(out):
         raise DatasetError(f"There is something at '{out}' already.", "Choose another place for it.")
     chosen = assign(dataset, shares, by=by, seed=seed)
-    temporary = out.with_name(f".writing-{out.name}-{secrets.token_hex(4)}")
+    if not out.absolute().parent.is_dir():
+        raise DatasetError(f"There is no folder '{out.parent}'.", "Make it first.")
     try:
-        temporary.mkdir()
-        for index, name in enumerate(shares):
-            with writer_like(dataset, temporary / name, f"split {name} of {dataset.name}", by=by) as writer:
-                copy_episodes(dataset, writer, chosen == index)
-        temporary.rename(out)
-        sync_directory(out.parent)
+        with making(out) as temporary:
+            for index, name in enumerate(shares):
+                with writer_like(dataset, temporary / name, f"split {name} of {dataset.name}", by=by) as writer:
+                    copy_episodes(dataset, writer, chosen == index)
+            temporary.rename(out)
+            sync_directory(out.parent)
     except OSError as error:
         raise unwritable(out, error) from error
-    finally:
-        remove(temporary)
     return {name: Dataset.open(out / name) for name in shares}

@@ -17,7 +17,9 @@ from rltrain.data.personal import recorded
 from rltrain.data.rows import RowReader
 from rltrain.data.writer import DatasetWriter
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
-from rltrain.storage.files import exists, open_file, reason, replacing
+from rltrain.naming.arguments import typed
+from rltrain.storage.files import exists, open_file, reason, write_atomically
+from rltrain.storage.making import replacing
 
 FORMATS = ("csv", "parquet")
 
@@ -51,6 +53,7 @@ def format_of(path: Path) -> str:
     return kind
 
 
+@typed()
 def import_table(
     source: str | Path, out: str | Path, mapping: Mapping, *, key: bytes | None = None, name: str = "", seed: int = 0
 ) -> Dataset:
@@ -123,6 +126,7 @@ def _check_names(wanted: list[str], names: list[str], source: Path) -> None:
             raise ConfigError(f"'{source}' has no column '{column}'.", fix)
 
 
+@typed()
 def export_table(dataset: Dataset, out: str | Path) -> Path:
     """Writes a table with a row for each step: episode, step, policy, groups and every number in a column of its own.
 
@@ -146,7 +150,7 @@ def export_table(dataset: Dataset, out: str | Path) -> Path:
                 writer = writer or make(file, table.schema)
                 writer.write_table(table)
             writer.close()
-        out.with_suffix(".card.md").write_text(card.as_readme(dataset.name), encoding="utf-8")
+        write_atomically(out.with_suffix(".card.md"), card.as_readme(dataset.name))
     except OSError as error:
         raise unwritable(out, error) from error
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +20,10 @@ from rltrain.data.dataset import Dataset
 from rltrain.data.layout import CARD, FORMAT, MANIFEST, NO_SEED, PART_BYTES, TABLE, part_name, unwritable
 from rltrain.data.tensor_file import TYPES, write_arrays
 from rltrain.errors import DatasetError
+from rltrain.naming.arguments import typed
 from rltrain.spaces import to_json
 from rltrain.storage.files import exists, open_file, remove, sync_directory, write_atomically
+from rltrain.storage.making import unfinished
 from rltrain.storage.records import sealed
 
 HIDDEN = ".writing-"
@@ -49,6 +52,7 @@ class DatasetWriter:
         DatasetError: There is something at ``path``, or it cannot be written.
     """
 
+    @typed()
     def __init__(
         self,
         path: str | Path,
@@ -91,6 +95,7 @@ class DatasetWriter:
         self._resume = None if resume is None else dict(resume)
         self._temporary = self.path.with_name(f"{HIDDEN}{self.path.name}")
         self._lock = filelock.FileLock(str(self._temporary) + ".lock")
+        self._unfinished = ExitStack()
         self._begin()
 
     def __enter__(self) -> DatasetWriter:
@@ -100,8 +105,6 @@ class DatasetWriter:
         try:
             if kind is None:
                 self._finish()
-            elif self._resume is None:
-                remove(self._temporary)
         finally:
             self._release()
 
@@ -267,10 +270,13 @@ class DatasetWriter:
             if exists(lock := Path(self._lock.lock_file)):
                 open_file(lock).close()  # the lock would empty the file behind a link
             self._lock.acquire(timeout=0)
+            self._unfinished.enter_context(unfinished(lock))
             if exists(self._temporary):
                 if self._resume is not None and self._continue():
                     return
                 remove(self._temporary)
+            if self._resume is None:
+                self._unfinished.enter_context(unfinished(self._temporary))
             os.mkdir(self._temporary)
         except filelock.Timeout:
             raise DatasetError(f"Another process is writing '{self.path}'.", "Wait for it, or stop it.") from None
@@ -303,9 +309,10 @@ class DatasetWriter:
         return True
 
     def _release(self) -> None:
+        """Removes the lock, and what is half written unless it can be gone on with."""
+        self._unfinished.close()
         if self._lock.is_locked:
             self._lock.release()
-            remove(Path(self._lock.lock_file))
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rltrain.errors import ConfigError
-from rltrain.storage.files import reason, replacing
+from rltrain.storage.files import reason
+from rltrain.storage.making import replacing
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""Prepares pictures for a film: one size for all, small ones enlarged, and a line of text below."""
+"""Prepares pictures for a film: kept packed, one size for all, small ones enlarged, and a line of text below."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,19 +46,39 @@ def enlarged(picture: Picture) -> Picture:
     return picture.repeat(factor, 0).repeat(factor, 1)
 
 
-def in_one_size(pictures: Sequence[Picture]) -> list[Picture]:
-    """The pictures with black margins, so that all are as large as the largest."""
-    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
-    return [_with_margins(picture, height, width) for picture in pictures]
+class Reel:
+    """Pictures of a film that are kept until it is written: packed, since an episode of them may take gigabytes.
 
+    They come out in one size, the largest of each side; smaller ones get black margins.
 
-def _with_margins(picture: Picture, height: int, width: int) -> Picture:
-    if picture.shape[:2] == (height, width):
-        return picture
-    whole = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-    whole[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return whole
+    Args:
+        pictures: The first of them.
+    """
+
+    def __init__(self, pictures: Iterable[Picture] = ()) -> None:
+        self._packed: list[tuple[tuple[int, int], bytes]] = []
+        self._size = 0, 0
+        for picture in pictures:
+            self.append(picture)
+
+    def append(self, picture: Picture) -> None:
+        """Adds a picture (H, W, 3) uint8."""
+        height, width, _ = picture.shape
+        self._packed.append(((height, width), zlib.compress(np.ascontiguousarray(picture), 1)))
+        self._size = max(self._size[0], height), max(self._size[1], width)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, index: int) -> Picture:
+        size, packed = self._packed[index]
+        picture = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(*size, 3)
+        if size == self._size:
+            return picture
+        whole = np.zeros((*self._size, 3), np.uint8)
+        top, left = ((whole.shape[side] - size[side]) // 2 for side in (0, 1))
+        whole[top : top + size[0], left : left + size[1]] = picture
+        return whole
 
 
 def captioned(picture: Picture, text: str, share: float) -> Picture:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rltrain.agent import Actor
 from rltrain.evaluation.episodes import Choose, play
-from rltrain.evaluation.frames import Picture, captioned, draw, enlarged, in_one_size
+from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged
 from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.video_files import MAX_GIF_FPS, check_suffix, write_video
 from rltrain.rng import derive_seed
@@ -25,6 +26,9 @@ MAX_STEPS = 2_000
 
 MOST_FPS = {".gif": MAX_GIF_FPS, ".mp4": 60}
 """The most pictures per second that are drawn, by the ending of the file."""
+
+
+NOTHING: Picture = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -145,15 +149,12 @@ def film(
     most_fps = MOST_FPS[check_suffix(path)]
     every = max(1, math.ceil(vec.render_fps / most_fps))
     most = steps_of_film(vec, max_steps)
-    shots = list(record(vec, policy, seed=seed, max_steps=max_steps, every=every, **options))
-    pictures = [enlarged(picture) for picture in in_one_size([shot.picture for shot in shots])]
-    if captions:
-        episodes = shots[-1].episode + 1
-        pictures = [
-            captioned(picture, _caption(shot, most, episodes), shot.step / most)
-            for picture, shot in zip(pictures, shots, strict=True)
-        ]
-    write_video(path, pictures, vec.render_fps / every)
+    shots: list[Shot] = []
+    reel = Reel()
+    for shot in record(vec, policy, seed=seed, max_steps=max_steps, every=every, **options):
+        reel.append(shot.picture)
+        shots.append(replace(shot, picture=NOTHING))
+    write_video(path, _finished(reel, shots, most if captions else None), vec.render_fps / every)
     lasts = [shot for shot, following in pairwise(shots) if following.step == 0] + shots[-1:]
     if left := sum(not shot.ended for shot in lasts):
         warnings.warn(
@@ -161,6 +162,14 @@ def film(
             stacklevel=2,
         )
     return sum(shot.step for shot in lasts)
+
+
+def _finished(reel: Reel, shots: list[Shot], most: int | None) -> Iterator[Picture]:
+    """The pictures as they are shown: large enough, with a line of text below unless ``most`` is None."""
+    episodes = shots[-1].episode + 1
+    for number, shot in enumerate(shots):
+        picture = enlarged(reel[number])
+        yield picture if most is None else captioned(picture, _caption(shot, most, episodes), shot.step / most)
 
 
 def _caption(shot: Shot, most: int, episodes: int) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rltrain.errors import ConfigError
 from rltrain.evaluation.files import writing
+from rltrain.evaluation.frames import Reel
 from rltrain.process.stopping import check
 
 Frame: TypeAlias = Tensor | NDArray[np.uint8]
@@ -49,10 +50,10 @@ def write_gif(path: Path, frames: Iterable[Frame], fps: float) -> None:
         ConfigError: The file cannot be written.
     """
     with writing(path) as temporary:
-        pictures = list(_arrays(frames))
+        pictures = Reel(_arrays(frames))
         shown = [*range(0, len(pictures) - 1, math.ceil(fps / MAX_GIF_FPS)), len(pictures) - 1]
         times = [round(100 * index / fps) for index in (*shown, len(pictures))]  # hundredths of a second
-        palette = _palette([pictures[index] for index in shown])
+        palette = _palette(pictures, shown)
         first, *others = (
             Image.fromarray(pictures[i]).quantize(palette=palette, dither=Image.Dither.NONE) for i in shown
         )
@@ -139,10 +140,11 @@ def _arrays(frames: Iterable[Frame]) -> Iterator[NDArray[np.uint8]]:
         raise ValueError("there are no frames to write")
 
 
-def _palette(pictures: list[NDArray[np.uint8]], samples: int = 16) -> Image.Image:
-    """One palette for all pictures, so that colours do not flicker; computed from a sample of them.
+def _palette(pictures: Reel, shown: list[int], samples: int = 16) -> Image.Image:
+    """One palette for all pictures that are shown, so that colours do not flicker; computed from a sample of them.
 
     It uses an octree: on flat drawings its error is a third of that of Pillow's default, the median cut.
     """
-    chosen = np.linspace(0, len(pictures) - 1, min(samples, len(pictures))).round().astype(int)
-    return Image.fromarray(np.concatenate([pictures[i] for i in chosen])).quantize(256, Image.Quantize.FASTOCTREE)
+    chosen = np.linspace(0, len(shown) - 1, min(samples, len(shown))).round().astype(int)
+    sample = np.concatenate([pictures[shown[number]] for number in chosen])
+    return Image.fromarray(sample).quantize(256, Image.Quantize.FASTOCTREE)

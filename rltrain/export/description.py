@@ -15,12 +15,11 @@ from gymnasium import spaces
 from rltrain.errors import CheckpointError
 from rltrain.export.signature import Signature
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import MANIFEST, POLICY, step_name
 from rltrain.runs.policy import CHANGING, Policy
 from rltrain.spaces import from_json, to_json
-from rltrain.storage.digests import entry_of
-from rltrain.storage.files import Damaged, read_bytes, read_text, reason, write_atomically
-from rltrain.storage.records import read_record, sealed, unsealed
+from rltrain.storage.digests import entry_of, unreadable_in_time
+from rltrain.storage.files import Damaged, read_bytes, reason, write_atomically
+from rltrain.storage.records import read_record, sealed
 
 FORMAT = 1
 LARGEST = 2**31
@@ -86,13 +85,12 @@ def write_description(file: Path, kind: str, policy: Policy, signature: Signatur
 def lineage_of(policy: Policy, folder: RunFolder) -> dict[str, Any]:
     """Where a policy came from: its run, step, seed, commit, and the checksum of its parameters in the checkpoint."""
     metadata = folder.metadata()
-    manifest, _ = unsealed(read_text(folder.checkpoints / step_name(policy.step) / MANIFEST))
     return {
         "run": "/".join(folder.path.absolute().parts[-2:]),
         "algo": policy.config.algo,
         "step": policy.step,
         "seed": policy.config.seed,
-        "policy_sha256": manifest["files"][POLICY]["sha256"],
+        "policy_sha256": policy.digest,
         "git_commit": metadata.get("git_commit"),
         "trained_with": metadata.get("versions", {}),
     }
@@ -140,6 +138,8 @@ def read_verified(file: Path, description: Description) -> bytes:
         CheckpointError: It was changed, or cannot be read.
     """
     try:
+        if (fault := unreadable_in_time(file.parent, [file.name])) is not None:
+            raise Damaged(fault)
         content = read_bytes(file, LARGEST)
         if hashlib.sha256(content).hexdigest() != description.facts["sha256"]:
             raise Damaged("its SHA-256 is not the one in the description beside it")

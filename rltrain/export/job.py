@@ -16,7 +16,8 @@ from rltrain.export.whole_policy import WholePolicy
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import step_name
 from rltrain.runs.policy import Policy, load
-from rltrain.storage.files import reason, replacing
+from rltrain.storage.files import reason
+from rltrain.storage.making import replacing
 
 Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 """Runs an exported policy: inputs by name to outputs by name."""

@@ -8,10 +8,12 @@ from typing import Any
 
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import POLICY, step_of
+from rltrain.runs.layout import POLICY, cannot_be_read, step_of
 from rltrain.storage.files import Damaged, read_bytes, read_text, reason
 
 SHORTEST_KEY = 16
+LINEAGE = {"run", "algo", "env", "step", "seed", "policy_sha256"}
+"""What the lineage of every version says."""
 
 
 def read_key(path: str | None) -> bytes | None:
@@ -60,6 +62,18 @@ def read_card(path: Path) -> bytes:
         return read_text(path).encode()
     except (OSError, Damaged) as error:
         raise ConfigError(f"The card '{path}' cannot be read: {reason(error)}.", "Name a Markdown file.") from error
+
+
+def content_of(path: Path) -> bytes:
+    """The content of a file of a run.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except (OSError, Damaged) as error:
+        raise cannot_be_read(path, error) from error
 
 
 def files_in(folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import yaml
 from pydantic import Field
 
 from rltrain.config import Model
@@ -75,8 +76,9 @@ def read_gate(path: str | Path | None) -> Gate:
         return Gate()
     try:
         data = safe_load(read_text(Path(path)))
-    except (OSError, Damaged) as error:
-        raise ConfigError(f"The gate '{path}' cannot be read: {reason(error)}.", "Name a YAML file.") from error
+    except (OSError, Damaged, yaml.YAMLError, ValueError, RecursionError) as error:
+        what = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else reason(error)
+        raise ConfigError(f"The gate '{path}' cannot be read: {what}.", "Name a YAML file.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"The gate '{path}' is no mapping.", "Write lines such as 'episodes: 200'.")
     return validate(Gate, data, "")

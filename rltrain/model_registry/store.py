@@ -24,18 +24,18 @@ from typing import Any
 from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
-from rltrain.model_registry.contents import broken, files_in, lineage_of, read_card
+from rltrain.model_registry.contents import LINEAGE, broken, content_of, files_in, lineage_of, read_card
+from rltrain.naming.arguments import typed
 from rltrain.runs.checkpoint import MODULES, load_modules, load_policy, save_checkpoint
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import CHECKPOINTS, MANIFEST, step_of
+from rltrain.runs.layout import CHECKPOINTS, step_of
 from rltrain.runs.lock import LOCK, FolderLock
-from rltrain.storage.digests import entry_of
+from rltrain.runs.verify import read_manifest
+from rltrain.storage.digests import entry_of, unreadable_in_time
 from rltrain.storage.files import (
     Damaged,
     check_folder,
     exists,
-    read_bytes,
-    read_text,
     reason,
     remove,
     remove_left_overs,
@@ -43,7 +43,8 @@ from rltrain.storage.files import (
     write_atomically,
     write_new,
 )
-from rltrain.storage.records import read_record, sealed, unsealed
+from rltrain.storage.making import unfinished
+from rltrain.storage.records import read_record, sealed
 
 STATE, VERSION, CARD = "state.json", "version.json", "card.md"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -66,12 +67,14 @@ class Registry:
         ConfigError: The name cannot be that of a folder.
     """
 
+    @typed()
     def __init__(self, folder: str | Path, name: str, key: bytes | None = None) -> None:
         if not NAME.fullmatch(name):
             fix = "Use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit."
             raise ConfigError(f"'{name}' is no name for a model.", fix)
         self.path, self.name, self.key = Path(folder) / name, name, key
 
+    @typed("run")
     def register(self, run: str | Path, *, checkpoint: str = "latest", card: str | Path | None = None) -> int:
         """Adds the policy of a run as the next version, and calls it the challenger.
 
@@ -85,20 +88,20 @@ class Registry:
         """
         source, named = RunFolder.open(run)
         metadata = source.metadata()
-        path, _, (tensors, beside) = source.read(named or checkpoint, _learned)
+        path, _, (tensors, beside, manifest) = source.read(named or checkpoint, _learned)
         text = None if card is None else read_card(Path(card))
+        copied = {name: content_of(source.path / name) for name in COPIED}
         with self._writing() as state:
             number = max(self.versions(), default=0) + 1
             temporary = self.path / f"{WRITING}{secrets.token_hex(4)}"
-            try:
+            with unfinished(temporary):
                 temporary.mkdir()
-                for name in COPIED:
-                    write_new(temporary / name, read_bytes(source.path / name))
+                for name, content in copied.items():
+                    write_new(temporary / name, content)
                 if text is not None:
                     write_new(temporary / CARD, text)
-                manifest, _ = unsealed(read_text(path / MANIFEST))
-                facts_of_run = manifest.get("run")
-                save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {MODULES: beside}, facts=facts_of_run)
+                about = manifest.get("run")
+                save_checkpoint(temporary / CHECKPOINTS, step_of(path), tensors, {MODULES: beside}, facts=about)
                 facts: dict[str, Any] = {
                     "name": self.name,
                     "version": number,
@@ -111,8 +114,6 @@ class Registry:
                 sync_directory(temporary)
                 temporary.rename(self.path / f"v{number}")
                 sync_directory(self.path)
-            finally:
-                remove(temporary)
             state["aliases"][CHALLENGER] = number
             self._log(state, "registered", version=number, run=facts["lineage"]["run"])
         return number
@@ -153,6 +154,8 @@ class Registry:
             there = set(files_in(folder)) - {VERSION, LOCK}
             if odd := sorted(there ^ set(facts["files"])):
                 raise Damaged(f"'{odd[0]}' is {'not' if odd[0] in there else 'missing, though it is'} in {VERSION}")
+            if (fault := unreadable_in_time(folder, facts["files"])) is not None:
+                raise Damaged(fault)
             for name, entry in facts["files"].items():
                 if entry_of(folder / name) != entry:
                     raise Damaged(f"'{name}' was changed: its checksum differs")
@@ -172,6 +175,8 @@ class Registry:
             signature = facts.pop("signature", None)
             if facts.get("version") != number or facts.get("name") != self.name or not isinstance(facts["files"], dict):
                 raise Damaged(f"{VERSION} is of another version")
+            if not (isinstance(facts["lineage"], dict) and facts["lineage"].keys() >= LINEAGE):
+                raise Damaged(f"{VERSION} has no lineage")
             if self.key is not None and not hmac.compare_digest(str(signature), str(self._signature(facts))):
                 raise Damaged(f"{VERSION} is {'signed with another key' if signature else 'not signed'}")
         except (OSError, Damaged, KeyError) as error:
@@ -189,8 +194,10 @@ class Registry:
                 return {"aliases": {}, "log": []}
             state = read_record(self.path / STATE)
             aliases, log = state["aliases"], state["log"]
-            if not (isinstance(aliases, dict) and isinstance(log, list)):
+            if not (isinstance(aliases, dict) and all(type(number) is int for number in aliases.values())):
                 raise Damaged("it has no aliases")
+            if not (isinstance(log, list) and all(isinstance(each, dict) and "action" in each for each in log)):
+                raise Damaged("it has no log")
         except (OSError, Damaged, KeyError) as error:
             raise broken(self.path / STATE, error) from error
         return {"aliases": {str(name): number for name, number in aliases.items()}, "log": log}
@@ -296,6 +303,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _learned(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors that acting needs, and those learned beside them, such as a critic's."""
-    return load_policy(checkpoint), load_modules(checkpoint)
+def _learned(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """The tensors that acting needs, those learned beside them, such as a critic's, and the manifest."""
+    return load_policy(checkpoint), load_modules(checkpoint), read_manifest(checkpoint)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -18,6 +19,9 @@ PARENT = "RLTRAIN_PARENT"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
+
+on_leave: list[Callable[[], object]] = []
+"""What is called before a signal ends this process at once: removes what is half written."""
 
 
 def is_command_line() -> bool:
@@ -44,6 +48,9 @@ def start() -> None:
 
 def leave(number: int, frame: FrameType | None = None) -> None:
     """Ends this process at once, with the exit code for a signal; nothing has begun that could be saved."""
+    for each in on_leave:
+        with suppress(Exception):
+            each()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -20,6 +20,7 @@ from rltrain.evaluation.baselines import BASELINES, baseline_policy
 from rltrain.evaluation.episodes import Choose, most_envs
 from rltrain.evaluation.limits import MAX_STEPS, Limits, make_limited
 from rltrain.make import make_vec
+from rltrain.naming.arguments import typed
 from rltrain.recording.rounds import Contributor, record_rounds, rows_that_fit
 from rltrain.runs.policy import Policy, load
 from rltrain.spaces import bytes_of, first_unlike
@@ -61,6 +62,7 @@ def shares_of(given: Sequence[str], episodes: int) -> dict[str, int]:
     return counts
 
 
+@typed("episodes", "seed")
 def record(
     what: str | type | Policy,
     out: str | Path,

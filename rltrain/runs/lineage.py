@@ -31,7 +31,7 @@ def runs_trained_on(checksum: str, ancestors: Collection[str], root: Path) -> It
             continue
         if entry.get("checksum") == checksum:
             yield metadata.parent, "trained on it"
-        elif checksum in (entry.get("ancestors") or ()):
+        elif isinstance(entry.get("ancestors"), list) and checksum in entry["ancestors"]:
             yield metadata.parent, "trained on a dataset made from it"
         elif entry.get("checksum") in ancestors:
             yield metadata.parent, "trained on a dataset that it was made from"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from rltrain.agent import Agent
 from rltrain.config import EnvConfig, TrainConfig
@@ -25,9 +26,10 @@ from rltrain.registry import agent_class, spec_of
 from rltrain.rng import derive_seed, make_generator
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import step_of
+from rltrain.runs.layout import POLICY, step_of
 from rltrain.runs.restore import check_size, read_policy, restore_policy
 from rltrain.runs.translation import Translation
+from rltrain.runs.verify import read_manifest
 from rltrain.spaces import first_unlike, from_json
 from rltrain.vec import VecEnv, check_count
 from rltrain.wrappers import scale_of
@@ -43,6 +45,7 @@ class Policy:
         agent: The agent; ``agent.actor`` acts on tensors, such as those from the environments of :meth:`make_vec`.
         config: The configuration of its run.
         step: Environment steps it was trained for.
+        digest: SHA-256 of the file with its parameters in the checkpoint.
         observation_space: Space of a single observation as the agent sees it.
         action_space: Space of a single action as the agent gives it.
         translation: Converts between those spaces and the environment's own, which :meth:`predict` uses.
@@ -59,10 +62,12 @@ class Policy:
         env: str | EnvClass,
         warnings: list[str],
         origin: str = "",
+        digest: str = "",
     ) -> None:
         self.agent = agent
         self.config = config
         self.step = step
+        self.digest = digest
         self.observation_space = agent.observation_space
         self.action_space = agent.action_space
         self.translation = translation
@@ -117,7 +122,9 @@ class Policy:
         mine = self.config.env
         kept = EnvConfig(id=mine.id, rescale_action=mine.rescale_action, action_masks=mine.action_masks)
         config = self.config.model_copy(update={"env": kept})
-        return Policy(self.agent, config, self.step, self.translation, self.device, env, self.warnings)
+        return Policy(
+            self.agent, config, self.step, self.translation, self.device, env, self.warnings, digest=self.digest
+        )
 
     @typed("num_envs")
     def make_vec(self, num_envs: int, **kwargs: Any) -> VecEnv:
@@ -250,13 +257,18 @@ def load(
     metadata = folder.metadata()
     observation_space = from_json(metadata["observation_space"])
     action_space = from_json(metadata["action_space"])
-    path, warnings, state = folder.read(named or checkpoint, read_policy)
+    path, warnings, (state, digest) = folder.read(named or checkpoint, _learned)
     make, seen = agent_class(config.algo), (observation_space, action_space)
     check_size(make, seen, config.num_envs, config.agent, path)
     agent = make(*seen, config.num_envs, config.agent, device=where, seed=config.seed)
     restore_policy(agent, path, state)
     translation = _translation(config, metadata, seen, where)
-    return Policy(agent, config, step_of(path), translation, where, env, warnings, origin_in(folder))
+    return Policy(agent, config, step_of(path), translation, where, env, warnings, origin_in(folder), digest)
+
+
+def _learned(checkpoint: Path) -> tuple[dict[str, Tensor], str]:
+    """The learned tensors of a checkpoint, and the SHA-256 of the file with those of the policy."""
+    return read_policy(checkpoint), str(read_manifest(checkpoint)["files"][POLICY]["sha256"])
 
 
 def _translation(

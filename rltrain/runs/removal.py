@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from rltrain.errors import CheckpointError, RunError
@@ -70,12 +71,16 @@ def remove_run(path: Path) -> None:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """The number of files in a folder, and their bytes; links count as files and are not followed."""
+    """The number of files in a folder, and their bytes; links count as files and are not followed.
+
+    What a process removes meanwhile does not count.
+    """
     number = size = 0
     for place, _, names in os.walk(path):
         for name in names:
-            number += 1
-            size += os.lstat(os.path.join(place, name)).st_size
+            with suppress(OSError):
+                size += os.lstat(os.path.join(place, name)).st_size
+                number += 1
     return number, size
 
 

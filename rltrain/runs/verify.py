@@ -20,14 +20,12 @@ from rltrain.runs.layout import (
     list_checkpoints,
     number_after,
 )
+from rltrain.storage.digests import unreadable_in_time
 from rltrain.storage.files import Damaged, check_folder, is_gone, may_be_whole, open_file, read_text, reason
 from rltrain.storage.records import unsealed
 
 FORMATS = (1, 2, 3)
 """The formats that are read. 1 had the tensors that are learned besides the actor among the policy's; 2 no segments."""
-
-LARGE = 2**30
-"""Bytes of a checkpoint from which on it must not be nearly nothing but holes; they are read in a second or two."""
 
 
 def newest_good(folder: Path) -> Iterator[tuple[Path, str | None]]:
@@ -65,31 +63,12 @@ def find_fault(path: Path) -> str | None:
     step = number_after(PREFIX, path.name)
     if manifest.get("step", step) != step:
         return f"{MANIFEST} is of step {manifest['step']}"
-    if (fault := _unreadable_in_time(path, [*files])) is not None:
+    if (fault := unreadable_in_time(path, files)) is not None:
         return fault
     faults = [_fault_in_file(path / name, *expected) for name, expected in files.items()]
     if all((fault is not None and "instead of" in fault) or "differs" in str(fault) for fault in faults):
         return f"{MANIFEST} does not belong to the files beside it: the checksums of all of them differ"
     return next((fault for fault in faults if fault is not None), None)
-
-
-def _unreadable_in_time(path: Path, names: list[str]) -> str | None:
-    """The fault of files that are far larger than the room they take, and would be read for hours; None if none is.
-
-    Those are files of holes, and one file under several names.
-    """
-    seen: dict[tuple[int, int], str] = {}
-    size = room = 0
-    for name in names:
-        with suppress(OSError):
-            status = (path / name).lstat()
-            twin = seen.setdefault((status.st_dev, status.st_ino), name)
-            if twin != name and status.st_ino:
-                return f"{name} is the same file as {twin}"
-            size, room = size + status.st_size, room + getattr(status, "st_blocks", status.st_size) * 512
-            if size > LARGE and room * 64 < size:
-                return f"{name} is nearly nothing but holes"
-    return None
 
 
 def _fault_in_file(path: Path, size: int, digest: str) -> str | None:
@@ -110,6 +89,18 @@ def _fault_of(path: Path, error: OSError) -> str:
     if may_be_whole(error):
         raise cannot_be_read(path, error) from error
     return f"{path.name} is missing" if is_gone(error) else f"{path.name} cannot be read: {reason(error)}"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint that was found to be intact.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    try:
+        return unsealed(read_text(path / MANIFEST))[0]
+    except (OSError, Damaged) as error:
+        raise cannot_be_read(path / MANIFEST, error) from error
 
 
 def newest_facts(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rltrain.sb3.arguments import policy_name
 from rltrain.sb3.settings import config_class
 from rltrain.sb3.translate import apart, moments_to_sb3, to_sb3
 from rltrain.spaces import MASK
-from rltrain.storage.files import replacing
+from rltrain.storage.making import replacing
 
 
 def export(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rltrain.search.request import OF_THE_MACHINE, SweepRequest
-from rltrain.search.study import ERROR, SCORES
+from rltrain.search.study import ERROR, scores_of
 from rltrain.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def write_best(request: SweepRequest, trial: optuna.trial.FrozenTrial) -> Path:
     """Writes the settings of a trial as a file for ``rltrain train --config``."""
     settings = request.config(trial.params).model_dump(mode="json")
     kept = {name: value for name, value in settings.items() if name not in (*OF_THE_MACHINE, "eval_freq")}
-    scores = ", ".join(f"{score:.1f}" for score in trial.user_attrs.get(SCORES, {}).values())
+    scores = ", ".join(f"{score:.1f}" for score in scores_of(trial).values())
     head = (
         f"# Trial {trial.number} of a sweep, the best of {request.trials}: mean score {trial.value:.1f} ({scores}).\n"
         "# The best of many is flattered by chance: judge it by seeds that the sweep has not seen.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -15,7 +16,9 @@ import psutil
 from rltrain.errors import ConfigError
 from rltrain.naming.installed import need
 from rltrain.rng import derive_seed
+from rltrain.search.journal import JournalLock, mend_journal
 from rltrain.search.request import SweepRequest
+from rltrain.storage.files import reason
 
 if TYPE_CHECKING:
     import optuna
@@ -67,9 +70,11 @@ class Study:
             )
         except Exception as error:
             where = hidden(request.storage) if request.storage else f"'{request.out / JOURNAL}'"
-            why = hidden(str(error).partition("\n")[0])
-            raise ConfigError(f"The study in {where} cannot be used: {why}", "Give another --storage.") from error
+            why = hidden(reason(error)).rstrip(".")
+            fix = f"Give another --{'storage' if request.storage else 'out'}."
+            raise ConfigError(f"The study in {where} cannot be used: {why}.", fix) from error
         self._check(request.facts())
+        self._check_trials()
         who = () if made else (self.process, len(self.optuna.trials))  # others draw other numbers than the first
         self.optuna.sampler = _sampler(request, derive_seed(request.config().seed, "sampler", *who) % 2**32)
         self.optuna.pruner = _pruner(request)
@@ -80,6 +85,7 @@ class Study:
         if known is None:
             self.optuna.set_user_attr(FACTS, facts)
             return
+        known = known if isinstance(known, dict) else {}
         for name, value in facts.items():
             other = _difference(known.get(name), value)
             if other is not None:
@@ -88,6 +94,24 @@ class Study:
                     f"{name}{other}.",
                     "Give what it was begun with, or another --out for a new one.",
                 )
+
+    def _check_trials(self) -> None:
+        """Checks that the trials that are there are those of a sweep over this space.
+
+        Raises:
+            ConfigError: One is not.
+        """
+        for trial in self.optuna.get_trials(deepcopy=False):
+            try:
+                self._request.space.settings(trial.params)
+                done = trial.state == self._states.COMPLETE
+                if done and not (math.isfinite(trial.value or 0.0) and scores_of(trial)):
+                    raise ValueError("it has no scores")
+            except (ValueError, TypeError, LookupError, StopIteration) as error:
+                raise ConfigError(
+                    f"Trial {trial.number} of the study '{self._request.name}' is none of this sweep.",
+                    "Give another --out for a new one.",
+                ) from error
 
     def counts(self) -> dict[str, int]:
         """How many trials there are by state: ``complete``, ``pruned``, ``running``, ``waiting``, ``fail``."""
@@ -121,7 +145,8 @@ class Study:
 
     def again(self, trial: optuna.Trial | optuna.trial.FrozenTrial, *, interrupted: bool = False) -> bool:
         """Marks a trial as failed, and lets it be begun anew; returns False if that has been tried often enough."""
-        retries = trial.user_attrs.get(RETRIES, 0) + (not interrupted)
+        before = trial.user_attrs.get(RETRIES)
+        retries = (before if type(before) is int else 0) + (not interrupted)
         try:
             self.optuna.tell(trial.number, state=self._states.FAIL)
         except (ValueError, RuntimeError):  # another process was faster
@@ -155,7 +180,18 @@ class Study:
             except (psutil.Error, ValueError):
                 return False
         begun = trial.datetime_start.timestamp() if trial.datetime_start else now
-        return now - max(begun, self.optuna.user_attrs.get(f"alive {process}", 0.0)) < SILENT
+        alive = self.optuna.user_attrs.get(f"alive {process}")
+        return now - max(begun, alive if isinstance(alive, float) else 0.0) < SILENT
+
+
+def scores_of(trial: optuna.trial.FrozenTrial) -> dict[str, float]:
+    """The scores of a trial's seeds; empty if it has none.
+
+    Raises:
+        TypeError: They are none.
+    """
+    scores = trial.user_attrs.get(SCORES, {})
+    return {str(seed): float(score) for seed, score in dict(scores).items()}
 
 
 def _storage(request: SweepRequest) -> Any:
@@ -163,10 +199,12 @@ def _storage(request: SweepRequest) -> Any:
 
     if request.storage is not None:
         return RDBStorage(request.storage)
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.storages.journal import JournalFileBackend
 
-    path = str(request.out / JOURNAL)
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    path = request.out / JOURNAL
+    mend_journal(path)
+    lock: Any = JournalLock(path)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def _sampler(request: SweepRequest, seed: int) -> optuna.samplers.BaseSampler:

@@ -13,9 +13,9 @@ from rltrain.errors import ConfigError, RunError
 from rltrain.search.pool import Pool
 from rltrain.search.request import RUNS, SweepRequest
 from rltrain.search.results import best_of, draw, importances, write_best, write_table
-from rltrain.search.study import SCORES, Study
+from rltrain.search.study import JOURNAL, Study, hidden, scores_of
 from rltrain.settings import to_yaml
-from rltrain.storage.files import reason
+from rltrain.storage.files import check_folder, reason
 from rltrain.training.signals import Interrupt
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ class Sweep:
         self._tasks_of_a_trial = 1 if request.at_once else request.seeds
         try:
             request.out.mkdir(parents=True, exist_ok=True)
+            check_folder(request.out / RUNS)
         except OSError as error:
-            raise ConfigError(f"'{request.out}' cannot be made: {reason(error)}.", "Give another --out.") from error
+            raise ConfigError(f"'{request.out}' cannot be used: {reason(error)}.", "Give another --out.") from error
         self._study = Study(request)
         self._running: list[Running] = []
         self._failures: list[str] = []
@@ -119,12 +120,24 @@ class Sweep:
                         self._hear(answer, pool)
                     self._study.sign()
                 signal = interrupted.signal
+        except OSError as error:
+            raise self._unwritable(error) from error
         finally:
             pool.close()
             for each in self._running:
-                self._study.again(each.trial, interrupted=True)
+                with suppress(OSError):  # on the disk that has just failed
+                    self._study.again(each.trial, interrupted=True)
                 request.clear(each.trial.number)
-        return self._result(signal)
+        try:
+            return self._result(signal)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RunError:
+        where = error.filename or hidden(self._request.storage or str(self._request.out / JOURNAL))
+        return RunError(
+            f"'{where}' cannot be written: {reason(error)}.", "Make room; the same command goes on with the study."
+        )
 
     def _begin(self, pool: Pool) -> None:
         trial, drawn = self._study.ask()
@@ -214,8 +227,7 @@ class Sweep:
         facts, config = None, None
         if best is not None:
             config = write_best(self._request, best)
-            scores = best.user_attrs.get(SCORES, {})
-            facts = {"number": best.number, "value": best.value, "scores": scores, "params": best.params}
+            facts = {"number": best.number, "value": best.value, "scores": scores_of(best), "params": best.params}
         for trial in study.get_trials(deepcopy=False):
             if trial.state.is_finished():  # also those that a kill left
                 self._request.clear(trial.number)

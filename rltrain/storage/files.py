@@ -16,8 +16,7 @@ import select
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -242,7 +241,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: It cannot be written; the old one is as it was.
     """
-    temporary = _beside(path)
+    temporary = beside(path)
     try:
         write_new(temporary, content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
@@ -253,23 +252,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None  # rather than the temporary one
         raise
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file with the same ending that replaces ``path`` on success and is removed on failure.
-
-    Raises:
-        OSError: It cannot be made, or cannot replace the other.
-    """
-    temporary = _beside(path)
-    os.close(open_new(temporary))
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def link(path: Path, other: Path) -> None:
@@ -349,6 +331,6 @@ def _write_all(handle: int, content: bytes) -> None:
         rest = rest[os.write(handle, rest) :]
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
     """A new name in the same folder, and none that TensorBoard takes for an event file."""
     return path.with_name(f".{secrets.token_hex(8)}.tmp{path.suffix}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from rltrain.config import TrainConfig
 from rltrain.data.dataset import Dataset
+from rltrain.data.learnable import check_learnable
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.lineage import DATASET
 from rltrain.training.request import RunRequest
@@ -18,7 +19,7 @@ def open_data(request: RunRequest) -> Dataset | None:
 
     Raises:
         ConfigError: The agent needs one and there is none, or the other way round.
-        DatasetError: It is damaged.
+        DatasetError: It is damaged, or holds what nobody can learn from.
     """
     config = request.config
     if not request.agent.learns_from_data:
@@ -33,7 +34,9 @@ def open_data(request: RunRequest) -> Dataset | None:
         )
     if config.stop_at_reward is not None:
         raise ConfigError(f"'{config.algo}' has no episodes in training to stop at.", "Leave --stop-at-reward out.")
-    return Dataset.open(config.data, verify=True)
+    dataset = Dataset.open(config.data, verify=True)
+    check_learnable(dataset)
+    return dataset
 
 
 def check_same_data(config: TrainConfig, metadata: Mapping[str, Any], run: Path) -> None:

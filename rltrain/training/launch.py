@@ -17,6 +17,7 @@ from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import taken_apart
 from rltrain.naming.arguments import typed
+from rltrain.process.memory import keep_memory
 from rltrain.process.stopping import Stopped
 from rltrain.rng import turns
 from rltrain.runs.environment import check_known, given_again, named_env, origin_in
@@ -33,7 +34,7 @@ from rltrain.training.datasets import check_same_data
 from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
-from rltrain.training.setup import AT_ONCE, Setup, create_folder, keep_memory, threads
+from rltrain.training.setup import AT_ONCE, Setup, create_folder, threads
 from rltrain.training.signals import Interrupt
 from rltrain.training.transfer import start_from
 from rltrain.vec import check_count

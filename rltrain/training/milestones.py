@@ -13,6 +13,7 @@ from rltrain.errors import CheckpointError
 from rltrain.evaluation.episodes import Evaluation, run_episodes
 from rltrain.evaluation.limits import Limits, make_limited
 from rltrain.evaluation.video import film
+from rltrain.process.memory import give_memory_back
 from rltrain.process.stopping import Stopped, asked
 from rltrain.rng import derive_seed, global_kept
 from rltrain.runs.layout import prune, step_name
@@ -166,6 +167,7 @@ class Milestones(RunState):
             warnings.warn(f"There is no film of step {self.global_step:,}. {error}", stacklevel=2)
         else:
             self.trackers.video(path, self.global_step)
+        give_memory_back()
 
     def save(self, *, last: bool = False) -> None:
         """Writes a checkpoint with the whole training state, unless this step has one.

@@ -21,6 +21,7 @@ from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.make import taken_apart
 from rltrain.naming.arguments import typed
+from rltrain.process.memory import keep_memory
 from rltrain.registry import AgentSpec
 from rltrain.rng import turns
 from rltrain.runs.folder import RunFolder
@@ -34,7 +35,7 @@ from rltrain.training.launch import as_typed
 from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
-from rltrain.training.setup import Setup, create_folder, keep_memory, threads
+from rltrain.training.setup import Setup, create_folder, threads
 from rltrain.training.signals import Interrupt
 from rltrain.training.tracker_list import TrackerList, displays
 from rltrain.training.trainer import Trainer

@@ -14,6 +14,7 @@ from rltrain.config import TrainConfig
 from rltrain.env import EnvClass
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError
 from rltrain.naming.arguments import typed
+from rltrain.process.memory import keep_memory
 from rltrain.rng import turns
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import list_checkpoints, step_of
@@ -24,7 +25,7 @@ from rltrain.training.multi_seed import SeedRun, check_seeds, check_setups, disp
 from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
-from rltrain.training.setup import Setup, keep_memory, threads
+from rltrain.training.setup import Setup, threads
 from rltrain.training.signals import Interrupt
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -40,7 +39,6 @@ from rltrain.training.request import RunRequest
 from rltrain.training.transfer import add_teacher, scale_steps
 from rltrain.vec import VecEnv, goals_of, own_spaces
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 AT_ONCE = "seeds at once"  # the entry of the mode for the size of the batch that a run was started in
 
 
@@ -281,20 +279,6 @@ def speed_up(config: TrainConfig, env: VecEnv, agent: Agent) -> None:
             env.compile()
         else:
             warnings.warn(f"Only the agent is compiled: '{config.env.id}' is not made of tensors.", stacklevel=2)
-
-
-def keep_memory() -> None:
-    """Tells glibc to keep large freed blocks, because each update allocates the same ones again.
-
-    Otherwise glibc returns each block to the kernel, which clears it before the next use: that takes a tenth to a fifth
-    of the time of an update on a CPU. Without glibc this does nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
-    mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 @contextmanager

@@ -18,10 +18,12 @@ from rltrain.data.check import FINDINGS, check_dataset, check_splits
 from rltrain.data.dataset import Dataset
 from rltrain.data.delete import delete_episodes
 from rltrain.data.layout import CARD
+from rltrain.data.learnable import check_learnable
 from rltrain.data.personal import pseudonym
 from rltrain.data.split import assign, split_dataset
 from rltrain.data.writer import DatasetWriter
 from rltrain.errors import ConfigError, DatasetError
+from rltrain.storage.making import making
 
 LENGTHS = [3, 5, 2, 4]
 KEY = b"0123456789abcdef0123"
@@ -278,3 +280,58 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(wrong) == 2
         assert what in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", [".new-", ".removed-"])
+def test_a_deletion_that_was_killed_is_put_right_by_the_next(which: str, tmp_path: Path) -> None:
+    dataset = people(tmp_path / "set")
+    checksum = dataset.checksum
+    if which == ".new-":  # before the old version was moved
+        (tmp_path / ".new-set-0badcafe").mkdir()
+        (tmp_path / ".new-set-0badcafe" / "rest").write_bytes(b"x")
+    else:
+        dataset.path.rename(tmp_path / ".removed-set-0badcafe")
+        with pytest.raises(DatasetError, match="There is no dataset") as error:
+            Dataset.open(tmp_path / "set")
+        assert "data delete" in error.value.fix
+    assert main(["data", "delete", str(tmp_path / "set"), "--where", "user=user3", "--runs", str(tmp_path)]) == 0
+    assert Dataset.open(tmp_path / "set", verify=True).ancestors == [checksum]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_split_removes_what_a_killed_one_left_and_not_what_another_is_writing(tmp_path: Path) -> None:
+    dataset = make(tmp_path / "set", [3] * 6)
+    left, shares = tmp_path / ".writing-out-0badcafe", {"a": 1.0, "b": 1.0}
+    left.mkdir()
+    with making(tmp_path / "out") as other:
+        split_dataset(dataset, tmp_path / "out", shares)
+        assert other.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("obs", np.nan, r"'obs' in .* is nan in episode 1, step 2"),
+        ("reward", -np.inf, r"'reward' in .* is -inf in episode 1, step 2"),
+        ("obs", 3e38, r"'obs' in .* is 3e\+38 in episode 1, step 2"),
+        ("action", 7, r"'action' in .* is 7 in episode 1, step 2, which Discrete\(2\) does not have"),
+    ],
+)
+def test_what_nobody_can_learn_from_is_refused(column: str, value: float, what: str, tmp_path: Path) -> None:
+    columns = columns_of(LENGTHS)
+    columns[column][LENGTHS[0] + 2, ...] = value
+    dataset = make(tmp_path / "set", LENGTHS, columns=columns)
+    with pytest.raises(DatasetError, match=what):
+        check_learnable(dataset)
+
+
+def test_a_last_observation_that_nobody_can_learn_from_is_refused(tmp_path: Path) -> None:
+    finals = finals_of(4)
+    finals["obs"][2] = np.nan
+    for known in (False, True):
+        with DatasetWriter(tmp_path / str(known), OBS, ACTIONS) as writer:
+            writer.add(columns_of(LENGTHS), LENGTHS, finals, has_final=known)
+    check_learnable(Dataset.open(tmp_path / "False"))  # nobody reads what is not known
+    with pytest.raises(DatasetError, match=f"'obs' in .* is nan in episode 2, step {LENGTHS[2]}"):
+        check_learnable(Dataset.open(tmp_path / "True"))

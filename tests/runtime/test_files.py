@@ -21,10 +21,10 @@ from rltrain.storage.files import (
     reason,
     remove,
     remove_left_overs,
-    replacing,
     write_atomically,
     write_new,
 )
+from rltrain.storage.making import replacing
 from rltrain.storage.records import parse_json, read_json, read_record, sealed
 from tests.torture.failing_disk import FailingDisk
 

@@ -11,7 +11,7 @@ import pytest
 
 COUNT_FAULTS = """
 import resource, sys, torch
-from rltrain.training.setup import keep_memory
+from rltrain.process.memory import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 torch.set_num_threads(1)

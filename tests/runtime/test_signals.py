@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,3 +163,64 @@ def test_a_run_leaves_workers_that_hang(tmp_path: Path, monkeypatch: pytest.Monk
     )
     assert (result.stopped_by, result.signal) == ("interrupted", signal.SIGTERM)
     assert [path.name for path in list_checkpoints(result.run_dir / "checkpoints")][-1] == "step_000000000032"
+
+
+class HangsAfterASignal(Counting):
+    """Gets a signal in a step, and then waits for something that never comes."""
+
+    def step(self, action: Any) -> Any:
+        if self.total == 9:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(600)
+        return super().step(action)
+
+
+def test_a_run_leaves_an_environment_in_its_own_process_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rltrain.training.signals.HANGS", 0.6)
+    settings = {**SETTINGS, "agent": {**SETTINGS["agent"], "n_steps": 4, "batch_size": 16}, "save_freq": 16}
+    options = {"vectorization": "sync"}
+    began = time.monotonic()
+    result = rltrain.train("ppo", HangsAfterASignal, env_options=options, run_dir=tmp_path, **settings)
+    assert time.monotonic() - began < 60
+    assert (result.stopped_by, result.signal) == ("interrupted", signal.SIGTERM)
+    assert [path.name for path in list_checkpoints(result.run_dir / "checkpoints")][-1] == "step_000000000032"
+    assert capfd.readouterr().err.startswith(SAID)
+
+
+DEAF = """
+import hashlib, sys
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+import rltrain
+
+class Deaf(CartPoleEnv):
+    taken = 0
+
+    def step(self, action):
+        self.taken += 1
+        if self.taken == 40:
+            print("deaf", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in code of C
+        return super().step(action)
+
+rltrain.train("ppo", Deaf, env_options={"vectorization": "sync"}, num_envs=1, n_eval_episodes=0, progress=False,
+              trackers=[], total_timesteps=64, agent={"n_steps": 64, "batch_size": 64}, run_dir=sys.argv[1])
+"""
+
+
+def test_signals_are_heard_in_code_of_c_and_the_second_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = [sys.executable, str(tmp_path / "deaf.py"), str(tmp_path / "runs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "deaf\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline() == SAID
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,62 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_for_later(tmp_path: Path, script
     again = run(tmp_path, trials=10)
     assert again.counts["complete"] + again.counts["pruned"] == 10
     assert scripted.done[len(before)]["agent"]["learning_rate"] == before[-1]
+
+
+def test_a_line_that_was_never_finished_is_left_out_and_the_study_goes_on(
+    tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    run(tmp_path, trials=2)
+    journal = tmp_path / "study" / "study.journal"
+    whole = journal.read_bytes()
+    torn = whole + b'{"op_code":5,"worker_id":"'
+    journal.write_bytes(torn)
+    with pytest.warns(UserWarning, match="The last line of .*study.journal' was never finished"):
+        result = run(tmp_path, trials=4)
+    assert result.counts["complete"] + result.counts["pruned"] == 4
+    assert len(scripted.done) == 4
+    assert journal.read_bytes().startswith(whole)
+    assert (tmp_path / "study" / "damaged_1_study.journal").read_bytes() == torn
+
+
+def _link(path: Path) -> None:
+    (path.parent / "elsewhere").write_bytes(b"")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "what"),
+    [
+        ("study.journal", os.mkfifo, "it is a named pipe, not a file"),
+        ("study.journal", _link, "it is a symbolic link, not a file"),
+        ("study.journal", lambda path: (path.touch(), os.truncate(path, 2**40)), "it has more than"),
+        ("study.journal", lambda path: path.write_text('{"op_code": 99}\n' * 3), "cannot be used"),
+        ("runs", _link, "it is a symbolic link, not a folder"),
+    ],
+)
+def test_what_somebody_else_made_of_the_folder_is_refused(
+    name: str, make: Callable[[Path], object], what: str, tmp_path: Path, scripted: type[Scripted]
+) -> None:
+    (tmp_path / "study").mkdir()
+    make(tmp_path / "study" / name)
+    with pytest.raises(ConfigError, match=what):
+        run(tmp_path, trials=1)
+    elsewhere = tmp_path / "study" / "elsewhere"
+    assert not elsewhere.exists() or not elsewhere.read_bytes()
+
+
+def test_a_full_disk_is_named_and_the_study_goes_on_later(
+    tmp_path: Path, scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Scripted):
+        def answer(self, seconds: float) -> dict[str, Any] | None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sweep_module, "Pool", Full)
+    with pytest.raises(RunError, match=r"study\.journal' cannot be written: No space"):
+        run(tmp_path, trials=2)
+    monkeypatch.setattr(sweep_module, "Pool", scripted)
+    assert run(tmp_path, trials=2).counts["complete"] == 2
 
 
 def test_a_database_is_shared_by_url(tmp_path: Path, scripted: type[Scripted]) -> None:

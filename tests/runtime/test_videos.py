@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from rltrain.env import TensorEnv
 from rltrain.errors import ConfigError
 from rltrain.evaluation.baselines import baseline_policy
+from rltrain.evaluation.frames import Reel
 from rltrain.evaluation.video import film, record_episode
 from rltrain.evaluation.video_files import write_gif, write_mp4, write_video
 from rltrain.vec import TensorVecEnv
@@ -193,3 +195,33 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path, name: str) -> None
             write_video(tmp_path / name, frames, 10)
     assert (tmp_path / name).read_bytes() == b"old"
     assert os.listdir(tmp_path) == [name]
+
+
+class Wide(Ladder):
+    """The same, drawn large."""
+
+    def render(self, state: Tensor, index: int) -> Tensor:
+        picture = torch.zeros(400, 600, 3, dtype=torch.uint8)
+        picture[:, int(state[index])] = 255
+        return picture
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_the_pictures_of_a_long_episode_are_not_all_in_memory_at_once(ending: str, tmp_path: Path) -> None:
+    vec = TensorVecEnv(Wide(top=500), 1, max_episode_steps=120, autoreset=False)
+    tracemalloc.start()
+    try:
+        film(vec, tmp_path / f"film{ending}", baseline_policy(vec, "random"), seed=0)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 40 * 400 * 600 * 3  # of 121
+
+
+def test_pictures_of_many_sizes_come_out_in_one(tmp_path: Path) -> None:
+    frames = [*flags(2, 48, 64), *flags(1, 20, 30), *flags(1, 60, 10)]
+    reel = Reel(frames)
+    assert {reel[number].shape for number in range(4)} == {(60, 64, 3)}
+    assert np.array_equal(reel[1][6:54], frames[1])
+    assert np.array_equal(reel[2][20:40, 17:47], frames[2])
+    assert not reel[2][:20].any()

@@ -22,12 +22,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the faults [0]")
     parser.add_argument("--jobs", type=int, help="cases at the same time [as each row says]")
     parser.add_argument("--results", type=Path, default=frame.RESULTS, help="[build/torture]")
+    parser.add_argument(
+        "--only", metavar="REGEX", default="", help="only cases whose keys match it"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
     parsed = parser.parse_args()
     if parsed.fresh:
         shutil.rmtree(parsed.results, ignore_errors=True)
     stored = {
-        number: frame.run(known[number], short=parsed.short, seed=parsed.seed, results=parsed.results, jobs=parsed.jobs)
+        number: frame.run(
+            known[number],
+            short=parsed.short,
+            seed=parsed.seed,
+            results=parsed.results,
+            jobs=parsed.jobs,
+            only=parsed.only,
+        )
         for number in parsed.row
     }
     print(frame.table(stored))

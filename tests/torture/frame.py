@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pkgutil
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -81,16 +82,18 @@ def run(
     seed: int,
     results: Path,
     jobs: int | None = None,
+    only: str = "",
     report: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Runs the cases of a row that are not stored yet, and returns what is stored of all.
+    """Runs the cases of a row that are not stored yet, or ``only`` some, and returns what is stored of all.
 
     Every case runs in a process of its own, forked from this one, in an empty folder that is removed afterwards.
     """
     file = results / f"{row.number:02}-{'short' if short else 'long'}-{seed}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     stored = {x["case"]: x for x in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
-    todo = [(key, case) for key, case in row.cases(short, random.Random(seed)) if key not in stored]
+    every = row.cases(short, random.Random(seed))
+    todo = [(key, case) for key, case in every if key not in stored and re.search(only, key)]
     for key, seconds, outcome in _in_processes(todo, jobs or row.jobs, row.seconds):
         stored[key] = {"case": key, "seconds": round(seconds, 2), **asdict(outcome)}
         with file.open("a") as lines:

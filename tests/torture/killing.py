@@ -39,6 +39,7 @@ ALIASES: dict[str, tuple[str, dict[str, Any]]] = {  # agents with options that a
     "lstm": ("ppo", {"policy_kwargs": {"memory": "lstm", "memory_size": 8}}),
     "pqn-mingru": ("pqn", {"policy_kwargs": {"memory": "mingru", "memory_size": 8}}),
     "hindsight": ("dqn", {"n_sampled_goal": 4}),
+    "cloning": ("bc", {"batch_size": 32, "gradient_steps": 2, "dropout": 0.1, "val_fraction": 0.2, "val_freq": 2}),
 }
 
 
@@ -68,13 +69,19 @@ def words(verb: str, *positional: object, **options: Any) -> list[str]:
     return [verb, *map(str, positional), *flags(options, "--"), "--no-progress"]
 
 
-def start(command: list[str]) -> BaseProcess:
-    """Starts a command line in a process, and a process group, of its own, which ends with this one."""
+def start(command: list[str], folder: Path | None = None) -> BaseProcess:
+    """Starts a command line in a process, and a process group, of its own, which ends with this one.
+
+    Args:
+        command: Its words.
+        folder: Where it runs, if not here.
+    """
     parent = os.getpid()
 
     def run() -> NoReturn:
         die_with(parent)
         os.setsid()
+        os.chdir(folder or ".")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)

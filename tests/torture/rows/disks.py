@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from rltrain.runs.layout import list_checkpoints
 from rltrain.runs.verify import find_fault
-from tests.torture.commands import STEPS, command, copy_of_run, resume, trained
+from tests.torture.commands import STEPS, Said, command, copy_of_run, resume, trained
 from tests.torture.failing_disk import ERRORS, FailingDisk
 from tests.torture.frame import Case, Row
 from tests.torture.killing import words
 from tests.torture.rows.kills_while_saving import KINDS
+from tests.torture.works import WORKS, place
 
 NAMES = ("checkpoint", "metadata.json", "progress.csv", "events.out", "best.json", ".lock", "learning_curve.png")
 
@@ -144,6 +146,76 @@ def _outgrown(algo: str) -> Case:
     return case
 
 
+@functools.cache
+def _wanted(name: str) -> tuple[object, object, list[str]]:
+    """What a work leaves before it was done and after it, and the operations that it takes; from another process."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def child() -> None:
+        work = WORKS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            here = place(Path(folder) / "place")
+            before = work.left(here)
+            with FailingDisk(here) as disk:
+                said = work.run(here)
+            assert said.code == 0, said.err
+            theirs.send((before, work.left(here), disk.done))
+
+    process = context.Process(target=child)
+    process.start()
+    theirs.close()
+    return ours.recv()  # type: ignore[no-any-return]
+
+
+def _work_fails(name: str, number: int, error: int, lasting: bool) -> Case:
+    """A work whose disk fails in one operation, or from it on."""
+
+    def case(folder: Path) -> None:
+        here = place(folder / "place")
+        with FailingDisk(here, (lambda n: n >= number) if lasting else (lambda n: n == number), error):
+            said = WORKS[name].run(here)
+        _work_held(name, here, said, os.strerror(error))
+
+    return case
+
+
+def _work_full(name: str, left: int) -> Case:
+    """A work on a disk that has room for ``left`` KiB more."""
+
+    def case(folder: Path) -> None:
+        with small_disk(folder, 16_384) as disk:
+            here = place(disk / "place")
+            status, ballast = os.statvfs(disk), disk / "ballast"
+            ballast.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - left * 1024)))
+            said = WORKS[name].run(here)
+            _work_held(name, here, said, os.strerror(errno.ENOSPC), freed=ballast)
+
+    return case
+
+
+def _work_held(name: str, here: Path, said: Said, reason: str, freed: Path | None = None) -> None:
+    """What must hold of a work that a disk failed: the cause named, nothing half done, and it can be done again."""
+    work, (before, after, _) = WORKS[name], _wanted(name)
+    assert said.code in (0, 2, 3, 4), said
+    assert "--debug" not in said.err, said.err
+    if said.code:
+        assert reason in said.err, f"the cause is not named: {said.err}"
+        assert "'" in said.err.partition(reason)[0], f"no file is named: {said.err}"
+    left = work.left(here)
+    assert left in ((before, None, after) if said.code else (after,)), "something half done was left"
+    assert name == "data delete" or left is not None or before is None, "what was there is gone"
+    kept = (".writing-made",) if name == "record" else ()
+    litter = [path.name for path in here.rglob(".*") if path.name not in (*kept, ".lock", "study.journal.lock")]
+    assert not litter, litter
+    if freed is not None:
+        freed.unlink()
+    if left != after:
+        again = work.run(here)
+        assert again.code == 0, f"it does not go on: {again.err}"
+        assert work.left(here) == after, "it comes to something else"
+
+
 def _held(run: Path, whole: dict[str, bytes], code: int, err: str) -> None:
     """What must hold of a run on a full disk."""
     line = next((line for line in err.splitlines() if os.strerror(errno.ENOSPC) in line), "")
@@ -167,6 +239,7 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
             yield f"a disk that the replay of {algo} outgrows", _outgrown(algo)
     with tempfile.TemporaryDirectory() as folder:
         total = _count(Path(folder))
+    yield from _works_fail(short, rng)
     numbers = sorted(rng.sample(range(total), 4)) if short else range(total)
     for number in numbers:
         lasting, fallback, goes_on = (rng.random() < share for share in (0.5, 0.4, 0.3))
@@ -175,6 +248,19 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
             word for word, flag in ((" for good", lasting), (" fallback", fallback), (" goes on", goes_on)) if flag
         )
         yield f"{number} {os.strerror(error)}{kind}", _case(number, error, lasting, fallback, goes_on)
+
+
+def _works_fail(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """Everything else that writes, each with some operations that fail and some disks that are full."""
+    for name in ("data split",) if short else WORKS:
+        if can_mount():
+            for left in rng.sample(range(200), 1 if short else 5):
+                yield f"{name} on a disk with {left} KiB left", _work_full(name, left)
+        total = len(_wanted(name)[2])
+        for number in sorted(rng.sample(range(total), min(total, 2 if short else 20))):
+            error, lasting = rng.choice(ERRORS), rng.random() < 0.5
+            kind = " for good" if lasting else ""
+            yield f"{name} {number} {os.strerror(error)}{kind}", _work_fails(name, number, error, lasting)
 
 
 ROW = Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 import rltrain
 from rltrain.errors import ConfigError
+from rltrain.evaluation.limits import Limits
+from rltrain.recording.recorder import record
 from rltrain.registry import agent_specs
 from rltrain.runs.layout import step_of
 from rltrain.settings import build_config
@@ -70,10 +73,29 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         yield f"seeds {algo} {env}", partial(seeds, algo=algo, env=env, moments=moments())
     if not short:
         for algo in algos:
+            if learns_from_data(algo):  # in one process alone, and whatever the environment
+                continue
             env = next(env for env in envs_of(algo) if env in OF_RANKS)
             yield f"ranks {algo} {env}", partial(one, algo=algo, env=env, moments=moments(), nproc=2)
             if algo != "hindsight":  # Gymnasium has no such environment
                 yield f"said {algo} {env}", partial(said, algo=algo, env=env)
+
+
+def learns_from_data(algo: str) -> bool:
+    """Whether an agent learns from a dataset."""
+    return agent_specs()[name_of(algo)].learns_from_data
+
+
+@cache
+def recorded(env: str) -> str:
+    """A dataset of random episodes in an environment, which all cases share."""
+    folder = Path(tempfile.mkdtemp(prefix="torture-data-"))
+    return str(record(f"rltrain/{env}", folder / "data", episodes=20, limits=Limits(50, None)).path)
+
+
+def data_for(algo: str, env: str) -> dict[str, Any]:
+    """The option that names a dataset, for an agent that learns from one."""
+    return {"data": recorded(env)} if learns_from_data(algo) else {}
 
 
 @cache
@@ -82,7 +104,9 @@ def settings_of(algo: str, env: str) -> dict[str, Any] | None:
     for settings in (small(algo), {**small(algo), "normalize_obs": False}):
         with suppress(ConfigError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            config, _ = build_config(name_of(algo), f"rltrain/{env}", {**OPTIONS, "agent": settings})
+            config, _ = build_config(
+                name_of(algo), f"rltrain/{env}", {**OPTIONS, **data_for(algo, env), "agent": settings}
+            )
             Setup.build(RunRequest(config)).close()
             return settings
     return None
@@ -95,7 +119,7 @@ def envs_of(algo: str) -> list[str]:
 
 def one(folder: Path, *, algo: str, env: str, moments: list[float], nproc: int = 1) -> Outcome:
     """A single run, on one rank or several."""
-    name, options = name_of(algo), {**OPTIONS, "agent": settings_of(algo, env)}
+    name, options = name_of(algo), {**OPTIONS, **data_for(algo, env), "agent": settings_of(algo, env)}
     if env in ("CartPole-v1", "Pendulum-v1"):
         options |= {"eval_freq": 600, "n_eval_episodes": 2}
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import random
+import shutil
 import socket
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ import yaml
 from tests.forging import WRONG, Place, forge, places
 from tests.torture.commands import ENV, STEPS, bounded_memory, command, contents, copy_of_run, evaluate, resume, trained
 from tests.torture.frame import Case, Row
+from tests.torture.hostile_places import forgeries, harms, made, meet
 
 Harm = Callable[[Path, Path], None]  # of a run folder, with a folder outside
 
@@ -406,6 +410,22 @@ def _piped(folder: Path) -> None:
     )
 
 
+def _work(folder_of: str, harm: Harm) -> Case:
+    """Harm to what other verbs read."""
+
+    def case(folder: Path) -> None:
+        outside, here = _outside(folder), Path(shutil.copytree(_made(), folder / "place", symlinks=True))
+        harm(here, outside)
+        _harmless(folder, outside, *meet(here, folder_of))
+
+    return case
+
+
+@functools.cache
+def _made() -> Path:
+    return made(Path(tempfile.mkdtemp(prefix="torture-hostile-")) / "place")
+
+
 def _forged(file: str, place: Place, value: object) -> Case:
     def case(folder: Path) -> None:
         run = copy_of_run(folder)
@@ -425,6 +445,8 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     for file, place in rng.sample([*places(trained())], 60):
         value = rng.choice(WRONG)
         every[f"forged {file} {place} {value!r}"] = _forged(file, place, value)
+    for folder, name, harm in (*harms(), *forgeries(_made(), rng, 3 if short else 30)):
+        every[f"{folder}: {name}"] = _work(folder, harm)
     chosen = sorted(rng.sample([*every], 5)) if short else [*every]
     for name in chosen:
         yield name, every[name]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from rltrain.runs.layout import step_of
 from rltrain.runs.verify import find_fault
 from tests.torture.frame import Case, Outcome, Row
 from tests.torture.killing import assert_same, kill, saved, small, start, until, words
+from tests.torture.works import WORKS, place
 
 KILLS, IN_A_ROW = 200, 10
 BIG: dict[str, Any] = {
@@ -51,6 +54,9 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         seed = rng.randrange(2**31)
         kills = 1 if short else IN_A_ROW
         yield f"{algo} {number} x {kills}", lambda folder, a=algo, s=seed, k=kills: killed(folder, a, s, k)
+    for name in ("data split",) if short else WORKS:
+        kills, seed = 2 if short else IN_A_ROW, rng.randrange(2**31)
+        yield f"{name} x {kills}", lambda folder, n=name, s=seed, k=kills: killed_at_work(folder, n, s, k)
 
 
 def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
@@ -90,6 +96,38 @@ def killed(folder: Path, algo: str, seed: int, kills: int) -> Outcome:
     return Outcome(True, figures={"kills": float(kills)})
 
 
+def killed_at_work(folder: Path, name: str, seed: int, kills: int) -> Outcome:
+    """Kills a command that writes, at any moment; what it leaves is whole, and it does its work again."""
+    chance, work = random.Random(seed), WORKS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = folder / "whole"
+        for _ in range(2):  # the second time nothing has to be imported
+            shutil.rmtree(whole, ignore_errors=True)
+            place(whole)
+            before, began = work.left(whole), time.monotonic()
+            said = work.run(whole)
+            seconds = time.monotonic() - began
+            assert said.code == 0, said.err
+        wanted, times = work.left(whole), 0
+        assert wanted not in (None, before), "it left nothing"
+        for number in range(kills):
+            here = place(folder / str(number))
+            process = start(work.line.split(), here)
+            time.sleep(seconds * chance.random())
+            times += kill(process)
+            left = work.left(here)
+            assert left in (None, before, wanted), "something half done was left"
+            if left != wanted:
+                said = work.run(here)
+                assert said.code == 0, said.err
+                assert work.left(here) == wanted, "it comes to something else"
+            litter = [path.name for path in here.rglob(".*") if path.name.startswith((".writing", ".new-", ".removed"))]
+            assert not litter, litter
+            shutil.rmtree(here)
+    return Outcome(True, figures={"kills": float(times)})
+
+
 def as_of_python(options: dict[str, Any]) -> dict[str, Any]:
     """Options of the command line as :func:`rltrain.train` takes them."""
     return {"env_options" if name == "env" else name: value for name, value in options.items()}
@@ -97,7 +135,7 @@ def as_of_python(options: dict[str, Any]) -> dict[str, Any]:
 
 ROW = Row(
     2,
-    "kill -9 at random moments of saving, big replays included",
+    "kill -9 at random moments of saving, big replays included, and of all else that writes",
     "older ones whole, none half written used, resumed to the same bytes",
     cases,
     seconds=1_800.0,

@@ -10,9 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
 from safetensors.torch import load_file
 
 import rltrain
+from rltrain.data.writer import DatasetWriter
 from rltrain.runs.layout import list_checkpoints
 from tests.broken_numbers import (
     BrokenContinuous,
@@ -22,6 +25,7 @@ from tests.broken_numbers import (
     Spoils,
     SpoilsLearning,
 )
+from tests.data.made import columns_of, finals_of
 from tests.torture.frame import Case, Row
 
 N, HORIZON, AT = 4, 8, 21
@@ -100,6 +104,36 @@ def case_of(algo: str, kind: str, where: str, value: float) -> Case:
     return case
 
 
+DATA = ("obs", "final obs", "action", "reward")
+
+
+def of_data(column: str, value: float) -> Case:
+    """Breaks one number of a dataset: that is refused, its place named, before anything is made."""
+
+    def case(folder: Path) -> None:
+        arrays, finals = columns_of([5, 7, 6]), finals_of(3)
+        arrays["action"] = np.random.default_rng(0).normal(size=(18, 1)).astype(np.float32)
+        (finals["obs"][1] if column == "final obs" else arrays[column][8]).flat[-1:] = value
+        if column == "reward":
+            arrays["reward"][8] = value
+        acts = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        with DatasetWriter(folder / "data", spaces.Box(-np.inf, np.inf, (3,), np.float32), acts) as writer:
+            writer.add(arrays, [5, 7, 6], finals)
+        settings: dict[str, Any] = {"data": str(folder / "data"), "run_dir": folder / "runs", "device": "cpu"}
+        try:
+            rltrain.train("bc", "rltrain/Pendulum-v1", progress=False, **settings)
+        except rltrain.RLTrainError as error:
+            said = error.cause
+        else:
+            raise AssertionError("it was not noticed")
+        where = f"'{column.split()[-1]}' in '{folder / 'data'}' is {value:g} in episode 1"
+        assert where in said, said
+        assert f"step {7 if column == 'final obs' else 3}," in said, said
+        assert not (folder / "runs").exists(), "something was made"
+
+    return case
+
+
 ROW_OF = {"tensors": 2, "Gymnasium": 0}
 
 
@@ -115,6 +149,9 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         agents, kinds, values = [*AGENTS], [*ENVS], [*VALUES]
         every = [(agents[k % len(agents)], kinds[k % 2], where, values[k // 2 % 3]) for k, where in enumerate(places)]
         every.append(("ppo", "tensors", "normaliser", "NaN"))
+    for column, value in product(DATA, VALUES):
+        if not short or value == "NaN":
+            yield f"bc, a dataset, {column}, {value}", of_data(column, VALUES[value])
     for algo, kind, where, value in every:
         yield f"{algo}, {kind}, {where}, {value}", case_of(algo, kind, where, VALUES[value])
 

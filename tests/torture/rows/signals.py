@@ -15,6 +15,7 @@ import psutil
 
 from rltrain.runs.layout import list_checkpoints
 from tests.torture.frame import Case, Outcome, Row
+from tests.torture.works import place
 
 CARTPOLE = "rltrain/CartPole-v1"
 LIMIT = 2.5
@@ -100,13 +101,7 @@ def case_of(moment: str, number: signal.Signals, share: float) -> Case:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        limit = LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        assert seconds < limit, f"it took {seconds:.1f} s to leave"
-        assert process.returncode == 128 + number, f"exit code {process.returncode}: {said[-300:]}"
-        assert "Traceback" not in said, said
-        assert "Fatal" not in said, said
-        _, alive = psutil.wait_procs(children, timeout=5)
-        assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], "it left children behind"
+        _left_well(process.returncode, number, said, seconds, children)
         for run in (folder / "runs").glob("*/*/"):
             assert list_checkpoints(run / "checkpoints"), "nothing was saved"
             config = (run / "config.yaml").read_text()  # what was interrupted would take as long again
@@ -124,6 +119,71 @@ def case_of(moment: str, number: signal.Signals, share: float) -> Case:
     return case
 
 
+AT_WORK: dict[str, tuple[str, float]] = {  # in a folder that tests.torture.works made; and seconds from its start on
+    "record": ("record run --episodes 1000000 --out made --device cpu", 6.0),
+    "data import": ("data import table.csv --mapping mapping.yaml --out made", 3.0),
+    "data split": ("data split data --out made", 2.5),
+    "data export": ("data export data --to parquet --out made.parquet", 2.5),
+    "export": ("export run --to onnx --out made.onnx", 6.0),
+    "register": ("models register cart run", 3.0),
+    "report": ("report run --out made.html", 3.0),
+    "watch": ("watch run --out made.gif --device cpu", 5.0),
+    "sweep": (f"sweep ppo {CARTPOLE} --trials 100 --out sweep {SMALL.replace('--device cpu', '')}", 12.0),
+    "cloning": (f"train bc {CARTPOLE} --data data {ENDLESS.replace(SMALL, '--num-threads 1')} --run-dir runs", 6.0),
+    "serve": ("serve run --port 0", 5.0),
+}
+
+
+def at_work(name: str, number: signal.Signals, share: float) -> Case:
+    """Sends a signal to a command that writes, and looks at how it leaves and what is left."""
+
+    def case(folder: Path) -> Outcome:
+        line, window = AT_WORK[name]
+        here = place(folder / "place")
+        command = [sys.executable, "-m", "rltrain", *line.split()]
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=here, env=env, start_new_session=True, **streams)  # type: ignore[call-overload]
+        try:
+            while process.poll() is None and not catches(here, process.pid):
+                time.sleep(0.002)
+            time.sleep(share * window)
+            if process.poll() is not None:
+                return Outcome(True, "it had ended")
+            children = psutil.Process(process.pid).children(recursive=True)
+            began = time.monotonic()
+            os.killpg(process.pid, number)
+            said = process.communicate(timeout=60)[1]
+            seconds = time.monotonic() - began
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        _left_well(process.returncode, number, said, seconds, children, (0,) if name == "serve" else ())
+        kept = (".writing-made",) if name == "record" else ()
+        litter = [path.name for path in here.rglob(".*") if path.name not in (*kept, ".lock", "study.journal.lock")]
+        assert not litter, litter
+        return Outcome(True, figures={"seconds": seconds})
+
+    return case
+
+
+def _left_well(
+    code: int,
+    number: signal.Signals,
+    said: str,
+    seconds: float,
+    children: list[psutil.Process],
+    also: tuple[int, ...] = (),
+) -> None:
+    limit = LIMIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert seconds < limit, f"it took {seconds:.1f} s to leave"
+    assert code in (128 + number, *also), f"exit code {code}: {said[-300:]}"
+    assert "Traceback" not in said, said
+    assert "Fatal" not in said, said
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], "it left children behind"
+
+
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """Five moments of each kind; in the short form one of three kinds."""
     kinds = ["start", "evaluation at the end", "workers"] if short else [*MOMENTS]
@@ -131,6 +191,10 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         for k in range(1 if short else 5):
             number, share = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.random()
             yield f"{moment} {k}, {number.name} after {share:.2f} of it", case_of(moment, number, share)
+    for name in ("data import",) if short else AT_WORK:
+        for k in range(1 if short else 5):
+            number, share = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.random()
+            yield f"{name} {k}, {number.name} after {share:.2f} of it", at_work(name, number, share)
 
 
 def summary(figures: list[dict[str, float]]) -> str:
@@ -143,7 +207,7 @@ def summary(figures: list[dict[str, float]]) -> str:
 
 ROW = Row(
     5,
-    "SIGINT or SIGTERM at 60 random moments, from the first import on; evaluation, films, workers and ranks included",
+    "SIGINT or SIGTERM at random moments, from the first import on: training in all its ways, and all else that writes",
     "right exit code, resumable, within 2 s and an update, no orphan, no traceback",
     cases,
     seconds=240,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import random
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import rltrain
 from rltrain.runs.layout import list_checkpoints
 from rltrain.runs.verify import find_fault
-from tests.torture.commands import ENV, Said, command, copy_of_run, evaluate, resume
+from rltrain.serving.model import open_model
+from tests.torture.commands import ENV, Said, command, copy_of_run, evaluate, resume, trained
 from tests.torture.frame import Case, Row
 
 FORK = multiprocessing.get_context("fork")
@@ -107,6 +111,79 @@ def _loaded(run: Path) -> None:
     assert rltrain.load(run).step > 0
 
 
+def _verb(*words: str) -> Callable[[Path], None]:
+    """A verb on the run, given ``RUN``, a whole ``OTHER`` run and a new place ``OUT``."""
+
+    def read(run: Path) -> None:
+        place = Path(tempfile.mkdtemp(dir=run.parents[1]))
+        known = {"RUN": run, "RUNS": run.parents[1], "OTHER": trained(), "OUT": place / "out", "PLACE": place}
+        said = command(*(str(known.get(word, word)).replace("OUT", str(place / "out")) for word in words))
+        assert said.code == 0, said.err
+        shutil.rmtree(place)
+
+    return read
+
+
+def _served(run: Path) -> None:
+    assert open_model(run).version.startswith("ppo-")
+
+
+VERBS: dict[str, Callable[[Path], None]] = {
+    "show": _verb("show", "RUN"),
+    "runs": _verb("runs", "RUNS"),
+    "compare": _verb("compare", "RUN", "OTHER"),
+    "report": _verb("report", "RUN", "--out", "OUT.html"),
+    "export": _verb("export", "RUN", "--to", "onnx", "--out", "OUT.onnx"),
+    "export for Stable-Baselines3": _verb("export", "RUN", "--to", "sb3", "--out", "OUT.zip"),
+    "models register": _verb("models", "register", "cart", "RUN", "--registry", "OUT"),
+    "record": _verb("record", "RUN", "--episodes", "2", "--out", "OUT", "--device", "cpu"),
+    "watch": _verb("watch", "RUN", "--out", "OUT.gif", "--device", "cpu"),
+    "serve": _served,
+}
+
+
+def beside_removals(words: Callable[[Path, Path], Iterator[tuple[str, ...]]], times: int) -> Case:
+    """Reads runs that are copied to a place and removed from it again and again, file by file."""
+
+    def come_and_go(place: Path) -> None:
+        whole = trained()
+        for number in itertools.count():
+            run = place / f"ppo_{number % 3}"
+            shutil.copytree(whole, run, dirs_exist_ok=True)
+            shutil.rmtree(run)
+
+    def case(folder: Path) -> None:
+        place = folder / "runs" / "cart"
+        place.mkdir(parents=True)
+        copy_of_run(folder / "runs" / "other")
+        process = FORK.Process(target=come_and_go, args=(place,))
+        process.start()
+        try:
+            for _ in range(times):
+                for line in words(place / "ppo_1", folder):
+                    assert command(*line).code in (0, 4), line
+            assert process.is_alive(), "the removals have stopped"
+        finally:
+            process.kill()
+            process.join()
+
+    return case
+
+
+def _all_readers(run: Path, folder: Path) -> Iterator[tuple[str, ...]]:
+    """Every verb that reads, on the run that comes and goes or on the folder that it is in."""
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    yield "show", str(run)
+    yield "runs", str(folder / "runs")
+    yield "report", str(folder / "runs"), "--out", str(out / "page.html")
+    yield "plot", str(run), "--out", str(out / "curve.png")
+    yield "compare", str(run), str(trained())
+    yield "eval", str(run), "--episodes", "1", "--device", "cpu"
+    yield "export", str(run), "--to", "sb3", "--out", str(out / "policy.zip")
+    yield "models", "register", "cart", str(run), "--registry", str(out / "models")
+
+
 def starts(number: int) -> Case:
     """Runs that start at the same moment."""
 
@@ -138,10 +215,11 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     times = 2 if short else 30
     yield f"{2 if short else 8} starts at once", starts(2 if short else 8)
     readers = {"eval": _played, "eval the best": _best, "plot": _plotted, "TensorBoard": _shown, "load": _loaded}
-    for name, read in readers.items():
-        if not short or name == "eval":
+    for name, read in {**readers, **VERBS}.items():
+        if not short or name in ("eval", "show"):
             yield f"{name} beside a writer that prunes", beside_a_writer(read, times)
+    yield "runs that are being removed", beside_removals(_all_readers, 1 if short else 12)
     yield "two writers", two_writers
 
 
-ROW = Row(14, "several processes on a run folder", "no failure, but the second writer's", cases, seconds=240)
+ROW = Row(14, "several processes on a run folder", "no failure, but the second writer's", cases, seconds=420)

@@ -16,7 +16,12 @@ import torch
 
 import rltrain
 from rltrain.cli import main
+from rltrain.data.dataset import Dataset
+from rltrain.data.writer import DatasetWriter
 from rltrain.make import make_vec
+from rltrain.model_registry.store import Registry
+from rltrain.recording.recorder import record
+from tests.data.made import make as make_dataset
 from tests.torture.frame import Case, Row
 
 CARTPOLE = "rltrain/CartPole-v1"
@@ -90,6 +95,127 @@ LINES = {
     "watch nowhere": 2,
     "plot nowhere": 4,
     "export RUN --format nothing": 2,
+    "export RUN": 2,
+    "export RUN --to onnx --out x.txt": 2,
+    "export RUN --to onnx --out .": 2,
+    "export RUN --to onnx --checkpoint 7": 4,
+    "export RUN --to onnx --episodes 3": 2,
+    "export RUN --to pt2 --int8": 2,
+    "export nowhere --to onnx": 4,
+    "record": 2,
+    "record RUN": 2,
+    "record nowhere --out x": 2,
+    "record RUN --out whole": 2,
+    "record RUN --out a/b/c": 2,
+    "record RUN --out x --checkpoint 7": 4,
+    f"record {CARTPOLE} --out x --episodes 0": 2,
+    f"record {CARTPOLE} --out x --policy nobody": 2,
+    f"record {CARTPOLE} --out x --policy random=0": 2,
+    f"record {CARTPOLE} --out x --policy random --policy random": 2,
+    f"record {CARTPOLE} --out x --policy keyboard": 2,
+    f"record {CARTPOLE} --out x --seed -1": 2,
+    f"record {CARTPOLE} --out x --num-envs 0": 2,
+    f"record {CARTPOLE} --out x --max-steps 0": 2,
+    "record rltrain/Pendulum-v1 --out x --policy RUN": 2,
+    "data": 2,
+    "data shwo DATA": 2,
+    "data show nowhere": 4,
+    "data show RUN": 4,
+    "data check": 2,
+    "data check nowhere": 4,
+    "data check DATA --reward-range 1": 2,
+    "data split DATA --out x a=0": 2,
+    "data split DATA --out x a": 2,
+    "data split DATA --out x a=1 a=1": 2,
+    "data split DATA --out x ../a=1": 2,
+    "data split DATA --out x a=0.999999 b=0.000001": 2,
+    "data split DATA --out x --by nobody": 2,
+    "data split DATA --out whole": 4,
+    "data split DATA --out a/b/c": 4,
+    "data import": 2,
+    "data import t.csv --out x": 2,
+    "data import nowhere.csv --mapping nowhere.yaml --out x": 2,
+    "data import nowhere --out x": 4,
+    "data export DATA": 2,
+    "data export DATA --to xml --out x": 2,
+    "data export DATA --to csv": 2,
+    "data export DATA --to csv --out x.parquet": 2,
+    "data export DATA --to csv --out x.csv": 4,
+    "data export DATA --to minari --out x --id ..": 4,
+    "data delete DATA": 2,
+    "data delete DATA --where x": 2,
+    "data delete DATA --where nobody=1": 2,
+    "data delete DATA --where policy=nobody": 2,
+    "data delete nowhere --where policy=x": 4,
+    f"train bc {CARTPOLE} --data nowhere": 4,
+    f"train bc {CARTPOLE}": 2,
+    f"train bc {CARTPOLE} --data DATA": 4,
+    f"train ppo {CARTPOLE} --data DATA": 2,
+    f"train ppo {CARTPOLE} --teacher nowhere": 4,
+    f"train ppo {CARTPOLE} --freeze nothing": 2,
+    f"train ppo {CARTPOLE} --learning-rate-scale.nothing 2": 2,
+    f"train dqn {CARTPOLE} --agent.n-sampled-goal 4": 2,
+    "models": 2,
+    "models lits": 2,
+    "models list": 4,
+    "models register": 2,
+    "models register a/b RUN": 2,
+    "models register .. RUN": 2,
+    "models register cart nowhere": 4,
+    "models register cart RUN --checkpoint 7": 4,
+    "models register cart RUN --card nowhere": 2,
+    "models register cart RUN --key-file nowhere": 2,
+    "models register cart@1 RUN": 2,
+    "models show cart": 2,
+    "models path cart@9": 2,
+    "models alias cart@1": 2,
+    "models alias cart@1 2": 2,
+    "models promote cart": 2,
+    "models promote cart --gate nowhere": 2,
+    "models rollback cart": 2,
+    "models list --gate x": 2,
+    "sweep": 2,
+    "sweep ppo": 2,
+    f"sweep poo {CARTPOLE}": 2,
+    f"sweep ppo {CARTPOLE} --trials 0": 2,
+    f"sweep ppo {CARTPOLE} --trials x": 2,
+    f"sweep ppo {CARTPOLE} --jobs 0": 2,
+    f"sweep ppo {CARTPOLE} --seeds 1.5": 2,
+    f"sweep ppo {CARTPOLE} --sampler nobody": 2,
+    f"sweep ppo {CARTPOLE} --pruner nobody": 2,
+    f"sweep ppo {CARTPOLE} --space nowhere.yaml": 2,
+    f"sweep ppo {CARTPOLE} --trackers csv": 2,
+    f"sweep ppo {CARTPOLE} --num-seeds 2": 2,
+    f"sweep ppo {CARTPOLE} --agent.nothing 1": 2,
+    f"sweep ppo {CARTPOLE} --out": 2,
+    "report": 2,
+    "report nowhere": 4,
+    "report RUN --out x.txt": 2,
+    "report RUN --out a/b.html": 2,
+    "compare RUN": 2,
+    "compare RUN nowhere": 4,
+    "compare RUN RUN": 2,
+    "runs nowhere": 4,
+    "runs whole --status x": 2,
+    "runs whole --sort x": 2,
+    "runs whole --where x": 2,
+    "show": 2,
+    "show nowhere": 4,
+    "show DATA": 4,
+    "rm nowhere": 4,
+    "rm DATA": 4,
+    "serve": 2,
+    "serve nowhere": 4,
+    "serve RUN --port 99999999": 2,
+    "serve RUN --port x": 2,
+    "serve RUN --host x": 2,
+    "serve RUN --host 0.0.0.0": 2,
+    "serve RUN --token-file nowhere": 2,
+    "serve RUN --checkpoint 7": 4,
+    "serve nowhere.onnx": 4,
+    "tensorboard nowhere": 4,
+    "completion nothing": 2,
+    "trackers nowhere": 2,
     "envs nowhere": 2,
     "agents nowhere": 2,
     "check nowhere": 2,
@@ -187,6 +313,26 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     "make_vec, num_envs='x'": door(make_vec, CARTPOLE, "x"),
     "make_env(None)": door(rltrain.make_env, None),
     "make_env of a class that is none": door(rltrain.make_env, NoEnvironment),
+    "record in None": lambda run: record(None, run.parent / "x"),  # type: ignore[arg-type]
+    "record in 5": lambda run: record(5, run.parent / "x"),  # type: ignore[arg-type]
+    "record to 5": door(record, CARTPOLE, 5),
+    "record, episodes=0": lambda run: record(CARTPOLE, run.parent / "x", episodes=0),
+    "record, episodes='x'": lambda run: record(CARTPOLE, run.parent / "x", episodes="x"),  # type: ignore[arg-type]
+    "record, policies='random'": lambda run: record(CARTPOLE, run.parent / "x", policies="random"),
+    "record, policies=5": lambda run: record(CARTPOLE, run.parent / "x", policies=5),  # type: ignore[arg-type]
+    "record, num_envs='x'": lambda run: record(CARTPOLE, run.parent / "x", num_envs="x"),  # type: ignore[arg-type]
+    "record, nothing=1": lambda run: record(CARTPOLE, run.parent / "x", nothing=1),
+    "record, device='x'": lambda run: record(CARTPOLE, run.parent / "x", device="x"),
+    "Dataset.open(5)": door(Dataset.open, 5),
+    "Dataset.open(None)": door(Dataset.open, None),
+    "Dataset.open of a run": door(Dataset.open, RUN),
+    "DatasetWriter without spaces": lambda run: DatasetWriter(run.parent / "x", None, None),  # type: ignore[arg-type]
+    "DatasetWriter to 5": lambda run: DatasetWriter(5, None, None),  # type: ignore[arg-type]
+    "Registry(5)": door(Registry, 5, "cart"),
+    "Registry of no name": door(Registry, "models", 5),
+    "Registry with a bad name": door(Registry, "models", "a/b"),
+    "register(5)": lambda run: Registry(run.parent / "models", "cart").register(5),  # type: ignore[arg-type]
+    "register, checkpoint=5": lambda run: Registry(run.parent / "models", "cart").register(run, checkpoint=5),  # type: ignore[arg-type]
     "predict NaN": predict(np.array([0, np.nan, 0, 0], np.float32)),
     "predict infinity": predict(torch.tensor([0, float("inf"), 0, 0])),
     "predict a batch with NaN": predict(np.array([[0.0] * 4, [np.nan] * 4], np.float32)),
@@ -203,7 +349,10 @@ def line_case(line: str, code: int) -> Case:
     """A command line."""
 
     def case(folder: Path) -> None:
-        words = [word.replace("RUN", str(the_run(folder))) for word in shlex.split(line)]
+        run = the_run(folder)
+        if "DATA" in line:
+            make_dataset(folder / "dataset")
+        words = [word.replace("RUN", str(run)).replace("DATA", str(folder / "dataset")) for word in shlex.split(line)]
         if words[:1] == ["train"]:
             words += ["--run-dir", "out"]
         before = contents(folder)
