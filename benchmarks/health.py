@@ -4,9 +4,10 @@
     python -m benchmarks.health ppo --seconds 600     # those of an agent, longer
     python -m benchmarks.health --only Cart Lake      # environments whose id has one of these in it
 
-Runs use the shipped settings and are evaluated ten times on the way. A run that takes longer than allowed is cut there, and
-judged as far as it came. Figures are kept in ``benchmarks/results/health``; a run that was whole, or as long as
-asked for, is not repeated. Prints a Markdown table with a row for each configuration; ``--table`` prints it of what is kept.
+Runs use the shipped settings and are evaluated ten times on the way. A run that takes longer than allowed is cut there,
+and judged as far as it came. Figures are kept in ``benchmarks/results/health``; a run that was whole, or as long as
+asked for, is not repeated. Prints a Markdown table with a row for each configuration; ``--table`` prints it of what is
+kept.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ import os
 import sys
 import tempfile
 from collections import deque
-from importlib.util import find_spec
 from typing import Any
 
 from rltrain.errors import ConfigError
+from rltrain.naming.installed import need
 
 LOCAL = "local"
 """The address of a cluster that is started on this machine, with a worker for each task, and ends with the sweep."""
@@ -21,8 +21,7 @@ def need_ray() -> None:
     Raises:
         ConfigError: It is not installed.
     """
-    if find_spec("ray") is None:
-        raise ConfigError("The package ray is not installed.", "Run: pip install 'rltrain[ray]'")
+    need("ray", install="rltrain[ray]")
 
 
 class Trainer:
@@ -66,17 +65,24 @@ class RayPool:
 
     def __init__(self, size: int, threads: int, address: str) -> None:
         need_ray()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what Ray reports to its makers
         import ray
         from ray.util.queue import Queue
 
         self._ray, self._size, self._threads = ray, size, threads
-        here: dict[str, Any] = {"num_cpus": size * threads + 1, "include_dashboard": False} if address == LOCAL else {}
-        paths = os.pathsep.join(filter(None, sys.path))
-        runtime: dict[str, Any] = {"env_vars": {"PYTHONPATH": paths}} if address == LOCAL else {}
+        here: dict[str, Any] = {}
+        if address == LOCAL:
+            here = {
+                "num_cpus": size * threads + 1,
+                "include_dashboard": False,
+                "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+                "_node_ip_address": "127.0.0.1",  # it listens on this machine alone
+            }
         try:
-            ray.init(LOCAL if here else address, log_to_driver=False, runtime_env=runtime, **here)
+            ray.init(address, log_to_driver=False, logging_level="error", **here)
         except Exception as error:
-            raise ConfigError(f"Ray cannot be used at '{address}': {error}", "Give another --ray.") from error
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ConfigError(f"Ray cannot be used at '{address}': {why}", "Give another --ray.") from error
         self._answers = Queue()
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, int]] = {}  # by what Ray returns for a call: the actor, the task
