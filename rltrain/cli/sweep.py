@@ -35,6 +35,7 @@ with a study that was interrupted or killed.
   --storage URL         database that several machines share [the file study.journal in the folder]
   --sampler {samplers}  [tpe]
   --pruner {pruners}    which trials end early, by their evaluations [median]
+  --ray ADDRESS         train on a cluster of Ray: its address, auto, or local to start one here
   --keep-runs           keep the run folder of every trial
   --config FILE         YAML file of further settings
   --json                print the result as one JSON object
@@ -45,12 +46,13 @@ All options of 'rltrain train' are the same for all trials, such as --total-time
 it is evaluated five times on the way there unless --eval-freq says otherwise."""
 
 FLAGS = ("json", "from_defaults", "keep_runs")
-TEXTS = ("space", "out", "storage", "config", "sampler", "pruner")
+TEXTS = ("space", "out", "storage", "config", "sampler", "pruner", "ray")
 NUMBERS = {"trials": 50, "jobs": 1, "seeds": 1}
 
 
 def main(arguments: list[str]) -> int:
     """Searches; prints where everything is."""
+    from rltrain.search.ray_pool import need_ray
     from rltrain.search.study import PRUNERS, SAMPLERS, need_optuna
 
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -80,19 +82,21 @@ def main(arguments: list[str]) -> int:
     flags: dict[str, Any] = {name: options.pop(name, False) for name in FLAGS[1:]}
     sampler = _one_of("sampler", options.pop("sampler", "tpe"), SAMPLERS)
     pruner = _one_of("pruner", options.pop("pruner", "median"), PRUNERS)
-    space, storage, config = (options.pop(name, None) for name in ("space", "storage", "config"))
+    space, storage, config, ray = (options.pop(name, None) for name in ("space", "storage", "config", "ray"))
     out = Path(options.pop("out", None) or Path("sweeps") / f"{algo}-{env}".replace("/", "-").replace(":", "-"))
     settings = canonical(options)
     if config is not None:
         settings = merge(canonical(load_config(config)), settings)
     need_optuna()
+    if ray is not None:
+        need_ray()
 
     from rltrain.search.request import SweepRequest
     from rltrain.search.space import read_space, shipped_space
     from rltrain.search.sweep import Sweep
 
     found = shipped_space(algo) if space is None else read_space(space)
-    choices: dict[str, Any] = {"sampler": sampler, "pruner": pruner, "storage": storage, "name": out.name}
+    choices: dict[str, Any] = {"sampler": sampler, "pruner": pruner, "storage": storage, "name": out.name, "ray": ray}
     request = SweepRequest(algo, env, found, settings, out=out, **numbers, **flags, **choices)
     sweep = Sweep(request, _tell)
     print(f"space: {found.source}, over: {request.source}; {request.out}", file=sys.stderr)

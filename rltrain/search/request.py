@@ -50,6 +50,7 @@ class SweepRequest:
         sampler: Name of a sampler.
         pruner: Name of a pruner.
         keep_runs: Whether the run folders of trials are kept.
+        ray: Address of a cluster of Ray that trains the trials, or ``local``; None for processes of this machine.
     """
 
     algo: str
@@ -66,6 +67,7 @@ class SweepRequest:
     sampler: str = "tpe"
     pruner: str = "median"
     keep_runs: bool = False
+    ray: str | None = None
 
     def run_dir(self, number: int) -> Path:
         """The folder with the runs of a trial."""

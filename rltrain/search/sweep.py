@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RunError
 from rltrain.search.pool import Pool
+from rltrain.search.ray_pool import RayPool
 from rltrain.search.request import RUNS, SweepRequest
 from rltrain.search.results import best_of, draw, importances, write_best, write_table
 from rltrain.search.study import JOURNAL, Study, hidden, scores_of
@@ -89,14 +90,21 @@ class Sweep:
         self._request, self._say = request, say
         request.check()
         self._tasks_of_a_trial = 1 if request.at_once else request.seeds
+        size, threads = request.jobs * self._tasks_of_a_trial, request.config().num_threads or 1
+        self._pool = Pool(size, threads) if request.ray is None else RayPool(size, threads, request.ray)
         try:
             request.out.mkdir(parents=True, exist_ok=True)
             check_folder(request.out / RUNS)
+            self._study = Study(request)
         except OSError as error:
+            self._pool.close()
             raise ConfigError(f"'{request.out}' cannot be used: {reason(error)}.", "Give another --out.") from error
-        self._study = Study(request)
+        except ConfigError:
+            self._pool.close()
+            raise
         self._running: list[Running] = []
         self._failures: list[str] = []
+        self._deaths = 0
 
     def run(self) -> SweepResult:
         """Runs trials until the study has as many as were asked for, or a signal comes.
@@ -104,20 +112,17 @@ class Sweep:
         Raises:
             RunError: No trial could be trained.
         """
-        request = self._request
-        size = request.jobs * self._tasks_of_a_trial
-        threads = request.config().num_threads or 1
-        pool = Pool(size, threads)
+        request, pool = self._request, self._pool
         try:
             with Interrupt() as interrupted:
                 while not interrupted():
                     while pool.free >= self._tasks_of_a_trial and self._study.wants_more and not interrupted():
-                        self._begin(pool)
+                        self._begin()
                     if not self._running:
                         break
                     answer = pool.answer(POLL_SECONDS)
                     if answer is not None:
-                        self._hear(answer, pool)
+                        self._hear(answer)
                     self._study.sign()
                 signal = interrupted.signal
         except OSError as error:
@@ -139,9 +144,9 @@ class Sweep:
             f"'{where}' cannot be written: {reason(error)}.", "Make room; the same command goes on with the study."
         )
 
-    def _begin(self, pool: Pool) -> None:
+    def _begin(self) -> None:
         trial, drawn = self._study.ask()
-        request = self._request
+        request, pool = self._request, self._pool
         try:
             config = request.config(drawn)
         except ConfigError as error:
@@ -158,12 +163,12 @@ class Sweep:
                 one = config.model_copy(update={"seed": config.seed + k, "run_dir": f"{run_dir}/{k}"})
                 each.tasks.add(pool.begin(to_yaml(one), 1))
 
-    def _hear(self, answer: dict[str, Any], pool: Pool) -> None:
+    def _hear(self, answer: dict[str, Any]) -> None:
         each = next((each for each in self._running if answer["task"] in each.tasks), None)
         if each is None:
             return
         if "value" in answer:
-            self._note(each, answer, pool)
+            self._note(each, answer)
             return
         each.tasks.discard(answer["task"])
         each.died = each.died or "died" in answer
@@ -171,13 +176,13 @@ class Sweep:
         each.scores |= {seed: score for seed, score in answer.get("scores", {}).items() if score is not None}
         if each.died or each.error:
             for task in each.tasks:
-                pool.stop(task)
+                self._pool.stop(task)
         if not each.tasks:
             self._running.remove(each)
             self._end(each)
             self._request.clear(each.trial.number)
 
-    def _note(self, each: Running, answer: dict[str, Any], pool: Pool) -> None:
+    def _note(self, each: Running, answer: dict[str, Any]) -> None:
         """Reports an evaluation once all seeds have it, and stops the trial if it is not worth going on with."""
         number = answer["step"] // each.config.eval_freq
         values = each.values.setdefault(number, {})
@@ -188,13 +193,19 @@ class Sweep:
         if each.trial.should_prune():
             each.pruned = True
             for task in each.tasks:
-                pool.stop(task)
+                self._pool.stop(task)
 
     def _end(self, each: Running) -> None:
         trial, what = each.trial, f"trial {each.trial.number}"
+        self._deaths = self._deaths + 1 if each.died else 0
         if each.died:
             then = "it is tried again" if self._study.again(trial) else "it is left out"
             self._say(f"{what}: its process died; {then}")
+            if self._deaths >= MOST_ERRORS + self._request.jobs:
+                raise RunError(
+                    f"The processes of {self._deaths} trials in a row died.",
+                    "Look whether memory is short (dmesg), or train one trial by 'rltrain train' to see why.",
+                )
         elif each.pruned:
             self._study.prune(trial)
             self._say(f"{what}: pruned{self._so_far()}")

@@ -63,7 +63,8 @@ RULES = (
         explained_variance,
         "a larger --agent.vf-coef, scaled rewards (--agent.normalize-reward true), or look whether observations tell "
         "what returns depend on.",
-        "0 is what a constant explains (Stable-Baselines3's documentation of its logger)",
+        "0 is what a constant explains (Stable-Baselines3's documentation of its logger), and the return has hardly "
+        "improved",
         points=10,
         share=0.15,
     ),
@@ -117,8 +118,8 @@ RULES = (
         evaluation_below,
         "compare 'rltrain eval RUN --stochastic': a task may need chance; else look for settings of training that "
         "evaluations lack.",
-        "ours: half of the range of returns in this run, in two evaluations",
-        points=2,
+        "ours: half of the range of returns in this run, in three evaluations",
+        points=3,
     ),
     Rule(
         "throughput_fall",

@@ -102,9 +102,12 @@ def kl_blow_up(at: Reading) -> str | None:
 
 
 def explained_variance(at: Reading) -> str | None:
-    """The value function is no better than a constant."""
+    """The value function is no better than a constant, and the policy does not get better.
+
+    Where it does, returns may hardly vary any more, as in a task that is solved, or noise decides most of them.
+    """
     explained = at.get("train/explained_variance")
-    if explained is not None and explained <= at.limits.explained_variance:
+    if at.poor and explained is not None and explained <= at.limits.explained_variance:
         return f"The value function explains {explained:.0%} of the variance of returns: a constant would do better."
     return None
 

@@ -210,6 +210,13 @@ def test_a_trial_whose_process_dies_is_tried_again_a_few_times(tmp_path: Path, s
     assert [line.partition("; ")[2] for line in lines[:3]] == [*["it is tried again"] * 2, "it is left out"]
 
 
+def test_a_sweep_whose_processes_always_die_gives_up(tmp_path: Path, scripted: type[Scripted]) -> None:
+    scripted.dies = tuple(range(2, 100))
+    with pytest.raises(RunError, match=r"The processes of 6 trials in a row died\."):
+        run(tmp_path)
+    assert len(scripted.done) == 7
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_rest_for_later(tmp_path: Path, scripted: type[Scripted]) -> None:
     scripted.signals = 4
     result = run(tmp_path, trials=10)
