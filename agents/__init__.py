@@ -42,3 +42,19 @@ def register() -> None:
         trainer="rltrain.training.offline:OfflineTrainer",
         learns_from_data=True,
     )
+    register_agent(
+        "iql",
+        "rltrain.agents.iql.agent:IQL",
+        "rltrain.agents.iql.config:IQLConfig",
+        description="Implicit Q-learning from a dataset, and AWAC as an option; all action spaces.",
+        trainer="rltrain.training.offline:OfflineTrainer",
+        learns_from_data=True,
+    )
+    register_agent(
+        "cql",
+        "rltrain.agents.cql.agent:CQL",
+        "rltrain.agents.cql.config:CQLConfig",
+        description="Conservative Q-learning from a dataset; discrete actions.",
+        trainer="rltrain.training.offline:OfflineTrainer",
+        learns_from_data=True,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -103,6 +103,16 @@ class Actor(nn.Module, ABC):
     def initial_state(self, n: int) -> State:
         """The state of ``n`` rows at the start of an episode; None without memory."""
         return None
+
+    def log_likelihood(self, obs: Observation, action: Tensor) -> Tensor:
+        """Log-probabilities, or log-densities of numbers, of actions (B, *A) where the policy samples them: (B,).
+
+        Raises:
+            ConfigError: They are not known, or the actor has memory.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not say how likely its actions are.", "Use another estimate, such as fqe."
+        )
 
     def traceable(self) -> Actor:
         """The same policy in operations on tensors alone, from which exporters make a graph; here it is this actor."""
@@ -257,6 +267,15 @@ class Agent(nn.Module, ABC):
         Raises:
             ConfigError: An option cannot have the effect that it asks for.
         """
+
+    def from_policy(self, state: Mapping[str, Tensor], config: Callable[[], Any]) -> dict[str, Tensor]:
+        """The learned tensors of another agent by the names that this one has for them, for a run that starts from it.
+
+        Args:
+            state: The tensors, by the names of the agent that learned them.
+            config: Returns the hyperparameters of that agent.
+        """
+        return dict(state)
 
     def keep_statistics(self, names: Iterable[str]) -> None:
         """Forgets statistics of observations that are not among the names of a run's saved tensors.

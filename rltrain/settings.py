@@ -63,7 +63,7 @@ def build_config(
         options |= {"rescale_action": False, "action_masks": False}
     given = canonical(dict(overrides or {}))
     data = merge({"env": options}, defaults)
-    if registered.learns_from_data and isinstance(given.get("data"), str):
+    if isinstance(given.get("data"), str):
         from rltrain.data.environment import recorded_environment
 
         recorded = recorded_environment(given["data"])

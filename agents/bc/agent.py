@@ -8,33 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from rltrain.agent import Metrics
 from rltrain.agents.bc.config import BCConfig
 from rltrain.agents.bc.loss import agreement, cloning_loss, raw_actions
 from rltrain.agents.bc.privacy import PrivateGradients
-from rltrain.agents.parts.actors import DistributionActor
-from rltrain.agents.parts.custom_networks import encoder_for
-from rltrain.agents.parts.distributions import Gaussian, make_distribution
-from rltrain.agents.parts.networks import ACTIVATIONS, hidden_widths, init_orthogonal, mask_logits, mlp
+from rltrain.agents.parts.actors import DistributionActor, keep_some_noise, make_actor
+from rltrain.agents.parts.distributions import Gaussian
+from rltrain.agents.parts.networks import ACTIVATIONS, mask_logits
 from rltrain.agents.parts.offline import OfflineAgent, Shuffled
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.data.check import forbidden_steps
 from rltrain.data.dataset import Dataset
 from rltrain.data.split import assign
-from rltrain.data.view import AgentView
+from rltrain.data.view import AgentView, refuse_forbidden_actions
 from rltrain.env import Observation
-from rltrain.errors import ConfigError, DatasetError
+from rltrain.errors import ConfigError
 from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import value_at
-from rltrain.spaces import MASK
 
 ROWS = 8192
 """Steps of a validation, or of the statistics, that are computed at once."""
-LEAST_LOG_STD = -5.0
-"""The logarithm of the standard deviation does not fall below this: data without noise would let it fall for ever."""
 MEASURES = {True: "mean_squared_error", False: "accuracy"}
 
 
@@ -66,20 +61,13 @@ class BC(OfflineAgent):
         seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space, num_envs, config, device=device, seed=seed)
-        kwargs = config.policy_kwargs
-        self.distribution = make_distribution(action_space, log_std_init=kwargs.log_std_init)
-        with seeded(derive_seed(seed, "weights")):
-            encoder = encoder_for(observation_space, kwargs)
-            widths = hidden_widths(kwargs.net_arch, encoder)
-            hidden = mlp(encoder.size, widths, kwargs.activation_fn)
-            head = nn.Linear((widths or [encoder.size])[-1], self.distribution.size)
-            init_orthogonal(hidden)
-            init_orthogonal(head, 0.01)
         normalizer = ObservationNormalizer(observation_space, device=self.device) if config.normalize_obs else None
-        # The names of PPO's layers, so that a run of PPO can start from this policy.
-        self.actor: DistributionActor = DistributionActor(
-            self.distribution, normalizer, encoder=encoder, pi=hidden, action_head=head
-        ).to(self.device)
+        with seeded(derive_seed(seed, "weights")):
+            actor = make_actor(
+                observation_space, action_space, config.policy_kwargs, config.policy_kwargs.net_arch, normalizer
+            )
+        self.actor: DistributionActor = actor.to(self.device)
+        self.distribution = actor.distribution
         self.optimizer = FlatAdam(
             [each for each in self.actor.parameters() if each.requires_grad],
             eps=1e-8,
@@ -130,10 +118,7 @@ class BC(OfflineAgent):
         """
         config = self.config
         self.view = AgentView(dataset, self.observation_space, self.action_space, device=self.device)
-        masked = isinstance(self.action_space, spaces.Discrete) and f"obs.{MASK}" in dataset.columns
-        if masked and (forbidden := forbidden_steps(dataset)).count:
-            what = f"The mask of '{dataset.path}' forbids the action that was taken {forbidden}."
-            raise DatasetError(what, "Mend the masks: 'rltrain data check' names the steps.")
+        refuse_forbidden_actions(dataset, self.action_space)
         if config.dp_epsilon is not None:
             self.private = self._private(dataset, config.dp_epsilon)
         held_out = np.zeros(len(dataset.episodes), bool)
@@ -162,8 +147,7 @@ class BC(OfflineAgent):
             rows.append(step(learning_rate))
             if before is not None:  # of the weights that the gradient was computed at
                 self.optimizer.flat.data.sub_(before, alpha=learning_rate * config.weight_decay)
-            if isinstance(self.distribution, Gaussian):
-                self.distribution.log_std.data.clamp_(min=LEAST_LOG_STD)
+            keep_some_noise(self.distribution)
         self.n_updates += config.gradient_steps
         means = torch.stack(rows).mean(0)
         metrics: Metrics = {"train/loss": means[0], "train/grad_norm": means[1], f"train/{self.measure}": means[2]}

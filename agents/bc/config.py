@@ -6,22 +6,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rltrain.agents.parts.settings import NetworkKwargs, Widths
+from rltrain.agents.parts.settings import ActorKwargs, Widths
 from rltrain.config import Activation, AgentConfig
 from rltrain.schedules import Schedule
 
 Part = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class BCKwargs(NetworkKwargs):
+class BCKwargs(ActorKwargs):
     """The network, by default that of PPO's policy, which can start from it."""
 
     net_arch: Widths | None = None
     """Hidden layer widths; none for [64, 64], or for no such layers behind the convolutions of pictures."""
     activation_fn: Activation = "tanh"
     """Activation between the hidden layers."""
-    log_std_init: float = 0.0
-    """Initial logarithm of the standard deviation of Box actions."""
 
 
 class BCConfig(AgentConfig):

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rltrain.agents.parts.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from rltrain.agents.parts.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+)
 
 FORBIDDEN = -1e7
 """A logit below this is one that a mask has taken out."""
@@ -16,7 +23,7 @@ def raw_actions(distribution: Distribution, action: Tensor) -> Tensor:
     """Actions (B, *A) of the environment as the distribution counts them."""
     if isinstance(distribution, Categorical | MultiCategorical):
         return action - distribution.start
-    return action.flatten(1) if isinstance(distribution, Gaussian) else action
+    return distribution.from_env(action) if isinstance(distribution, Gaussian) else action
 
 
 def cloning_loss(distribution: Distribution, params: Tensor, raw: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -60,6 +67,9 @@ def agreement(distribution: Distribution, params: Tensor, raw: Tensor) -> Tensor
     The share of equal choices, or for actions of numbers the mean squared difference.
     """
     mode = distribution.mode(params)
+    if isinstance(distribution, SquashedGaussian):
+        difference = distribution.to_env(mode) - distribution.to_env(raw)
+        return difference.flatten(1).square().mean(-1)
     if isinstance(distribution, Gaussian):
         return (mode - raw).square().mean(-1)
     equal = (mode == raw).to(torch.float32)

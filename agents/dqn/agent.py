@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from rltrain.agent import Metrics
 from rltrain.agents.dqn.config import DQNConfig
-from rltrain.agents.dqn.loss import td_loss, td_target
+from rltrain.agents.dqn.loss import td_loss
 from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.off_policy import OffPolicyAgent, Update
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.agents.parts.q_network import QNetwork, at_action
+from rltrain.agents.parts.q_network import QNetwork, at_action, from_policy
 from rltrain.agents.parts.replay import Batch, PrioritizedReplay
+from rltrain.agents.parts.td import td_target
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, seeded
@@ -68,6 +70,10 @@ class DQN(OffPolicyAgent):
         self.first_action = int(getattr(action_space, "start", 0))
         self.actor = GreedyActor(self.policy, config.exploration_final_eps, self.first_action)
 
+    def from_policy(self, state: Mapping[str, Tensor], config: Callable[[], Any]) -> dict[str, Tensor]:
+        """Takes the logits of a policy's actions, such as a clone's, for their values."""
+        return from_policy(state)
+
     def use_bfloat16(self) -> None:
         """Lets the networks multiply in bfloat16."""
         for network in (self.policy, self.target):
@@ -102,6 +108,10 @@ class DQN(OffPolicyAgent):
     def to_env(self, action: Tensor) -> Tensor:
         """Actions counted from the first of the space."""
         return action + self.first_action if self.first_action else action
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """Actions counted from 0."""
+        return action - self.first_action if self.first_action else action
 
     @property
     def drawn_ahead(self) -> bool:

@@ -1,4 +1,4 @@
-"""DQN's targets and loss."""
+"""DQN's loss."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rltrain.agents.parts.q_network import QNetwork, valued_without_choice
+from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.quantiles import quantile_huber
-from rltrain.agents.parts.replay import Batch
-
-
-@torch.no_grad()
-def td_target(batch: Batch, target_net: QNetwork, online_net: QNetwork | None = None) -> Tensor:
-    """Rewards plus the discounted value of what follows, (B, K) for K quantiles.
-
-    Mnih et al. (2015), algorithm 1. If ``online_net`` is given, it chooses the action that ``target_net`` values: van
-    Hasselt et al. (2016), arXiv:1509.06461, equation 4. Quantiles are as in Dabney et al. (2018), arXiv:1710.10044,
-    equation 13. The value after a termination is 0, whatever the network outputs; so is that of a state in which the
-    mask allows no action, such as the last one of a truncated game, unless the network values states (dueling).
-    """
-    if target_net.n_quantiles == 1 and online_net is None:
-        following = target_net(batch.next_obs).amax(1, keepdim=True)
-    else:
-        chosen = (target_net if online_net is None else online_net)(batch.next_obs).argmax(1)
-        following = of_action(target_net.quantiles(batch.next_obs), chosen)
-    following = valued_without_choice(following, batch.next_obs, target_net)
-    following = following.masked_fill(batch.terminated.unsqueeze(1), 0.0)
-    return torch.addcmul(batch.reward.unsqueeze(1), batch.discount.unsqueeze(1), following)
+from rltrain.agents.parts.td import of_action
 
 
 def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -40,8 +21,9 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None,
 
     Args:
         network: The network being trained.
-        batch: Rows of ``obs`` (B, *O), ``action`` (B,), ``target`` (B, K) from :func:`td_target`, and ``share`` (B, A):
-            the weight of each action value's error in the loss, 0 for actions not taken.
+        batch: Rows of ``obs`` (B, *O), ``action`` (B,), ``target`` (B, K) from
+            :func:`~rltrain.agents.parts.td.td_target`, and ``share`` (B, A): the weight of each action value's error in
+            the loss, 0 for actions not taken.
 
     Returns:
         A scalar to differentiate, or None if the gradients are already in place; the loss; and the errors: (B, A) for
@@ -60,8 +42,3 @@ def td_loss(network: QNetwork, batch: Mapping[str, Any]) -> tuple[Tensor | None,
             gradient = share.unsqueeze(2) * slope.unsqueeze(1)
             loss = (each * share.sum(1)).sum()
     return back(gradient), loss, error
-
-
-def of_action(values: Tensor, action: Tensor) -> Tensor:
-    """The values (B, K) of the given actions (B,), from the values (B, A, K) of all actions."""
-    return values.gather(1, action.view(-1, 1, 1).expand(-1, 1, values.shape[2])).squeeze(1)

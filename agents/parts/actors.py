@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from rltrain.agent import Actor, ActOut, State
-from rltrain.agents.parts.distributions import Distribution
+from rltrain.agents.parts.custom_networks import encoder_for
+from rltrain.agents.parts.distributions import Distribution, Gaussian, make_distribution
 from rltrain.agents.parts.exploration import EpsilonGreedy
-from rltrain.agents.parts.networks import mask_logits
+from rltrain.agents.parts.networks import hidden_widths, init_orthogonal, mask_logits, mlp
 from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.recurrent import Memory
+from rltrain.agents.parts.settings import ActorKwargs
 from rltrain.env import Observation
 from rltrain.normalize import ObservationNormalizer
+
+LEAST_LOG_STD = -5.0
+"""The logarithm of the standard deviation of a policy that is learned from data does not fall below this."""
 
 
 class DistributionActor(Actor):
@@ -58,6 +65,13 @@ class DistributionActor(Actor):
                 features = layer(features)
         return mask_logits(features[0] if isinstance(features, tuple) else features, obs), state
 
+    def log_likelihood(self, obs: Observation, action: Tensor) -> Tensor:
+        """Log-probabilities, or log-densities, of actions (B, *A): (B,)."""
+        if self.initial_state(1) is not None:
+            return super().log_likelihood(obs, action)
+        log_prob, _ = self.distribution.log_prob_entropy(self.params(obs), self.distribution.from_env(action))
+        return log_prob - self.distribution.log_volume()
+
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Actions (N, *A)."""
         params, state = self.step(obs, state)
@@ -65,6 +79,42 @@ class DistributionActor(Actor):
             return ActOut(self.distribution.to_env(self.distribution.mode(params)), state)
         noise = self.distribution.noise(tuple(params.shape[:-1]), params.device, rng)
         return ActOut(self.distribution.to_env(self.distribution.sample(params, noise)), state)
+
+
+def make_actor(
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    kwargs: ActorKwargs,
+    net_arch: Sequence[int] | None,
+    obs_normalizer: ObservationNormalizer | None = None,
+) -> DistributionActor:
+    """A policy with the layers of PPO's, under the same names, so that PPO can start from it.
+
+    Args:
+        observation_space: Space of a single observation.
+        action_space: Space of a single action.
+        kwargs: Encoder, activation and distribution.
+        net_arch: Hidden layers; None for the default.
+        obs_normalizer: Scales observations; None if they are not scaled.
+
+    Raises:
+        ConfigError: There is no network or distribution for one of the spaces.
+    """
+    squash = kwargs.squash_output and isinstance(action_space, spaces.Box)
+    distribution = make_distribution(action_space, log_std_init=kwargs.log_std_init, squash=squash)
+    encoder = encoder_for(observation_space, kwargs)
+    widths = hidden_widths(net_arch, encoder)
+    hidden = mlp(encoder.size, widths, kwargs.activation_fn)
+    head = nn.Linear((widths or [encoder.size])[-1], distribution.size)
+    init_orthogonal(hidden)
+    init_orthogonal(head, 0.01)
+    return DistributionActor(distribution, obs_normalizer, encoder=encoder, pi=hidden, action_head=head)
+
+
+def keep_some_noise(distribution: Distribution) -> None:
+    """Stops the deviation of Box actions from falling: data without noise would let it fall for ever."""
+    if isinstance(distribution, Gaussian):
+        distribution.log_std.data.clamp_(min=LEAST_LOG_STD)
 
 
 class GreedyActor(Actor):
@@ -93,6 +143,17 @@ class GreedyActor(Actor):
     def initial_state(self, n: int) -> State:
         """The state of ``n`` rows at the start of an episode; None without memory."""
         return self.network.initial_state(n)
+
+    def log_likelihood(self, obs: Observation, action: Tensor) -> Tensor:
+        """Log-probabilities of actions (B,), a random one being any that is allowed: (B,)."""
+        if self.initial_state(1) is not None or self.network.noisy_layers:
+            return super().log_likelihood(obs, action)
+        values = self.network(obs if self.obs_normalizer is None else self.obs_normalizer(obs))
+        allowed = (mask_logits(torch.zeros_like(values), obs) == 0).to(values.dtype)
+        chance = allowed / allowed.sum(1, keepdim=True) * self.epsilon
+        taken = (action - self.first_action).unsqueeze(1)
+        best = (values.argmax(1, keepdim=True) == taken).to(values.dtype)
+        return (chance.gather(1, taken) + (1.0 - self.epsilon) * best).squeeze(1).log()
 
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Actions (N,)."""

@@ -59,6 +59,10 @@ class Distribution(nn.Module, ABC):
             entropy_grad: Gradient of the entropy, the same for every row.
         """
 
+    def log_volume(self) -> Tensor | float:
+        """How much lower the log-density of an action of the environment is than :meth:`log_prob_entropy` says."""
+        return 0.0
+
     def to_env(self, raw: Tensor) -> Tensor:
         """Actions for the environment, inside the action space."""
         return raw
@@ -247,6 +251,9 @@ class SquashedGaussian(Gaussian):
     def backward(self, params: Tensor, raw: Tensor, log_prob_grad: Tensor, entropy_grad: float) -> Tensor:
         # For given raw actions, tanh only adds a constant to the log-probability.
         return super().backward(params, raw, log_prob_grad - entropy_grad, 0.0)
+
+    def log_volume(self) -> Tensor | float:
+        return (0.5 * (self.high - self.low)).log().sum()
 
     def to_env(self, raw: Tensor) -> Tensor:
         return between(self.low, self.high, self._shaped(raw).tanh())

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
-from rltrain.agent import ActOut, Agent, Metrics, Received, State
+from rltrain.agent import ActOut, Metrics, Received, State
 from rltrain.agents.parts.hindsight import HindsightReplay
-from rltrain.agents.parts.optim import FlatAdam, lay_flat
+from rltrain.agents.parts.offline_share import OfflineShare
 from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
 from rltrain.agents.parts.settings import OffPolicyConfig, PrioritizedConfig
+from rltrain.agents.parts.targets import TargetNetworks
+from rltrain.data.dataset import Dataset
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.normalize import check_scaled
@@ -31,8 +32,6 @@ from rltrain.vec import Goals, VecStep
 AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
 LOOKED_AT, DRAWN = 256, 4_096  # last transitions whose values are compared, and whose actions are shown, at log points
 
-Network = TypeVar("Network", bound=nn.Module)
-
 
 class Update(NamedTuple):
     """The outcome of a gradient step."""
@@ -41,10 +40,11 @@ class Update(NamedTuple):
     error: Tensor | None = None  # (B,) of each transition; sets its priority if the replay has priorities
 
 
-class OffPolicyAgent(Agent):
+class OffPolicyAgent(TargetNetworks):
     """An agent that takes ``gradient_steps`` on minibatches from a replay after every ``train_freq`` steps.
 
-    A subclass makes its networks, its ``actor``, its optimizers (attributes that are a :class:`FlatAdam`) and, by
+    A subclass makes its networks, its ``actor``, its optimizers (attributes that are a
+    :class:`~rltrain.agents.parts.optim.FlatAdam`) and, by
     :meth:`make_target`, its target networks. It defines how to explore (:meth:`sample_actions`) and what a gradient
     step is (:meth:`update`).
 
@@ -84,7 +84,7 @@ class OffPolicyAgent(Agent):
         self.log_interval = max(1, 1000 // (self.horizon * num_envs))
         self.rng = make_generator(self.device, derive_seed(seed, "agent"))
         self.replay = self._make_replay()
-        self.followed: list[tuple[Tensor, FlatAdam]] = []  # (parameters of a target, optimizer of its network)
+        self.offline: OfflineShare | None = None
         self.steps = 0
         self.first_step = 0  # the environment step at which the replay starts
         self.n_updates = 0
@@ -109,6 +109,16 @@ class OffPolicyAgent(Agent):
         assert isinstance(self.replay, HindsightReplay)
         self.replay.goals = goals
 
+    def use_data(self, dataset: Dataset) -> None:
+        """Draws the share ``offline_fraction`` of every minibatch from this dataset; called once, before training.
+
+        Raises:
+            DatasetError: It does not fit the spaces.
+            ConfigError: It cannot be drawn from beside this replay.
+        """
+        spaces = self.observation_space, self.action_space
+        self.offline = OfflineShare(dataset, spaces, self.config, self.replay, self.from_env, self.rng)
+
     # Defined by subclasses
 
     @abstractmethod
@@ -117,6 +127,10 @@ class OffPolicyAgent(Agent):
 
     def to_env(self, action: Tensor) -> Tensor:
         """Converts stored actions to actions of the environment."""
+        return action
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """Converts actions of the environment, such as those of a dataset, to actions as they are stored."""
         return action
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
@@ -145,22 +159,6 @@ class OffPolicyAgent(Agent):
         """
 
     # Shared by all subclasses
-
-    def make_target(self, network: Network, optimizer: FlatAdam) -> Network:
-        """A copy of a network that moves towards it by the share ``tau`` every ``target_update_interval``.
-
-        Args:
-            network: The network to copy.
-            optimizer: Trains the parameters of this network and no others.
-
-        Raises:
-            ValueError: The optimizer trains other parameters.
-        """
-        if [id(parameter) for parameter in network.parameters()] != [id(each) for each in optimizer.parameters]:
-            raise ValueError("a network that a target follows needs an optimizer of its own")
-        target = copy.deepcopy(network).requires_grad_(False)
-        self.followed.append((lay_flat(list(target.parameters())), optimizer))
-        return target
 
     @property
     def warming_up(self) -> bool:
@@ -235,13 +233,6 @@ class OffPolicyAgent(Agent):
         batch = self.replay.recent(DRAWN)
         return {} if batch is None else {"actions": self.to_env(batch.action)}
 
-    def _move_targets(self, times: int) -> None:
-        """Moves the targets this many times, in one larger move, since the networks do not change in between."""
-        if times:
-            share = 1.0 - (1.0 - self.config.tau) ** times
-            for flat, optimizer in self.followed:
-                flat.lerp_(optimizer.flat.detach(), share)
-
     def _minibatches(self, number: int) -> Iterator[dict[str, Any]]:
         """``number`` minibatches, drawn and prepared in as few passes as possible."""
         size = self.config.batch_size
@@ -250,7 +241,10 @@ class OffPolicyAgent(Agent):
             yield from minibatches(self.prepare(self.draw(min(most, number - first) * size)), size)
 
     def draw(self, size: int) -> Batch:
-        """Draws ``size`` transitions from the replay."""
+        """Draws ``size`` transitions, whole minibatches: from the replay, and a share of each from the dataset."""
+        return self._from_replay(size) if self.offline is None else self.offline.join(self._from_replay, size)
+
+    def _from_replay(self, size: int) -> Batch:
         if isinstance(self.replay, PrioritizedReplay):
             beta = ramp(self.config.priority_beta, 1.0, 1.0, self.progress_remaining)
             return self.replay.sample(size, self.rng, beta)
@@ -316,7 +310,3 @@ class OffPolicyAgent(Agent):
         given = {name: tuple(x.shape[1:]) for name, x in zip(names(saved), leaves(saved), strict=True)}
         if given != own:
             raise ValueError(f"the saved replay holds observations of shape {given}, not {own}")
-
-    def _optimizers(self) -> dict[str, FlatAdam]:
-        """The optimizers by attribute name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, FlatAdam)}

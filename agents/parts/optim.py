@@ -42,6 +42,7 @@ class FlatAdam:
 
     factors: Tensor | None = None
     frozen: Tensor | None = None
+    held: Tensor | None = None  # (size,) the factors to go back to, while some parameters are held
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, eps: float, max_grad_norm: float | None) -> None:
         self.parameters = list(parameters)
@@ -76,6 +77,27 @@ class FlatAdam:
             scale[start : start + self.parameters[number].numel()] = factor
         self.factors = scale
         self.frozen = scale == 0 if 0.0 in factors.values() else None
+
+    def hold(self, numbers: Iterable[int]) -> None:
+        """Keeps some parameters as they are until :meth:`release`, while their moments follow their gradients.
+
+        The factors change in place, so a graph of the step that was recorded before stays valid.
+
+        Args:
+            numbers: Their numbers in ``parameters``.
+        """
+        if self.factors is None:
+            self.factors = torch.ones_like(self.flat.data)
+        self.held = self.factors.clone()
+        for number in numbers:
+            start = self.starts[number]
+            self.factors[start : start + self.parameters[number].numel()] = 0.0
+
+    def release(self) -> None:
+        """Lets the parameters that are held take steps again."""
+        if self.held is not None and self.factors is not None:
+            self.factors.copy_(self.held)
+            self.held = None
 
     def step(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agent import State
+from rltrain.agent import ACTOR, State
 from rltrain.agents.parts.custom_networks import encoder_for
 from rltrain.agents.parts.manual_grad import Back, Perceptron, by_autograd, evaluate
 from rltrain.agents.parts.networks import hidden_widths, in_bfloat16, mask_logits, mlp, without_choice
@@ -172,6 +172,25 @@ class QNetwork(nn.Module):
         finally:
             for layer in self.noisy_layers:
                 layer.drawing, layer.rng = False, None
+
+
+def from_policy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a policy with PPO's layers as those of a network of action values and its target.
+
+    The logits of its actions stand for their values: the best action is then the one that the policy thinks likeliest.
+    """
+    if not any(name.startswith(f"{ACTOR}pi.") for name in state):
+        return dict(state)
+    parts = {f"{ACTOR}pi.": "body.", f"{ACTOR}encoder.": "encoder.", f"{ACTOR}action_head.": "action_head."}
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        old = next((old for old in parts if name.startswith(old)), None)
+        if old is None:
+            found[name] = tensor
+        else:
+            own = parts[old] + name.removeprefix(old)
+            found |= {f"{ACTOR}network.{own}": tensor, f"target.{own}": tensor}
+    return found
 
 
 def valued_without_choice(value: Tensor, obs: Observation, network: QNetwork) -> Tensor:

@@ -37,6 +37,15 @@ class NetworkKwargs(Model):
         return {**torch_names, "leakyrelu": "leaky_relu"}.get(name.removeprefix("nn.").lower(), value)
 
 
+class ActorKwargs(NetworkKwargs):
+    """What a network of a policy that learns from data is told."""
+
+    log_std_init: float = 0.0
+    """Initial logarithm of the standard deviation of Box actions."""
+    squash_output: bool = False
+    """Squash Box actions into their bounds by tanh, instead of clipping them; SAC can then start from the policy."""
+
+
 class QNetworkKwargs(NetworkKwargs):
     """The network of action values."""
 
@@ -83,6 +92,9 @@ class OffPolicyConfig(AgentConfig):
     n_sampled_goal: Annotated[int, Field(ge=0)] = 0
     """Goals reached later in the episode that a transition of a goal environment is learned with, for each one that was
     asked for (hindsight experience replay); 0 for none, 4 in the paper."""
+    offline_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each minibatch that comes from the dataset that --data names, and not from the replay: half of it in
+    RLPD (Ball et al. 2023, arXiv:2302.02948); 0 for none."""
     save_replay_buffer: bool = True
     """Keep the transitions in checkpoints, as an exact resume needs; without, a resume collects new ones first."""
 
@@ -103,3 +115,26 @@ class PrioritizedConfig(OffPolicyConfig):
     """That power; 0 draws uniformly."""
     priority_beta: Share = 0.4
     """How far weights undo it at the start; fully in the end."""
+
+
+class OfflineConfig(AgentConfig):
+    """Hyperparameters of every agent that learns values from a dataset."""
+
+    learning_rate: Schedule = 3e-4
+    """Step size of Adam: a number, or lin_X to fall linearly from X to 0."""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Steps of the dataset in a minibatch."""
+    gradient_steps: Annotated[int, Field(ge=1)] = 16
+    """Minibatches in an update."""
+    gamma: Share = 0.99
+    """Discount factor."""
+    n_steps: Annotated[int, Field(ge=1)] = 1
+    """Steps whose rewards are summed up before the value of what follows is estimated."""
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005
+    """Share of the network that goes into the target network with every minibatch."""
+    reward_scale: Annotated[float, Field(gt=0.0)] = 1.0
+    """What rewards are multiplied by; the size of values decides what temperatures and penalties mean."""
+    normalize_obs: bool = False
+    """Scale observations by their mean and deviation in the dataset."""
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None = None
+    """Largest norm of the gradient of each network; none for no limit."""

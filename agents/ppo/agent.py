@@ -106,6 +106,7 @@ class PPO(OnPolicyAgent):
     def learn(self) -> Metrics:
         """Runs ``n_epochs`` over the rollout; metrics are means over the minibatches that took a step."""
         config = self.config
+        self._keep_policy(self.n_updates < config.value_warmup * config.n_epochs)
         batch = {**self.prepare()}  # a copy, since a recorded graph keeps its own dict
         value = batch["value"] if config.clip_range_vf is not None else batch.pop("value")
         teacher_coef, agreement = 0.0, None
@@ -185,6 +186,14 @@ class PPO(OnPolicyAgent):
     ) -> tuple[Tensor | None, Rows]:
         """See :func:`~rltrain.agents.ppo.loss.ppo_loss`."""
         return ppo_loss(self.policy, minibatch, self.loss_config, clip_range, clip_range_vf, teacher_coef)
+
+    def _keep_policy(self, kept: bool) -> None:
+        """Holds the parameters that acting needs, or lets them take steps again."""
+        if not kept:
+            self.optimizer.release()
+        elif self.optimizer.held is None:
+            acting = {id(parameter) for parameter in self.actor.parameters()}
+            self.optimizer.hold(i for i, each in enumerate(self.optimizer.parameters) if id(each) in acting)
 
     @torch.no_grad()
     def _taught(self, teacher: Actor) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,9 @@ class PPOConfig(AgentConfig):
     """Largest norm of the gradient."""
     target_kl: Annotated[float, Field(gt=0.0)] | None = None
     """Stop an update when the policy has moved 1.5 times this far; none for no limit."""
+    value_warmup: Annotated[int, Field(ge=0)] = 0
+    """Updates at the start that change the value alone, so that a policy from --init-from is not spoiled by a fresh
+    critic; 0 for none."""
     normalize_obs: bool = False
     """Scale observations by their running mean and deviation."""
     normalize_reward: bool = False

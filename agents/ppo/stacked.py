@@ -29,6 +29,10 @@ class StackedPPO(Stacked, PPO):
         self.distribution = self.policy.distribution
         self.loss_config = first.loss_config
 
+    def _keep_policy(self, kept: bool) -> None:
+        for agent in self.agents:
+            agent._keep_policy(kept)
+
     def _noise(self) -> Tensor:
         return torch.stack([agent._noise() for agent in self.agents], 1)
 

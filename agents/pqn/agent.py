@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from rltrain.agents.parts.actors import GreedyActor
 from rltrain.agents.parts.exploration import EpsilonGreedy, epsilon_at
 from rltrain.agents.parts.on_policy import OnPolicyAgent
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.agents.parts.q_network import QNetwork, at_action, valued_without_choice
+from rltrain.agents.parts.q_network import QNetwork, at_action, from_policy, valued_without_choice
 from rltrain.agents.parts.returns import lambda_returns
 from rltrain.agents.parts.rollout import in_chunks
 from rltrain.agents.pqn.config import PQNConfig
@@ -63,6 +64,10 @@ class PQN(OnPolicyAgent):
         self.explore = EpsilonGreedy(self.horizon, num_envs, self.policy.n_actions, self.device, self.rng)
         self.first_action = int(getattr(action_space, "start", 0))
         self.actor = GreedyActor(self.policy, config.exploration_final_eps, self.first_action, self.obs_normalizer)
+
+    def from_policy(self, state: Mapping[str, Tensor], config: Callable[[], Any]) -> dict[str, Tensor]:
+        """Takes the logits of a policy's actions, such as a clone's, for their values."""
+        return {name: tensor for name, tensor in from_policy(state).items() if not name.startswith("target.")}
 
     def use_bfloat16(self) -> None:
         """Lets the network multiply in bfloat16."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agent import ActOut, Metrics
+from rltrain.agent import ACTOR, Actor, ActOut, Metrics
+from rltrain.agents.parts.critics import Critics, hidden_layers, scale_back
 from rltrain.agents.parts.networks import in_bfloat16
 from rltrain.agents.parts.off_policy import OffPolicyAgent, Update
 from rltrain.agents.parts.optim import FlatAdam, grad_of
 from rltrain.agents.parts.replay import Batch
 from rltrain.agents.parts.rollout import Rollout, flat
 from rltrain.agents.sac.config import SACConfig, initial_ent_coef
-from rltrain.agents.sac.critic import Critics, hidden_layers, scale_back
 from rltrain.agents.sac.loss import critic_loss, policy_loss, soft_target
-from rltrain.agents.sac.policy import SquashedActor
+from rltrain.agents.sac.policy import SquashedActor, from_squashed
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.normalize import ObservationNormalizer, RewardNormalizer
 from rltrain.rng import derive_seed, seeded
+from rltrain.schedules import value_at
 from rltrain.vec import VecStep
 from rltrain.wrappers.actions import has_bounds
 
@@ -46,6 +48,7 @@ class SAC(OffPolicyAgent):
     """
 
     config: SACConfig
+    teacher_coef: float | str = 0.0
     fixed_ent_coef: Tensor  # (1,), unless it is learned
     compiled_methods = ("_choose", "_critic_loss", "_policy_loss")
     graph_methods: ClassVar = {"_choose": False, "_learn_critics": True, "_learn_policy": True}
@@ -74,7 +77,15 @@ class SAC(OffPolicyAgent):
             self.actor: SquashedActor = SquashedActor(
                 observation_space, box, kwargs, use_sde=config.use_sde, obs_normalizer=normalizer
             )
-            self.critic = Critics(observation_space, self.actor.size, kwargs, n_quantiles)
+            self.critic = Critics(
+                observation_space,
+                self.actor.size,
+                kwargs,
+                kwargs.net_arch.qf,
+                n_critics=kwargs.n_critics,
+                n_quantiles=n_quantiles,
+                layer_norm=kwargs.layer_norm,
+            )
         self.reward_normalizer = (
             RewardNormalizer(num_envs, config.gamma, device=self.device) if config.normalize_reward else None
         )
@@ -96,6 +107,29 @@ class SAC(OffPolicyAgent):
         self.critic_target = self.make_target(self.critic, self.critic_optimizer)
         scaling = config.normalize_obs or config.normalize_reward
         self.rollout = Rollout(self.horizon) if scaling else None  # what the statistics take in
+
+    def from_policy(self, state: Mapping[str, Tensor], config: Callable[[], Any]) -> dict[str, Tensor]:
+        """Takes over a squashed Gaussian with PPO's layers, such as a clone's, whose deviation becomes a bias.
+
+        Raises:
+            ConfigError: The policy does not squash its actions, so its layers say other actions here.
+        """
+        if f"{ACTOR}action_head.weight" not in state or f"{ACTOR}distribution.log_std" not in state:
+            return dict(state)
+        if self.config.use_sde:
+            what = "SAC's policy has noise that depends on the state, and that of the run to start from has not."
+            raise ConfigError(what, "Leave --agent.use-sde out.")
+        if not getattr(config().policy_kwargs, "squash_output", False):
+            what = "SAC's policy squashes its actions by tanh, and that of the run to start from does not."
+            raise ConfigError(what, "Train the other one with --agent.policy-kwargs.squash-output true.")
+        return from_squashed(state)
+
+    def learn_from(self, teacher: Actor, coef: float | str) -> None:
+        """Adds the cross-entropy between a teacher's actions and the policy to the policy's loss, with a weight.
+
+        Schmitt et al. (2018), arXiv:1803.03835, equation 2, from one action of the teacher for each transition drawn.
+        """
+        self.teacher, self.teacher_coef = teacher, coef
 
     def use_bfloat16(self) -> None:
         """Lets the networks multiply in bfloat16."""
@@ -140,6 +174,10 @@ class SAC(OffPolicyAgent):
             self.rollout.store(reward=step.reward, done=step.terminated | step.truncated)
             self.rollout.advance()
 
+    def from_env(self, action: Tensor) -> Tensor:
+        """Actions (N, A) in [-1, 1]."""
+        return self.actor.from_env(action)
+
     # Learning
 
     def learn(self) -> Metrics:
@@ -150,7 +188,10 @@ class SAC(OffPolicyAgent):
             if self.reward_normalizer is not None:
                 self.reward_normalizer(self.rollout["reward"], self.rollout["done"])
             self.rollout.clear()
-        return super().learn()
+        metrics = super().learn()
+        if self.teacher is not None and metrics:
+            metrics["train/teacher_coef"] = value_at(self.teacher_coef, self.progress_remaining)
+        return metrics
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> dict[str, Any]:
@@ -165,6 +206,9 @@ class SAC(OffPolicyAgent):
         if not self.config.use_sde:
             noise = torch.randn(2, len(reward), self.actor.size, device=self.device, generator=self.rng)
             rows["noise"], rows["next_noise"] = noise.unbind()
+        if self.teacher is not None:
+            action = self.teacher(batch.obs, deterministic=False, rng=self.rng).action
+            rows["taught"] = self.actor.from_env(action)
         scaled = self.actor.normalized
         return {"obs": scaled(batch.obs), "next_obs": scaled(batch.next_obs), "reward": reward, **rows}
 
@@ -175,7 +219,9 @@ class SAC(OffPolicyAgent):
             batch = {**batch, "noise": noise, "next_noise": noise}
         metrics = self._learn_critics(batch, learning_rate)
         if self.n_updates % self.config.policy_delay == 0:
-            metrics = metrics | self._learn_policy(batch, learning_rate)
+            taught = value_at(self.teacher_coef, self.progress_remaining) if self.teacher is not None else 0.0
+            step_size = 0.0 * learning_rate if self.n_updates <= self.config.value_warmup else learning_rate
+            metrics = metrics | self._learn_policy(batch, step_size, self.scalar(taught))
         return Update(metrics)
 
     def _learn_critics(self, batch: dict[str, Any], learning_rate: float | Tensor) -> dict[str, Tensor]:
@@ -190,8 +236,10 @@ class SAC(OffPolicyAgent):
         predicted = self.critic(batch["obs"], batch["action"])
         return critic_loss(predicted, target, batch["weight"]), predicted.detach().mean()
 
-    def _learn_policy(self, batch: dict[str, Any], learning_rate: float | Tensor) -> dict[str, Tensor]:
-        loss, ent_coef, log_prob, excess = self._policy_loss(batch)
+    def _learn_policy(
+        self, batch: dict[str, Any], learning_rate: float | Tensor, teacher_coef: float | Tensor = 0.0
+    ) -> dict[str, Tensor]:
+        loss, ent_coef, log_prob, excess, imitation = self._policy_loss(batch, teacher_coef)
         norm = self.policy_optimizer.step(loss, learning_rate, reduce=self.reduce)
         scale_back(self.policy_layers)
         metrics = {
@@ -200,20 +248,29 @@ class SAC(OffPolicyAgent):
             "train/entropy": -log_prob,
             "train/ent_coef": ent_coef,
         }
+        if imitation is not None:
+            metrics["train/teacher_loss"] = imitation.detach()
         if self.log_ent_coef is not None:  # whose loss is -log_ent_coef * excess
             metrics["train/ent_coef_loss"] = -self.log_ent_coef.detach() * excess
             grad_of(self.log_ent_coef).copy_(-excess)
             self.ent_coef_optimizer.step(None, learning_rate, reduce=self.reduce)
         return metrics
 
-    def _policy_loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss of the policy, the weight of the entropy in it, the mean log-probability, and its excess.
+    def _policy_loss(
+        self, batch: dict[str, Any], teacher_coef: float | Tensor = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """The loss of the policy, the weight of the entropy in it, the mean log-probability, its excess, and imitation.
 
-        That is by how much, on average, the log-probability is above minus the target entropy.
+        The excess is by how much, on average, the log-probability is above minus the target entropy; imitation is the
+        cross-entropy with a teacher, None without one.
         """
         ent_coef = self.ent_coef()
         loss, log_prob = policy_loss(self.actor, self.critic, batch, ent_coef)
-        return loss, ent_coef, log_prob.mean(), ((log_prob + self.target_entropy) * batch["weight"]).mean()
+        excess = ((log_prob + self.target_entropy) * batch["weight"]).mean()
+        if "taught" not in batch:
+            return loss, ent_coef, log_prob.mean(), excess, None
+        imitation = -(self.actor.log_prob(batch["obs"], batch["taught"]) * batch["weight"]).mean()
+        return loss + teacher_coef * imitation, ent_coef, log_prob.mean(), excess, imitation
 
     def ent_coef(self) -> Tensor:
         """The weight of the entropy, (1,), without a gradient."""

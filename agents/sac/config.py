@@ -71,6 +71,9 @@ class SACConfig(OffPolicyConfig):
     """Scale observations by their running mean and deviation."""
     normalize_reward: bool = False
     """Scale rewards by the running deviation of the discounted return."""
+    value_warmup: Annotated[int, Field(ge=0)] = 0
+    """Gradient steps at the start that change the critics alone, so that a policy from --init-from is not spoiled by
+    fresh ones; 0 for none."""
     policy_delay: Annotated[int, Field(ge=1)] = 1
     """Gradient steps of the critics for each one of the policy and the weight of the entropy."""
     distributional: bool = False

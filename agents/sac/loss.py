@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rltrain.agents.parts.critics import Critics
 from rltrain.agents.parts.quantiles import quantile_huber
-from rltrain.agents.sac.critic import Critics
 from rltrain.agents.sac.policy import SquashedActor
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agent import Actor, ActOut, State
+from rltrain.agent import ACTOR, Actor, ActOut, State
 from rltrain.agents.parts.custom_networks import encoder_for
+from rltrain.agents.parts.distributions import INSIDE
 from rltrain.agents.parts.networks import mlp
 from rltrain.agents.parts.squashed import LOG_STD_MAX, LOG_STD_MIN, between, squashed_log_prob
 from rltrain.agents.sac.config import PolicyKwargs
@@ -117,6 +119,21 @@ class SquashedActor(Actor):
         """Actions (B, A) in [-1, 1] as actions (B, *A) between the bounds of the space."""
         return between(self.low, self.high, action.view(-1, *self.low.shape))
 
+    def from_env(self, action: Tensor) -> Tensor:
+        """Actions (B, *A) between the bounds of the space as actions (B, A) in [-1, 1]."""
+        return (2.0 * (action - self.low) / (self.high - self.low) - 1.0).flatten(1)
+
+    def log_prob(self, scaled: Observation, action: Tensor) -> Tensor:
+        """Log-probabilities (B,) of actions (B, A) in [-1, 1], those at the bounds taken a little inside of them."""
+        mean, log_std, _ = self.gaussian(scaled)
+        raw = action.clamp(-INSIDE, INSIDE).atanh()
+        return squashed_log_prob(raw, (raw - mean) * (-log_std).exp(), log_std)
+
+    def log_likelihood(self, obs: Observation, action: Tensor) -> Tensor:
+        """Log-densities (B,) of actions (B, *A) between the bounds of the space."""
+        half = 0.5 * (self.high - self.low)
+        return self.log_prob(self.normalized(obs), self.from_env(action)) - half.log().sum()
+
     def choose(self, obs: Observation, state: State, *, deterministic: bool, rng: torch.Generator | None) -> ActOut:
         """Actions (N, *A); a sample has noise of its own for every row, also with ``use_sde``."""
         mean, log_std, _ = self.gaussian(self.normalized(obs))
@@ -124,3 +141,17 @@ class SquashedActor(Actor):
             noise = torch.randn(mean.shape, device=mean.device, generator=rng)
             mean = torch.addcmul(mean, log_std.exp(), noise)
         return ActOut(self.to_env(mean.tanh()))
+
+
+def from_squashed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a squashed Gaussian with PPO's layers by SAC's names; its deviation becomes a bias."""
+    heads = f"{ACTOR}action_head.", f"{ACTOR}distribution."
+    found = {
+        name.replace(f"{ACTOR}pi.", f"{ACTOR}body.", 1): tensor
+        for name, tensor in state.items()
+        if not name.startswith(heads)
+    }
+    weight = state[f"{ACTOR}action_head.weight"]
+    found[f"{ACTOR}head.weight"] = torch.cat([weight, torch.zeros_like(weight)])
+    bias = state[f"{ACTOR}action_head.bias"], state[f"{ACTOR}distribution.log_std"]
+    return {**found, f"{ACTOR}head.bias": torch.cat(bias)}

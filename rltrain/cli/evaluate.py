@@ -7,7 +7,7 @@ import json
 from rltrain.cli.options import EnvParser, add_limits, add_module_option, is_run, whole
 from rltrain.cli.output import say
 from rltrain.cli.policies import named_env, policy_of_run
-from rltrain.errors import plain
+from rltrain.errors import ConfigError, plain
 
 
 def main(arguments: list[str]) -> int:
@@ -20,10 +20,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the episodes [0]")
     add_limits(parser)
+    parser.add_argument("--data", metavar="DIR", help="play nothing: estimate the value from this dataset")
+    parser.add_argument("--gamma", type=float, help="discount of those estimates [that of the run, or 0.99]")
+    parser.add_argument("--fqe-steps", type=whole(1), metavar="INT", help="gradient steps of fitted Q [4,000]")
+    parser.add_argument("--behaviour", metavar="RUN", help="who recorded it, by samples [estimated by cloning]")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, mps, xpu or auto [auto]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_module_option(parser)
     parsed, env_options = parser.parse_both(arguments)
+
+    if parsed.data is not None:
+        from rltrain.cli.evaluate_offline import estimate
+
+        return estimate(parsed, env_options)
+    if wrong := next((name for name in ("gamma", "fqe_steps", "behaviour") if getattr(parsed, name) is not None), None):
+        raise ConfigError(
+            f"'--{wrong.replace('_', '-')}' is for estimates from a dataset.", "Name one: --data DIR, or leave it out."
+        )
 
     from rltrain.cli.report import describe
     from rltrain.evaluation.limits import Limits

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.data.check import forbidden_steps
 from rltrain.data.columns import ACTION, OBS, leaves_of
 from rltrain.data.dataset import Dataset
 from rltrain.env import Observation
 from rltrain.errors import DatasetError
-from rltrain.spaces import entries_of
+from rltrain.spaces import MASK, entries_of
 
 IN_MEMORY = 2**30
 """Bytes of observations and actions that are loaded once; of more, each minibatch is read from the disk."""
+
+
+Steps: TypeAlias = np.ndarray | Tensor
+"""Numbers of steps (B,): an array, or a tensor on the device of the view."""
 
 
 class AgentView:
@@ -51,27 +56,43 @@ class AgentView:
         size = len(dataset) * sum(dataset.columns[name].row_bytes for name in needed)
         self.loaded: dict[str, Tensor] | None = None
         if size <= in_memory:
-            steps = np.arange(len(dataset))
-            self.loaded = {name: self._tensor(name, space, steps) for name, space in needed.items()}
+            steps, episodes = np.arange(len(dataset)), np.arange(len(dataset.episodes))
+            self.loaded = {ACTION: self._tensor(ACTION, action_space, steps)}
+            for name, space in self.parts.items():  # those after the last steps of episodes stand at the end
+                rows = np.concatenate([dataset.take(name, steps), dataset.final(name, episodes)])
+                self.loaded[name] = self._converted(rows, space)
+            following = steps + 1
+            following[dataset.episodes.end - 1] = len(steps) + episodes
+            self.following = torch.from_numpy(following).to(self.device)  # (S,) row of what each step led to
 
-    def obs(self, steps: np.ndarray) -> Observation:
+    def obs(self, steps: Steps) -> Observation:
         """The observations that were acted upon in these steps."""
-        parts = [self._rows(name, space, steps) for name, space in self.parts.items()]
-        return parts[0] if self.names is None else dict(zip(self.names, parts, strict=True))
+        return self._observation([self._rows(name, space, steps) for name, space in self.parts.items()])
 
-    def next_obs(self, steps: np.ndarray) -> Observation:
+    def next_obs(self, steps: Steps) -> Observation:
         """The observations that these steps led to, before any reset."""
-        parts = [self._converted(self.dataset.after(name, steps), space) for name, space in self.parts.items()]
-        return parts[0] if self.names is None else dict(zip(self.names, parts, strict=True))
+        if self.loaded is not None:
+            rows = self.following.index_select(0, self._index(steps))
+            return self._observation([self.loaded[name].index_select(0, rows) for name in self.parts])
+        where = _on_host(steps)
+        return self._observation(
+            [self._converted(self.dataset.after(name, where), space) for name, space in self.parts.items()]
+        )
 
-    def action(self, steps: np.ndarray) -> Tensor:
+    def action(self, steps: Steps) -> Tensor:
         """The actions of these steps, in the agent's action space."""
         return self._rows(ACTION, self.action_space, steps)
 
-    def _rows(self, name: str, space: spaces.Space, steps: np.ndarray) -> Tensor:
+    def _observation(self, parts: list[Tensor]) -> Observation:
+        return parts[0] if self.names is None else dict(zip(self.names, parts, strict=True))
+
+    def _rows(self, name: str, space: spaces.Space, steps: Steps) -> Tensor:
         if self.loaded is None:
-            return self._tensor(name, space, steps)
-        return self.loaded[name].index_select(0, torch.from_numpy(np.asarray(steps, np.int64)).to(self.device))
+            return self._tensor(name, space, _on_host(steps))
+        return self.loaded[name].index_select(0, self._index(steps))
+
+    def _index(self, steps: Steps) -> Tensor:
+        return steps if isinstance(steps, Tensor) else torch.from_numpy(np.asarray(steps, np.int64)).to(self.device)
 
     def _tensor(self, name: str, space: spaces.Space, steps: np.ndarray) -> Tensor:
         return self._converted(self.dataset.take(name, steps), space)
@@ -106,6 +127,22 @@ class AgentView:
             if isinstance(acted, spaces.Box) and isinstance(self.action_space, spaces.Box):
                 fix = f"Give --env.rescale-action true or false, as when it was recorded.{hint}"
             raise DatasetError(f"{what}, and in the environment of {self.action_space}.", fix)
+
+
+def _on_host(steps: Steps) -> np.ndarray:
+    return steps.cpu().numpy() if isinstance(steps, Tensor) else np.asarray(steps)
+
+
+def refuse_forbidden_actions(dataset: Dataset, action_space: spaces.Space) -> None:
+    """Checks that no action of a dataset is one that its mask forbids.
+
+    Raises:
+        DatasetError: There is one.
+    """
+    masked = isinstance(action_space, spaces.Discrete) and f"{OBS}.{MASK}" in dataset.columns
+    if masked and (forbidden := forbidden_steps(dataset)).count:
+        what = f"The mask of '{dataset.path}' forbids the action that was taken {forbidden}."
+        raise DatasetError(what, "Mend the masks: 'rltrain data check' names the steps.")
 
 
 def _fits(own: spaces.Space, seen: spaces.Space, *, bounds: bool = False) -> bool:

@@ -23,11 +23,20 @@ def open_data(request: RunRequest) -> Dataset | None:
     """
     config = request.config
     if not request.agent.learns_from_data:
-        if config.data is not None:
+        share = getattr(config.agent, "offline_fraction", None)
+        if config.data is None and share:
             raise ConfigError(
-                f"'{config.algo}' learns from environments, not from a dataset.", "Leave --data out, or train bc."
+                "offline_fraction is the share of a dataset, and there is none.",
+                "Name one: --data DIR ('rltrain record' makes one).",
             )
-        return None
+        if config.data is not None and not share:
+            fix = (
+                "Leave --data out, or train bc."
+                if share is None
+                else "Leave --data out, or give --agent.offline-fraction 0.5."
+            )
+            raise ConfigError(f"'{config.algo}' learns from environments, not from a dataset.", fix)
+        return None if config.data is None else Dataset.open(config.data, verify=True)
     if config.data is None:
         raise ConfigError(
             f"'{config.algo}' learns from a dataset.", "Name one: --data DIR ('rltrain record' makes one)."

@@ -104,7 +104,7 @@ class Setup:
                 agent.check()
             if dataset is not None:
                 agent.use_data(dataset)
-            elif request.checkpoint is None:
+            if request.checkpoint is None and not request.agent.learns_from_data:
                 remark(config, env, agent.horizon * num_envs * ranks.world_size)
             several = ranks.local_world_size if device.type == "cpu" else 1
             check_memory(agent.memory() * several, device, agent_config, env.single_observation_space)
@@ -152,7 +152,7 @@ class Setup:
     @property
     def exact_data(self) -> bool:
         """Whether what the agent learns from goes on exactly."""
-        return self.dataset is not None or self.env.exact_resume
+        return self.request.agent.learns_from_data or self.env.exact_resume
 
     @property
     def spaces(self) -> dict[str, Any]:

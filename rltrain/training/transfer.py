@@ -9,7 +9,7 @@ from torch import nn
 
 from rltrain.agent import ACTOR, TEACHER, Agent
 from rltrain.agents.parts.optim import FlatAdam
-from rltrain.config import TrainConfig
+from rltrain.config import AgentConfig, TrainConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.plugins import importer_of
 from rltrain.runs.fitting import fit, matching
@@ -44,9 +44,25 @@ def start_from(agent: Any, config: TrainConfig) -> None:
         for fault in faults:
             warnings.warn(fault, stacklevel=2)
         state = {name: tensor for name, tensor in renamed(state, known).items() if not name.startswith(TEACHER)}
+        if isinstance(agent, Agent):
+            state = agent.from_policy(state, lambda: folder.config().agent)
+            _warn_of_activation(config.agent, folder, origin)
         fit(agent, state, origin)
     if fresh:
         agent.load_state_dict({**agent.state_dict(), **fresh})
+
+
+def _warn_of_activation(mine: AgentConfig, folder: RunFolder, origin: str) -> None:
+    """Says that the layers of a policy were trained with another activation than they get here."""
+    activations = [
+        getattr(getattr(each, "policy_kwargs", None), "activation_fn", None) for each in (mine, folder.config().agent)
+    ]
+    if None not in activations and activations[0] != activations[1]:
+        warnings.warn(
+            f"The layers of '{origin}' were trained with {activations[1]}, and here they get {activations[0]}: give "
+            f"--agent.policy-kwargs.activation-fn {activations[1]}.",
+            stacklevel=2,
+        )
 
 
 def scale_steps(agent: Any, config: TrainConfig) -> None:

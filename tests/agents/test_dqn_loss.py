@@ -16,10 +16,11 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 
 from rltrain.agents.dqn.agent import DQN
-from rltrain.agents.dqn.loss import td_loss, td_target
+from rltrain.agents.dqn.loss import td_loss
 from rltrain.agents.parts.manual_grad import Back, by_autograd
 from rltrain.agents.parts.q_network import at_action
 from rltrain.agents.parts.replay import Batch
+from rltrain.agents.parts.td import td_target
 from rltrain.vec import VecStep
 
 ROWS, ACTIONS = 12, 3

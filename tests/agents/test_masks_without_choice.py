@@ -9,12 +9,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rltrain.agents.dqn.loss import td_target
 from rltrain.agents.parts.exploration import EpsilonGreedy
 from rltrain.agents.parts.networks import mask_logits
 from rltrain.agents.parts.q_network import QNetwork
 from rltrain.agents.parts.replay import Batch
 from rltrain.agents.parts.settings import QNetworkKwargs
+from rltrain.agents.parts.td import td_target
 from rltrain.agents.pqn.agent import PQN
 from rltrain.agents.pqn.config import PQNConfig
 from rltrain.spaces import random_actions

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from rltrain.agents.parts.critics import Critics
 from rltrain.agents.parts.squashed import squashed_log_prob
 from rltrain.agents.sac.agent import SAC
 from rltrain.agents.sac.config import PolicyKwargs
-from rltrain.agents.sac.critic import Critics
 from rltrain.agents.sac.loss import critic_loss, policy_loss, soft_target
 from rltrain.agents.sac.policy import SquashedActor
 from rltrain.sb3.translate import apart, from_sb3, to_sb3
@@ -199,7 +199,7 @@ def test_the_loss_of_quantiles_is_that_of_a_loop() -> None:
 def test_the_policys_loss_is_that_of_a_loop() -> None:
     """Mean of w (alpha log pi - lowest Q), by the present critics, whose parameters get no gradient."""
     actor, batch, ent_coef = make_actor(), random_batch(), torch.tensor([0.3], dtype=torch.float64)
-    critics = Critics(VECTOR, NUMBERS, PolicyKwargs.model_validate({"net_arch": [8]}), 1)
+    critics = Critics(VECTOR, NUMBERS, PolicyKwargs(), [8], n_critics=2)
     critics.encoder = nn.Identity()
     critics.double()
     loss, log_prob = policy_loss(actor, critics, batch, ent_coef)
@@ -222,8 +222,8 @@ def test_the_policys_loss_is_that_of_a_loop() -> None:
 def test_critics_side_by_side_are_as_many_networks() -> None:
     """Each is a perceptron of (features, action), with initial weights like those of ``nn.Linear``."""
     torch.manual_seed(0)
-    config = PolicyKwargs.model_validate({"net_arch": [300, 200], "n_critics": 3, "layer_norm": True})
-    critics, obs, action = Critics(VECTOR, NUMBERS, config, 1), torch.randn(5, 3), torch.randn(5, NUMBERS)
+    critics = Critics(VECTOR, NUMBERS, PolicyKwargs(), [300, 200], n_critics=3, layer_norm=True)
+    obs, action = torch.randn(5, 3), torch.randn(5, NUMBERS)
     together = critics(obs, action)
     for critic in range(3):
         x = torch.cat((obs, action), 1)

@@ -10,11 +10,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.agents.dqn.loss import td_loss, td_target
+from rltrain.agents.dqn.loss import td_loss
 from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.parts.manual_grad import Back, by_autograd
 from rltrain.agents.parts.q_network import at_action
 from rltrain.agents.parts.replay import Batch
+from rltrain.agents.parts.td import td_target
 from rltrain.agents.ppo.config import PPOConfig
 from rltrain.agents.ppo.loss import ppo_loss
 from rltrain.agents.pqn.agent import td_loss as pqn_loss
