@@ -64,7 +64,7 @@ class Reel:
     def append(self, picture: Picture) -> None:
         """Adds a picture (H, W, 3) uint8."""
         height, width, _ = picture.shape
-        self._packed.append(((height, width), zlib.compress(np.ascontiguousarray(picture), 1)))
+        self._packed.append(((height, width), zlib.compress(picture.tobytes(), 1)))
         self._size = max(self._size[0], height), max(self._size[1], width)
 
     def __len__(self) -> int:

@@ -184,7 +184,8 @@ def channels_first(env: BaseVecEnv) -> BaseVecEnv:
     """
     space = env.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    if any(is_image_space(part) and not is_image_space_channels_first(part) for part in parts):
+    pictures = [part for part in parts if isinstance(part, spaces.Box) and is_image_space(part)]
+    if not all(map(is_image_space_channels_first, pictures)):
         return VecTransposeImage(env)
     return env
 

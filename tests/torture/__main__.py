@@ -22,9 +22,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the faults [0]")
     parser.add_argument("--jobs", type=int, help="cases at the same time [as each row says]")
     parser.add_argument("--results", type=Path, default=frame.RESULTS, help="[build/torture]")
-    parser.add_argument(
-        "--only", metavar="REGEX", default="", help="only cases whose keys match it"
-    )
+    parser.add_argument("--only", metavar="REGEX", default="", help="only cases whose keys match it")
     parser.add_argument("--fresh", action="store_true", help="forget what is stored")
     parsed = parser.parse_args()
     if parsed.fresh:
