@@ -230,6 +230,8 @@ class TrainConfig(Model):
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
     data: str | None = None
     """Dataset to learn from, for agents that do; its folder, kept as an absolute path."""
+    reward_model: str | None = None
+    """Reward model to learn from in place of the environment's reward: its folder, or that of the preferences."""
     init_from: str | None = None
     """Run, checkpoint, or zip of Stable-Baselines3 whose policy to start from, as far as it fits."""
     reset: Names = []
@@ -275,7 +277,7 @@ class TrainConfig(Model):
     trackers: Names = ["console", "csv", "tensorboard"]
     """Where metrics go, by the names that 'rltrain trackers' lists; none for nowhere."""
 
-    @field_validator("data")
+    @field_validator("data", "reward_model")
     @classmethod
     def _from_anywhere(cls, value: str | None) -> str | None:
         return None if value is None else str(Path(value).absolute())

@@ -120,8 +120,16 @@ class HostVecEnv:
         Raises:
             RunError: An environment failed.
         """
+        return self.reset_each(self._seeds(seed))
+
+    def reset_each(self, seeds: Sequence[int]) -> Observation:
+        """As :meth:`reset`, with the seeds themselves: those that :meth:`episode_seeds` gave.
+
+        Raises:
+            RunError: An environment failed.
+        """
         with stopping.inside(self._where):
-            self._envs.reset(self._seeds(seed))
+            self._envs.reset(seeds)
         self._check_masks(self._masks[0], np.ones(self.num_envs, np.bool_))
         return self._observation(self._transfer.take(self._with_obs), OBS)
 

@@ -12,6 +12,7 @@ VERBS = {
     "watch": ("watch:main", "Film a trained policy, or a random one."),
     "record": ("record:main", "Record episodes as a dataset."),
     "data": ("data:main", "Show, check, split, import or export a dataset; delete rows."),
+    "preferences": ("preferences:main", "Learn a reward from what people prefer."),
     "runs": ("run_list:main", "List runs: status, score, steps, time."),
     "show": ("show:main", "Show what is known of a run."),
     "compare": ("compare:main", "Compare two runs, or two folders of runs."),

@@ -69,10 +69,10 @@ def serve(runs: Sequence[str], host: str, port: int) -> int:
     except (program.TensorBoardServerException, SystemExit) as error:
         raise ConfigError(f"TensorBoard does not start: {error}.", "'tensorboard --logdir' says more.") from error
     say(f"TensorBoard shows {', '.join(runs)} at {url}  (Ctrl-C to end)")
-    return _until_a_signal()
+    return until_a_signal()
 
 
-def _until_a_signal() -> int:
+def until_a_signal() -> int:
     """Waits for Ctrl-C or SIGTERM, also where whoever started the process has it ignore them; the exit code."""
     came: list[int] = []
     ended = threading.Event()

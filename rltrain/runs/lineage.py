@@ -11,6 +11,8 @@ from rltrain.storage.records import read_record
 
 DATASET = "dataset"
 """The entry of the metadata about the dataset that a run learned from."""
+REWARD_MODEL = "reward_model"
+"""The entry of the metadata about the reward model that a run learned from."""
 DEPTH = 4  # folders below the first one that are looked into
 
 

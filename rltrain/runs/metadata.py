@@ -120,7 +120,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resumed_at": ("list of steps", _are_steps),
     "episodes_restarted_at": ("list of steps", _are_steps),
     BATCHES: ("list of batches", _are_batches),
-    "dataset": ("dict", lambda value: value is None or isinstance(value, dict)),
+    **{name: ("dict", lambda value: value is None or isinstance(value, dict)) for name in ("dataset", "reward_model")},
 }
 """What the fields that are read again must be, in words, and what tells that they are."""
 

@@ -31,6 +31,7 @@ from rltrain.schedules import LINEAR
 from rltrain.settings import build_config, merge, with_trackers
 from rltrain.training.batch_record import apart, batch_at, with_batch
 from rltrain.training.datasets import check_same_data
+from rltrain.training.learned_reward import check_same_reward, with_fixed_model
 from rltrain.training.own_draws import leave_if_possible
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult, conclude, session
@@ -93,6 +94,7 @@ def start(request: RunRequest) -> RunResult:
 
     Under ``torchrun``, a job that was started again continues the run that it began.
     """
+    request = with_fixed_model(request)
     config = request.config
     with turns.joined(), joined(config.nproc, request.command) as ranks, threads(ranks.threads(config.num_threads)):
         begun = ranks.broadcast_object(str(find_unfinished(config) or "") if ranks.first else None)
@@ -266,6 +268,7 @@ def set_up_again(
             stacklevel=2,
         )
     check_same_data(config, metadata, folder.path)
+    check_same_reward(config, metadata, folder.path)
     config = config.model_copy(update={"stop_at_reward": stop_at_reward})
     request = replace(request, config=config, total_timesteps=total, checkpoint=checkpoint)
     with ExitStack() as if_it_fails:

@@ -35,6 +35,7 @@ from rltrain.spaces import to_json
 from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.datasets import open_data
+from rltrain.training.learned_reward import check_reward_model, reward_lineage, with_learned_reward
 from rltrain.training.request import RunRequest
 from rltrain.training.transfer import add_teacher, scale_steps
 from rltrain.vec import VecEnv, goals_of, own_spaces
@@ -75,6 +76,7 @@ class Setup:
                 "Start one, with --nproc 1.",
             )
         dataset = open_data(request)
+        check_reward_model(request)
         num_envs, agent_config = share_of(config, ranks)
         seed = ranks.seed(config.seed)
         seed_global(derive_seed(seed, "global"))
@@ -86,6 +88,7 @@ class Setup:
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(env.close)
+            env = with_learned_reward(env, config)
             make_agent = resolve(request.agent.entry_point)
             if request.checkpoint is not None:
                 seen = env.single_observation_space, env.single_action_space
@@ -200,6 +203,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "stop_at_reward": config.stop_at_reward,
         "exact_resume": setup.exact_resume,
         **({DATASET: setup.dataset.lineage()} if setup.dataset is not None else {}),
+        **reward_lineage(config),
         **({ORIGIN: origin} if (origin := origin_of(setup.request.env)) else {}),
         **setup.spaces,
         **setup.own_spaces,

@@ -28,6 +28,7 @@ from rltrain.training.diagnosis import Witness
 from rltrain.training.distributions import Distributions
 from rltrain.training.health import check_modules
 from rltrain.training.health_watch import watch_for
+from rltrain.training.learned_reward import logged_infos
 from rltrain.training.metrics import EpisodeStats, Fetch, InfoMeans, MetricMeans
 from rltrain.training.pauses import Kind, Pauses
 from rltrain.training.saved_state import PROGRESS, check_kinds, check_progress
@@ -91,7 +92,7 @@ class RunState:
         self.episodes = EpisodeStats(window, agent.horizon, env.num_envs, env.device)
         self.choices = Choices(env.single_action_space, agent.horizon)
         self.metrics = MetricMeans()
-        self.infos = InfoMeans(config.log_info, env.device)
+        self.infos = InfoMeans(logged_infos(config), env.device)
         self.health = watch_for(config, setup.request.env, env.single_action_space, self.total_timesteps)
         self.watch = Watch(agent, env.device)
         self.received = getattr(agent, "received", None)

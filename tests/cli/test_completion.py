@@ -64,7 +64,7 @@ def test_every_built_in_verb_tells_its_options() -> None:
     discover()
     for name, spec in verbs.items():
         if str(spec.entry_point).startswith("rltrain.cli."):
-            inner = words([name, ""]) if name == "data" else []  # which has verbs of its own
+            inner = words([name, ""]) if name in ("data", "preferences") else []  # which have verbs of its own
             for typed in [[name, each] for each in inner] or [[name]]:
                 assert "--debug" in words([*typed, "--"]), typed
 

@@ -26,7 +26,7 @@ FLOORS = {
     RUNTIME: """
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
         rltrain.reports*  rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*
-        rltrain.serving*
+        rltrain.serving*  rltrain.preferences*
         rltrain.model_registry*  rltrain.cloud*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
@@ -44,8 +44,19 @@ FLOORS = {
 
 # Inside the runtime a room imports only the rooms before it.
 RUNTIME_ORDER = (
-    *("distributed", "trackers", "evaluation", "runs", "reports", "training", "sb3", "recording", "search", "export"),
-    *("serving", "model_registry", "cloud", "check", "testing"),
+    *(
+        "distributed",
+        "trackers",
+        "evaluation",
+        "runs",
+        "reports",
+        "training",
+        "sb3",
+        "recording",
+        "preferences",
+        "search",
+    ),
+    *("export", "serving", "model_registry", "cloud", "check", "testing"),
 )
 
 # The ground stands on these, and the standard library.
@@ -90,8 +101,8 @@ def room_of(module: str) -> str:
         return module.split(".")[1]
     if floor != PEERS:
         return f"floor {floor}"
-    if module.startswith("rltrain.adapters"):
-        return "rltrain.adapters"
+    if module.startswith(("rltrain.adapters", "rltrain.rewards")):
+        return ".".join(module.split(".")[:2])
     return ".".join(module.split(".")[:3])  # rltrain.envs.classic, rltrain.agents.ppo
 
 

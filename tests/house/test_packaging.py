@@ -91,7 +91,7 @@ def test_the_installed_version_is_the_one_written_down() -> None:
 
 
 def test_the_wheel_holds_every_file_and_nothing_else(built: dict[str, Path]) -> None:
-    expected = {"rltrain/py.typed"}
+    expected = {"rltrain/py.typed", "rltrain/preferences/page.html"}
     for package, folder in python_folders().items():
         inside = package.replace(".", "/")
         expected |= {f"{inside}/{file.name}" for file in folder.glob("*.py")}

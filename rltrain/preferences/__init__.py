@@ -1,0 +1,1 @@
+"""Feedback from people: clips, questions about pairs of them, answers, and rewards fitted to these."""

@@ -1,0 +1,85 @@
+"""Fits a reward model to the answers in a folder of preferences, and keeps it there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rltrain.errors import DatasetError, RunError
+from rltrain.preferences.answers import checksum
+from rltrain.preferences.folder import Preferences
+from rltrain.rewards.ensemble import EnsembleConfig, RewardEnsemble
+from rltrain.rewards.files import FACTS, MODELS, read_facts, save_reward
+from rltrain.rewards.fitting import fit
+from rltrain.rng import derive_seed
+from rltrain.storage.files import exists, reason
+
+
+def fit_preferences(prefs: Preferences, config: EnsembleConfig | None = None, *, seed: int = 0) -> Path:
+    """Fits a new model to all answers, from fresh weights, and returns its folder.
+
+    Where the newest model was fitted to the same answers with the same settings, that one is returned.
+
+    Args:
+        prefs: The preferences.
+        config: The networks and how they are fitted.
+        seed: Seed of the weights and of the samples.
+
+    Raises:
+        ConfigError: There are no answers.
+        DatasetError: Another process is working in the folder.
+        RunError: The model cannot be written.
+        Stopped: A signal asked for it; nothing was written.
+    """
+    config = config or EnsembleConfig()
+    try:
+        with prefs.lock():
+            return _fit(prefs, config, seed)
+    except filelock.Timeout:
+        raise DatasetError(f"Another process is working in '{prefs.path}'.", "Wait for it, or stop it.") from None
+
+
+def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
+    rounds, answers = prefs.rounds(), prefs.answers.current()
+    origin: dict[str, Any] = {
+        "labels": checksum(answers),
+        "datasets": [each.dataset.checksum for each in rounds],
+        "seed": seed,
+    }
+    known = [path for path in prefs.models() if exists(path / FACTS)]
+    if known:
+        last = read_facts(known[-1])
+        if all(last.get(name) == value for name, value in origin.items()) and last["config"] == config.model_dump(
+            mode="json"
+        ):
+            return known[-1]
+    data, used = prefs.comparisons(answers)
+    dataset = rounds[0].dataset
+    model = RewardEnsemble(dataset.observation_space, dataset.action_space, config, derive_seed(seed, "model"))
+    found = fit(model, data, seed)
+    path = prefs.path / MODELS / f"{len(known) + 1:04d}"
+    facts = {
+        **origin,
+        "environment": prefs.environment,
+        "segment": prefs.segment,
+        "answers": len(used),
+        "labellers": sorted({each.labeller for each in used}),
+        "epochs": found.epochs,
+        "keeps_level": found.keeps_level,
+        "held_out": None if found.held_out is None else scores(found.held_out),
+        "fitted": scores(found.fitted),
+    }
+    try:
+        save_reward(model, path, facts)
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be written: {reason(error)}.", "Make room, and fit again.") from error
+    return path
+
+
+def scores(found: Any) -> dict[str, Any]:
+    """How well a model foretells, as JSON values."""
+    calibration = [{"answers": n, "foretold": mean, "preferred": share} for n, mean, share in found.calibration]
+    return {**asdict(found), "calibration": calibration, "calibration_error": found.calibration_error}

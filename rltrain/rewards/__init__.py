@@ -1,0 +1,1 @@
+"""Rewards that are learned: an ensemble of networks fitted to preferences between clips."""

@@ -1,0 +1,135 @@
+"""A fitted reward model on disk: a folder with its tensors and what is known of it, written once.
+
+``0003/`` holds::
+
+    reward.safetensors    the tensors of the ensemble
+    reward.json           networks, spaces, scores, and the labels and clips it was fitted to; sealed, written last
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from rltrain.data.tensor_file import fault_in, map_arrays, write_arrays
+from rltrain.errors import CheckpointError
+from rltrain.rewards.ensemble import EnsembleConfig, RewardEnsemble
+from rltrain.spaces import from_json, to_json
+from rltrain.storage.files import (
+    Damaged,
+    check_folder,
+    exists,
+    is_gone,
+    read_text,
+    reason,
+    remove,
+    sync_directory,
+    write_atomically,
+)
+from rltrain.storage.records import CHECKSUM, parse_json, sealed, unsealed
+
+TENSORS, FACTS = "reward.safetensors", "reward.json"
+MODELS = "models"
+"""The folder of reward models in a folder of preferences."""
+FORMAT = 1
+
+
+def save_reward(model: RewardEnsemble, path: Path, facts: Mapping[str, Any]) -> None:
+    """Writes a model to a new folder, whole or not at all.
+
+    Args:
+        model: The model.
+        path: The folder; a model that is there is replaced.
+        facts: What is known of it, as JSON values.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    aside = path.with_name(f".writing-{path.name}-{secrets.token_hex(4)}")
+    try:
+        aside.mkdir(parents=True)
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+        entry = write_arrays(aside / TENSORS, arrays)
+        about = {
+            "format": FORMAT,
+            "observation_space": to_json(model.observation_space),
+            "action_space": to_json(model.action_space),
+            "config": model.config.model_dump(mode="json"),
+            "tensors": entry,
+        }
+        write_atomically(aside / FACTS, sealed({**about, **facts}))
+        sync_directory(aside)
+        remove(path)
+        os.rename(aside, path)
+        sync_directory(path.parent)
+    finally:
+        remove(aside)
+
+
+def find_reward(path: Path) -> Path:
+    """The folder of a reward model: the one that is named, or the newest in a folder of preferences.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if exists(path / FACTS):
+        return path
+    names = sorted(each.name for each in (path / MODELS).glob("[0-9]*") if exists(each / FACTS))
+    if not names:
+        what = "There is no reward model in" if path.is_dir() else "There is no folder"
+        raise CheckpointError(f"{what} '{path}'.", "Name a folder of preferences; 'rltrain preferences fit' makes one.")
+    return path / MODELS / names[-1]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What is known of a model, with the ``checksum`` over it and so over the tensors.
+
+    Raises:
+        CheckpointError: It cannot be read, or was changed.
+    """
+    try:
+        check_folder(path)
+        text = read_text(path / FACTS)
+        facts, unchanged = unsealed(text)
+        checksum = parse_json(text).get(CHECKSUM)
+        if not unchanged or not isinstance(checksum, str):
+            raise Damaged("it was changed: its checksum differs")
+        if facts.get("format") != FORMAT:
+            raise Damaged(f"it is of the format {str(facts.get('format'))[:20]!r}, and this version reads {FORMAT}")
+    except (OSError, Damaged) as error:
+        raise _unusable(path / FACTS, error) from error
+    return {**facts, CHECKSUM: checksum}
+
+
+def load_reward(path: Path, device: torch.device | str = "cpu") -> tuple[RewardEnsemble, dict[str, Any]]:
+    """A model, and what is known of it. Nothing is unpickled.
+
+    Raises:
+        CheckpointError: It cannot be read, or is damaged.
+    """
+    facts = read_facts(path)
+    try:
+        config = EnsembleConfig.model_validate(facts["config"])
+        model = RewardEnsemble(from_json(facts["observation_space"]), from_json(facts["action_space"]), config)
+        if (fault := fault_in(path / TENSORS, facts["tensors"])) is not None:
+            raise Damaged(fault)
+        arrays = map_arrays(path / TENSORS)
+        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    except (OSError, Damaged) as error:
+        raise _unusable(path / TENSORS, error) from error
+    except (LookupError, TypeError, ValidationError, RuntimeError, AttributeError) as error:
+        raise _unusable(path / FACTS, error) from error
+    return model.to(device).requires_grad_(False).eval(), facts
+
+
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    if is_gone(error):
+        return CheckpointError(f"'{path}' is missing.", "Fit the reward model again: rltrain preferences fit DIR.")
+    return CheckpointError(f"'{path}' cannot be used: {reason(error)[:300]}.", "Fit the reward model again.")
