@@ -27,7 +27,7 @@ FLOORS = {
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
         rltrain.reports*  rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*
         rltrain.serving*
-        rltrain.model_registry*  rltrain.cloud*
+        rltrain.model_registry*  rltrain.cloud*  rltrain.cost*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
@@ -44,8 +44,20 @@ FLOORS = {
 
 # Inside the runtime a room imports only the rooms before it.
 RUNTIME_ORDER = (
-    *("distributed", "trackers", "evaluation", "runs", "reports", "training", "sb3", "recording", "search", "export"),
-    *("serving", "model_registry", "cloud", "check", "testing"),
+    *(
+        "distributed",
+        "cost",
+        "trackers",
+        "evaluation",
+        "runs",
+        "reports",
+        "training",
+        "sb3",
+        "recording",
+        "search",
+        "export",
+    ),
+    *("serving", "model_registry", "check", "cloud", "testing"),
 )
 
 # The ground stands on these, and the standard library.
