@@ -197,6 +197,23 @@ class HealthConfig(Model):
     """Temperature of SAC that is too low."""
 
 
+class CostConfig(Model):
+    """What a machine costs, from prices of your own; see docs/cost.md. --prices FILE fills it in."""
+
+    machine: str | None = None
+    """Name of the machine in the file of prices."""
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of an hour of one machine."""
+    currency: str = ""
+    """What the price is in, such as EUR."""
+    watts: Annotated[float, Field(gt=0)] | None = None
+    """Power of one machine, for an estimate of the energy."""
+    date: str | None = None
+    """Day on which the price was looked up."""
+    energy: bool = False
+    """Estimate the energy by codecarbon, offline, rather than from the watts."""
+
+
 class TrainConfig(Model):
     """Everything that decides a run."""
 
@@ -228,6 +245,9 @@ class TrainConfig(Model):
     """Whether to stop if a checkpoint cannot be written, or to go on until the next one is due."""
     stop_at_reward: float | None = None
     """Stop when the mean return of the last stats-window-size training episodes reaches this."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """Stop when the run has cost so much, in the currency of --prices."""
+    cost: CostConfig = CostConfig()
     data: str | None = None
     """Dataset to learn from, for agents that do; its folder, kept as an absolute path."""
     reward_model: str | None = None

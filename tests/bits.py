@@ -14,7 +14,7 @@ from rltrain.runs.layout import list_checkpoints
 from rltrain.runs.verify import find_fault
 
 TIMING = re.compile(
-    r"(trainer\.latest\.)?(time/(fps|time_elapsed|resumed|\w+_seconds)$|system/)|trainer\.(seconds|pauses|health)"
+    r"(trainer\.latest\.)?(time/(fps|time_elapsed|resumed|\w+_seconds)$|system/)|trainer\.(seconds|pauses|health|cost)"
 )
 """Tags, and parts of the training state, that depend on the clock, the machine, and when a run was resumed: a stop adds
 a log point, which the diagnoses of its health remember."""

@@ -6,6 +6,7 @@ from rltrain.plugins import register_verb
 
 VERBS = {
     "train": ("train:main", "Train an agent in an environment."),
+    "estimate": ("estimate:main", "Say what a run will take: seconds, memory, energy, money."),
     "sweep": ("sweep:main", "Search for better hyperparameters."),
     "resume": ("resume:main", "Continue a run where it stopped."),
     "eval": ("evaluate:main", "Play fresh episodes with a trained policy."),

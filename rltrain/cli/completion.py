@@ -33,7 +33,8 @@ end
 complete -c rltrain -a '(__rltrain_words)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 WORDS = "words"
-TRAINING = {"train": ("config", "num_seeds", "zoo"), "sweep": ()}
+_FILES = ("config", "zoo", "prices", "machine")
+TRAINING = {"train": (*_FILES, "num_seeds"), "sweep": (), "estimate": _FILES}
 """The verbs that take settings as options, with options that their modules do not list."""
 DESCRIPTION = (
     "Print the script by which a shell completes verbs, options, environments and agents after the tab key. Put into "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import types
 import typing
@@ -157,6 +158,14 @@ def whole(at_least: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def amount(text: str) -> float:
+    """A type for ``add_argument`` that reads finite numbers above 0."""
+    value = parse_value(text)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return float(value)
 
 
 def dashed(argument: str) -> str:

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from rltrain.cli.output import say
+from rltrain.cost.meter import as_words
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import RLTrainError, plain
 from rltrain.evaluation.episodes import Evaluation
@@ -29,6 +30,7 @@ def report(result: RunResult, as_json: bool) -> int:
         why = {
             "total_timesteps": "trained to the end",
             "stop_at_reward": "stopped at the reward asked for",
+            "max_cost": f"stopped at its --max-cost; go on with: {resume_command(result.run_dir)} --max-cost MORE",
             "early_stop": "stopped early, as the agent was told to",
             "interrupted": f"interrupted; go on with: {resume_command(result.run_dir)}",
         }
@@ -37,6 +39,8 @@ def report(result: RunResult, as_json: bool) -> int:
         rows = [("training", training)]
         if result.evaluation is not None:
             rows.append(("score", describe(result.evaluation)))
+        if cost := as_words(result.cost):
+            rows.append(("cost", plain(cost)))
         rows.append(("run", str(result.run_dir)))
         if result.picture is not None:
             rows.append(("picture", str(result.picture)))
@@ -81,7 +85,7 @@ def summary_of(result: RunResult) -> dict[str, Any]:
     evaluation = result.evaluation.summary() if result.evaluation else None
     keys = ("steps", "seconds", "stopped_by")
     summary = {"run_dir": str(result.run_dir), **{key: getattr(result, key) for key in keys}}
-    return {**summary, "evaluation": evaluation, "picture": str(result.picture or "") or None}
+    return {**summary, "cost": result.cost, "evaluation": evaluation, "picture": str(result.picture or "") or None}
 
 
 def exit_code(result: RunResult) -> int:

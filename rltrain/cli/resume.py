@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from rltrain.cli.options import Parser, add_module_option, dashed, whole
+from rltrain.cli.options import Parser, add_module_option, amount, dashed, whole
 from rltrain.cli.typed import parse_value
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, RLTrainError
@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--nproc", type=whole(1), metavar="INT", help="processes that train together [as the run was made with]"
     )
+    what = "what it may cost over all sessions [as the run was made with]"
+    parser.add_argument("--max-cost", type=amount, metavar="NUMBER", help=what)
     parser.add_argument("--trackers", nargs="*", metavar="NAME", help="where metrics go [as the run was made with]")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -50,8 +52,11 @@ def main(arguments: list[str]) -> int:
     if len(parsed.run) > 1:
         if parsed.nproc is not None:
             raise ConfigError("One process trains several seeds.", "Leave --nproc out, or name one run.")
+        if parsed.max_cost is not None:
+            raise ConfigError("Several runs keep the --max-cost that they were made with.", "Name one run.")
         return report_seeds(resume_seeds(parsed.run, **options), parsed.json)
-    result = resume(parsed.run[0], **options, nproc=parsed.nproc, command=["resume", *arguments])
+    own = {"nproc": parsed.nproc, "max_cost": parsed.max_cost}
+    result = resume(parsed.run[0], **options, **own, command=["resume", *arguments])
     return report(result, parsed.json)
 
 
@@ -61,7 +66,7 @@ def refuse_settings(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: There is one; the fix is the command that starts a run with it from the same policy.
     """
-    own = {"env", "total_timesteps", "device", "nproc", "trackers"}
+    own = {"env", "total_timesteps", "device", "nproc", "trackers", "max_cost"}
     words = [dashed(argument).partition("=")[0] for argument in arguments]
     others = [f"--{name.replace('_', '-')}" for name in TrainConfig.model_fields if name not in own]
     given = next((word for word in words if word.startswith(("--agent.", "--env.")) or word in others), None)

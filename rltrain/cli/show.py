@@ -10,6 +10,7 @@ from rltrain.cli.options import Parser
 from rltrain.cli.output import say
 from rltrain.cli.run_list import facts_of
 from rltrain.cli.tables import clock, count, entries, size
+from rltrain.cost.meter import as_words
 from rltrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def _outcome(run: RunSummary) -> list[tuple[str, str]]:
         rows.append(("score", _score(run.evaluation)))
     elif (last := run.last("rollout/ep_rew_mean")) is not None:
         rows.append(("return", f"{last:,.1f} in the last training episodes; there is no evaluation at the end"))
+    cost = run.metadata.get("cost")
+    if isinstance(cost, dict) and (text := as_words(cost)):
+        rows.append(("cost", text))
     if run.metadata.get("diagnosis"):
         rows.append(("diagnosis", str(run.metadata["diagnosis"])))
     return rows

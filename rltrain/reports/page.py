@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rltrain.cost.meter import as_words
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.evaluation.files import writing
 from rltrain.evaluation.statistics import interval, iqm_of_tasks
@@ -106,7 +107,7 @@ def _findings(run: RunSummary) -> list[str]:
 
 
 def _runs(runs: Sequence[RunSummary]) -> Markup:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in runs[:MOST_RUNS]:
         evaluation = run.evaluation
         std = evaluation.get("std_reward")
@@ -115,11 +116,19 @@ def _runs(runs: Sequence[RunSummary]) -> Markup:
         seconds = "" if run.seconds is None else f"{run.seconds:,.1f}"
         steps = "" if run.steps is None else f"{run.steps:,}"
         seed = "" if run.seed is None else str(run.seed)
-        rows.append((str(run.path), run.status, run.agent, run.env, seed, score + spread, steps, seconds))
-    head = ("run", "status", "agent", "environment", "seed", "score", "steps", "seconds")
+        rows.append((str(run.path), run.status, run.agent, run.env, seed, score + spread, steps, seconds, _cost(run)))
+    head: tuple[str, ...] = ("run", "status", "agent", "environment", "seed", "score", "steps", "seconds", "cost")
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     more = [tag("p", f"and {len(runs) - MOST_RUNS:,} more")] if len(runs) > MOST_RUNS else []
     note = "Score: mean and deviation of the returns in the evaluation at the end."
     return join([table(head, rows, right=("seed", "score", "steps", "seconds")), *more, tag("p", note, class_="soft")])
+
+
+def _cost(run: RunSummary) -> str:
+    """What a run has cost, if it says so."""
+    cost = run.metadata.get("cost")
+    return as_words(cost) if isinstance(cost, Mapping) else ""
 
 
 def _environment(env: str, anchor: str, groups: Sequence[Group], films: Films) -> Markup:

@@ -19,7 +19,7 @@ RECORDED = ("mode", "total_timesteps", "observation_space", "action_space")
 """Fields that all metadata must have."""
 BATCHES = "batches"
 """The field that says which seeds were trained as one batch, each with the step from which on."""
-OUTCOME = ("status", "error", "steps", "seconds", "compile_seconds", "stopped_by", "evaluation")
+OUTCOME = ("status", "error", "steps", "seconds", "compile_seconds", "stopped_by", "evaluation", "cost")
 """Fields of the metadata that tell how far the run has come; checkpoints keep a copy of all others."""
 
 
@@ -120,6 +120,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resumed_at": ("list of steps", _are_steps),
     "episodes_restarted_at": ("list of steps", _are_steps),
     BATCHES: ("list of batches", _are_batches),
+    "cost": ("dict", lambda value: isinstance(value, dict)),
     **{name: ("dict", lambda value: value is None or isinstance(value, dict)) for name in ("dataset", "reward_model")},
 }
 """What the fields that are read again must be, in words, and what tells that they are."""

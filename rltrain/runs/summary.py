@@ -24,7 +24,7 @@ from rltrain.trackers.csv import STEP, read_progress
 
 NOT_SETTINGS = (
     *("run_dir", "fallback_dir", "if_save_fails", "save_freq", "keep_checkpoints", "video_freq", "video_captions"),
-    *("trackers", "log_interval", "log_format", "log_info", "histogram_freq", "health"),
+    *("trackers", "log_interval", "log_format", "log_info", "histogram_freq", "health", "cost", "max_cost"),
 )
 """Options that say where a run is written and shown, which does not change what it learns."""
 RUNNING, KILLED, BROKEN = "running", "killed", "broken"

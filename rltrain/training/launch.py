@@ -11,6 +11,7 @@ from typing import Any
 
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
+from rltrain.cost.meter import check_spent
 from rltrain.distributed.group import joined
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.env import EnvClass
@@ -119,6 +120,7 @@ def resume(
     callbacks: Sequence[Callback] = (),
     trackers: Sequence[str] | None = None,
     nproc: int | None = None,
+    max_cost: float | None = None,
     command: Sequence[str] | None = None,
 ) -> RunResult:
     """Continues a run from its newest whole checkpoint, bit for bit as if it had never stopped.
@@ -136,6 +138,7 @@ def resume(
         callbacks: Your own code that is called during training.
         trackers: The trackers to use, if not those of the run.
         nproc: Processes on this machine that train together, if not the number of the run.
+        max_cost: What the run may cost over all sessions, if not what its configuration says.
         command: The arguments of ``rltrain`` that further ranks are started with.
 
     Raises:
@@ -146,7 +149,9 @@ def resume(
     for name, number in (("total_timesteps", total_timesteps), ("nproc", nproc)):
         if number is not None:
             check_count(name, number)
-    changes = {"device": device, "nproc": nproc}
+    if max_cost is not None and not (isinstance(max_cost, int | float) and max_cost > 0):
+        raise ConfigError(f"max_cost={max_cost!r} is no amount of money.", "Give a number above 0.")
+    changes = {"device": device, "nproc": nproc, "max_cost": max_cost}
     folder, named, config, env = reopened(run, env, env_kwargs, classes, trackers, changes)
     env_class = None if isinstance(env, str) else env
     request = RunRequest(config, env_class, callbacks, progress, command, total_timesteps, named)
@@ -214,6 +219,7 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
             except CheckpointError as error:
                 warnings.warn(f"{error.cause} It is written anew.", stacklevel=2)
         checkpoint = folder.checkpoints / ranks.broadcast_object(checkpoint.name)
+        check_spent(metadata.get("cost") or {}, request.config.max_cost, folder.path)
         if is_over(request, metadata, step_of(checkpoint)):
             raise over(folder, step_of(checkpoint))
         return _run(stack.enter_context(closing(set_up_again(request, folder, metadata, checkpoint, ranks))), folder)
@@ -221,6 +227,8 @@ def _resume(request: RunRequest, folder: RunFolder, ranks: Ranks) -> RunResult:
 
 def is_over(request: RunRequest, metadata: Mapping[str, Any], step: int) -> bool:
     """Whether there is nothing to do for a request to continue a run from a step."""
+    if request.total_timesteps is None and metadata.get("stopped_by") == "max_cost":
+        return bool(step >= metadata.get("total_timesteps", 0))
     if request.total_timesteps is None:
         return bool(metadata.get("status") == "completed" and step >= metadata.get("steps", 0))
     return request.total_timesteps <= step

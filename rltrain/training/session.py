@@ -39,10 +39,12 @@ class RunResult:
         steps: Environment steps, over all environments.
         seconds: Time in the training loop, over all sessions.
         compile_seconds: Time that this session took to compile, which is part of ``seconds``.
-        stopped_by: ``total_timesteps``, ``stop_at_reward``, ``callback`` or ``interrupted``.
+        stopped_by: ``total_timesteps``, ``stop_at_reward``, ``max_cost``, ``callback``, ``early_stop`` or
+            ``interrupted``.
         signal: Number of the signal that interrupted it.
         evaluation: Fresh episodes of the final policy; None if interrupted or not wanted.
         picture: The picture of the learning curve, if one was drawn.
+        cost: What it has cost over all sessions, as ``metadata.json`` has it: estimates of seconds, money and energy.
         diagnosis: What is wrong with the policy, in a sentence, if it exploded or collapsed.
     """
 
@@ -54,6 +56,7 @@ class RunResult:
     signal: int | None
     evaluation: Evaluation | None
     picture: Path | None
+    cost: dict[str, Any]
     diagnosis: str | None = None
 
 
@@ -71,6 +74,7 @@ def session(setup: Setup, folder: RunFolder, interrupted: Callable[[], bool]) ->
             stack.callback(trainer.writer.close)
             if checkpoint is not None:
                 trainer.load(checkpoint)
+                setup.meter.load_state_dict(folder.metadata().get("cost") or {})  # also of steps that are done again
                 if setup.ranks.first:
                     tidy(folder, checkpoint)
             if setup.ranks.first:
@@ -168,6 +172,7 @@ def conclude(trainer: Trainer, stopped_by: str) -> RunResult:
         "seconds": trainer.seconds,
         "compile_seconds": trainer.compile_seconds,
         "stopped_by": stopped_by,
+        "cost": trainer.setup.meter.bill(),
     }
     summary = evaluation.summary() if evaluation else None
     try:

@@ -14,6 +14,7 @@ import torch
 from rltrain.agent import Agent
 from rltrain.compile import check_compiler
 from rltrain.config import AgentConfig, RankShare, TrainConfig
+from rltrain.cost.meter import Meter, check_cost
 from rltrain.data.dataset import Dataset
 from rltrain.devices import pick_device, processor_of
 from rltrain.distributed.ranks import ALONE, Ranks
@@ -52,6 +53,7 @@ class Setup:
     env: VecEnv
     agent: Agent
     callbacks: CallbackList
+    meter: Meter
     ranks: Ranks = ALONE
     dataset: Dataset | None = None
 
@@ -67,6 +69,8 @@ class Setup:
             ConfigError: Something in the request does not exist or does not work.
         """
         config = request.config
+        check_cost(config.cost, config.max_cost)
+        machines = ranks.world_size / ranks.local_world_size / request.num_seeds
         callbacks = CallbackList(request.callbacks)
         callbacks.setup(config)
         resolve(request.agent.trainer).check_callbacks(config.algo, callbacks)
@@ -87,6 +91,8 @@ class Setup:
             names = " and ".join(f"'{name}'" for name in lost)
             warnings.warn(f"{names} of the observations is text, and left out.", stacklevel=2)
         with ExitStack() as if_it_fails:
+            meter = Meter(config.cost, machines, reads_energy=ranks.first)
+            if_it_fails.callback(meter.close)
             if_it_fails.callback(env.close)
             env = with_learned_reward(env, config)
             make_agent = resolve(request.agent.entry_point)
@@ -117,7 +123,7 @@ class Setup:
             add_teacher(agent, config)
             speed_up(config, env, agent)
             check_info(config.log_info, env)
-            setup = cls(request, device, env, agent, callbacks, ranks, dataset)
+            setup = cls(request, device, env, agent, callbacks, meter, ranks, dataset)
             if config.video_freq:
                 setup.check_drawing()
             if_it_fails.pop_all()
@@ -129,8 +135,9 @@ class Setup:
         return self.request.config
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Closes the environments, and ends the reading of the energy."""
         self.env.close()
+        self.meter.close()
 
     @global_kept()
     def check_drawing(self) -> None:

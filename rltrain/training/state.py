@@ -254,7 +254,8 @@ class RunState:
     def progress(self) -> dict[str, Any]:
         """The counters and the latest metrics, for a checkpoint."""
         progress = {name: getattr(self, name) for name in PROGRESS}
-        return {**progress, "pauses": dict(self.pauses.seconds), "health": self.health.state_dict()}
+        beside = {"pauses": dict(self.pauses.seconds), "health": self.health.state_dict()}
+        return {**progress, **beside, "cost": self.setup.meter.state_dict()}
 
     def load_progress(self, saved: dict[str, Any]) -> None:
         """Restores what :meth:`progress` returned."""
@@ -263,6 +264,7 @@ class RunState:
             setattr(self, name, False if missing else saved[name])
         self.pauses.load(saved.get("pauses", {}))
         self.health.load_state_dict(saved.get("health", {}))
+        self.setup.meter.load_state_dict(saved.get("cost", {}))
 
     def load(self, checkpoint: Path) -> None:
         """Continues from a checkpoint directory.

@@ -112,12 +112,15 @@ class Trainer(Milestones):
         self.n_iterations += 1
 
     def reason_to_stop(self) -> str | None:
-        """Why it ends: ``interrupted``, ``callback``, ``stop_at_reward``, ``total_timesteps``; None if it goes on."""
-        interrupted, stopped = self.ranks.any(self.interrupted(), self.stopped)
+        """Why it ends: one of the words in :class:`~rltrain.training.session.RunResult`; None if it goes on."""
+        spent = self.setup.meter.is_spent(self.config.max_cost)
+        interrupted, stopped, spent = self.ranks.any(self.interrupted(), self.stopped, spent)
         if interrupted:
             return "interrupted"
         if stopped:
             return "callback"
+        if spent:
+            return "max_cost"
         target = self.config.stop_at_reward
         window_full = self.latest.get("rollout/episodes", 0) >= self.config.stats_window_size
         if target is not None and window_full and self.latest["rollout/ep_rew_mean"] >= target:

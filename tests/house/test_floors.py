@@ -27,7 +27,7 @@ FLOORS = {
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
         rltrain.reports*  rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*
         rltrain.serving*  rltrain.preferences*
-        rltrain.model_registry*  rltrain.cloud*
+        rltrain.model_registry*  rltrain.cloud*  rltrain.cost*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
@@ -46,6 +46,7 @@ FLOORS = {
 RUNTIME_ORDER = (
     *(
         "distributed",
+        "cost",
         "trackers",
         "evaluation",
         "runs",
@@ -55,8 +56,9 @@ RUNTIME_ORDER = (
         "recording",
         "preferences",
         "search",
+        "export",
     ),
-    *("export", "serving", "model_registry", "cloud", "check", "testing"),
+    *("serving", "model_registry", "check", "cloud", "testing"),
 )
 
 # The ground stands on these, and the standard library.

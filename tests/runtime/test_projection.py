@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.projection import Traffic, bounds, counted
+from benchmarks.projection import bounds, counted
+from rltrain.cloud.projection import Traffic
 
 
 def test_views_are_free_and_the_rest_reads_and_writes() -> None:
