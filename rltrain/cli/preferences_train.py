@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from rltrain.cli.options import Parser, dashed, parse_overrides, whole
 from rltrain.cli.output import say
-from rltrain.cli.train import FLAGS, KINDS, LISTS
+from rltrain.cli.train import FLAGS
 from rltrain.cli.typed import kinds_for, kinds_of
+from rltrain.cli.typed_run import KINDS, LISTS
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError, plain
 from rltrain.naming.environments import typed_env

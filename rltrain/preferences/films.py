@@ -20,7 +20,7 @@ from rltrain.data.columns import ACTION, REWARD, TERMINATED
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import NO_SEED
 from rltrain.errors import ConfigError, DatasetError
-from rltrain.evaluation.frames import Picture, captioned, enlarged, in_one_size
+from rltrain.evaluation.frames import Picture, Reel, captioned, enlarged
 from rltrain.evaluation.video_files import write_video
 from rltrain.make import make_vec
 from rltrain.preferences.clips import Clip
@@ -120,7 +120,7 @@ def _origin(dataset: Dataset, episode: int) -> tuple[tuple[int, int], int]:
 
 def _film(each: Round, segment: int, takes: Sequence[Take]) -> None:
     """Plays what is needed once, and writes the films of some clips in it."""
-    frames: dict[Path, list[Picture]] = defaultdict(list)
+    frames: dict[Path, Reel] = defaultdict(Reel)
     ended: dict[Path, int] = {}
     fps = 30.0
     for step, vec, over in _played(each, takes, segment):
@@ -135,7 +135,8 @@ def _film(each: Round, segment: int, takes: Sequence[Take]) -> None:
                 if over[take.row]:
                     ended[take.out] = at
     for take in takes:
-        pictures = in_one_size(frames[take.out])
+        reel = frames[take.out]
+        pictures = [reel[at] for at in range(len(reel))]
         shown = [
             captioned(
                 picture, f"step {at} of {segment}" + ("   end" if ended.get(take.out) == at else ""), at / segment
