@@ -97,6 +97,7 @@ def test_the_wheel_holds_every_file_and_nothing_else(built: dict[str, Path]) -> 
         expected |= {f"{inside}/{file.name}" for file in folder.glob("*.py")}
     expected |= {f"rltrain/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "configs").rglob("*.yaml")}
     expected |= {f"rltrain/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "envs/gallery").glob("*.png")}
+    expected |= {file.relative_to(ROOT).as_posix() for file in (ROOT / "rltrain/cost").glob("*.yaml")}
     template = (file for file in (ROOT / "rltrain/check/template").rglob("*") if file.is_file())
     expected |= {file.relative_to(ROOT).as_posix() for file in template}
     files = files_in(built["wheel"])
