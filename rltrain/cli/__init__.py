@@ -8,7 +8,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 
-from rltrain.cli.output import only_ours, say
+from rltrain.cli.output import only_ours, open_streams, say
 from rltrain.distributed.ranks import is_first
 from rltrain.errors import (
     ESCAPES,
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     0 for success; 2 for wrong usage or configuration; 3 for a run that failed; 4 for a run folder or
     checkpoint that cannot be used; 130 and 143 after SIGINT and SIGTERM.
     """
-    as_program = arguments is None
+    if as_program := arguments is None:
+        open_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -133,6 +134,10 @@ def _dispatch(arguments: list[str]) -> int:
         lines = "\n".join(f"  {name:<{width}}{spec.help}" for name, spec in verbs.items())
         say(HELP.format(verbs=lines))
         return 0 if arguments else 2
+    try:
+        os.getcwd()
+    except OSError as error:  # of which a library of C would die
+        raise ConfigError("The folder that this is run in has been removed.", "Go to another one: cd") from error
     verb, *rest = arguments
     if verb == "--version":
         from rltrain import __version__

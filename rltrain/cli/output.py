@@ -10,13 +10,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from rltrain.errors import RunError
+
 _ours: TextIO | None = None
 """Where the verbs write while everything else is sent to standard error."""
 
 
 def say(text: object) -> None:
-    """Writes a line to standard output."""
-    print(text, file=_ours or sys.stdout, flush=True)
+    """Writes a line to standard output.
+
+    Raises:
+        RunError: It cannot be written, as on a full disk.
+    """
+    try:
+        print(text, file=_ours or sys.stdout, flush=True)
+    except BrokenPipeError:  # the reader has had enough
+        raise
+    except OSError as error:
+        raise RunError(f"What is printed cannot be written: {error.strerror}.", "Print it somewhere else.") from error
+
+
+def open_streams() -> None:
+    """Puts the null device in the place of standard streams that are closed, so that no file gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def columns() -> int:

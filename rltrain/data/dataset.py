@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from rltrain.data.columns import FINAL, TERMINATED, TRUNCATED, Column, check_columns
 from rltrain.data.layout import FORMAT, MANIFEST, MANIFEST_LIMIT, PART_BYTES, TABLE, damaged, unreadable
+from rltrain.data.manifest import check_manifest
 from rltrain.data.tensor_file import fault_in, map_arrays
 from rltrain.errors import CheckpointError, DatasetError
 from rltrain.naming.arguments import typed
@@ -72,6 +73,7 @@ class Dataset:
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], checksum: str) -> None:
+        check_manifest(manifest)
         self.path, self.manifest, self.checksum = path, manifest, checksum
         self.observation_space: spaces.Space = from_json(manifest["observation_space"])
         self.action_space: spaces.Space = from_json(manifest["action_space"])

@@ -12,8 +12,8 @@ from rltrain.runs.layout import POLICY, cannot_be_read, step_of
 from rltrain.storage.files import Damaged, read_bytes, read_text, reason
 
 SHORTEST_KEY = 16
-LINEAGE = {"run", "algo", "env", "step", "seed", "policy_sha256"}
-"""What the lineage of every version says."""
+LINEAGE = {"run": str, "algo": str, "env": str, "step": int, "seed": int, "policy_sha256": str}
+"""What the lineage of every version says, and of which type."""
 
 
 def read_key(path: str | None) -> bytes | None:

@@ -175,7 +175,8 @@ class Registry:
             signature = facts.pop("signature", None)
             if facts.get("version") != number or facts.get("name") != self.name or not isinstance(facts["files"], dict):
                 raise Damaged(f"{VERSION} is of another version")
-            if not (isinstance(facts["lineage"], dict) and facts["lineage"].keys() >= LINEAGE):
+            said = facts["lineage"]
+            if not (isinstance(said, dict) and all(type(said.get(name)) is kind for name, kind in LINEAGE.items())):
                 raise Damaged(f"{VERSION} has no lineage")
             if self.key is not None and not hmac.compare_digest(str(signature), str(self._signature(facts))):
                 raise Damaged(f"{VERSION} is {'signed with another key' if signature else 'not signed'}")

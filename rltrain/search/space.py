@@ -73,9 +73,18 @@ class Parameter:
         return suggest(self.name, *self.values, log=self.kind.endswith("log"))
 
     def setting(self, drawn: Any) -> Any:
-        """The value of the setting for what was drawn."""
+        """The value of the setting for what was drawn.
+
+        Raises:
+            ValueError: It is none that can be drawn, as in a study that somebody else made.
+        """
         if self.kind == "categorical":
-            drawn = next(value for value in self.values if label(value) == drawn)
+            known = [value for value in self.values if label(value) == drawn]
+            if not known:
+                raise ValueError(f"{drawn!r} is no choice of '{self.name}'")
+            drawn = known[0]
+        elif not isinstance(drawn, int | float) or not math.isfinite(drawn):
+            raise ValueError(f"{drawn!r} is no number for '{self.name}'")
         return f"lin_{drawn}" if self.linear else drawn
 
     def counts(self, drawn: Mapping[str, Any]) -> bool:

@@ -107,7 +107,7 @@ class Study:
                 done = trial.state == self._states.COMPLETE
                 if done and not (math.isfinite(trial.value or 0.0) and scores_of(trial)):
                     raise ValueError("it has no scores")
-            except (ValueError, TypeError, LookupError, StopIteration) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 raise ConfigError(
                     f"Trial {trial.number} of the study '{self._request.name}' is none of this sweep.",
                     "Give another --out for a new one.",

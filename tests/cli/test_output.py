@@ -138,3 +138,32 @@ def test_check_shows_gymnasiums_warnings_in_plain_text() -> None:
     report = rltrain.check_env("CartPole-v1")
     assert "\x1b" not in str(report)
     assert "[33m" not in str(report)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and a shell")
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("envs > /dev/full", 3, "error: What is printed cannot be written: No space left on device."),
+        ("envs >&- 2>&-", 0, ""),
+        ("envs nowhere <&- >&-", 2, "error: There is no environment 'nowhere'."),
+    ],
+)
+def test_streams_that_are_closed_or_full(line: str, code: int, said: str, tmp_path: Path) -> None:
+    shell = f"{shlex.quote(sys.executable)} -m rltrain {line}"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.partition("\n")[0].startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder in use cannot be removed elsewhere")
+def test_a_folder_that_was_removed_under_the_command(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    shell = f"rmdir ../gone && {shlex.quote(sys.executable)} -m rltrain train ppo rltrain/CartPole-v1"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path / "gone", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2:] == [
+        "error: The folder that this is run in has been removed.",
+        "  fix: Go to another one: cd",
+    ]

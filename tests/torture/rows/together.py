@@ -212,12 +212,12 @@ def two_writers(folder: Path) -> None:
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """Starts, readers beside a writer, writers."""
-    times = 2 if short else 30
     yield f"{2 if short else 8} starts at once", starts(2 if short else 8)
     readers = {"eval": _played, "eval the best": _best, "plot": _plotted, "TensorBoard": _shown, "load": _loaded}
     for name, read in {**readers, **VERBS}.items():
         if not short or name in ("eval", "show"):
-            yield f"{name} beside a writer that prunes", beside_a_writer(read, times)
+            seldom = 10 if name in VERBS else 30  # an export takes seconds
+            yield f"{name} beside a writer that prunes", beside_a_writer(read, 2 if short else seldom)
     yield "runs that are being removed", beside_removals(_all_readers, 1 if short else 12)
     yield "two writers", two_writers
 
