@@ -91,7 +91,7 @@ USAGE = [
     (f"train sb3/A2C {CARTPOLE}", "Did you mean 'sb3/a2c'?"),
     (f"train MaskablePPO {CARTPOLE}", "Train ppo: it heeds the action masks"),
     (f"train sb3/recurrent_ppo {CARTPOLE}", "--agent.policy-kwargs.memory lstm"),
-    (f"train sb3 {CARTPOLE}", "Name one of its agents: sb3/a2c"),
+    (f"train sb3 {CARTPOLE}", "Name one of its agents: sb3/ppo, sb3/a2c"),
     (f"train ARS {CARTPOLE}", "random search is not here"),
     (f"train rainbow {CARTPOLE}", "Train dqn"),
     ("sweep a2c rltrain/CartPole-v1", "Did you mean 'sb3/a2c'?"),
