@@ -206,13 +206,17 @@ def env_spec(id: str) -> EnvSpec:
         ConfigError: There is no such environment, or something it needs is missing.
     """
     module, colon, name = id.partition(":")
+    if module.endswith(".py"):  # a file
+        path = "" if "/" not in module else ", in the folder where it is"
+        called = f"{module.rpartition('/')[2].removesuffix('.py')}{colon}{name}"
+        raise ConfigError(f"'{id}' names a file.", f"Name its module{path}: {called}.")
     spec = resolve(MODULE_FINDER)(module, name, id) if colon else find_env(id)
     if spec is not None:
         return spec
     import gymnasium
 
-    near = did_you_mean_env(id, [*env_specs(), *gymnasium.registry], "Run 'rltrain envs' for ours.")
-    raise ConfigError(f"There is no environment '{id}'.", f"{near} {module_fix(id)}")
+    meant = did_you_mean_env(id, [*env_specs(), *gymnasium.registry], "")
+    raise ConfigError(f"There is no environment '{id}'.", meant or f"Run 'rltrain envs' for ours. {module_fix(id)}")
 
 
 def find_env(name: str) -> EnvSpec | None:

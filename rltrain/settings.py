@@ -233,7 +233,8 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str, also: 
     given = reprlib.repr(first["input"])
     if first["type"] == "model_type":
         example = f"{where}.{_fields_at(model, path)[0]}"
-        return ConfigError(f"{where}={given} does not fit.", f"Give one of its options, such as {example}.")
+        fix = value_meant(where, first["input"]) or f"Give one of its options, such as {example}."
+        return ConfigError(f"{where}={given} does not fit.", fix)
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     fix = value_meant(where, first["input"]) or f"Give {where} another value."

@@ -32,9 +32,9 @@ class NetworkKwargs(Model):
     @classmethod
     def _as_in_torch(cls, value: Any) -> Any:
         """Accepts ``nn.ReLU``, as RL Zoo writes it, and the class itself, as Stable-Baselines3 takes it."""
-        name = value.__name__ if isinstance(value, type) else str(value)
+        name = value.__name__ if isinstance(value, type) else str(value).rpartition("nn.")[2]
         torch_names = {"tanh": "tanh", "relu": "relu", "silu": "silu", "elu": "elu", "gelu": "gelu"}
-        return {**torch_names, "leakyrelu": "leaky_relu"}.get(name.removeprefix("nn.").lower(), value)
+        return {**torch_names, "leakyrelu": "leaky_relu"}.get(name.lower(), value)
 
 
 class ActorKwargs(NetworkKwargs):

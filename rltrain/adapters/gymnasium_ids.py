@@ -19,6 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from rltrain.adapters.kinds import FOREIGN, refusal
 from rltrain.adapters.loop import Recipe
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
+from rltrain.naming.habits import NOT_OURS
 from rltrain.naming.reasons import command_in, fix_at, reason_of, remedy_for
 from rltrain.registry import EnvSpec
 
@@ -32,6 +33,8 @@ HOMES = {
     "MinAtar/": ("minatar.gym", "minatar"),
 }
 """The module that registers well-known ids, and what to install for it, by how the ids begin."""
+OLD_ATARI = re.compile(r"[A-Za-z](NoFrameskip|Deterministic|-ram|-ramNoFrameskip|-ramDeterministic)-v[04]$")
+"""Atari games by the names that Stable-Baselines3's and CleanRL's guides have."""
 NO_DISPLAY = ("OpenGL", "gladLoadGL", "GLFW", "glfw", "glGetError", "eglQuery", "DISPLAY", "No available video device")
 """Words in the errors of what draws where there is no display."""
 BY_CREATOR = "was raised from the environment creator"  # so that it is about the arguments of the constructor
@@ -50,6 +53,8 @@ def find(id: str) -> EnvSpec | None:
     """
     if id not in gymnasium.registry:
         home = next((home for start, home in HOMES.items() if id.startswith(start)), None)
+        if home is None and OLD_ATARI.search(id):
+            home = HOMES["ALE/"]
         if home is not None:
             _import_home(id, *home)
     spec = gymnasium.registry.get(id)
@@ -192,7 +197,11 @@ def make_recipe(
         raise ConfigError(
             f"'{spec.id}' with obs_type=ram gives no frames to prepare.", "Give --env.atari false --env.frame-stack 1."
         )
-    for key in kwargs:
+    for key, value in kwargs.items():
+        if key == "render_mode":
+            raise ConfigError(f"env.kwargs.{key} is set where '{spec.id}' is drawn.", NOT_OURS[key])
+        if known is not None and isinstance(known.get(key), bool) and isinstance(value, str):
+            raise ConfigError(f"'{spec.id}': {key}={value!r} is neither true nor false.", "Give true or false.")
         if known is not None and key not in known:
             listing = f"It takes: {', '.join(known) or 'none'}."
             raise ConfigError(f"'{spec.id}' has no constructor argument '{key}'.", did_you_mean(key, known, listing))

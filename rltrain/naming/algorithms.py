@@ -37,11 +37,13 @@ def agent_meant(name: str, known: Iterable[str]) -> str:
         name: The name that was given.
         known: The names of all agents.
     """
-    letters = _letters(name)
+    letters, known = _letters(name), list(known)
     same = [each for each in known if letters in (_letters(each), _letters(each.rpartition("/")[2]))]
     if same:  # one of ours before one of another library
         best = min(same, key=lambda each: ("/" in each, each))
         return f"Did you mean '{best}'?"
+    if inside := [each for each in known if each.lower().startswith(f"{name.lower().rstrip('/')}/")]:
+        return f"Name one of its agents: {', '.join(inside)}."
     return OTHER_AGENTS.get(_letters(name.rpartition("/")[2]), "")
 
 

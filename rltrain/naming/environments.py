@@ -44,7 +44,8 @@ def find(module: str, name: str, id: str) -> EnvSpec:
     try:
         home = importlib.import_module(module)
         spec = _registered(name)
-        if spec is None and hasattr(home, "register_envs"):  # some packages register only when asked to
+        # Some packages register only when asked to; Gymnasium's function of this name is for them to be given to.
+        if spec is None and hasattr(home, "register_envs") and home is not gymnasium:
             home.register_envs()
             spec = _registered(name)
         if spec is None and name and not hasattr(home, name) and _has_envs(home):
@@ -67,9 +68,12 @@ def find(module: str, name: str, id: str) -> EnvSpec:
         if spec is None:
             listing = f"It has: {', '.join(options[:20])}{', ...' if len(options) > 20 else ''}."
             fix = listing if options else "Name a class in it, or a function that makes an environment."
+            if not name and options:
+                cause = f"The module '{module}' has {len(options)} environments."
+                raise ConfigError(cause, f"Name one, as in {module}:{options[0]}. {listing}")
+            called = f" '{name}'" if name else ""
             raise ConfigError(
-                f"The module '{module}' has no environment '{name}'." if name else f"'{id}' names no environment.",
-                did_you_mean_env(name, options, fix),
+                f"The module '{module}' has no environment{called}.", did_you_mean_env(name, options, fix)
             )
     _origins[spec.id] = f"{module}:{name}"
     return spec

@@ -51,6 +51,8 @@ def module_fix(id: str) -> str:
     modules = modules_with_envs()
     if not modules:
         return f"Write module:{id}, or module:Class, for one of a module."
+    if alike := [module for module in modules if _words(module) & _words(id)]:
+        return f"Write {alike[0]}:{id} for one of the module {alike[0]}, which is installed."
     listing = f"{', '.join(modules[:SHOWN])}{', ...' if len(modules) > SHOWN else ''}"
     return f"Write module:{id} for one of a module; these here may have it: {listing}."
 
@@ -68,6 +70,11 @@ def is_installed(thing: Any) -> bool:
         return False
     place = (found.origin if found is not None else None) or ""
     return bool({"site-packages", "dist-packages"}.intersection(Path(place).parts))
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name that tell it from others."""
+    return {word for word in re.split(r"[\W_]+", name.lower()) if len(word) > 2} - {"env", "envs", "gym", "gymnasium"}
 
 
 def _requirements(package: str, *, extras: bool = True) -> list[str]:

@@ -71,9 +71,10 @@ class SB3Agent:
         self.adapted = Adapted(observation_space, action_space)
         self.device = torch.device(device)
         box, name = self.adapted.action_space, self.algorithm.__name__
-        if issubclass(self.algorithm, OffPolicyAlgorithm) and isinstance(box, spaces.Box) and not has_bounds(box):
+        squashes = issubclass(self.algorithm, OffPolicyAlgorithm)
+        if isinstance(box, spaces.Box) and not (has_bounds(box) if squashes else box.is_bounded()):
             raise ConfigError(
-                f"{name} of Stable-Baselines3 cannot squash actions into the unbounded {box}.",
+                f"{name} of Stable-Baselines3 takes no unbounded actions, and these are {box}.",
                 "Use an environment whose actions have finite bounds, or train with ppo.",
             )
         values = dict(config)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rltrain.callbacks import Callback
 from rltrain.config import TrainConfig
 from rltrain.cost.meter import check_spent
@@ -87,7 +89,7 @@ def as_typed(overrides: dict[str, Any]) -> dict[str, Any]:
     env_options = {"kwargs": given.pop("env_kwargs", {}), **given.pop("env_options", {})}
     if env_options != {"kwargs": {}}:
         given["env"] = env_options
-    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return {name: str(value) if isinstance(value, Path | torch.device) else value for name, value in given.items()}
 
 
 def start(request: RunRequest) -> RunResult:

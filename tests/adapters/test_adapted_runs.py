@@ -226,7 +226,9 @@ def test_what_is_not_installed_is_named_with_the_command(cls: type, command: str
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("env_id", "module", "package"), [("ALE/Pong-v5", "ale_py", "ale-py")])
+@pytest.mark.parametrize(
+    ("env_id", "module", "package"), [("ALE/Pong-v5", "ale_py", "ale-py"), ("PongNoFrameskip-v4", "ale_py", "ale-py")]
+)
 def test_well_known_ids_name_their_package(
     env_id: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

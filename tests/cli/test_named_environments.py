@@ -179,8 +179,8 @@ def test_the_command_that_goes_on_with_an_interrupted_run_can_be_pasted(
 @pytest.mark.parametrize(
     ("typed", "cause", "fix"),
     [
-        ("my_games:", "'my_games:' names no environment", "It has: Short, Walk"),
-        ("my_games", "'my_games:' names no environment", "It has: Short, Walk"),
+        ("my_games:", "'my_games' has 2 environments", "Name one, as in my_games:Short. It has: Short, Walk"),
+        ("my_games", "'my_games' has 2 environments", "Name one, as in my_games:Short. It has: Short, Walk"),
         ("my_games:Shrt", "The module 'my_games' has no environment 'Shrt'", "Did you mean 'Short'?"),
         ("my_games:np", "has no environment 'np'", "It has: Short, Walk"),
         ("no_games:Short", "The module 'no_games' has no environment 'Short'", "Name a class in it"),
