@@ -54,7 +54,7 @@ class Task:
 
 TASKS = (
     Task("ppo", "rltrain/Pendulum-v1", 50_000, 40),
-    Task("ppo", "rltrain/Acrobot-v1", 30_000, 24),
+    Task("ppo", "rltrain/Acrobot-v1", 30_000, 16),
 )
 SEEDS_OF_A_TRIAL = 3
 
