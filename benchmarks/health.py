@@ -7,7 +7,7 @@
 Runs use the shipped settings and are evaluated ten times on the way. A run that takes longer than allowed is cut there,
 and judged as far as it came. Figures are kept in ``benchmarks/results/health``; a run that was whole, or as long as
 asked for, is not repeated. Prints a Markdown table with a row for each configuration; ``--table`` prints it of what is
-kept.
+kept. ``throughput_fall`` is off: it would tell of other work on this machine.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def judge(agent: str, env: str, seconds: float, run_dir: str) -> dict[str, Any]:
             eval_freq=max(1, total // EVALUATIONS),
             save_freq=0,
             num_threads=1,
+            health={"throughput_share": 0.0},
             progress=False,
         )
     if result.stopped_by == "interrupted":
