@@ -27,7 +27,7 @@ FLOORS = {
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
         rltrain.reports*  rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*
         rltrain.serving*
-        rltrain.model_registry*  rltrain.cloud*
+        rltrain.model_registry*  rltrain.retraining*  rltrain.cloud*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
@@ -45,7 +45,7 @@ FLOORS = {
 # Inside the runtime a room imports only the rooms before it.
 RUNTIME_ORDER = (
     *("distributed", "trackers", "evaluation", "runs", "reports", "training", "sb3", "recording", "search", "export"),
-    *("serving", "model_registry", "cloud", "check", "testing"),
+    *("serving", "model_registry", "retraining", "cloud", "check", "testing"),
 )
 
 # The ground stands on these, and the standard library.
