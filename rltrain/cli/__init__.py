@@ -22,6 +22,7 @@ from rltrain.errors import (
     plain,
 )
 from rltrain.plugins import resolve, verbs
+from rltrain.process.telemetry import switch_off
 
 HELP = """usage: rltrain VERB ...
 
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     if as_program := arguments is None:
         open_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
+    if as_program:
+        switch_off()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning

@@ -31,6 +31,9 @@ VERBS = {
     "serve": ("serve:main", "Answer with the actions of a policy over HTTP."),
     "completion": ("completion:main", "Print the script that lets a shell complete all this."),
     "models": ("models:main", "Keep versions of policies; promote one through a gate."),
+    "drift": ("drift:main", "Has what a policy meets, does and earns changed?"),
+    "retrain": ("retrain:main", "Train a policy again when what it meets has changed."),
+    "hub": ("hub:main", "Share policies on the Hugging Face Hub."),
     "import-sb3": ("import_sb3:main", "Make a run of a policy that Stable-Baselines3 saved."),
 }
 

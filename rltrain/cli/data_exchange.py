@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from rltrain.cli.options import Parser, whole
@@ -13,8 +14,11 @@ FORMATS = ("minari", "csv", "parquet")
 
 def import_(arguments: list[str]) -> int:
     """Makes a dataset and prints what is in it."""
-    parser = Parser("data import", "Make a dataset of one of Minari's, or of a CSV or Parquet table of decisions.")
-    parser.add_argument("source", metavar="FILE|FOLDER|ID", help="table; or a Minari dataset's folder, or its id")
+    parser = Parser(
+        "data import", "Make a dataset of one of Minari's, of a CSV or Parquet table, or of what 'serve' logged."
+    )
+    what = "table; or a Minari dataset's folder, or its id; or the folder of 'rltrain serve --log-decisions'"
+    parser.add_argument("source", metavar="FILE|FOLDER|ID", help=what)
     parser.add_argument("--out", metavar="DIR", help="folder to make; it must not be there")
     parser.add_argument("--mapping", metavar="FILE.yaml", help="of a table: what its columns mean (docs/datasets.md)")
     parser.add_argument("--key-file", metavar="FILE", help="of a table: the key by which personal columns are hashed")
@@ -22,9 +26,17 @@ def import_(arguments: list[str]) -> int:
     parser.add_argument(
         "--name", metavar="TEXT", default="", help="the dataset's name [its own, or that of the folder]"
     )
+    what = "of a log: leave out episodes in which rewards are missing, or count those as 0 [drop]"
+    parser.add_argument("--missing-reward", metavar="drop|zero", help=what)
     parsed = parser.parse(arguments)
     if parsed.out is None:
         raise ConfigError("It is not said where the dataset is to be.", "Give --out DIR.")
+    if parsed.missing_reward not in (None, "drop", "zero"):
+        raise ConfigError(f"There is no '--missing-reward {parsed.missing_reward}'.", "Give drop or zero.")
+    if any(Path(parsed.source).glob("decisions_*.jsonl")):
+        return _of_log(parsed)
+    if parsed.missing_reward is not None:
+        raise ConfigError("'--missing-reward' is for the logs of 'rltrain serve'.", "Leave it out.")
     is_table = Path(parsed.source).suffix.lower() in (".csv", ".parquet")
     if is_table and parsed.mapping is None:
         raise ConfigError("It is not said what the columns of the table mean.", "Give --mapping FILE.yaml.")
@@ -45,6 +57,21 @@ def import_(arguments: list[str]) -> int:
 
         dataset = import_minari(parsed.source, parsed.out, name=parsed.name)
     say(plain("\n".join(summary_lines(dataset))))
+    return 0
+
+
+def _of_log(parsed: argparse.Namespace) -> int:
+    """Makes a dataset of the decisions of a served policy."""
+    if parsed.mapping or parsed.key_file:
+        raise ConfigError("'--mapping' and '--key-file' are for tables.", "Leave them out for a log of decisions.")
+    from rltrain.cli.data import summary_lines
+    from rltrain.recording.decisions import import_decisions
+
+    rewards = parsed.missing_reward or "drop"
+    dataset, dropped = import_decisions(parsed.source, parsed.out, missing_reward=rewards, name=parsed.name)
+    say(plain("\n".join(summary_lines(dataset))))
+    if dropped:
+        say(f"left out   {dropped:,} episodes in which rewards are missing; --missing-reward zero takes them")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from rltrain.cli.options import Parser
 from rltrain.cli.output import say
@@ -18,6 +19,10 @@ ACTIONS = {
     "promote": "make the challenger the champion, if it passes the gate: promote NAME",
     "rollback": "make the champion before the present one the champion again: rollback NAME",
     "log": "what was done: log NAME",
+    "mirror": "make MLflow's registry agree, where $RLTRAIN_MODELS_MLFLOW names one: mirror NAME",
+    "fetch": "bring a version back from there: fetch NAME@champion",
+    "card": "write the model card of a run or version, for you to complete: card RUN|NAME@VERSION",
+    "sbom": "write its bill of materials in CycloneDX: sbom RUN|NAME@VERSION",
 }
 
 
@@ -34,12 +39,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--gate", metavar="FILE.yaml", help="promote: what it has to show [200 episodes, no loss]")
     what = "promote: name the environment by its module, which is imported"
     parser.add_argument("--env", metavar="MODULE:ID", help=what)
+    what = "card, sbom, fetch: where to [card.md, sbom.json]; what you wrote into a card that is there is kept"
+    parser.add_argument("--out", metavar="FILE", help=what)
+    what = "sbom: optional dependencies of rltrain to list as well, such as serve"
+    parser.add_argument("--extras", metavar="NAME", nargs="+", help=what)
     parsed = parser.parse(arguments)
     if parsed.action not in ACTIONS:
         fix = did_you_mean(parsed.action, ACTIONS, f"Give one of: {', '.join(ACTIONS)}.")
         raise ConfigError(f"There is no 'models {parsed.action}'.", fix)
-    taken = {"register": ("checkpoint", "card"), "promote": ("gate", "env")}
-    for name in ("checkpoint", "card", "gate", "env"):
+    taken = {
+        "register": ("checkpoint", "card"),
+        "promote": ("gate", "env"),
+        "card": ("out",),
+        "fetch": ("out",),
+        "sbom": ("out", "extras"),
+    }
+    for name in ("checkpoint", "card", "gate", "env", "out", "extras"):
         if getattr(parsed, name) is not None and name not in taken.get(parsed.action, ()):
             raise ConfigError(f"'models {parsed.action}' takes no --{name}.", "Leave it out.")
     most = {"list": (0, 1), "register": (2, 2), "alias": (2, 2)}.get(parsed.action, (1, 1))
@@ -55,9 +70,17 @@ def main(arguments: list[str]) -> int:
         for name in parsed.words or names_in(folder):
             _list(Registry(folder, name, key))
         return 0
+    if parsed.action in ("card", "sbom"):
+        from rltrain.cli.cards import write_card, write_sbom
+
+        if parsed.action == "card":
+            return write_card(parsed.words[0], folder, key, parsed.out or "card.md")
+        return write_sbom(parsed.words[0], folder, key, parsed.out or "sbom.json", parsed.extras or ())
     name, at, version = parsed.words[0].partition("@")
+    if parsed.action == "fetch":
+        return _fetch(name, version or "champion", parsed.out)
     registry = Registry(folder, name, key)
-    if at and parsed.action in ("register", "rollback", "log"):
+    if at and parsed.action in ("register", "rollback", "log", "mirror"):
         raise ConfigError(f"'models {parsed.action}' is about all versions.", f"Give '{name}' alone.")
     match parsed.action:
         case "register":
@@ -70,6 +93,9 @@ def main(arguments: list[str]) -> int:
         case "alias":
             registry.name_version(parsed.words[1], registry.find(version))
             say(f"{name}@{parsed.words[1]} is version {registry.find(version)}")
+        case "mirror":
+            registry.copy()
+            say(f"MLflow has {len(registry.versions())} versions of {name}")
         case "rollback":
             say(f"version {registry.roll_back()} of {name} is the champion again")
         case "log":
@@ -106,3 +132,16 @@ def _promote(registry: object, which: str, gate: str | None, env: str | None) ->
         return 0
     say(f"version {number} of {registry.name} was not promoted")
     return 1
+
+
+def _fetch(name: str, which: str, out: str | None) -> int:
+    from rltrain.model_registry.mlflow_copy import PLACE, configured
+
+    copy = configured(name)
+    if copy is None:
+        raise ConfigError(f"{PLACE} names no registry of MLflow.", f"{PLACE}=sqlite:///mlflow.db rltrain ...")
+    if out is None:
+        raise ConfigError("It is not said where the version is to be.", "Give --out DIR.")
+    facts = copy.fetch(which, Path(out))
+    say(plain(f"{out}: version {facts.get('version')} of {name}"))
+    return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rltrain.cli.options import Parser, whole
 from rltrain.cli.output import say
-from rltrain.errors import plain
+from rltrain.errors import ConfigError, plain
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +22,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--max-sessions", type=whole(1), metavar="INT", default=1024, help="[1024]")
     what = "close a session after so many without a request [600]"
     parser.add_argument("--session-seconds", type=whole(1), metavar="INT", default=600, help=what)
+    what = "keep every observation and action in this folder, for its owner alone; nothing is kept without it"
+    parser.add_argument("--log-decisions", metavar="DIR", help=what)
+    what = "of all files in that folder, after which nothing more is kept [268435456]"
+    parser.add_argument("--log-limit", type=whole(1), metavar="BYTES", help=what)
     parsed = parser.parse(arguments)
+    if parsed.log_limit is not None and parsed.log_decisions is None:
+        raise ConfigError("'--log-limit' is of --log-decisions.", "Give both, or leave it out.")
 
     from rltrain.serving import server
 
@@ -30,13 +36,21 @@ def main(arguments: list[str]) -> int:
     token = server.read_token(parsed.token_file)
     server.check_host(parsed.host, token)
 
-    from rltrain.serving.app import Bounds
+    from rltrain.serving.limits import Bounds
     from rltrain.serving.model import open_model
 
     model = open_model(parsed.model, checkpoint=parsed.checkpoint)
     limits = parsed.max_rows, parsed.max_waiting, parsed.max_sessions, parsed.session_seconds
     bounds = Bounds(parsed.max_body, *limits)
+    decisions = None
     listening = server.open_port(parsed.host, parsed.port)
+    if parsed.log_decisions is not None:
+        from rltrain.recording.decision_log import LIMIT, DecisionLog
+        from rltrain.serving.decisions import Decisions
+
+        own, limit = (model.observation_space, model.action_space), parsed.log_limit or LIMIT
+        decisions = Decisions(DecisionLog(parsed.log_decisions, model.version, model.env, *own, limit=limit))
+        say(f"decisions are kept in {plain(parsed.log_decisions)}")
     title = f"{model.version} of {model.env}" if model.env else model.version
-    server.serve(model, listening, bounds, token, tell=lambda url: say(f"serving {plain(title)} at {url}"))
+    server.serve(model, listening, bounds, token, decisions, tell=lambda url: say(f"serving {plain(title)} at {url}"))
     return 0

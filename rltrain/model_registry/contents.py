@@ -9,7 +9,7 @@ from typing import Any
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import POLICY, cannot_be_read, step_of
-from rltrain.storage.files import Damaged, read_bytes, read_text, reason
+from rltrain.storage.files import Damaged, read_bytes, reason
 
 SHORTEST_KEY = 16
 LINEAGE = {"run": str, "algo": str, "env": str, "step": int, "seed": int, "policy_sha256": str}
@@ -52,18 +52,6 @@ def lineage_of(
     }
 
 
-def read_card(path: Path) -> bytes:
-    """The text of a card.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        return read_text(path).encode()
-    except (OSError, Damaged) as error:
-        raise ConfigError(f"The card '{path}' cannot be read: {reason(error)}.", "Name a Markdown file.") from error
-
-
 def content_of(path: Path) -> bytes:
     """The content of a file of a run.
 
@@ -74,13 +62,6 @@ def content_of(path: Path) -> bytes:
         return read_bytes(path)
     except (OSError, Damaged) as error:
         raise cannot_be_read(path, error) from error
-
-
-def files_in(folder: Path) -> list[str]:
-    """The files of a version, links included, by their names in its folder."""
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
-    )
 
 
 def broken(path: Path, error: Exception) -> CheckpointError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +16,7 @@ from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.statistics import resampled_means
 from rltrain.export.job import latency
 from rltrain.export.whole_policy import WholePolicy
+from rltrain.model_registry.card import Card, card_text, parse_card
 from rltrain.model_registry.store import CARD
 from rltrain.runs.policy import Policy, load
 from rltrain.settings import validate
@@ -55,7 +55,7 @@ class Gate(Model):
     max_bytes: Annotated[int, Field(ge=1)] | None = None
     """Most bytes of the parameters; none for no limit."""
     card: list[str] = Field(default_factory=list)
-    """Headings that the challenger's card must have, with something below them."""
+    """Headings that the challenger's card must have, with something below them; or entries of its metadata."""
 
 
 class Check(NamedTuple):
@@ -87,7 +87,8 @@ def read_gate(path: str | Path | None) -> Gate:
 def judge(gate: Gate, challenger: Path, champion: Path | None, *, env: Any = None) -> list[Check]:
     """Compares the policies in two verified folders; without a champion, only budgets and card are looked at.
 
-    Both play the same levels: episode by episode from the same seeds, as far as the environment draws from them alone.
+    Both play in the environment of the challenger, with its constructor arguments, and the same levels: episode by
+    episode from the same seeds, as far as the environment draws from them alone.
 
     Args:
         gate: What to show.
@@ -103,10 +104,13 @@ def judge(gate: Gate, challenger: Path, champion: Path | None, *, env: Any = Non
     if champion is None:
         return checks
     old = load(champion, env=env)
-    conditions = {"held-out": (gate.env, gate.margin)}
+    if old.config.env.id != new.config.env.id:
+        old = old.in_env(new.env)
+    common = {**new.config.env.kwargs, **gate.env}
+    conditions = {"held-out": (common, gate.margin)}
     for name, part in gate.slices.items():
         conditions[f"slice {name}"] = (
-            {**gate.env, **part.env},
+            {**common, **part.env},
             gate.slice_margin if part.margin is None else part.margin,
         )
     for name, (options, margin) in conditions.items():
@@ -159,9 +163,8 @@ def _card(gate: Gate, folder: Path) -> list[Check]:
     if not gate.card:
         return []
     path = folder / CARD
-    parts = re.split(r"^#+\s*(.*?)\s*$", read_text(path), flags=re.MULTILINE)[1:] if path.is_file() else []
-    filled = {heading.lower() for heading, text in zip(parts[::2], parts[1::2], strict=True) if text.strip()}
-    missing = [heading for heading in gate.card if heading.lower() not in filled]
+    card = parse_card(card_text(path)) if path.is_file() else Card()
+    missing = [name for name in gate.card if not card.says(name)]
     said = (
         f"nothing is said about: {', '.join(missing)}" if missing else f"says what is asked for: {', '.join(gate.card)}"
     )

@@ -15,6 +15,7 @@ import hmac
 import json
 import re
 import secrets
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,14 +25,17 @@ from typing import Any
 from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
-from rltrain.model_registry.contents import LINEAGE, broken, content_of, files_in, lineage_of, read_card
+from rltrain.model_registry.card import card_text
+from rltrain.model_registry.contents import LINEAGE, broken, content_of, lineage_of
+from rltrain.model_registry.files import check_files, files_in
+from rltrain.model_registry.mlflow_copy import PLACE, configured
 from rltrain.naming.arguments import typed
 from rltrain.runs.checkpoint import MODULES, load_modules, load_policy, save_checkpoint
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import CHECKPOINTS, step_of
-from rltrain.runs.lock import LOCK, FolderLock
+from rltrain.runs.layout import CHECKPOINTS, VERSION, step_of
+from rltrain.runs.lock import FolderLock
 from rltrain.runs.verify import read_manifest
-from rltrain.storage.digests import entry_of, unreadable_in_time
+from rltrain.storage.digests import entry_of
 from rltrain.storage.files import (
     Damaged,
     check_folder,
@@ -46,7 +50,7 @@ from rltrain.storage.files import (
 from rltrain.storage.making import unfinished
 from rltrain.storage.records import read_record, sealed
 
-STATE, VERSION, CARD = "state.json", "version.json", "card.md"
+STATE, CARD = "state.json", "card.md"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLED_BACK = "rolled back"
 WRITING = ".writing-"
@@ -60,7 +64,7 @@ class Registry:
 
     Args:
         folder: The folder of all registered policies.
-        name: Of the policy.
+        name: Of the policy. Where ``RLTRAIN_MODELS_MLFLOW`` names a registry of MLflow, its versions are there too.
         key: What versions are signed with, and must be signed with to be loaded; None for no signatures.
 
     Raises:
@@ -73,10 +77,24 @@ class Registry:
             fix = "Use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit."
             raise ConfigError(f"'{name}' is no name for a model.", fix)
         self.path, self.name, self.key = Path(folder) / name, name, key
+        self._copy = configured(name)
 
     @typed("run")
-    def register(self, run: str | Path, *, checkpoint: str = "latest", card: str | Path | None = None) -> int:
+    def register(
+        self,
+        run: str | Path,
+        *,
+        checkpoint: str = "latest",
+        card: str | Path | None = None,
+        lineage: Mapping[str, Any] | None = None,
+    ) -> int:
         """Adds the policy of a run as the next version, and calls it the challenger.
+
+        Args:
+            run: The run.
+            checkpoint: ``best``, ``latest`` or a step.
+            card: A file with what its maker says about it.
+            lineage: What is known of its origin beside what the run says.
 
         Returns:
             Its number.
@@ -89,7 +107,7 @@ class Registry:
         source, named = RunFolder.open(run)
         metadata = source.metadata()
         path, _, (tensors, beside, manifest) = source.read(named or checkpoint, _learned)
-        text = None if card is None else read_card(Path(card))
+        text = None if card is None else card_text(Path(card)).encode()
         copied = {name: content_of(source.path / name) for name in COPIED}
         with self._writing() as state:
             number = max(self.versions(), default=0) + 1
@@ -106,7 +124,7 @@ class Registry:
                     "name": self.name,
                     "version": number,
                     "registered": _now(),
-                    "lineage": lineage_of(source, path, metadata, manifest),
+                    "lineage": {**lineage_of(source, path, metadata, manifest), **(lineage or {})},
                     "metrics": metadata.get("evaluation"),
                     "files": {name: entry_of(temporary / name) for name in files_in(temporary)},
                 }
@@ -116,6 +134,7 @@ class Registry:
                 sync_directory(self.path)
             state["aliases"][CHALLENGER] = number
             self._log(state, "registered", version=number, run=facts["lineage"]["run"])
+        self._mirror()
         return number
 
     def versions(self) -> list[int]:
@@ -151,14 +170,7 @@ class Registry:
         folder = self.path / f"v{number}"
         facts = self.facts(number)
         try:
-            there = set(files_in(folder)) - {VERSION, LOCK}
-            if odd := sorted(there ^ set(facts["files"])):
-                raise Damaged(f"'{odd[0]}' is {'not' if odd[0] in there else 'missing, though it is'} in {VERSION}")
-            if (fault := unreadable_in_time(folder, facts["files"])) is not None:
-                raise Damaged(fault)
-            for name, entry in facts["files"].items():
-                if entry_of(folder / name) != entry:
-                    raise Damaged(f"'{name}' was changed: its checksum differs")
+            check_files(folder, facts)
         except (OSError, Damaged) as error:
             raise broken(folder, error) from error
         return folder
@@ -230,6 +242,28 @@ class Registry:
             if alias == CHAMPION and state["aliases"].get(CHALLENGER) == number:
                 del state["aliases"][CHALLENGER]
             self._log(state, action, alias=alias, version=number, before=before, **more)
+        self._mirror()
+
+    def copy(self) -> None:
+        """Makes MLflow's registry agree with this one, where the environment names a place for it.
+
+        Raises:
+            ConfigError: It names none.
+            RunError: MLflow refuses, or cannot be reached.
+        """
+        if self._copy is None:
+            raise ConfigError(f"{PLACE} names no registry of MLflow.", f"{PLACE}=sqlite:///mlflow.db rltrain ...")
+        versions = self.versions()
+        self._copy.sync(versions, self.state()["aliases"], lambda number: (self.open(number), self.facts(number)))
+
+    def _mirror(self) -> None:
+        """The same after a change, which stands whatever MLflow says."""
+        if self._copy is None:
+            return
+        try:
+            self.copy()
+        except RunError as error:
+            warnings.warn(f"{error.cause} Later, make up for it: rltrain models mirror {self.name}", stacklevel=3)
 
     def note(self, action: str, **more: Any) -> None:
         """Logs something that changes no alias.

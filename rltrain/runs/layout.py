@@ -14,6 +14,7 @@ from rltrain.storage.files import check_folder, is_gone, may_be_whole, reason, r
 POLICY, TRAINING, STATE, MANIFEST = "policy.safetensors", "training.safetensors", "state.json", "manifest.json"
 RANK = "rank_"
 CHECKPOINTS = "checkpoints"  # the folder in a run folder
+VERSION = "version.json"  # in a run folder that is a version in a registry
 PREFIX, TEMPORARY, PRUNED, SUPERSEDED = "step_", ".writing-", ".pruned-", "superseded_"
 
 

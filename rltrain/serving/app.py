@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,8 @@ from rltrain import __version__
 from rltrain.errors import InputError
 from rltrain.export.signature import ACTION, START, next_name
 from rltrain.serving.batching import Batcher, Busy
+from rltrain.serving.decisions import Decisions
+from rltrain.serving.limits import Bounds, Refused
 from rltrain.serving.model import Served
 from rltrain.serving.monitor import Monitor
 from rltrain.serving.observations import Observations
@@ -32,33 +33,8 @@ from rltrain.storage.files import Damaged
 from rltrain.storage.records import parse_json
 
 BINARY = "application/vnd.safetensors"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a server takes.
-
-    Attributes:
-        body: Bytes of a request.
-        rows: Observations in a request, and in a call of the policy.
-        waiting: Observations that wait for the policy.
-        sessions: Sessions that are open.
-        session_seconds: After so many without a request a session is closed.
-    """
-
-    body: int = 2**20
-    rows: int = 256
-    waiting: int = 1024
-    sessions: int = 1024
-    session_seconds: float = 600.0
-
-
-class Refused(Exception):
-    """A request that is not answered: its status and the reason."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+LONGEST_NAME = 128
+"""Letters of the name of an episode."""
 
 
 class Service:
@@ -68,16 +44,21 @@ class Service:
         model: The policy.
         bounds: What it takes.
         token: What requests must bear, except for ``/health``; None for nothing.
+        decisions: Keeps what was decided; None to keep nothing.
     """
 
-    def __init__(self, model: Served, bounds: Bounds, token: str | None = None) -> None:
-        self.model, self.bounds, self.token = model, bounds, token
+    def __init__(
+        self, model: Served, bounds: Bounds, token: str | None = None, decisions: Decisions | None = None
+    ) -> None:
+        self.model, self.bounds, self.token, self.decisions = model, bounds, token, decisions
         self.monitor = Monitor()
         self.observations = Observations(model.observation_space)
         self.batcher = Batcher(model.run, most_rows=bounds.rows, room=bounds.waiting, monitor=self.monitor)
         self.sessions = Sessions(model.signature, most=bounds.sessions, seconds=bounds.session_seconds)
         self.monitor.waiting.set_function(lambda: self.batcher.rows)
         self.monitor.sessions.set_function(lambda: len(self.sessions))
+        if decisions is not None:
+            self.monitor.count_lost(lambda: decisions.log.lost)
 
     async def predict(self, request: Request) -> Response:
         """Actions for observations, in JSON or safetensors, as the request is."""
@@ -87,20 +68,53 @@ class Service:
         try:
             given = {} if binary else parse_json(body)
             inputs, single, name = self._rows(body) if binary else self._from_json(given)
+            episode = None if binary else self._episode(given, single)
         except (Damaged, SafetensorError) as error:
             raise Refused(400, f"The body cannot be read: {error}.") from error
         except InputError as error:
             raise Refused(422, f"{error.cause}.") from error
         outputs = await self._answers(inputs, name, bool(given.get("episode_start", False)))
         actions = self._of_space(outputs[ACTION])
+        ids: list[str] = []
+        if self.decisions is not None:
+            session = None if name is None else self.sessions.find(name)
+            ids = self.decisions.log.add(inputs, actions, episode if session is None else session.episode)
         self.monitor.seconds.observe(time.perf_counter() - start)
         if binary:
-            return Response(save_tensors({ACTION: np.ascontiguousarray(actions)}), media_type=BINARY)
-        return JSONResponse({"action": actions[0].tolist()} if single else {"actions": actions.tolist()})
+            facts = {"decisions": " ".join(ids)} if ids else None
+            return Response(save_tensors({ACTION: np.ascontiguousarray(actions)}, facts), media_type=BINARY)
+        if single:
+            return JSONResponse({"action": actions[0].tolist(), **({"decision": ids[0]} if ids else {})})
+        return JSONResponse({"actions": actions.tolist(), **({"decisions": ids} if ids else {})})
+
+    def _episode(self, given: Mapping[str, Any], single: bool) -> str | None:
+        """The episode that an observation belongs to, where that is logged and the policy has no memory."""
+        if (episode := given.get("episode")) is None:
+            return None
+        if self.decisions is None:
+            raise InputError("'episode' is for a server that logs decisions, and this one does not", "")
+        if not (isinstance(episode, str) and 0 < len(episode) <= LONGEST_NAME):
+            raise InputError(f"'episode' is a text of 1 to {LONGEST_NAME} letters", "")
+        if self.model.signature.state or not single:
+            what = "of 'obs', a single observation" if not single else "of policies without memory: 'session' tells it"
+            raise InputError(f"'episode' is {what}", "")
+        return episode
+
+    async def feedback(self, request: Request) -> Response:
+        """What came of a decision: its reward, and whether the episode is over."""
+        if self.decisions is None:
+            raise Refused(404, "Decisions are not logged here.")
+        try:
+            self.decisions.feedback(parse_json(await self._body(request)), self.observations)
+        except Damaged as error:
+            raise Refused(400, f"The body cannot be read: {error}.") from error
+        except InputError as error:
+            raise Refused(422, f"{error.cause}.") from error
+        return Response(status_code=204)
 
     def _from_json(self, given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], bool, str | None]:
         """The observations of a request, whether there is a single one, and the name of the session."""
-        known = {"obs", "observations", "session", "episode_start"}
+        known = {"obs", "observations", "session", "episode_start", "episode"}
         if unknown := sorted(set(given) - known):
             raise InputError(f"There is no '{unknown[0]}' in a request", "")
         if ("obs" in given) == ("observations" in given):
@@ -148,6 +162,8 @@ class Service:
 
     async def _step(self, inputs: dict[str, np.ndarray], session: Session, start: bool) -> dict[str, np.ndarray]:
         first = np.array([session.start or start])
+        if self.decisions is not None and first[0]:
+            session.episode = self.decisions.next_episode(session.episode)
         outputs = await self._ask({**inputs, **session.state, START: first})
         session.state = {array.name: outputs[next_name(array.name)] for array in self.model.signature.state}
         session.start = False
@@ -186,8 +202,10 @@ class Service:
 
     async def close_session(self, request: Request) -> Response:
         """The end of a session."""
-        if not self.sessions.close(request.path_params["name"]):
+        if (session := self.sessions.close(request.path_params["name"])) is None:
             raise Refused(404, "There is no such session, or it was closed because nobody used it.")
+        if self.decisions is not None and session.episode is not None:
+            self.decisions.log.end(session.episode)
         return Response(status_code=204)
 
     async def describe(self, _: Request) -> Response:
@@ -246,9 +264,12 @@ def make_app(service: Service) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         service.batcher.close()
+        if service.decisions is not None:
+            service.decisions.log.close()
 
     table: list[tuple[str, str, Any]] = [
         ("POST", "/predict", service.predict),
+        ("POST", "/feedback", service.feedback),
         ("POST", "/sessions", service.open_session),
         ("DELETE", "/sessions/{name}", service.close_session),
         ("GET", "/model", service.describe),

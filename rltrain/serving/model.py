@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from gymnasium import spaces
 from rltrain.errors import ConfigError
 from rltrain.export.description import path_of, read_description, read_verified
 from rltrain.export.signature import Signature
-from rltrain.storage.files import exists
+from rltrain.runs.layout import VERSION
+from rltrain.storage.files import Damaged, exists
+from rltrain.storage.records import read_record
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -88,5 +91,16 @@ def _of_run(path: Path, checkpoint: str) -> Served:
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
 
     own = policy.translation
-    version = f"{policy.config.algo.replace('/', '-')}-{policy.step}"
+    version = _registered(path) or f"{policy.config.algo.replace('/', '-')}-{policy.step}"
     return Served(run, module.signature, own.observation_space, own.action_space, version, policy.config.env.id)
+
+
+def _registered(path: Path) -> str | None:
+    """The name of a version in a registry, if its folder is one of them: ``cartpole-v3``."""
+    try:
+        facts = read_record(path / VERSION) if exists(path / VERSION) else {}
+    except (OSError, Damaged):
+        return None
+    name, number = facts.get("name"), facts.get("version")
+    known = isinstance(name, str) and re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) and type(number) is int
+    return f"{name}-v{number}" if known else None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rltrain.errors import ConfigError, RunError
 from rltrain.naming import installed
+from rltrain.serving.decisions import Decisions
+from rltrain.serving.limits import Bounds
 from rltrain.serving.model import Served
 from rltrain.storage.files import Damaged, read_text, reason
 
@@ -83,15 +85,22 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    model: Served, listening: socket.socket, bounds: object, token: str | None, *, tell: Callable[[str], None]
+    model: Served,
+    listening: socket.socket,
+    bounds: Bounds,
+    token: str | None,
+    decisions: Decisions | None = None,
+    *,
+    tell: Callable[[str], None],
 ) -> None:
     """Serves until SIGTERM or SIGINT; requests under way are answered first.
 
     Args:
         model: The policy.
         listening: From :func:`open_port`.
-        bounds: The :class:`rltrain.serving.app.Bounds`.
+        bounds: What is taken.
         token: What requests must bear; None for nothing.
+        decisions: Keeps what was decided; None to keep nothing.
         tell: Called with the address once it is served.
 
     Raises:
@@ -99,10 +108,9 @@ def serve(
     """
     import uvicorn
 
-    from rltrain.serving.app import Bounds, Service, make_app
+    from rltrain.serving.app import Service, make_app
 
-    assert isinstance(bounds, Bounds)
-    service = Service(model, bounds, token)
+    service = Service(model, bounds, token, decisions)
     service.model.run({array.name: array.zeros(1) for array in model.signature.inputs})  # the first call is the slowest
     config = uvicorn.Config(
         make_app(service),

@@ -18,12 +18,13 @@ class NoRoom(Exception):
 
 @dataclass
 class Session:
-    """An episode: the state before its next observation, and when it was last used."""
+    """An episode: the state before its next observation, when it was last used, and its name in a log."""
 
     state: dict[str, np.ndarray]
     start: bool
     used: float
     busy: bool = False
+    episode: str | None = None
 
 
 class Sessions:
@@ -69,9 +70,9 @@ class Sessions:
             self._open[name] = session
         return session
 
-    def close(self, name: str) -> bool:
-        """Closes a session; returns whether there was one."""
-        return self._open.pop(name, None) is not None
+    def close(self, name: str) -> Session | None:
+        """Closes a session, and returns it if there was one."""
+        return self._open.pop(name, None)
 
     def _expire(self) -> None:
         now = self._clock()

@@ -184,13 +184,17 @@ def read_text(path: Path, limit: int = TEXT_LIMIT) -> str:
         raise Damaged("it is not text") from error
 
 
-def open_new(path: Path) -> int:
-    """Makes a file that is not there yet, and gives its descriptor for writing; modes are as the umask says.
+def open_new(path: Path, mode: int = 0o666) -> int:
+    """Makes a file that is not there yet, and gives its descriptor for writing.
+
+    Args:
+        path: The file.
+        mode: Its permissions, from which the umask takes some away.
 
     Raises:
         OSError: It cannot be made, or there is something at ``path``, a link included.
     """
-    return os.open(path, _NEW, 0o666)
+    return os.open(path, _NEW, mode)
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rltrain.errors import RunError
+from rltrain.process.telemetry import NO_TELEMETRY
 from rltrain.storage.files import MIB
 from rltrain.tracker import RunInfo, Tracker
 
@@ -27,18 +28,6 @@ WAITING_LIMIT = 256 * MIB
 CLOSE_SECONDS = 30.0
 """How long the end of a run waits for a tracker. Whatever it still has to send is sent after that."""
 WORKER = "rltrain.trackers.worker"
-
-NO_TELEMETRY = {
-    "WANDB_ERROR_REPORTING": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "COMET_ERROR_TRACKING_ENABLE": "false",
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DVC_NO_ANALYTICS": "true",
-    "ITERATIVE_DO_NOT_TRACK": "true",
-}
-"""Switches of the trackers' libraries that keep them from reporting on their users."""
 
 
 class ProcessTracker(Tracker):

@@ -27,7 +27,7 @@ FLOORS = {
         rltrain.distributed*  rltrain.trackers*  rltrain.evaluation*  rltrain.runs*  rltrain.training*  rltrain.sb3*
         rltrain.reports*  rltrain.check*  rltrain.testing  rltrain.recording*  rltrain.search*  rltrain.export*
         rltrain.serving*  rltrain.preferences*
-        rltrain.model_registry*  rltrain.cloud*  rltrain.cost*
+        rltrain.model_registry*  rltrain.retraining*  rltrain.cloud*  rltrain.cost*
     """,
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
@@ -58,7 +58,7 @@ RUNTIME_ORDER = (
         "search",
         "export",
     ),
-    *("serving", "model_registry", "check", "cloud", "testing"),
+    *("serving", "model_registry", "retraining", "check", "cloud", "testing"),
 )
 
 # The ground stands on these, and the standard library.

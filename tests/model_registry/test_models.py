@@ -117,6 +117,18 @@ def test_better_on_average_and_worse_on_a_slice(trained: Callable[[float], Path]
     assert promote(registry, Gate(episodes=8, slices=slices))[1]
 
 
+def test_both_play_in_the_environment_of_the_challenger(registry: Registry, tmp_path: Path) -> None:
+    """A champion that was trained where the sign was another one earns what it earns where it is now."""
+    options: dict[str, Any] = {"total_timesteps": 8, "num_envs": 2, "n_eval_episodes": 0, "run_dir": str(tmp_path)}
+    for level, sign in ((3.0, 1.0), (-1.0, -1.0)):
+        agent, env = {"plan": [level]}, {"sign": sign}
+        run = rltrain.train("scripted", "test/Tax-v0", progress=False, agent=agent, env_kwargs=env, **options).run_dir
+        registry.register(run)
+        _, passed, checks = promote(registry, GATE)
+        assert passed
+    assert "mean return 2.00 against -6.00" in checks[0].said
+
+
 def test_budgets_and_the_card(trained: Callable[[float], Path], registry: Registry, tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("# Intended use\n\nTests.\n\n## Limits\n\n## Data\nnone\n")

@@ -21,8 +21,9 @@ import rltrain
 from rltrain import RunInfo, register_tracker
 from rltrain.cli import main
 from rltrain.errors import ConfigError, RunError
+from rltrain.process.telemetry import NO_TELEMETRY
 from rltrain.trackers import process
-from rltrain.trackers.process import NO_TELEMETRY, ProcessTracker
+from rltrain.trackers.process import ProcessTracker
 
 SHORT: dict[str, Any] = {
     "total_timesteps": 128,

@@ -23,7 +23,7 @@ import yaml
 import rltrain
 from rltrain import RunInfo, Tracker
 from rltrain.plugins import discover, resolve, trackers
-from rltrain.trackers.process import NO_TELEMETRY
+from rltrain.process.telemetry import NO_TELEMETRY
 from rltrain.trackers.service import places, read_id
 
 CONFIG: dict[str, Any] = {"algo": "ppo", "env": {"id": "rltrain/CartPole-v1"}, "agent": {"gamma": 0.9}}

@@ -15,7 +15,9 @@ import uvicorn
 from gymnasium import spaces
 
 from rltrain.export.signature import Array, Signature
-from rltrain.serving.app import Bounds, Service, make_app
+from rltrain.serving.app import Service, make_app
+from rltrain.serving.decisions import Decisions
+from rltrain.serving.limits import Bounds
 from rltrain.serving.model import Served
 
 PLAIN = spaces.Dict({"place": spaces.Box(-1.0, 1.0, (2,)), "door": spaces.Discrete(3, start=1)})
@@ -63,9 +65,12 @@ class Client:
 
 
 @contextmanager
-def serving(model: Served, token: str | None = None, **bounds: Any) -> Iterator[Client]:
+def serving(
+    model: Served, token: str | None = None, decisions: Decisions | None = None, **bounds: Any
+) -> Iterator[Client]:
     """A client of a server that runs in a thread."""
-    config = uvicorn.Config(make_app(Service(model, Bounds(**bounds), token)), port=0, log_level="error")
+    service = Service(model, Bounds(**bounds), token, decisions)
+    config = uvicorn.Config(make_app(service), port=0, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
