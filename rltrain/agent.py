@@ -10,9 +10,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rltrain.compile import fused, recorded
+from rltrain.compile import can_lower, fused, recorded
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
+from rltrain.traced import Traced
 from rltrain.tree import leaves, tree_where
 from rltrain.vec import VecStep
 
@@ -28,6 +29,10 @@ The rows are the first dimension of every tensor, also where torch's own layers 
 
 ACTOR = "actor."
 """What the names of the policy's tensors begin with, among those of its agent."""
+
+
+SCALARS = 64
+"""Numbers that are kept as tensors; most stay the same for a while."""
 
 
 TEACHER = "teacher."
@@ -214,6 +219,7 @@ class Agent(nn.Module, ABC):
         self.reduce: Callable[[Tensor], Tensor] = identity
         self.ranks = 1
         self.compiled = False
+        self._scalars: dict[float, Tensor] = {}
         self.register_state_dict_post_hook(_without_aliases)
         self.register_load_state_dict_post_hook(_aliases_given)
 
@@ -229,9 +235,15 @@ class Agent(nn.Module, ABC):
         """
         if not self.compiled_methods:
             raise ConfigError(f"{type(self).__name__} has nothing to compile.", "Leave --compile out.")
+        alone = self.reduce is identity  # communication between ranks cannot be recorded
+        if alone and self.graph_methods and not (args or options) and can_lower(self.device):
+            for name in self.graph_methods:
+                setattr(self, name, Traced(getattr(self, name)))
+            self.compiled = True
+            return
         for name in self.compiled_methods:
             setattr(self, name, fused(getattr(self, name), *args, **options))
-        if self.reduce is identity:  # communication between ranks cannot be recorded
+        if alone:
             for name, fresh in self.graph_methods.items():
                 setattr(self, name, recorded(getattr(self, name), self.device, fresh=fresh))
         self.compiled = True
@@ -259,7 +271,13 @@ class Agent(nn.Module, ABC):
 
     def scalar(self, value: float) -> float | Tensor:
         """A changing number as compiled methods take it: a 0-d tensor on the device once they are compiled."""
-        return torch.full((), value, device=self.device) if self.compiled else value
+        if not self.compiled:
+            return value
+        if value not in self._scalars:
+            if len(self._scalars) >= SCALARS:
+                self._scalars.clear()
+            self._scalars[value] = torch.full((), value, device=self.device)
+        return self._scalars[value]
 
     def check(self) -> None:
         """Warns of hyperparameters that fit together badly; called once before a new run.

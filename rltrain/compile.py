@@ -18,6 +18,8 @@ import torch
 from rltrain.errors import ConfigError
 from rltrain.tree import leaves, tree_map
 
+LEAN = {"fallback_random": True, "size_asserts": False, "alignment_asserts": False}
+"""Options of Inductor: torch's own generator draws, and inputs, which are like those seen before, are not checked."""
 WARM_UPS = 3  # calls before a recording: libraries set themselves up, and torch.compile compiles
 
 
@@ -85,6 +87,45 @@ def _has_triton() -> bool:
     return has_triton()
 
 
+def can_lower(device: torch.device) -> bool:
+    """Whether :func:`lowered` serves for a device."""
+    try:
+        import torch._inductor.compile_fx  # noqa: F401
+    except ImportError:
+        return False
+    return device.type == "cpu"
+
+
+def lowered(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[[list[torch.Tensor]], Any]:
+    """Compiles a graph of operations for a CPU by Inductor, which keeps what it writes for other processes.
+
+    Args:
+        graph: The graph; it is used up. None of its results shares memory with another one or with an input.
+        inputs: Its inputs, no two of which may share memory.
+
+    Returns:
+        A function that takes a list of such inputs, which it empties, and returns the results.
+    """
+    began = time.perf_counter()
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    pieces: list[tuple[Any, ...]] = []
+
+    def note(piece: torch.fx.GraphModule, piece_inputs: Sequence[Any], **options: Any) -> Any:
+        code = compile_fx_inner(piece, piece_inputs, **options)
+        pieces.append(
+            (code, len(piece_inputs), *(len(node.args[0]) for node in piece.graph.nodes if node.op == "output"))
+        )
+        return code
+
+    results = next(len(node.args[0]) for node in graph.graph.nodes if node.op == "output")
+    whole: Any = compile_fx(graph, [*inputs], inner_compile=note, config_patches=LEAN | _vectorizing())
+    CompileClock.lowering += time.perf_counter() - began
+    if [each[1:] for each in pieces] == [(len(inputs), results)]:  # then nothing is left to do around it
+        return getattr(pieces[0][0], "current_callable", None) or pieces[0][0]
+    return lambda given: whole(*given)
+
+
 def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
     """Returns ``function`` itself, or on a GPU a :class:`Recorded` one."""
     return Recorded(function, fresh=fresh) if device.type == "cuda" else function
@@ -105,13 +146,15 @@ def check_compiler(device: torch.device) -> None:
 
 
 class CompileClock:
-    """The seconds that ``torch.compile`` has taken in this process since the clock was made.
+    """The seconds that compiling has taken in this process since the clock was made.
 
-    The hooks for it are private: a torch without them leaves it at 0.
+    The hooks for those of ``torch.compile`` are private: a torch without them leaves these out.
     """
 
+    lowering = 0.0  # seconds of all calls of :func:`lowered`
+
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._hooked, self._before = 0.0, CompileClock.lowering
         try:
             from torch._dynamo.callback import callback_handler
         except ImportError:
@@ -123,7 +166,12 @@ class CompileClock:
         self._started = time.perf_counter()
 
     def _stop(self, _: Any) -> None:
-        self.seconds += time.perf_counter() - self._started
+        self._hooked += time.perf_counter() - self._started
+
+    @property
+    def seconds(self) -> float:
+        """The seconds until now."""
+        return self._hooked + CompileClock.lowering - self._before
 
 
 @dataclass

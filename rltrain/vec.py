@@ -11,12 +11,14 @@ from gymnasium import spaces
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from rltrain.compile import fused, recorded
+from rltrain.compile import can_lower, fused, recorded
+from rltrain.compiling import is_compiling
 from rltrain.env import Observation, TensorEnv
 from rltrain.env_checks.owed import check_env, check_observation, check_outcome, check_spaces, check_state
 from rltrain.env_checks.schedule import check_numbers, in_full, is_due
 from rltrain.errors import ConfigError
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
+from rltrain.traced import Traced
 from rltrain.tree import from_dict, to_dict, tree_where
 
 S = TypeVar("S")
@@ -231,7 +233,10 @@ class TensorVecEnv(Generic[S]):
         Args:
             **options: Options of ``torch.compile``, such as ``backend``.
         """
-        self._compiled = recorded(fused(self._advance, device=self.device, **options), self.device)
+        if not options and can_lower(self.device):
+            self._compiled = Traced(self._advance, self.env)
+        else:
+            self._compiled = recorded(fused(self._advance, device=self.device, **options), self.device)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> VecStep:
@@ -270,7 +275,7 @@ class TensorVecEnv(Generic[S]):
     ) -> tuple[VecStep, S, Tensor, Tensor]:
         """A step without the drawing of starts: its outcome, and the next states, returns and lengths."""
         following = self._next(before, action)
-        if not torch.compiler.is_compiling() and (self._is_due() or not self._fits(following)):
+        if not is_compiling() and (self._is_due() or not self._fits(following)):
             check_outcome(self.env, before, following)
         state, reward, terminated = following
         reward = reward.to(torch.float32)
@@ -283,7 +288,7 @@ class TensorVecEnv(Generic[S]):
             truncated = done ^ terminated
         final_obs = self.env.full_observe(state)
         info = self.env.info(state)
-        if not torch.compiler.is_compiling() and self._is_due():
+        if not is_compiling() and self._is_due():
             check_observation(self.env, final_obs, self.num_envs)
             if self._in_full:
                 check_numbers(self.env, final_obs, reward, terminated, self._steps)

@@ -42,7 +42,7 @@ class DQN(OffPolicyAgent):
     config: DQNConfig
     targets_follow = "environment steps"
     compiled_methods = ("_choose", "_loss", "_target")
-    graph_methods: ClassVar = {"_choose": False, "_target": False, "update": True}
+    graph_methods: ClassVar = {"_choose": False, "prepare": False, "update": True}
 
     def __init__(
         self,

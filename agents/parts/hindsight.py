@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rltrain.agents.parts.replay import Batch, Replay
 from rltrain.env import Observation
-from rltrain.vec import ACHIEVED, DESIRED, Goals, VecStep
+from rltrain.vec import ACHIEVED, DESIRED, Goals
 
 
 class HindsightReplay(Replay):
@@ -47,17 +47,18 @@ class HindsightReplay(Replay):
         """Memory in bytes."""
         return super().memory(observation_space, action_space) + 12 * self.places
 
-    def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores actions (N, *A) and their outcomes."""
-        here = self.head
+    def _put(
+        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, final_obs: Observation
+    ) -> None:
+        here = self.head.clone()
         self._ring["episode"].index_copy_(0, here, self.number.to(torch.int32))
-        super().add(action, step)
+        super()._put(action, reward, terminated, truncated, final_obs)
         lanes = here % self.num_envs
         self.last.index_copy_(0, self.number * self.num_envs + lanes, self._after(here))
-        self.number = (self.number + (step.terminated | step.truncated)) % self.rows
+        self.number.add_(terminated | truncated).remainder_(self.rows)
 
-    def _kept_apart(self, step: VecStep) -> Tensor:
-        return step.truncated | step.terminated  # what the last step achieved is a goal as well
+    def _kept_apart(self, terminated: Tensor, truncated: Tensor) -> Tensor:
+        return truncated | terminated  # what the last step achieved is a goal as well
 
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
         """Draws transitions uniformly, most of them with another goal."""

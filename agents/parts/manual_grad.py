@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rltrain.agents.parts.networks import Tanh
 from rltrain.agents.parts.optim import grad_of
+from rltrain.compiling import is_compiling
 
 Back: TypeAlias = Callable[..., Tensor | None]
 """Maps gradients of a network's outputs to gradients of its parameters.
@@ -69,7 +70,7 @@ class Perceptron:
 
     def views(self) -> Sequence[tuple[Any, ...]]:
         """The parameters as each link needs them, rebuilt only if they have moved in memory."""
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return [link.views() for link in self.links]
         places = [own["weight"].data_ptr() for own in self._parameters]  # biases move with their weights
         if places != self._places or not places[0]:  # on the meta device all addresses are 0

@@ -19,6 +19,7 @@ from rltrain.agents.parts.replay import Batch, PrioritizedReplay, Replay
 from rltrain.agents.parts.rollout import minibatches
 from rltrain.agents.parts.settings import OffPolicyConfig, PrioritizedConfig
 from rltrain.agents.parts.targets import TargetNetworks
+from rltrain.compile import can_lower
 from rltrain.data.dataset import Dataset
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
@@ -31,6 +32,13 @@ from rltrain.vec import Goals, VecStep
 
 AT_ONCE = 16_384  # transitions that are drawn and prepared in one pass
 LOOKED_AT, DRAWN = 256, 4_096  # last transitions whose values are compared, and whose actions are shown, at log points
+
+
+def mean_of(values: list[Tensor]) -> Tensor:
+    """The mean of all numbers in tensors of the same shape, 0-d."""
+    if len(values) > 1:
+        return torch.stack(values).mean()
+    return values[0].mean() if values[0].dim() else values[0]
 
 
 class Update(NamedTuple):
@@ -119,6 +127,12 @@ class OffPolicyAgent(TargetNetworks):
         spaces = self.observation_space, self.action_space
         self.offline = OfflineShare(dataset, spaces, self.config, self.replay, self.from_env, self.rng)
 
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compiles acting, learning and, on a CPU, the replay as well."""
+        super().compile(*args, **options)
+        if not (args or options) and can_lower(self.device):
+            self.replay.compile()
+
     # Defined by subclasses
 
     @abstractmethod
@@ -203,7 +217,7 @@ class OffPolicyAgent(TargetNetworks):
                 self.replay.update(batch["place"], error)
             if self.followed and not counts_steps and self.n_updates % config.target_update_interval == 0:
                 self._move_targets(1)
-        means: Metrics = {tag: torch.stack(values).mean() for tag, values in seen.items()}
+        means: Metrics = {tag: mean_of(values) for tag, values in seen.items()}
         return means | {"train/learning_rate": learning_rate, "train/n_updates": self.n_updates}
 
     def values(self, batch: Batch) -> Tensor | None:
@@ -246,7 +260,7 @@ class OffPolicyAgent(TargetNetworks):
 
     def _from_replay(self, size: int) -> Batch:
         if isinstance(self.replay, PrioritizedReplay):
-            beta = ramp(self.config.priority_beta, 1.0, 1.0, self.progress_remaining)
+            beta = self.scalar(ramp(self.config.priority_beta, 1.0, 1.0, self.progress_remaining))
             return self.replay.sample(size, self.rng, beta)
         return self.replay.sample(size, self.rng)
 

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from rltrain.compiling import is_compiling
+from rltrain.devices import statistics_dtype
+
 FUSED_ADAM = getattr(torch, "_fused_adam_", None)  # private, so it may be missing
+BETA_1, BETA_2 = 0.9, 0.999
 ALIGNMENT = 16  # elements; every parameter starts on a 64-byte boundary, as a tensor of its own would
 
 
@@ -149,8 +153,8 @@ class FlatAdam:
         # The kernel behind torch.optim.Adam(fused=True), which can skip a step by a flag on the device. Calling it
         # directly saves more time in Python than the step itself takes. It also saves seconds at the start, because
         # the class imports torch's compiler.
-        if FUSED_ADAM is None:
-            self._advance_by_class(learning_rate, scale, skip)
+        if FUSED_ADAM is None or is_compiling():
+            self._adam_by_operations(learning_rate, scale, skip)
             return
         self._steps.add_(1.0)
         FUSED_ADAM(
@@ -161,8 +165,8 @@ class FlatAdam:
             [],
             [self._steps],
             lr=learning_rate,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=BETA_1,
+            beta2=BETA_2,
             weight_decay=0.0,
             eps=self.eps,
             amsgrad=False,
@@ -173,12 +177,21 @@ class FlatAdam:
         if skip is not None:
             self._steps.sub_(skip)
 
-    def _advance_by_class(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
-        """The same by ``torch.optim.Adam``, which takes ``scale`` and ``skip`` as a ``GradScaler`` passes them."""
-        adam = torch.optim.Adam([self.flat], lr=learning_rate, eps=self.eps, fused=True)
-        adam.state[self.flat] = {"step": self._steps, "exp_avg": self._moments[0], "exp_avg_sq": self._moments[1]}
-        adam.grad_scale, adam.found_inf = scale, skip  # type: ignore[attr-defined]
-        adam.step()
+    @torch.no_grad()
+    def _adam_by_operations(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
+        """What the kernel does, in operations that a compiler makes one loop of."""
+        grad, (exp_avg, exp_avg_sq) = grad_of(self.flat), self._moments
+        if scale is not None:
+            grad.div_(scale)
+        steps = self._steps + (1.0 if skip is None else 1.0 - skip)
+        exact = steps.to(statistics_dtype(steps.device))
+        share_1, share_2 = ((1.0 - beta**exact).to(steps.dtype) for beta in (BETA_1, BETA_2))
+        first = exp_avg.lerp(grad, 1.0 - BETA_1)
+        second = exp_avg_sq * BETA_2 + grad * grad * (1.0 - BETA_2)
+        after = self.flat - learning_rate / share_1 * first / (second.sqrt() / share_2.sqrt() + self.eps)
+        for place, value in ((self.flat, after), (exp_avg, first), (exp_avg_sq, second)):
+            place.copy_(value if skip is None else torch.where(skip > 0, place, value))
+        self._steps.copy_(steps)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments and the step count, named as in torch.optim.Adam."""

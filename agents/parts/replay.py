@@ -13,6 +13,7 @@ from rltrain.devices import statistics_dtype
 from rltrain.env import Observation
 from rltrain.ring import Ring, SegmentLog
 from rltrain.spaces import bytes_of
+from rltrain.traced import Traced
 from rltrain.tree import leaves, tree_map
 from rltrain.vec import VecStep
 
@@ -61,7 +62,13 @@ class Replay:
         self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
         self._ring: dict[str, Any] = {}
         self._log: SegmentLog | None = None  # knows what changed since the last save; None before the first
+        self._compiled: list[Traced] = []
         self._back: Tensor | None = None  # how far behind its head a place is, see newest()
+
+    def compile(self) -> None:
+        """Compiles what writes and reads the ring, see :class:`~rltrain.traced.Traced`."""
+        self._compiled = [Traced(self._put), Traced(self._drawn)]
+        self._put, self._drawn = self._compiled  # type: ignore[method-assign, assignment]
 
     def memory(self, observation_space: spaces.Space, action_space: spaces.Space) -> int:
         """Memory in bytes."""
@@ -81,25 +88,34 @@ class Replay:
             self._ring["action"] = self._zeros(action)
         if self._log is not None:
             self._log.writing()
-        following = self._after(self.head)
-        self._write("action", self.head, action)
-        self._write("reward", self.head, step.reward)
-        self._write("end", self.head, torch.where(step.truncated, TRUNCATED, step.terminated.to(torch.uint8)))
-        self._write("obs", following, step.final_obs)
-        self._write("end", following, self._no_step)
-        moved = self._kept_apart(step) + 1
-        self.head = (self.head + moved * self.num_envs) % self.places
-        self.size = (self.size + moved).clamp_(max=self.rows - 1)
+        self._put(action, step.reward, step.terminated, step.truncated, step.final_obs)
         if self._log is not None:
             self._log.stepped()
 
-    def _kept_apart(self, step: VecStep) -> Tensor:
+    def _put(
+        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, final_obs: Observation
+    ) -> None:
+        """Writes a step behind the heads, and moves them on."""
+        following = self._after(self.head)
+        self._write("action", self.head, action)
+        self._write("reward", self.head, reward)
+        self._write("end", self.head, torch.where(truncated, TRUNCATED, terminated.to(torch.uint8)))
+        self._write("obs", following, final_obs)
+        self._write("end", following, self._no_step)
+        moved = self._kept_apart(terminated, truncated) + 1
+        self.head.add_(moved, alpha=self.num_envs).remainder_(self.places)
+        self.size.add_(moved).clamp_(max=self.rows - 1)
+
+    def _kept_apart(self, terminated: Tensor, truncated: Tensor) -> Tensor:
         """(N,) bool: where ``final_obs`` takes a place of its own, because the next step starts elsewhere."""
-        return step.truncated  # after a termination nothing reads it
+        return truncated  # after a termination nothing reads it
 
     def sample(self, batch_size: int, rng: torch.Generator | None) -> Batch:
         """Draws transitions uniformly. Places that are not steps can be drawn too, and have the weight 0."""
-        chance = torch.randint(2**62, (2, batch_size), device=self.device, generator=rng)
+        return self._drawn(torch.randint(2**62, (2, batch_size), device=self.device, generator=rng))
+
+    def _drawn(self, chance: Tensor) -> Batch:
+        """The transitions that random numbers (2, B) below 2**62 pick."""
         lane = chance[0] % self.num_envs
         back = 1 + chance[1] % self.size.max()  # the same range for all environments; unfilled places are not steps
         index = (self.head[lane] - back * self.num_envs) % self.places
@@ -194,6 +210,8 @@ class Replay:
         else:
             self._ring["action"] = self._zeros(stored["action"])
             tree_map(lambda ring, saved: ring[: len(saved)].copy_(saved), self._ring, stored)
+        for compiled in self._compiled:
+            compiled.forget()  # the ring is in another place now
         self.head.copy_(state["head"])
         self.size.copy_(state["size"])
         self._log = None
@@ -262,25 +280,30 @@ class PrioritizedReplay(Replay):
         """Memory in bytes."""
         return super().memory(observation_space, action_space) + 4 * self._blocks() * BLOCK
 
-    def add(self, action: Tensor, step: VecStep) -> None:
-        """Stores actions (N, *A) and their outcomes, with the highest priority so far."""
-        here = self.head
-        super().add(action, step)
+    def _put(
+        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, final_obs: Observation
+    ) -> None:
+        """Writes a step with the highest priority so far."""
+        here = self.head.clone()
+        super()._put(action, reward, terminated, truncated, final_obs)
         self.priority.index_copy_(0, here, self.highest.expand(self.num_envs))
         self.priority.index_fill_(0, self._after(here), 0.0)  # the new head, or a place that is not a step
         self.priority.index_fill_(0, self.head, 0.0)
 
-    def sample(self, batch_size: int, rng: torch.Generator | None, beta: float = 1.0) -> Batch:
+    def sample(self, batch_size: int, rng: torch.Generator | None, beta: float | Tensor = 1.0) -> Batch:
         """Draws transitions by priority, one from each of ``batch_size`` equal shares of the sum.
 
         Their weights (equation in section 3.4, with the power ``beta``) correct the bias of this sampling, and are
         scaled to at most 1.
         """
-        blocks = self.priority.view(-1, BLOCK)
         dtype = statistics_dtype(self.device)
+        return self._drawn(torch.rand(batch_size, dtype=dtype, device=self.device, generator=rng), beta)
+
+    def _drawn(self, chance: Tensor, beta: float | Tensor = 1.0) -> Batch:
+        """The transitions that random numbers (B,) in [0, 1) pick."""
+        blocks, dtype, size = self.priority.view(-1, BLOCK), chance.dtype, len(chance)
         sums = blocks.sum(1, dtype=dtype).cumsum(0)
-        chance = torch.rand(batch_size, dtype=dtype, device=self.device, generator=rng)
-        share = (torch.arange(batch_size, device=self.device) + chance) / batch_size
+        share = (torch.arange(size, device=self.device) + chance) / size
         block = _first_above(sums, share * sums[-1])
         inner = blocks[block].cumsum(1, dtype=dtype)
         rest = share * sums[-1] - sums[block] + inner[:, -1]
@@ -292,7 +315,7 @@ class PrioritizedReplay(Replay):
         """Sets the priorities of places (B,) by the errors (B,) of their transitions."""
         priority = (error.abs() + 1e-6).pow(self.alpha)
         self.priority.index_copy_(0, index, priority)
-        self.highest = torch.maximum(self.highest, priority.max())
+        torch.maximum(self.highest, priority.max(), out=self.highest)
 
     def state_dict(self) -> dict[str, Any]:
         """The stored data, without copying it, the positions of the heads, and the priorities."""

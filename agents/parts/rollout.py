@@ -76,6 +76,9 @@ def shuffled_minibatches(batch: Any, size: int, generator: torch.Generator | Non
 
 def minibatches(batch: Any, size: int) -> Iterator[Any]:
     """The rows of a batch in the given order, ``size`` at a time, as views."""
+    if next(leaves(batch)).shape[0] <= size:
+        yield batch
+        return
     pieces = tree_map(lambda x: x.split(size), batch)
     for i in range(-(-next(leaves(batch)).shape[0] // size)):
         yield tree_map(lambda _, pieces, i=i: pieces[i], batch, pieces)

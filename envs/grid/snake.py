@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, INK, PAPER, SKY, Canvas
+from rltrain.compiling import is_compiling
 from rltrain.env import TensorEnv
 from rltrain.envs.grid.chance import choose
 
@@ -117,7 +118,7 @@ class Snake(TensorEnv[SnakeState]):
         won = length == self.cells
         chance = torch.rand(state.head.shape, generator=rng, device=self.device, dtype=self.dtype)
         # The latter takes a fraction of the time, but for Inductor, which writes wrong C++ for it.
-        free = body == 0 if torch.compiler.is_compiling() else (1 - body.clamp(max=1)).view(torch.bool)
+        free = body == 0 if is_compiling() else (1 - body.clamp(max=1)).view(torch.bool)
         fresh = choose(free, chance)
         apple = torch.where(eats > won, fresh, state.apple)
 

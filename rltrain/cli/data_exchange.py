@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rltrain.cli.options import Parser, whole
 from rltrain.cli.output import say
@@ -67,7 +68,7 @@ def _of_log(parsed: argparse.Namespace) -> int:
     from rltrain.cli.data import summary_lines
     from rltrain.recording.decisions import import_decisions
 
-    rewards = parsed.missing_reward or "drop"
+    rewards: Any = parsed.missing_reward or "drop"  # one of the choices of the parser
     dataset, dropped = import_decisions(parsed.source, parsed.out, missing_reward=rewards, name=parsed.name)
     say(plain("\n".join(summary_lines(dataset))))
     if dropped:

@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
     given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
     read = {name: parse_value(value) if isinstance(value, str) else value for name, value in given.items()}
     config = validate(DriftConfig, read)
-    found = drift_between(*(Dataset.open(path, verify=True) for path in (parsed.reference, parsed.current)), config)
+    reference, current = (Dataset.open(path, verify=True) for path in (parsed.reference, parsed.current))
+    found = drift_between(reference, current, config)
     if parsed.json:
         say(json.dumps({"drift": bool(found.alarms), **asdict(found)}))
         return int(bool(found.alarms))

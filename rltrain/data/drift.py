@@ -31,9 +31,7 @@ class DriftConfig(Model):
     """Page-Hinkley: sum of deviations from the mean, in standard deviations of the reference."""
     least_shift: Annotated[float, Field(ge=0.0)] = 0.3
     """Least shift of the mean, in standard deviations of the reference, that is an alarm."""
-    watch: list[Literal["obs", "action", "return"]] = Field(
-        default_factory=lambda: ["obs", "action", "return"], min_length=1
-    )
+    watch: Annotated[list[Literal["obs", "action", "return"]], Field(min_length=1)] = ["obs", "action", "return"]
     """What is watched: observations, actions, and return and length of episodes."""
 
     @model_validator(mode="after")

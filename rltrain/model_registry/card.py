@@ -186,7 +186,8 @@ def _evaluation(run: RunSummary) -> str:
     if not score:
         return "It was not evaluated at the end of training."
     text = f"Mean return {score['mean_reward']:.2f} over {score.get('episodes', '?')} fresh episodes"
-    if _numbers(ci := score.get("ci95"), 2):
+    ci: Any = score.get("ci95")
+    if _numbers(ci, 2):
         text += f", 95% interval {ci[0]:.2f} to {ci[1]:.2f}"
     if _numbers([score.get("iqm"), score.get("min"), score.get("max")], 3):
         text += f"; interquartile mean {score['iqm']:.2f}, from {score['min']:.2f} to {score['max']:.2f}"

@@ -84,7 +84,7 @@ def retrain(
             settings = validate(PolicyFile, cycle.state["settings"])
             tell(f"cycle {cycle.number}: going on")
         else:
-            facts = {"settings": settings.model_dump(mode="json", exclude_unset=True)}
+            facts: dict[str, Any] = {"settings": settings.model_dump(mode="json", exclude_unset=True)}
             facts |= {"champion": champion, "until": clock(), "since": _since(before)}
             cycle = Cycle.begin(folder, before[-1].number + 1 if before else 1, **facts)
             tell(f"cycle {cycle.number}: version {champion} of {settings.model} is the champion")

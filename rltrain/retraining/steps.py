@@ -107,7 +107,8 @@ def collect(work: Work) -> tuple[dict[str, Any], str]:
 def _from_logs(work: Work, logs: str) -> tuple[Dataset, int]:
     settings = work.settings.collect
     since = work.cycle.state["since"]
-    window = {"after": -math.inf if since is None else float(since), "before": float(work.cycle.state["until"])}
+    until = float(work.cycle.state["until"])
+    window: dict[str, Any] = {"after": -math.inf if since is None else float(since), "before": until}
     reader = DecisionReader(logs, idle=settings.idle_seconds)
     model = f"{work.settings.model}-v{work.champion}" if settings.policies == "champion" else None
     over = reader.episodes(**window)

@@ -13,12 +13,14 @@ from rltrain.devices import statistics_dtype
 from rltrain.distributed.ranks import ALONE, Ranks
 from rltrain.vec import SUCCESS, VecStep
 
+STEPS_AT_ONCE, ROWS_AT_ONCE = 32, 2**16  # about so many at most are noted before they are taken into the ring
+
 
 class EpisodeStats:
     """Mean return, length and success of the last finished episodes, in a ring on the device.
 
-    Steps are noted as they come and merged by :meth:`merge` once per rollout. Episodes count in the order
-    they ended, those of one step in the order of the rows.
+    Steps are noted as they come; :meth:`merge` ends a rollout. Short rollouts are taken into the ring several at once.
+    Episodes count in the order they ended, those of one step in the order of the rows.
 
     Args:
         window: Number of episodes that the means are taken over.
@@ -29,8 +31,10 @@ class EpisodeStats:
 
     def __init__(self, window: int, horizon: int, num_envs: int, device: torch.device) -> None:
         self.window = window
-        self._step = 0
-        shape = (horizon, num_envs)
+        self.horizon = horizon
+        self._first, self._step = 0, 0  # where the current rollout starts, and its next step
+        self._last = slice(0, 0)  # the steps of the last rollout
+        shape = (horizon * max(1, min(STEPS_AT_ONCE, ROWS_AT_ONCE // num_envs) // horizon), num_envs)
         self._ended = torch.zeros(shape, dtype=torch.bool, device=device)
         self._values = torch.full((3, *shape), torch.nan, device=device)  # return, length, success of each step
         self._rows = self._ended.unbind(), *(value.unbind() for value in self._values)
@@ -49,40 +53,53 @@ class EpisodeStats:
         self._step += 1
 
     def merge(self) -> None:
-        """Moves the noted episodes into the ring, without waiting for the device."""
-        ended = self._ended[: self._step].flatten()
+        """Ends a rollout, without waiting for the device."""
+        self._last = slice(self._first, self._step)
+        self._first = self._step
+        if self._step + self.horizon > len(self._ended):
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Moves the episodes of the rollouts that have ended into the ring."""
+        if not self._first or self._step > self._first:  # none has ended since, or one is under way
+            return
+        ended = self._ended[: self._first].flatten()
         number = ended.cumsum(0)  # 1 for the first episode that ended
         total = number[-1]
         recent = ended & (number > total - self.window)
         slot = torch.where(recent, (self._count + number - 1) % self.window, self.window)
-        values = self._values[:, : self._step].flatten(1)
+        values = self._values[:, : self._first].flatten(1)
         self._ring.scatter_(1, slot.expand_as(values), values)
         self._count += total
-        self._step = 0
+        self._first, self._step = 0, 0
 
     def merge_from(self, other: EpisodeStats, rows: slice) -> None:
         """Moves episodes that ``other`` noted for the environments ``rows`` into this ring."""
-        self._ended, self._values, self._step = other._ended[:, rows], other._values[:, :, rows], other._step
-        self.merge()
+        own = slice(other._first, other._step)
+        self._ended, self._values = other._ended[own, rows], other._values[:, own, rows]
+        self._first = self._step = other._step - other._first
+        self._last = slice(None)
+        self._take_in()
 
     def forget(self) -> None:
         """Drops what was noted since the last merge."""
-        self._step = 0
+        self._step = self._first
 
     @property
     def returns(self) -> Tensor:
         """(T, N) running return of each episode after each step noted before the last merge, not copied."""
-        return self._values[0]
+        return self._values[0, self._last]
 
     def last_rollout(self) -> tuple[Tensor, Tensor]:
         """Copies of what was noted before the last merge: (T, N) bool ends, (3, T, N) return, length, success."""
-        return self._ended.clone(), self._values.clone()
+        return self._ended[self._last].clone(), self._values[:, self._last].clone()
 
     def means(self, ranks: Ranks = ALONE) -> dict[str, Tensor]:
         """Means over the window by TensorBoard tag, 0-d on the device; NaN where there is nothing yet.
 
         The episodes of all ranks are counted.
         """
+        self._take_in()
         ring = self._ring[:, : self.window]
         sums, known = ring.nansum(1), (~ring.isnan()).sum(1)
         episodes = self._count
@@ -99,6 +116,7 @@ class EpisodeStats:
 
     def state_dict(self) -> dict[str, Any]:
         """The ring and the count."""
+        self._take_in()
         # Without the spare slot, in which the last of several writes is kept: a GPU fixes no order among them.
         return {"ring": self._ring[:, : self.window].contiguous(), "count": self._count}
 

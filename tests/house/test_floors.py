@@ -32,7 +32,7 @@ FLOORS = {
     # The interfaces of environments and agents, on torch and gymnasium alone.
     GROUND: """
         rltrain.errors  rltrain.tree  rltrain.rng  rltrain.spaces  rltrain.env  rltrain.vec  rltrain.agent
-        rltrain.compile  rltrain.joined_vec  rltrain.env_checks*  rltrain.process*
+        rltrain.compile  rltrain.compiling  rltrain.traced  rltrain.joined_vec  rltrain.env_checks*  rltrain.process*
     """,
     # What environments and agents are made of, and the names and settings they go by.
     PARTS: """

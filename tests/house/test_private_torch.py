@@ -27,6 +27,7 @@ PRIVATE = {
     "torch._foreach_copy_": "rltrain/compile.py",
     "torch._fused_adam_": "agents/parts/optim.py",
     "torch._inductor": "rltrain/compile.py",
+    "torch._inductor.compile_fx": "rltrain/compile.py",
     "torch._inductor.cpp_builder": "rltrain/compile.py",
     # The base class of dispatch modes has no other name; torch's notes "Extending PyTorch" tell to use it.
     "torch.utils._python_dispatch": "rltrain/check/op_counter.py",
@@ -129,10 +130,18 @@ def test_compiling_without_private_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(compiled, "_inductor_options", lambda: ())  # as of torch 2.11, which lacks one
     assert "cpp.march" not in compiled._vectorizing()
     monkeypatch.undo()
-    for name in ("torch._inductor", "torch._inductor.cpp_builder", "torch._dynamo.callback", "torch.utils._triton"):
+    assert compiled.can_lower(torch.device("cpu"))
+    for name in (
+        "torch._inductor",
+        "torch._inductor.compile_fx",
+        "torch._inductor.cpp_builder",
+        "torch._dynamo.callback",
+        "torch.utils._triton",
+    ):
         no_module(monkeypatch, name)
     monkeypatch.setattr(compiled.shutil, "which", lambda name: f"/usr/bin/{name}")
     assert compiled._vectorizing() == {}
+    assert not compiled.can_lower(torch.device("cpu"))
     check_compiler(torch.device("cpu"))
     assert CompileClock().seconds == 0.0
     monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
