@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,6 +18,8 @@ from rltrain.spaces import first_unlike
 
 FEWEST = 20
 """Episodes that each side must have at least."""
+Watched: TypeAlias = Literal["obs", "action", "return"]
+WATCHED: tuple[Watched, ...] = get_args(Watched)
 
 
 class DriftConfig(Model):
@@ -31,7 +33,7 @@ class DriftConfig(Model):
     """Page-Hinkley: sum of deviations from the mean, in standard deviations of the reference."""
     least_shift: Annotated[float, Field(ge=0.0)] = 0.3
     """Least shift of the mean, in standard deviations of the reference, that is an alarm."""
-    watch: Annotated[list[Literal["obs", "action", "return"]], Field(min_length=1)] = ["obs", "action", "return"]
+    watch: Annotated[list[Watched], Field(min_length=1)] = Field(default_factory=lambda: list(WATCHED))
     """What is watched: observations, actions, and return and length of episodes."""
 
     @model_validator(mode="after")
