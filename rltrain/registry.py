@@ -14,7 +14,7 @@ from rltrain.errors import ConfigError
 from rltrain.naming.algorithms import agent_meant
 from rltrain.naming.arguments import typed
 from rltrain.naming.installed import module_fix
-from rltrain.naming.reasons import did_you_mean_env
+from rltrain.naming.reasons import VERSION, did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONFIGS = "rltrain.configs"
 """The package with our own settings."""
 GYMNASIUM_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_single"
+OURS = "Run 'rltrain envs' for ours."
 GYMNASIUM_VECTOR_ENTRY_POINT = "rltrain.adapters.to_gymnasium:make_vector"
 FINDERS = (
     "rltrain.adapters.gymnasium_ids:find",
@@ -216,7 +217,9 @@ def env_spec(id: str) -> EnvSpec:
     import gymnasium
 
     meant = did_you_mean_env(id, [*env_specs(), *gymnasium.registry], "")
-    raise ConfigError(f"There is no environment '{id}'.", meant or f"Run 'rltrain envs' for ours. {module_fix(id)}")
+    if meant and (id.lower() in meant.lower() or not VERSION.search(id)):  # only its case or its version is missing
+        raise ConfigError(f"There is no environment '{id}'.", meant)
+    raise ConfigError(f"There is no environment '{id}'.", f"{meant or OURS} {module_fix(id)}")
 
 
 def find_env(name: str) -> EnvSpec | None:

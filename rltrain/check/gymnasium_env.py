@@ -156,7 +156,8 @@ def values(subject: Plain) -> Iterator[Finding]:
         obs, reward, terminated, truncated, _ = env.step(env.sample())
         if np.shape(reward) != () or not isinstance(reward, int | float | np.number | np.ndarray):
             message = f"the reward is {reward!r}, a {type(reward).__name__} of shape {np.shape(reward)}."
-            found["reward"] = Finding("shapes", message, "Return a float.")
+            weighed = "; one of several numbers is weighed by --env.reward-weights" if np.size(reward) > 1 else ""
+            found["reward"] = Finding("shapes", message, f"Return a float{weighed}.")
         elif not np.isfinite(reward):
             message = f"the reward becomes {reward}."
             found["reward"] = Finding("numbers", message, "Keep it finite: clamp what it is computed from.")

@@ -99,11 +99,11 @@ class SB3Agent:
                 )
                 if self.by_episode and num_envs > 1:
                     raise ValueError(f"updates by the episode take one environment, not {num_envs}")
-            except (AssertionError, ValueError, TypeError) as error:
-                raise ConfigError(
-                    f"{name} of Stable-Baselines3 refuses this: {error}",
-                    f"See 'rltrain agents sb3/{name.lower()}' for its options.",
-                ) from error
+            except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+                fix = f"See 'rltrain agents sb3/{name.lower()}' for its options."
+                if "Kernel size" in str(error):
+                    fix = "Its convolutions take no small pictures: give --env.resize 36, or train ppo."
+                raise ConfigError(f"{name} of Stable-Baselines3 refuses this: {error}", fix) from error
 
         self.actor = SB3Actor(self)
         if hasattr(self.model, "exploration_rate"):  # of acting without learning

@@ -38,6 +38,7 @@ SEEN: dict[str, spaces.Space] = {
         {"camera": spaces.Box(0, 255, (36, 36, 3), np.uint8), "joints": spaces.Box(-1.0, 1.0, (2,))}
     ),
     "picture": spaces.Box(0, 255, (36, 36, 3), np.uint8),
+    "small picture": spaces.Dict({"camera": spaces.Box(0, 255, (7, 7, 3), np.uint8)}),
 }
 DONE: dict[str, spaces.Space] = {
     "shifted": spaces.Discrete(3, start=5),
@@ -120,6 +121,14 @@ def test_pictures_with_their_channels_last_go_with_a_normaliser(
     env = Strange(sees, "number")
     env.step(policy.predict(env.reset(seed=0)[0])[0])
     rltrain.resume(run, env=Strange, total_timesteps=60, progress=False)
+
+
+def test_small_pictures_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    kwargs = {"sees": "small picture", "acts": "shifted"}
+    with pytest.raises(ConfigError, match=r"refuses this: .*Kernel size.* --env\.resize 36, or train ppo"):
+        trained("sb3/ppo", Strange, tmp_path / "runs", ON, env_kwargs=kwargs)
+    assert not (tmp_path / "runs").exists()
+    trained("sb3/ppo", Strange, tmp_path / "runs", ON, env_kwargs=kwargs, env_options={"resize": 36})
 
 
 @pytest.mark.parametrize(

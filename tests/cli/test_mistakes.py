@@ -388,7 +388,9 @@ def test_a_mistake(room: Room, capsys: pytest.CaptureFixture[str], line: str, te
     assert main(shlex.split(line)) == code
     output = capsys.readouterr()
     assert output.out == ""
-    cause, fix = [line for line in output.err.splitlines() if not line.startswith(("settings: ", "warning: "))]
+    cause, fix = [
+        line for line in output.err.splitlines() if not line.startswith(("settings: ", "warning: ", "note: "))
+    ]
     assert cause.startswith("error: ")
     assert fix.startswith("  fix: ")
     assert text in f"{cause} {fix}"

@@ -175,6 +175,12 @@ def test_an_unknown_id_names_the_installed_modules_that_may_have_it(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="no environment 'Crossing-v0'") as raised:
         env_spec("Crossing-v0")
+    with pytest.raises(ConfigError) as sure:
+        env_spec("cartpole-V1")
+    assert sure.value.fix == "Did you mean 'CartPole-v1'?"
+    with pytest.raises(ConfigError) as alike:
+        env_spec("traffic-v3")
+    assert ("Write gym_traffic:traffic-v3 for one of the module gym_traffic" in alike.value.fix) is found
     assert ("Write module:Crossing-v0" in raised.value.fix and "gym_traffic" in raised.value.fix) is found
     assert not {"_build", "rltrain"}.intersection(re.findall(r"\w+", raised.value.fix.partition("may have it:")[2]))
     with pytest.raises(ConfigError) as near:
