@@ -15,8 +15,9 @@ from rltrain.data.personal import pseudonym
 from rltrain.errors import ConfigError, DatasetError, did_you_mean
 from rltrain.naming.arguments import typed
 from rltrain.storage.files import exists, remove, sync_directory
-from rltrain.storage.making import making
+from rltrain.storage.making import making, remove_abandoned
 
+NEW = ".new-"
 POLICY = "policy"
 """The column name that stands for who acted."""
 
@@ -61,7 +62,7 @@ def delete_episodes(dataset: Dataset, column: str, value: str, *, key: bytes | N
     aside = path.with_name(f"{HIDDEN}{path.name}-{secrets.token_hex(4)}")
     gone = {"column": column, "episodes": int((~stays).sum()), "from_version": dataset.checksum}
     try:
-        with making(path, ".new-") as folder:
+        with making(path, NEW) as folder:
             new = folder / path.name
             with writer_like(dataset, new, "episodes deleted", name=dataset.name) as writer:
                 writer.card = read_card(path)
@@ -88,12 +89,16 @@ def delete_episodes(dataset: Dataset, column: str, value: str, *, key: bytes | N
 def recover(path: Path) -> None:
     """Puts a dataset back whose deletion was cut off between the renaming of the old version and of the new one.
 
+    Where the new one has its place, what a killed process left of the old one is removed.
+
     Raises:
         DatasetError: It cannot be put back.
     """
     path = path.absolute()
     try:
+        remove_abandoned(path, NEW)
         if exists(path):
+            remove_abandoned(path, HIDDEN)
             return
         for each in sorted(path.parent.glob(f"{HIDDEN}{path.name}-*")):
             each.rename(path)

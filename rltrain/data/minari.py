@@ -163,7 +163,7 @@ def export_minari(dataset: Dataset, root: str | Path, dataset_id: str, *, data_f
     if exists(target):
         raise DatasetError(f"There is something at '{target}' already.", "Choose another --id.")
     try:
-        with making(target) as temporary:
+        with making(target.absolute()) as temporary:  # Minari joins a relative path with itself
             (temporary / "data").mkdir()
             _write(dataset, temporary / "data", dataset_id, data_format, library)
             (temporary / "README.md").write_text(card.as_readme(dataset_id), encoding="utf-8")

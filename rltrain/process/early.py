@@ -6,6 +6,7 @@ some libraries of C++ end in an abort; so there is none.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -42,8 +43,16 @@ def start() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, leave)
+    atexit.register(_take_no_notice)  # the first to be registered is the last to be called
     if (parent := os.environ.pop(PARENT, "")).isdigit():
         die_with(int(parent))
+
+
+def _take_no_notice() -> None:
+    """Lets signals not change the exit code of a command that is over: Python is about to take its handlers back."""
+    for number in SIGNALS:
+        with suppress(ValueError):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def leave(number: int, frame: FrameType | None = None) -> None:

@@ -57,12 +57,8 @@ def making(path: Path, prefix: str = ".writing-") -> Iterator[Path]:
     Raises:
         OSError: It cannot be made.
     """
-    beginning = f"{prefix}{path.name}-"
-    if path.parent.is_dir():
-        for other in list(path.parent.iterdir()):
-            if other.name.startswith(beginning) and not _is_held(other):
-                remove(other)
-    temporary = path.with_name(f"{beginning}{secrets.token_hex(4)}")
+    remove_abandoned(path, prefix)
+    temporary = path.with_name(f"{prefix}{path.name}-{secrets.token_hex(4)}")
     with unfinished(temporary), ExitStack() as stack:
         temporary.mkdir(parents=True)
         if fcntl is not None:
@@ -70,6 +66,18 @@ def making(path: Path, prefix: str = ".writing-") -> Iterator[Path]:
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
+
+
+def remove_abandoned(path: Path, prefix: str) -> None:
+    """Removes the folders beside ``path`` that killed processes left, whose names begin with ``prefix`` and its name.
+
+    Raises:
+        OSError: The folder that it is in cannot be read.
+    """
+    if path.parent.is_dir():
+        for other in list(path.parent.iterdir()):
+            if other.name.startswith(f"{prefix}{path.name}-") and not _is_held(other):
+                remove(other)
 
 
 def _is_held(folder: Path) -> bool:

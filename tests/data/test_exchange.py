@@ -12,7 +12,7 @@ from gymnasium import spaces
 from made import make
 
 from rltrain.cli import main
-from rltrain.data.card import DatasetCard, write_card
+from rltrain.data.card import REQUIRED, DatasetCard, write_card
 from rltrain.data.check import check_dataset
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import CARD
@@ -69,6 +69,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     (tmp_path / "minari").mkdir()
     return tmp_path / "minari"
+
+
+def test_a_dataset_goes_out_to_a_folder_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari")
+    monkeypatch.chdir(tmp_path)
+    dataset = make(tmp_path / "set")
+    write_card(dataset.path / "card.yaml", DatasetCard(**dict.fromkeys(REQUIRED, "told")))
+    assert main(["data", "export", "set", "--to", "minari", "--out", "root", "--id", "set-v0"]) == 0
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["set-v0"]
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])

@@ -104,6 +104,16 @@ def test_through_the_gate_and_back(trained: Callable[[float], Path], registry: R
         registry.roll_back()
 
 
+def test_a_rollback_goes_back_by_one_also_where_a_version_returned(
+    trained: Callable[[float], Path], registry: Registry
+) -> None:
+    for _ in range(3):
+        registry.register(trained(1.0))
+    for number in (1, 2, 3, 2):
+        registry.name_version("champion", number)
+    assert registry.roll_back() == 3
+
+
 def test_better_on_average_and_worse_on_a_slice(trained: Callable[[float], Path], registry: Registry) -> None:
     registry.register(trained(1.0))
     promote(registry, GATE)

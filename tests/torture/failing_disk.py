@@ -81,7 +81,7 @@ class FailingDisk:
         return call
 
     def _below(self, path: Any) -> bool:
-        return isinstance(path, str | Path) and str(path).startswith(self.folder)
+        return isinstance(path, str | Path) and os.path.abspath(path).startswith(self.folder)
 
     def _fails(self, name: str) -> bool:
         self.done.append(name)

@@ -125,7 +125,7 @@ def _version(folder: Path) -> object:
     assert numbers == list(range(1, len(numbers) + 1)), numbers
     state = registry.state()
     assert all(number in numbers for number in state["aliases"].values()), state["aliases"]
-    return None if len(numbers) < 2 else registry.facts(2)["lineage"]
+    return None if len(numbers) < 2 else registry.facts(2)["lineage"]["policy_sha256"]
 
 
 def _sweep(folder: Path) -> object:

@@ -158,7 +158,7 @@ def at_work(name: str, number: signal.Signals, share: float) -> Case:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        _left_well(process.returncode, number, said, seconds, children, (0,) if name == "serve" else ())
+        _left_well(process.returncode, number, said, seconds, children, (0,))  # it may have been ending
         kept = (".writing-made",) if name == "record" else ()
         litter = [path.name for path in here.rglob(".*") if path.name not in (*kept, ".lock", "study.journal.lock")]
         assert not litter, litter
