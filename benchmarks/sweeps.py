@@ -97,7 +97,7 @@ def measure(task: Task, out: Path, jobs: int, kept: dict[str, Any]) -> None:
         "best": {name: best[name] for name in ("num_envs", "agent")},
     }
     for name, chosen in settings_of.items():
-        figures[name] = before[name] if same and name in before else scores(task, chosen)
+        figures[name] = before[name] if same and before.get(name) else scores(task, chosen)
         kept[task.name] = figures
         store.save("sweeps", kept)
 
