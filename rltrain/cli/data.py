@@ -1,4 +1,4 @@
-"""``rltrain data show|check|split|import|export|delete``: what can be done with a dataset."""
+"""``rltrain data show|check|split|import|export|lineage|delete``: what can be done with a dataset."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ VERBS = {
     "split": ("data_quality:split", "divide it by whole episodes, or by people"),
     "import": ("data_exchange:import_", "make a dataset of one of Minari's, or of a table"),
     "export": ("data_exchange:export", "write it for Minari, or as a table"),
+    "lineage": ("data_lineage:lineage", "what it was made from; runs, checkpoints and exports that have it"),
     "delete": ("data_quality:delete", "take a person's episodes out of it"),
 }
 """What can be done with a dataset, by verb: the function, and a line for the help."""

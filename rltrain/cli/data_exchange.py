@@ -16,11 +16,13 @@ FORMATS = ("minari", "csv", "parquet")
 def import_(arguments: list[str]) -> int:
     """Makes a dataset and prints what is in it."""
     parser = Parser(
-        "data import", "Make a dataset of one of Minari's, of a CSV or Parquet table, or of what 'serve' logged."
+        "data import",
+        "Make a dataset of one of Minari's, of a CSV or Parquet table, of an expert's .npz, or of what 'serve' logged.",
     )
-    what = "table; or a Minari dataset's folder, or its id; or the folder of 'rltrain serve --log-decisions'"
+    what = "table; .npz; a Minari dataset's folder, or its id; or the folder of 'rltrain serve --log-decisions'"
     parser.add_argument("source", metavar="FILE|FOLDER|ID", help=what)
     parser.add_argument("--out", metavar="DIR", help="folder to make; it must not be there")
+    parser.add_argument("--env", metavar="ENV", help="of an .npz: the environment that it is of")
     parser.add_argument("--mapping", metavar="FILE.yaml", help="of a table: what its columns mean (docs/datasets.md)")
     parser.add_argument("--key-file", metavar="FILE", help="of a table: the key by which personal columns are hashed")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="of the noise on personal columns [0]")
@@ -38,15 +40,26 @@ def import_(arguments: list[str]) -> int:
         return _of_log(parsed)
     if parsed.missing_reward is not None:
         raise ConfigError("'--missing-reward' is for the logs of 'rltrain serve'.", "Leave it out.")
+    is_npz = Path(parsed.source).suffix.lower() == ".npz"
+    if is_npz != (parsed.env is not None):
+        what = "It is not said what environment the .npz is of." if is_npz else "'--env' is for an .npz."
+        raise ConfigError(what, "Give --env ENV." if is_npz else "Leave it out.")
     is_table = Path(parsed.source).suffix.lower() in (".csv", ".parquet")
     if is_table and parsed.mapping is None:
         raise ConfigError("It is not said what the columns of the table mean.", "Give --mapping FILE.yaml.")
     if not is_table and (parsed.mapping or parsed.key_file):
-        raise ConfigError("'--mapping' and '--key-file' are for tables.", "Leave them out for a Minari dataset.")
+        raise ConfigError("'--mapping' and '--key-file' are for tables.", "Leave them out.")
 
     from rltrain.cli.data import summary_lines
 
-    if is_table:
+    if is_npz:
+        from rltrain.naming.environments import typed_env
+        from rltrain.registry import env_spec
+        from rltrain.sb3.expert_data import dataset_of_expert
+
+        env_id = env_spec(typed_env(parsed.env)).id
+        dataset = dataset_of_expert(parsed.source, parsed.out, env_id, name=parsed.name)
+    elif is_table:
         from rltrain.data.mapping import read_mapping
         from rltrain.data.personal import read_key
         from rltrain.data.tables import import_table

@@ -97,7 +97,7 @@ def delete(arguments: list[str]) -> int:
     from rltrain.data.dataset import Dataset
     from rltrain.data.delete import delete_episodes, made_from, recover
     from rltrain.data.personal import read_key
-    from rltrain.runs.lineage import runs_trained_on
+    from rltrain.runs.lineage import descendants
 
     key = read_key(parsed.key_file)
     recover(Path(parsed.dir))
@@ -106,11 +106,11 @@ def delete(arguments: list[str]) -> int:
     new = delete_episodes(old, column, value, key=key)
     say(plain(f"{new.path}: {before - len(new.episodes):,} episodes deleted, {len(new.episodes):,} are left"))
     say(f"checksum   {checksum[:12]} is now {new.checksum}")
-    runs, root = list(runs_trained_on(checksum, ancestors, Path(parsed.runs))), Path(parsed.runs)
-    for run, how in runs:
-        say(plain(f"run        {run} was {how}"))
-    if not runs:
-        say(plain(f"run        none below '{root}' was trained on it"))
+    found = list(descendants(checksum, ancestors, Path(parsed.runs)))
+    for each in found:
+        say(plain(f"{each.kind:<11}{each.path} {each.how}"))
+    if not found:
+        say(plain(f"run        none below '{parsed.runs}' was trained on it"))
     for path in made_from(checksum, new.path.absolute().parent):
         if path != new.path.absolute():
             print(plain(f"warning: '{path}' was made from it: delete there too."), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``rltrain preferences ask|label|fit|show|train``: rewards learned from what people prefer."""
+"""``rltrain preferences ask|label|fit|show|train|export|import``: rewards learned from what people prefer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ VERBS = {
     "fit": ("preferences:fit", "fit a reward model to the answers"),
     "show": ("preferences_show:show", "what there is: answers, agreement, how well the model foretells"),
     "train": ("preferences_train:train", "ask, fit and train in rounds"),
+    "export": ("preferences_exchange:export", "give the questions to Label Studio or Scale"),
+    "import": ("preferences_exchange:import_", "take the answers from there"),
 }
 """What can be done with preferences, by verb: the function, and a line for the help."""
 
@@ -112,10 +114,10 @@ def fit(arguments: list[str]) -> int:
     parser.add_argument("dir", metavar="DIR", help="folder of preferences")
     parser.add_argument("--members", type=whole(1), metavar="INT", help="networks of the ensemble [5]")
     parser.add_argument("--hidden", type=whole(1), nargs="+", metavar="INT", help="widths of their layers [64 64]")
-    parser.add_argument("--learning-rate", type=float, metavar="FLOAT", help="[0.001]")
+    parser.add_argument("--learning-rate", type=float, metavar="FLOAT", help="[0.003]")
     parser.add_argument("--weight-decay", type=float, metavar="FLOAT", help="[0.01]")
-    parser.add_argument("--epochs", type=whole(1), metavar="INT", help="the most passes over the answers [200]")
-    parser.add_argument("--patience", type=whole(1), metavar="INT", help="passes without improvement to stop at [20]")
+    parser.add_argument("--epochs", type=whole(1), metavar="INT", help="the most passes over the answers [100]")
+    parser.add_argument("--patience", type=whole(1), metavar="INT", help="passes without improvement to stop at [10]")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="INT", help="[0]")
     parsed = parser.parse(arguments)
 

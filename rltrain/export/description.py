@@ -15,6 +15,7 @@ from gymnasium import spaces
 from rltrain.errors import CheckpointError
 from rltrain.export.signature import Signature
 from rltrain.runs.folder import RunFolder
+from rltrain.runs.lineage import lineage_facts
 from rltrain.runs.policy import CHANGING, Policy
 from rltrain.spaces import from_json, to_json
 from rltrain.storage.digests import entry_of, unreadable_in_time
@@ -83,7 +84,7 @@ def write_description(file: Path, kind: str, policy: Policy, signature: Signatur
 
 
 def lineage_of(policy: Policy, folder: RunFolder) -> dict[str, Any]:
-    """Where a policy came from: its run, step, seed, commit, and the checksum of its parameters in the checkpoint."""
+    """Where a policy came from: run, step, seed, commit, data, and the checksum of its parameters in the checkpoint."""
     metadata = folder.metadata()
     return {
         "run": "/".join(folder.path.absolute().parts[-2:]),
@@ -92,6 +93,7 @@ def lineage_of(policy: Policy, folder: RunFolder) -> dict[str, Any]:
         "seed": policy.config.seed,
         "policy_sha256": policy.digest,
         "git_commit": metadata.get("git_commit"),
+        **lineage_facts(metadata),
         "trained_with": metadata.get("versions", {}),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import POLICY, cannot_be_read, step_of
+from rltrain.runs.lineage import lineage_facts
 from rltrain.storage.files import Damaged, read_bytes, reason
 
 SHORTEST_KEY = 16
@@ -48,6 +49,7 @@ def lineage_of(
         "seed": config.seed,
         "policy_sha256": manifest["files"][POLICY]["sha256"],
         "git_commit": metadata.get("git_commit"),
+        **lineage_facts(metadata),
         "versions": metadata.get("versions", {}),
     }
 

@@ -30,15 +30,15 @@ class EnsembleConfig(Model):
     """Networks, each fitted to a bootstrap sample of the pairs."""
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (64, 64)
     """Widths of the hidden layers of each."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """Step size of Adam."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Decoupled weight decay, which keeps rewards small where the pairs say nothing."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Pairs of a minibatch."""
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 200
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 100
     """The most passes over the pairs."""
-    patience: Annotated[int, Field(ge=1)] = 20
+    patience: Annotated[int, Field(ge=1)] = 10
     """Passes without a lower loss on the pairs left out of the samples, after which fitting ends."""
 
 

@@ -37,6 +37,7 @@ from rltrain.training.advice import check_memory, remark
 from rltrain.training.callback_list import CallbackList
 from rltrain.training.datasets import open_data
 from rltrain.training.learned_reward import check_reward_model, reward_lineage, with_learned_reward
+from rltrain.training.origins import inherited
 from rltrain.training.request import RunRequest
 from rltrain.training.transfer import add_teacher, scale_steps
 from rltrain.vec import VecEnv, goals_of, own_spaces
@@ -211,6 +212,7 @@ def create_folder(setup: Setup) -> RunFolder:
         "exact_resume": setup.exact_resume,
         **({DATASET: setup.dataset.lineage()} if setup.dataset is not None else {}),
         **reward_lineage(config),
+        **inherited(config),
         **({ORIGIN: origin} if (origin := origin_of(setup.request.env)) else {}),
         **setup.spaces,
         **setup.own_spaces,
