@@ -42,7 +42,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cql": ("cql", {}),
 }
 DISCRETE = ("cql",)
-STEPS = 400_000
+STEPS = 200_000
 """Steps of the dataset that each agent learns from, in all passes."""
 
 
@@ -70,10 +70,10 @@ def measure(env: str, entry: dict[str, Any], seeds: int, save: Any) -> None:
     """Adds the scores of missing runs, by dataset, agent and seed."""
     wanted = [
         (kind, agent, seed)
+        for seed in map(str, range(seeds))
         for kind in KINDS
         for agent in AGENTS
         if agent not in DISCRETE or discrete(env)
-        for seed in map(str, range(seeds))
         if seed not in entry["runs"].get(kind, {}).get(agent, {})
     ]
     if not wanted:
@@ -111,9 +111,9 @@ def datasets(env: str, folder: Path) -> dict[str, Dataset]:
     saved = list_checkpoints(run / "checkpoints")
     last = rltrain.load(run)
     worst = rltrain.evaluate("random", env, 50, **options["env_kwargs"]).mean_reward
-    best = last.evaluate(50).mean_reward
+    best = last.evaluate(50, deterministic=False).mean_reward
     policies = [rltrain.load(run, checkpoint=step_of(path)) for path in saved]
-    scores = [policy.evaluate(50).mean_reward for policy in policies]
+    scores = [policy.evaluate(50, deterministic=False).mean_reward for policy in policies]
     medium = next(i for i, score in enumerate(scores) if score > worst + (best - worst) / 3)
     names = [f"{run}/checkpoints/{path.name}" for path in saved[: medium + 1]]
     number = EPISODES[env]

@@ -199,7 +199,8 @@ def main() -> None:
 def measure(case: Case, entry: dict[str, Any], seeds: int, save: Callable[[], Any]) -> None:
     """Adds the evaluations of missing runs, by way and seed."""
     ways = {FRESH: {}, **case.ways}
-    wanted = [(way, seed) for way in ways for seed in map(str, range(seeds)) if seed not in entry["runs"].get(way, {})]
+    wanted = [(way, seed) for seed in map(str, range(seeds)) for way in ways]
+    wanted = [(way, seed) for way, seed in wanted if seed not in entry["runs"].get(way, {})]
     if not wanted:
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -103,6 +103,14 @@ def test_policies_are_mixed_by_their_shares(tmp_path: Path, run: Path) -> None:
     assert shares_of(["a=1", "b=1", "c=1"], 100) == {"a": 34, "b": 33, "c": 33}
 
 
+def test_a_policy_with_statistics_of_observations_has_a_checksum_too(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"agent": {"n_steps": 16, "normalize_obs": True}, "num_envs": 16, "trackers": []}
+    options |= {"total_timesteps": 256, "n_eval_episodes": 0, "device": "cpu", "run_dir": tmp_path / "runs"}
+    trained = rltrain.train("ppo", CARTPOLE, **options).run_dir
+    dataset = record(rltrain.load(trained), tmp_path / "set", episodes=2)
+    assert len(dataset.policies[0]["weights"]) == 64
+
+
 @pytest.mark.parametrize(
     ("policies", "what"),
     [
