@@ -1,9 +1,11 @@
-"""Compares eager with compiled training of PPO in CartPole, in steps per second without logging.
+"""Compares eager with compiled training in CartPole, in steps per second without logging.
 
     python -m benchmarks.compiled
+    python -m benchmarks.compiled --only DQN
 
 The two sides take turns, and every figure is the median of the repeats. It uses one thread and measures the process's
-own time, so other programs on the machine matter less. Seconds of compiling are wall time with an empty cache.
+own time, so other programs on the machine matter less. Seconds of compiling are wall time with an empty cache. DQN's
+settings are Stable-Baselines3's defaults with a smaller replay, and RL Zoo's for CartPole.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from typing import Any
 
 import torch
 
+from benchmarks.measures import ZOO_DQN
+from benchmarks.peers.ours import ENV, Loop
 from rltrain.compile import CompileClock
-from rltrain.make import make_vec
-from rltrain.registry import agent_class
-from rltrain.settings import build_config
-from rltrain.training.setup import keep_memory
 
-ENV, STEPS = "rltrain/CartPole-v1", 32
-SETTINGS: dict[str, tuple[int, dict[str, int]]] = {
-    "1,024 x 32, 4 epochs of 4 minibatches": (1024, {"batch_size": 8192, "n_epochs": 4}),
-    "8 x 32, 20 epochs of one": (8, {"batch_size": 256, "n_epochs": 20}),
+ZOO = {**ZOO_DQN, "policy_kwargs": {"net_arch": [256, 256]}}
+SETTINGS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "PPO, 1,024 x 32, 4 epochs of 4 minibatches": ("ppo", 1024, {"n_steps": 32, "batch_size": 8192, "n_epochs": 4}),
+    "PPO, 256 x 32, 4 epochs of 4 minibatches": ("ppo", 256, {"n_steps": 32, "batch_size": 2048, "n_epochs": 4}),
+    "PPO, 64 x 32, 4 epochs of 4 minibatches": ("ppo", 64, {"n_steps": 32, "batch_size": 512, "n_epochs": 4}),
+    "PPO, 8 x 32, 20 epochs of one": ("ppo", 8, {"n_steps": 32, "batch_size": 256, "n_epochs": 20}),
+    "DQN, 1 environment, defaults": ("dqn", 1, {"buffer_size": 100_000}),
+    "DQN, 8 environments, defaults": ("dqn", 8, {"buffer_size": 100_000}),
+    "DQN, 1 environment, as in RL Zoo": ("dqn", 1, ZOO),
+    "DQN, 8 environments, as in RL Zoo": ("dqn", 8, {**ZOO, "train_freq": 32}),
 }
 
 
@@ -34,17 +40,19 @@ def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="[5]")
+    parser.add_argument("--only", default="", metavar="TEXT", help="settings whose name contains this [all]")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each repeat, at least [2]")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()
     print("| rollout and updates | eager, steps/s | compiled, steps/s | ratio | compiled in |")
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        for name, (n, options) in SETTINGS.items():
+        for name, (algo, n, options) in SETTINGS.items():
+            if parsed.only not in name:
+                continue
             clock = CompileClock()
-            sides = [Side(n, options, compiled) for compiled in (False, True)]
+            sides = [Side(algo, n, options, compiled) for compiled in (False, True)]
             rates: list[list[float]] = [[], []]
             for _ in range(parsed.repeats):
                 for side, rate in zip(sides, rates, strict=True):
@@ -56,36 +64,22 @@ def main() -> None:
             )
 
 
-class Side:
-    """An agent in its environments, warmed up."""
+class Side(Loop):
+    """An agent in its environments, past the steps before learning starts."""
 
-    def __init__(self, n: int, options: dict[str, Any], compiled: bool) -> None:
-        config, _ = build_config("ppo", ENV, {"num_envs": n, "agent": {"n_steps": STEPS, **options}})
-        self.vec = make_vec(ENV, n)
-        spaces = self.vec.single_observation_space, self.vec.single_action_space
-        self.agent = agent_class("ppo")(*spaces, n, config.agent, seed=0)
+    def __init__(self, algo: str, n: int, options: dict[str, Any], compiled: bool) -> None:
+        super().__init__(algo, ENV, {"num_envs": n, "agent": options})
         if compiled:
             self.agent.compile()
-            self.vec.compile()  # type: ignore[attr-defined]
-        self.obs = self.vec.reset(0)
-        for _ in range(2):
+            self.env.compile()  # type: ignore[attr-defined]
+        for _ in range(getattr(self.setup.config.agent, "learning_starts", 0) // self.transitions + 2):
             self.iterate()
-
-    def iterate(self) -> None:
-        """A rollout and its update."""
-        for _ in range(STEPS):
-            out = self.agent.act(self.obs)
-            step = self.vec.step(out.action)
-            self.agent.record(out, step)
-            self.obs = step.obs
-        self.agent.learn()
 
     def rate(self, seconds: float) -> float:
         """Environment steps per second."""
         steps, begin = 0, time.process_time()
         while (passed := time.process_time() - begin) < seconds:
-            self.iterate()
-            steps += STEPS * self.vec.num_envs
+            steps += self.iterate()
         return steps / passed
 
 

@@ -185,7 +185,8 @@ class Agent(nn.Module, ABC):
         compiled_methods: Methods that :meth:`compile` passes to ``torch.compile``: functions of tensors that draw no
             random numbers.
         graph_methods: Methods captured as CUDA graphs on a GPU, by whether their results must outlive the next call;
-            see :class:`rltrain.compile.Recorded`.
+            see :class:`rltrain.compile.Recorded`. On a CPU, :meth:`compile` records and compiles them, see
+            :class:`rltrain.traced.Traced`.
         descriptions: What metrics of its own mean, by tag, in Markdown; TensorBoard shows it beside their curves.
     """
 

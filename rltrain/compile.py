@@ -51,7 +51,7 @@ def _vectorizing() -> dict[str, Any]:
     option for that, but its option for the architecture, which torch 2.11 does not have yet, comes later on gcc's
     command line and can turn the vectorizer on again.
     """
-    compiler = cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
+    compiler = _cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
     is_gcc = compiler.endswith(("gcc", "g++")) and "clang" not in compiler
     usable = is_gcc and platform.machine() == "x86_64" and "cpp.march" in _inductor_options()
     return {"cpp.march": "native -ftree-loop-vectorize"} if usable else {}
@@ -66,7 +66,7 @@ def _inductor_options() -> Sequence[str]:
     return list_options()
 
 
-def cpp_compiler() -> str | None:
+def _cpp_compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` uses, if there is one."""
     try:
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -109,21 +109,26 @@ def lowered(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable
     began = time.perf_counter()
     from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
-    pieces: list[tuple[Any, ...]] = []
+    pieces: list[Any] = []
+    sizes: list[tuple[int, int]] = []  # of inputs and results
 
-    def note(piece: torch.fx.GraphModule, piece_inputs: Sequence[Any], **options: Any) -> Any:
-        code = compile_fx_inner(piece, piece_inputs, **options)
-        pieces.append(
-            (code, len(piece_inputs), *(len(node.args[0]) for node in piece.graph.nodes if node.op == "output"))
-        )
-        return code
+    def note(piece: torch.fx.GraphModule, given: Sequence[Any], **options: Any) -> Any:
+        pieces.append(compile_fx_inner(piece, given, **options))
+        sizes.append((len(given), _results(piece)))
+        return pieces[-1]
 
-    results = next(len(node.args[0]) for node in graph.graph.nodes if node.op == "output")
+    results = _results(graph)
     whole: Any = compile_fx(graph, [*inputs], inner_compile=note, config_patches=LEAN | _vectorizing())
     CompileClock.lowering += time.perf_counter() - began
-    if [each[1:] for each in pieces] == [(len(inputs), results)]:  # then nothing is left to do around it
-        return getattr(pieces[0][0], "current_callable", None) or pieces[0][0]
+    if sizes == [(len(inputs), results)]:  # then nothing is left to do around it
+        return getattr(pieces[0], "current_callable", None) or pieces[0]
     return lambda given: whole(*given)
+
+
+def _results(graph: torch.fx.GraphModule) -> int:
+    """How many results a graph has."""
+    output: Any = next(iter(reversed(graph.graph.nodes)))
+    return len(output.args[0])
 
 
 def recorded(function: Callable[..., Any], device: torch.device, *, fresh: bool = False) -> Callable[..., Any]:
@@ -139,7 +144,7 @@ def check_compiler(device: torch.device) -> None:
     """
     if device.type in ("cuda", "xpu") and not _has_triton():
         raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
-    if device.type == "cpu" and cpp_compiler() is None:
+    if device.type == "cpu" and _cpp_compiler() is None:
         raise ConfigError(
             "torch.compile finds no C++ compiler.", "Install g++, name another in CXX, or leave --compile out."
         )
