@@ -51,7 +51,7 @@ def _vectorizing() -> dict[str, Any]:
     option for that, but its option for the architecture, which torch 2.11 does not have yet, comes later on gcc's
     command line and can turn the vectorizer on again.
     """
-    compiler = _cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
+    compiler = cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
     is_gcc = compiler.endswith(("gcc", "g++")) and "clang" not in compiler
     usable = is_gcc and platform.machine() == "x86_64" and "cpp.march" in _inductor_options()
     return {"cpp.march": "native -ftree-loop-vectorize"} if usable else {}
@@ -66,7 +66,7 @@ def _inductor_options() -> Sequence[str]:
     return list_options()
 
 
-def _cpp_compiler() -> str | None:
+def cpp_compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` uses, if there is one."""
     try:
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -144,7 +144,7 @@ def check_compiler(device: torch.device) -> None:
     """
     if device.type in ("cuda", "xpu") and not _has_triton():
         raise ConfigError("torch.compile finds no Triton for this GPU.", "Install triton, or leave --compile out.")
-    if device.type == "cpu" and _cpp_compiler() is None:
+    if device.type == "cpu" and cpp_compiler() is None:
         raise ConfigError(
             "torch.compile finds no C++ compiler.", "Install g++, name another in CXX, or leave --compile out."
         )
