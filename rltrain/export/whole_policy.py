@@ -33,7 +33,7 @@ class WholePolicy(nn.Module):
     action. Its inputs and outputs are flat, in the order of :attr:`signature`.
 
     Args:
-        policy: The policy, on the CPU. Its modules are used, not copied; they no longer take gradients.
+        policy: The policy, on the CPU. Its modules are used, not copied; they no longer take gradients, nor steps of its optimizer.
         narrow: Whether inputs and outputs have integers and floats of 32 bits alone.
     """
 
@@ -42,6 +42,8 @@ class WholePolicy(nn.Module):
         self.actor = policy.agent.actor.traceable()
         self.translation = policy.translation
         self.eval().requires_grad_(False)
+        for parameter in self.parameters():  # views of one flat tensor, which torch.export warns of when it saves
+            parameter.data = parameter.data.clone()
         self.initial = self.actor.initial_state(1)
         space = self.translation.action_space
         shrink = NARROW if narrow else {}
