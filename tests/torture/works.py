@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from rltrain.data.card import REQUIRED
+from rltrain.data.check import episode_digests
 from rltrain.data.dataset import Dataset
 from rltrain.model_registry.store import Registry
 from tests.torture.commands import ENV, Said, command, trained
@@ -95,7 +96,12 @@ def _dataset(name: str) -> Callable[[Path], object]:
     def left(folder: Path) -> object:
         if not (folder / name).exists():
             return None
-        return Dataset.open(folder / name, verify=True).checksum
+        dataset = Dataset.open(folder / name, verify=True)  # how it is divided into files depends on interruptions
+        return (
+            [each.hex() for each in episode_digests(dataset)],
+            dataset.episodes.seed.tolist(),
+            dataset.manifest["how"],
+        )
 
     return left
 
