@@ -6,8 +6,8 @@
 In each case a policy or values are learned from a dataset (seed 100), and an agent goes on in the environment from
 there in several ways, with 5 seeds each. It is evaluated after every ``every`` steps. The table has medians over the
 seeds, and ranges: the return of the source; the lowest evaluation of the first five, which shows the dip at the switch;
-the steps to the threshold (as soon as an evaluation reaches it); and the last evaluation. Figures are kept in
-``benchmarks/results`` after every run, and runs that are kept are not repeated.
+the steps to the threshold (as soon as an evaluation reaches it); the mean of all evaluations, and the last one. Figures
+are kept in ``benchmarks/results`` after every run, and runs that are kept are not repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -181,19 +181,22 @@ def main() -> None:
     parsed = parser.parse_args()
     torch.set_num_threads(1)
     kept = store.load("pretrained")
-    print("| task | way | lowest at the switch | steps to the threshold | at the end |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| task | way | lowest at the switch | steps to the threshold | mean over all steps | at the end |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, case in CASES.items():
         if parsed.only and parsed.only not in name:
             continue
         entry = kept.setdefault(name, {"torch": torch.__version__.partition("+")[0], "source": None, "runs": {}})
         measure(case, entry, parsed.seeds, lambda: store.save("pretrained", kept))
-        print(f"| {name} | source | {entry['source']:.4g} | | |")
+        print(f"| {name} | source | {entry['source']:.4g} | | | |")
         for way, by_seed in entry["runs"].items():
-            curves = list(by_seed.values())
+            curves = [by_seed[seed] for seed in map(str, range(parsed.seeds)) if seed in by_seed]
             lowest = spread([min(curve[:AT_THE_SWITCH]) for curve in curves])
             reached = spread_of_steps([steps_to(curve, case) for curve in curves])
-            print(f"| | {way} | {lowest} | {reached} | {spread([curve[-1] for curve in curves])} |", flush=True)
+            whole = spread([mean(curve) for curve in curves])
+            print(
+                f"| | {way} | {lowest} | {reached} | {whole} | {spread([curve[-1] for curve in curves])} |", flush=True
+            )
 
 
 def measure(case: Case, entry: dict[str, Any], seeds: int, save: Callable[[], Any]) -> None:
