@@ -13,6 +13,7 @@ ARGS ?=# added to the command, e.g. "--seed 1" or "-k cartpole"
 
 BIN := $(VENV)/bin
 CLI := $(BIN)/rltrain
+INPUTS := pyproject.toml $(CONSTRAINTS)
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
@@ -87,7 +88,6 @@ clean:
 # being installed, so one that was interrupted is created anew. A virtual environment that existed before is used as it
 # is and never removed.
 
-INPUTS := pyproject.toml $(CONSTRAINTS)
 STAMPS := $(addprefix $(VENV)/,.ready .has-run .has-test .has-dev)
 INSTALL = rm -rf $(STAMPS) rltrain.egg-info && echo 'installing into $(VENV); the first time this takes a minute or two' && \
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
