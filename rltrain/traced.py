@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rltrain.compile import lowered
 from rltrain.compiling import is_compiling, recording
@@ -25,7 +26,8 @@ Build = Callable[[Iterator[Tensor]], Any]
 class Traced:
     """A function of trees of tensors, recorded and compiled once for each set of shapes that it is called with.
 
-    The first call with new shapes runs the function as it is. Results are new tensors with every call.
+    The first call with new shapes runs the function to record it, puts back what that has changed, and does the same by
+    what was compiled, so that a run that is resumed computes what it would have. Results are new tensors.
 
     Args:
         function: Returns a tree of tensors without gradients. It may draw random numbers from the default generator
@@ -74,12 +76,51 @@ class Traced:
             results.append(self.function(*tree_map(lambda _: next(each), args)))
             return _apart(given, flatten(results[0]))
 
-        with recording():
+        changed = Changed()
+        with torch.random.fork_rng(devices=[]), recording(), changed:
             graph = make_fx(flat)(*given)
+        changed.put_back()
         captured = lift(graph)
         compiled = lowered(graph, [*given, *captured])
-        self.programs[key] = compiled, captured, builder(results[0])
-        return results[0]
+        build = builder(results[0])
+        self.programs[key] = compiled, captured, build
+        return build(iter(compiled([*given, *captured])))
+
+
+class Changed(TorchDispatchMode):
+    """Keeps a copy of all memory that operations inside of the block change, from before the first of them.
+
+    Not of rows that are replaced, as in the ring of a replay: who does the same again writes the same rows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if op._schema.is_mutable and op not in REPLACING:
+            for number, argument in enumerate(op._schema.arguments):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    self._keep(args[number] if number < len(args) else kwargs.get(argument.name))
+        return op(*args, **kwargs)
+
+    def _keep(self, written: Any) -> None:
+        from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+
+        with disable_proxy_modes_tracing():  # copying is no part of what is recorded
+            for x in written if isinstance(written, list | tuple) else [written]:
+                if isinstance(x, Tensor) and (storage := x.untyped_storage()).data_ptr() not in self.kept:
+                    self.kept[storage.data_ptr()] = storage, storage.clone()
+
+    def put_back(self) -> None:
+        """Restores the memory."""
+        for storage, before in self.kept.values():
+            storage.copy_(before)
+
+
+REPLACING = {torch.ops.aten.index_copy_.default, torch.ops.aten.index_fill_.int_Scalar}
+"""Operations that replace whole rows."""
 
 
 def _apart(given: Sequence[Tensor], results: Sequence[Tensor]) -> list[Tensor]:
