@@ -54,8 +54,10 @@ class Plan:
         return self.pairs // self.rounds + (number <= self.pairs % self.rounds)
 
     def steps_of(self, number: int, total: int) -> int:
-        """The steps of training in a round."""
-        return total * number // self.rounds - total * (number - 1) // self.rounds
+        """The steps of training in a round: the last one, which knows all answers, has half of them."""
+        if number == self.rounds:
+            return total - sum(self.steps_of(each, total) for each in range(1, self.rounds))
+        return total // (2 * (self.rounds - 1))
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def train_in_rounds(
 ) -> Progress:
     """Asks, lets questions be answered, fits, and trains, round by round.
 
-    The first round asks about random episodes. Every further run starts from the policy of the last one.
+    The first round asks about random episodes. Every further run starts from the last policy, with fresh values: those
+    of the last run are of another reward.
 
     Args:
         path: The folder of preferences; it is made.
@@ -105,8 +108,8 @@ def train_in_rounds(
         raise ConfigError(
             f"{plan.pairs} pairs are fewer than {plan.rounds} rounds.", "Ask about more, in fewer rounds."
         )
-    if config.total_timesteps < plan.rounds:
-        raise ConfigError(f"There are fewer steps than {plan.rounds} rounds.", "Give more --total-timesteps.")
+    if config.total_timesteps < 2 * plan.rounds:
+        raise ConfigError(f"There are too few steps for {plan.rounds} rounds.", "Give more --total-timesteps.")
     runs: list[Path] = []
     for number in range(1, plan.rounds + 1):
         prefs = _asked(path, config, plan, number, runs[-1] if runs else None, env_class)
@@ -124,7 +127,9 @@ def train_in_rounds(
                     "total_timesteps": plan.steps_of(number, config.total_timesteps),
                     "run_dir": str(folder),
                     "reward_model": str(reward.absolute()),
-                    **({"init_from": str(runs[-1]), "reset": []} if runs else {}),
+                    **(
+                        {"init_from": str(runs[-1]), "reset": ["value"]} if runs else {}
+                    ),  # values are of the old reward
                 }
                 request = RunRequest(config.model_copy(update=mine), env_class, progress=progress)
                 result = start(request)
