@@ -45,7 +45,7 @@ MISSPELT = {
     "sagemaker": [("instance_count", "instance_cuont"), ("max_runtime_in_seconds", "max_runtime_in_second")],
     "vertex": [("replicaCount", "replicaCuont"), ("imageUri", "imageUrl"), ("timeout", "timeuot")],
     "azureml": [("experiment_name", "experiment_nam"), ("instance_count", "instance_cuont"), ("mode:", "mod:")],
-    "skypilot": [("num_nodes", "num_node"), ("infra", "infar"), ("max_restarts_on_errors", "max_restart_on_errors")],
+    "skypilot": [("num_nodes", "num_node"), ("infra", "infar"), ("image_id", "image_ids")],
 }
 
 
