@@ -17,7 +17,7 @@ INPUTS := pyproject.toml $(CONSTRAINTS)
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help train test test-oldest test-newest test-litert test-dockerfile check docs torture bench clean
+.PHONY: help train test test-oldest test-newest test-litert test-clouds test-dockerfile check docs torture bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -28,6 +28,8 @@ help:  ## print this list
 	@echo '             virtual environment; torch takes several gigabytes there'
 	@echo 'make test-litert'
 	@echo '             try the export to LiteRT, in a virtual environment of its own'
+	@echo 'make test-clouds'
+	@echo '             let the libraries of cloud platforms read our job files, each in a virtual environment of its own'
 	@echo 'make test-dockerfile'
 	@echo '             run the steps of the Dockerfile in a fresh virtual environment, and ask the service that they start'
 	@echo 'make check   lint, check formatting and types'
@@ -62,6 +64,16 @@ test-litert: .venv-litert/.has-litert
 	  -e '.[litert]' pytest
 	@touch $@
 
+# Each platform's library in a virtual environment of its own: they pull hundreds of packages, and not the same ones.
+CLOUDS ?= sagemaker vertex azureml skypilot
+test-clouds: $(VENV)/.has-test $(CLOUDS:%=.venv-clouds/%/.has)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cloud/test_validators.py $(ARGS)
+
+.venv-clouds/%/.has: tests/cloud/validators/%.txt
+	@test -e .venv-clouds/$*/pyvenv.cfg || $(PYTHON) -m venv .venv-clouds/$*
+	@.venv-clouds/$*/bin/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -r $<
+	@touch $@
+
 test-dockerfile: $(VENV)/.has-run
 	$(BIN)/python tests/serving/dockerfile_steps.py .venv-dockerfile $(PIP_ARGS)
 
@@ -81,7 +93,7 @@ bench: $(VENV)/.has-run
 
 clean:
 	@if [ -e $(VENV)/.ours ]; then rm -rf $(VENV); fi
-	rm -rf .venv-bench .venv-oldest .venv-newest .venv-litert .venv-dockerfile build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv-bench .venv-oldest .venv-newest .venv-litert .venv-clouds .venv-dockerfile build dist rltrain.egg-info src/rltrain.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . \( -name .git -o -name '.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. A virtual environment created here contains a file .ours. Its file .ready is missing while something is

@@ -30,6 +30,7 @@ VERBS = {
     "export": ("export:main", "Write a trained policy for another library."),
     "serve": ("serve:main", "Answer with the actions of a policy over HTTP."),
     "completion": ("completion:main", "Print the script that lets a shell complete all this."),
+    "cloud": ("cloud:main", "Write the file by which a platform trains a run."),
     "models": ("models:main", "Keep versions of policies; promote one through a gate."),
     "drift": ("drift:main", "Has what a policy meets, does and earns changed?"),
     "retrain": ("retrain:main", "Train a policy again when what it meets has changed."),

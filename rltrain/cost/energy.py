@@ -36,8 +36,8 @@ class EnergyTracker:
 
     def __init__(self) -> None:
         self.check()
-        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         codecarbon = importlib.import_module("codecarbon")
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # which its import has set
         self.name = f"codecarbon {version('codecarbon')}"
         self._kwh, self._closed = 0.0, False
         self._tracker: Any = codecarbon.OfflineEmissionsTracker(
