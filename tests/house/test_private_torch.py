@@ -31,6 +31,7 @@ PRIVATE = {
     "torch._inductor.cpp_builder": "rltrain/compile.py",
     # The base class of dispatch modes has no other name; torch's notes "Extending PyTorch" tell to use it.
     "torch.utils._python_dispatch": "rltrain/check/op_counter.py rltrain/traced.py",
+    "torch.utils._pytree": "rltrain/cloud/projection.py",
     "torch.utils._triton": "rltrain/compile.py",
 }
 
