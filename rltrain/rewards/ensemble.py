@@ -111,15 +111,15 @@ class RewardEnsemble(nn.Module):
 
     @torch.no_grad()
     def normalise(self, raw: Tensor, counts: Tensor, *, keep_level: bool) -> None:
-        """Sets the scale on which rewards have variance 1, over the steps of clips.
+        """Sets the scale on which rewards are about 1 a step, over the steps of clips: as agents' settings expect.
 
         Args:
             raw: (K, M) what each member says of M steps.
             counts: (M,) bool, false for steps after the end of an episode, where nothing is earned.
-            keep_level: Whether 0 is what is earned after an end, so that the level of rewards means something. Where
-                no clip has an end, it means nothing, and the mean becomes 0.
+            keep_level: Whether 0 is what is earned after an end, so that the level of rewards means something: then
+                their mean square becomes 1. Where no clip has an end, it means nothing: mean 0, variance 1.
         """
-        earned = torch.where(counts, raw, torch.zeros_like(raw)) if keep_level else raw[:, counts]
-        deviation = earned.std(1, correction=0)
+        earned = raw[:, counts]
         self.shift.copy_(torch.zeros_like(self.shift) if keep_level else earned.mean(1))
+        deviation = (earned - self.shift[:, None]).square().mean(1).sqrt()
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
