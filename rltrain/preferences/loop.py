@@ -86,8 +86,8 @@ def train_in_rounds(
 ) -> Progress:
     """Asks, lets questions be answered, fits, and trains, round by round.
 
-    The first round asks about random episodes. Every further run starts from the last policy, with fresh values: those
-    of the last run are of another reward.
+    The first round asks about random episodes. Every further run starts from the last policy and its values: the reward
+    of the next model is on the same scale, and fresh values would spoil the policy before they are learned.
 
     Args:
         path: The folder of preferences; it is made.
@@ -127,9 +127,7 @@ def train_in_rounds(
                     "total_timesteps": plan.steps_of(number, config.total_timesteps),
                     "run_dir": str(folder),
                     "reward_model": str(reward.absolute()),
-                    **(
-                        {"init_from": str(runs[-1]), "reset": ["value"]} if runs else {}
-                    ),  # values are of the old reward
+                    **({"init_from": str(runs[-1])} if runs else {}),
                 }
                 request = RunRequest(config.model_copy(update=mine), env_class, progress=progress)
                 result = start(request)
