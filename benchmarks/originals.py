@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import store
 from benchmarks.stepping import ACTIONS, chosen, in_own_process, make_ready
-from rltrain.training.setup import keep_memory
+from rltrain.process.memory import keep_memory
 
 NUM_ENVS = 4096  # of ours
 OURS = {  # whether compiled, and threads

@@ -27,9 +27,9 @@ import torch
 from benchmarks import store
 from rltrain.check.op_counter import OpCounter
 from rltrain.make import make_vec
+from rltrain.process.memory import keep_memory
 from rltrain.registry import env_specs
 from rltrain.spaces import random_actions
-from rltrain.training.setup import keep_memory
 from rltrain.vec import TensorVecEnv
 
 R = TypeVar("R")

@@ -14,11 +14,12 @@ import torch
 import rltrain
 from benchmarks.peers import ACTIONS, SOLVED
 from rltrain.make import make_vec
+from rltrain.process.memory import keep_memory
 from rltrain.registry import env_spec
 from rltrain.settings import build_config, tuned_defaults
 from rltrain.training.metrics import EpisodeStats
 from rltrain.training.request import RunRequest
-from rltrain.training.setup import Setup, keep_memory
+from rltrain.training.setup import Setup
 
 ENV = "rltrain/CartPole-v1"
 PLAIN: tuple[dict[str, Any], str] = ({}, "Stable-Baselines3")  # defaults in place of tuned settings

@@ -54,7 +54,7 @@ MORE = ("role", "subnets", "security_groups", "region", "network", "compute", "r
 USAGE = """usage: rltrain cloud {platforms} ALGO ENV [options]
 
 Writes the file of a training job, and prints the command that starts it. All options of 'rltrain train' are
-those of the run.
+those of the run. --debug shows a traceback instead of a line when something fails.
 
 {options}
 """

@@ -34,7 +34,7 @@ complete -c rltrain -a '(__rltrain_words)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 WORDS = "words"
 _FILES = ("config", "zoo", "prices", "machine")
-TRAINING = {"train": (*_FILES, "num_seeds"), "sweep": (), "estimate": _FILES}
+TRAINING = {"train": (*_FILES, "num_seeds"), "sweep": (), "estimate": _FILES, "cloud": _FILES}
 """The verbs that take settings as options, with options that their modules do not list."""
 DESCRIPTION = (
     "Print the script by which a shell completes verbs, options, environments and agents after the tab key. Put into "
@@ -126,7 +126,7 @@ def _values(verb: str, metavar: str, choices: Iterable[str], option: str) -> Ite
 
 
 def _of_training(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
-    """The words after ``rltrain train`` or ``sweep``, whose options are the settings and a few of their own."""
+    """The words after ``rltrain train`` and its like, whose options are the settings and a few of their own."""
     from pydantic import BaseModel
 
     from rltrain.cli.typed import alternatives
@@ -135,7 +135,11 @@ def _of_training(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
     from rltrain.registry import agent_config_class, agent_specs
 
     module = import_module(f"rltrain.cli.{verb}")
-    flags: tuple[str, ...] = module.FLAGS
+    if (platforms := getattr(module, "PLATFORMS", None)) is not None:  # which stand before the agent
+        if not before and not begun.startswith("-"):
+            return list(platforms)
+        before = before[1:]
+    flags: tuple[str, ...] = tuple(module.FLAGS)
     own = [*TRAINING[verb], *flags, *getattr(module, "TEXTS", ()), *getattr(module, "NUMBERS", ())]
     agents = agent_specs()
     named = next((word for word in before if word in agents), None)

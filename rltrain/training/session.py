@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ class RunResult:
     signal: int | None
     evaluation: Evaluation | None
     picture: Path | None
-    cost: dict[str, Any]
+    cost: dict[str, Any] = field(default_factory=dict)
     diagnosis: str | None = None
 
 

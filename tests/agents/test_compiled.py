@@ -142,6 +142,8 @@ def piano(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", PlayerPiano)
     monkeypatch.setattr(Recorded, "stream", None)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: graph)
+    for place in ("rltrain.agent", "rltrain.vec", "rltrain.agents.parts.off_policy"):
+        monkeypatch.setattr(f"{place}.can_lower", lambda _: False)
     for place in ("rltrain.agent", "rltrain.vec"):
         monkeypatch.setattr(f"{place}.fused", lambda function, *_, **__: function)
         monkeypatch.setattr(f"{place}.recorded", lambda function, _, fresh=False: Recorded(function, fresh=fresh))

@@ -40,10 +40,11 @@ PRIORITIES = {
 }
 # What Stable-Baselines3's constructors do not have, with the value and where it is from.
 OWN: dict[type[BaseModel], dict[str, Any]] = {
-    PPOConfig: {"normalize_obs": False, "normalize_reward": False},
-    OffPolicyConfig: {"n_sampled_goal": 0, "save_replay_buffer": True},
+    PPOConfig: {"normalize_obs": False, "normalize_reward": False, "value_warmup": 0},
+    OffPolicyConfig: {"offline_fraction": 0.0, "n_sampled_goal": 0, "save_replay_buffer": True},
     DQNConfig: {
         **PRIORITIES,
+        "offline_fraction": 0.0,
         "n_sampled_goal": 0,
         "save_replay_buffer": True,
         "double_q": False,
@@ -53,6 +54,8 @@ OWN: dict[type[BaseModel], dict[str, Any]] = {
         "noisy": False,
     },
     SACConfig: {
+        "offline_fraction": 0.0,
+        "value_warmup": 0,
         "n_sampled_goal": 0,
         "save_replay_buffer": True,
         "normalize_obs": False,

@@ -89,7 +89,7 @@ def test_train_says_where_everything_is(tmp_path: Path, capsys: pytest.CaptureFi
 def test_train_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "ppo", CARTPOLE, *SHORT, "--run-dir", str(tmp_path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result.keys() == {"run_dir", "steps", "seconds", "stopped_by", "evaluation", "picture"}
+    assert result.keys() == {"run_dir", "steps", "seconds", "stopped_by", "evaluation", "picture", "cost"}
     assert result["steps"] == 512
     assert result["stopped_by"] == "total_timesteps"
     assert result["evaluation"].keys() == EVALUATION

@@ -86,7 +86,7 @@ def test_a_run_keeps_its_bill(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert cost["energy_kwh"] == pytest.approx(100 * cost["seconds"] / 3.6e6, rel=1e-2)
     assert cost["seconds"] >= metadata_of(run)["seconds"]
     assert main(["show", str(run)]) == 0
-    assert "kWh by watts of the file of prices" in capsys.readouterr().out
+    assert "kWh by watts of the file of prices" in " ".join(capsys.readouterr().out.split())
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert "EUR by prices of 2026-11-01" in (tmp_path / "page.html").read_text()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import CARTPOLE, asked
+from made_preferences import CARTPOLE, asked
 from PIL import Image, ImageSequence
 
 from rltrain.cli import main

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made import CARTPOLE, PENDULUM, asked
+from made_preferences import CARTPOLE, PENDULUM, asked
 from safetensors.numpy import load_file
 
 import rltrain

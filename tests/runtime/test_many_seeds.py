@@ -99,7 +99,7 @@ def test_each_run_is_what_it_would_be_alone(case: str) -> None:
         states = [load_training(path) for path in paths]
         for state in states:
             state.pop("generators")  # of the process, which nobody draws from
-            for name in ("seconds", "pauses"):
+            for name in ("seconds", "pauses", "cost"):
                 state["trainer"].pop(name)
             latest = state["trainer"]["latest"]
             for tag in [tag for tag in latest if tag.startswith(("time/", "system/")) and tag != "time/iterations"]:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlparse
 from xml.etree import ElementTree
 
 import pytest
-from made import asked
+from made_preferences import asked
 
 from rltrain.cli import main
 from rltrain.errors import DatasetError
