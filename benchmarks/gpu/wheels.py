@@ -42,6 +42,7 @@ PRESENT = (
     "psutil",
     "rich",
     "pyyaml",
+    "packaging",  # which TensorBoard and matplotlib need
 )
 """What it has, with all that comes along with them."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
