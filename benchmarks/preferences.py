@@ -7,9 +7,9 @@ Each case trains with 5 seeds and the settings that ship for the environment: on
 learned rewards. In CartPole the latter have twice the environment steps, which rounds cost, elsewhere as many. The
 oracle answers at most 700 questions, about clips of 25 steps. Scores are the mean return of 200 fresh episodes in the
 environment itself. The table has the means over the seeds, their range, and the mean of the one as a share of the way
-from a random policy to the other. Figures are kept in ``benchmarks/results`` after every run, and runs that are kept are
-not repeated. The picture shows the true and the learned return of the policies of every round, both on the scale of the
-last round's model.
+from a random policy to the other. Figures are kept in ``benchmarks/results`` after every run, and runs that are kept
+are not repeated. The picture shows the true and the learned return of the policies of every round, both on the scale of
+the last round's model.
 """
 
 from __future__ import annotations
