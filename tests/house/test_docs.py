@@ -138,6 +138,12 @@ def templates() -> list[re.Pattern[str]]:
     return [re.compile(text, re.DOTALL) for text in found]
 
 
+def test_no_code_in_a_table_has_a_bar_whose_backslash_would_be_seen() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        assert [row for row in rows if re.search(r"`[^`]*\\\|[^`]*`", row)] == [], page
+
+
 def test_the_errors_of_the_questions_are_those_of_the_code() -> None:
     text = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
     quoted = re.findall(r"^(?:error|warning): (.+)$", text, flags=re.MULTILINE)
