@@ -36,6 +36,7 @@ ACTOR = ("policy", "actor")
 """The groups of observations that the acting policy sees; others, such as ``critic``, know more than a robot can."""
 FINAL = ("final_obs", "final_observation", "terminal_observation", "terminal_observations")
 """Where extras may have the observation that an action led to, before the reset."""
+INTEGERS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 
 
 def vectorize(
@@ -77,9 +78,7 @@ def vectorize(
     try:
         return DeviceVecEnv(spec, envs, num_envs, torch.device(device), dtype or torch.float32, observations)
     except BaseException:
-        close = getattr(envs, "close", None)
-        if callable(close):
-            close()
+        _close(envs)
         raise
 
 
@@ -164,21 +163,22 @@ class DeviceVecEnv:
         obs, reward, done, *rest = outcome
         extras = rest[-1] if isinstance(rest[-1], Mapping) else {}
         time_outs = rest[0] if len(rest) == 2 else extras.get("time_outs")
-        flags: list[Tensor] = []
-        for name, value in (("reward", reward), ("done", done), ("time_outs", time_outs)):
-            if name == "time_outs" and value is None:
-                value = torch.zeros_like(flags[-1])
-            if not isinstance(value, Tensor) or value.shape != (self.num_envs,):
-                shown = tuple(value.shape) if isinstance(value, Tensor) else reprlib.repr(value)
-                raise self._broken(f"{name} is {shown}", f"a tensor ({self.num_envs},)")
-            flags.append(value)
-        truncated = flags[2].to(torch.bool)
-        terminated = flags[1].to(torch.bool)
+        gains = self._column("reward", reward).to(torch.float32, copy=True)
+        terminated = self._column("done", done).to(torch.bool)
+        truncated = (
+            torch.zeros_like(terminated) if time_outs is None else self._column("time_outs", time_outs).to(torch.bool)
+        )
         if len(rest) == 2:
             truncated = truncated & ~terminated
         else:
             terminated = terminated & ~truncated  # done is true for both
-        return self._seen(obs), flags[0].to(torch.float32, copy=True), terminated, truncated, extras
+        return self._seen(obs), gains, terminated, truncated, extras
+
+    def _column(self, name: str, value: Any) -> Tensor:
+        """What a step gives, a number for each environment."""
+        if not isinstance(value, Tensor) or value.shape != (self.num_envs,):
+            raise self._broken(f"{name} is {_shown(value)}", f"a tensor ({self.num_envs},)")
+        return value
 
     def _start(self, seed: int) -> Any:
         """The first observations after a reset."""
@@ -205,17 +205,15 @@ class DeviceVecEnv:
             groups = groups if group is None else groups[group]
         parts = _flat(groups) if isinstance(groups, dict) else {"": groups}
         for name, part in parts.items():
-            what = f"the observation{f' {name!r}' if name else ''}"
             if not isinstance(part, Tensor) or part.shape[:1] != (self.num_envs,):
-                shown = tuple(part.shape) if isinstance(part, Tensor) else reprlib.repr(part)
-                raise self._broken(f"{what} is {shown}", f"a tensor ({self.num_envs}, ...)")
+                what = f"the observation{f' {name!r}' if name else ''} is {_shown(part)}"
+                raise self._broken(what, f"a tensor ({self.num_envs}, ...)")
             if part.device.type != self.device.type:
                 raise ConfigError(
                     f"'{self.spec.id}' gives tensors on {part.device}, and training is on {self.device}.",
                     f"Pass device on in the function that makes it, or use --device {part.device}.",
                 )
-        kinds = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
-        real = {name: part if part.dtype in kinds else part.to(self._dtype) for name, part in parts.items()}
+        real = {name: part if part.dtype in INTEGERS else part.to(self._dtype) for name, part in parts.items()}
         return real if isinstance(groups, dict) else real[""]
 
     def _actions(self) -> spaces.Space:
@@ -257,9 +255,19 @@ class DeviceVecEnv:
 
     def close(self) -> None:
         """Closes the simulator."""
-        close = getattr(self._envs, "close", None)
-        if callable(close):
-            close()
+        _close(self._envs)
+
+
+def _close(envs: Any) -> None:
+    """Closes what can be closed."""
+    close = getattr(envs, "close", None)
+    if callable(close):
+        close()
+
+
+def _shown(value: Any) -> object:
+    """The shape of a tensor, or any other value in short."""
+    return tuple(value.shape) if isinstance(value, Tensor) else reprlib.repr(value)
 
 
 def _plain(obs: Any) -> Any:

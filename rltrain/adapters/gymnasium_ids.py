@@ -31,10 +31,12 @@ HOMES = {
     "MiniGrid-": ("minigrid", "minigrid"),
     "MiniWorld-": ("miniworld", "miniworld"),
     "MinAtar/": ("minatar.gym", "minatar"),
+    r".*[A-Za-z](NoFrameskip|Deterministic|-ram)-v[04]$": ("ale_py", "ale-py"),
 }
-"""The module that registers well-known ids, and what to install for it, by how the ids begin."""
-OLD_ATARI = re.compile(r"[A-Za-z](NoFrameskip|Deterministic|-ram|-ramNoFrameskip|-ramDeterministic)-v[04]$")
-"""Atari games by the names that Stable-Baselines3's and CleanRL's guides have."""
+"""The module that registers well-known ids, and what to install for it, by a pattern of how the ids begin.
+
+The last is that of Atari games by the names that Stable-Baselines3's and CleanRL's guides have.
+"""
 NO_DISPLAY = ("OpenGL", "gladLoadGL", "GLFW", "glfw", "glGetError", "eglQuery", "DISPLAY", "No available video device")
 """Words in the errors of what draws where there is no display."""
 BY_CREATOR = "was raised from the environment creator"  # so that it is about the arguments of the constructor
@@ -52,9 +54,7 @@ def find(id: str) -> EnvSpec | None:
         ConfigError: The id belongs to a well-known package that is not installed.
     """
     if id not in gymnasium.registry:
-        home = next((home for start, home in HOMES.items() if id.startswith(start)), None)
-        if home is None and OLD_ATARI.search(id):
-            home = HOMES["ALE/"]
+        home = next((home for pattern, home in HOMES.items() if re.match(pattern, id)), None)
         if home is not None:
             _import_home(id, *home)
     spec = gymnasium.registry.get(id)

@@ -27,8 +27,8 @@ MAX_STEPS = 2_000
 MOST_FPS = {".gif": MAX_GIF_FPS, ".mp4": 60}
 """The most pictures per second that are drawn, by the ending of the file."""
 
-
 NOTHING: Picture = np.empty((0, 0, 3), np.uint8)
+"""The picture of a shot whose own is kept elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a process of the command line does first: leaves at once on a signal, never outlives its parent, and is mute.
+"""What a process of the command line does first: leaves at once on a signal, never outlives its parent, plays no sound.
 
 Imported by ``rltrain`` before anything else. An exception in the middle of an import would print a traceback, and in
 some libraries of C++ end in an abort; so there is none.
@@ -49,7 +49,7 @@ def start() -> None:
 
 
 def _take_no_notice() -> None:
-    """Lets signals not change the exit code of a command that is over: Python is about to take its handlers back."""
+    """Keeps signals from changing the exit code of a command that is over, whose handlers Python is about to undo."""
     for number in SIGNALS:
         with suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)

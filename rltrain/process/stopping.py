@@ -16,7 +16,7 @@ BREAK: Any = getattr(signal, "SIGURG", None)
 """The signal by which a thread of this process wakes the main thread. Who does not handle it does not notice it."""
 
 _asked: int | None = None
-_inside: Callable[[], object] | None = None  # what the main thread is in that cannot check by itself
+_inside: Callable[[], object] | None = None  # where the main thread is in code that does not check
 _stuck_at: object = None  # where it is to be left
 
 
@@ -40,7 +40,7 @@ def asked() -> int | None:
 
 
 class inside:
-    """While entered, the thread is in code of the user's, such as an environment, which does not check.
+    """Says that the thread is in code of the user's that does not check, such as an environment.
 
     Args:
         where: Gives something that changes when that code gets on.

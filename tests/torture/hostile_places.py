@@ -117,12 +117,8 @@ def meet(here: Path, folder: str) -> list[Callable[[], object]]:
     """The commands that meet what was done to a folder."""
 
     def run(line: str) -> Said:
-        before = Path.cwd()
-        os.chdir(here)
-        try:
+        with contextlib.chdir(here):
             said = command(*line.split())
-        finally:
-            os.chdir(before)
         assert "--debug" not in said.err, f"nobody foresaw it: {line}: {said.err}"
         return said
 

@@ -6,12 +6,12 @@ import csv
 import functools
 import hashlib
 import json
-import os
 import random
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,8 @@ class Work:
 
     def run(self, folder: Path) -> Said:
         """Runs it in this process."""
-        here = Path.cwd()
-        os.chdir(folder)
-        try:
+        with chdir(folder):
             return command(*self.line.split())
-        finally:
-            os.chdir(here)
 
 
 def place(folder: Path) -> Path:
@@ -64,14 +60,11 @@ def place(folder: Path) -> Path:
 def _made() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="torture-works-"))
     shutil.copytree(trained(), folder / RUN)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), chdir(folder):
         warnings.simplefilter("ignore")
-        here = Path.cwd()
-        os.chdir(folder)
         policies = f"--policy random=3 --policy {RUN}=1"
         _done(f"record {ENV} {policies} --episodes {EPISODES} --out {DATA} --num-envs 4 --device cpu")
         _done(f"models register cart {RUN}")
-        os.chdir(here)
     card = yaml.safe_load((folder / DATA / "card.yaml").read_text())
     (folder / DATA / "card.yaml").write_text(yaml.safe_dump({**card, **dict.fromkeys(REQUIRED, "told")}))
     rng = random.Random(0)

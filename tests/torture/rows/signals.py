@@ -15,7 +15,7 @@ import psutil
 
 from rltrain.runs.layout import list_checkpoints
 from tests.torture.frame import Case, Outcome, Row
-from tests.torture.works import place
+from tests.torture.works import WORKS, place
 
 CARTPOLE = "rltrain/CartPole-v1"
 LIMIT = 2.5
@@ -121,13 +121,13 @@ def case_of(moment: str, number: signal.Signals, share: float) -> Case:
 
 AT_WORK: dict[str, tuple[str, float]] = {  # in a folder that tests.torture.works made; and seconds from its start on
     "record": ("record run --episodes 1000000 --out made --device cpu", 6.0),
-    "data import": ("data import table.csv --mapping mapping.yaml --out made", 3.0),
-    "data split": ("data split data --out made", 2.5),
-    "data export": ("data export data --to parquet --out made.parquet", 2.5),
-    "export": ("export run --to onnx --out made.onnx", 6.0),
-    "register": ("models register cart run", 3.0),
-    "report": ("report run --out made.html", 3.0),
-    "watch": ("watch run --out made.gif --device cpu", 5.0),
+    "data import": (WORKS["data import"].line, 3.0),
+    "data split": (WORKS["data split"].line, 2.5),
+    "data export": (WORKS["data export parquet"].line, 2.5),
+    "export": (WORKS["export onnx"].line, 6.0),
+    "register": (WORKS["models register"].line, 3.0),
+    "report": (WORKS["report"].line, 3.0),
+    "watch": (WORKS["watch"].line, 5.0),
     "sweep": (f"sweep ppo {CARTPOLE} --trials 100 --out sweep {SMALL.replace('--device cpu', '')}", 12.0),
     "cloning": (f"train bc {CARTPOLE} --data data {ENDLESS.replace(SMALL, '--num-threads 1')} --run-dir runs", 6.0),
     "serve": ("serve run --port 0", 5.0),
