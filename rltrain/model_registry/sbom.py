@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 from rltrain import __version__
 from rltrain.errors import ConfigError
+from rltrain.storage.records import now
 
 OURS = "rltrain"
 
@@ -63,7 +63,7 @@ def make_sbom(
         "serialNumber": f"urn:uuid:{uuid.uuid4()}",
         "version": 1,
         "metadata": {
-            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+            "timestamp": now(),
             "tools": {"components": [{"type": "application", "name": OURS, "version": __version__}]},
             "component": model,
         },
