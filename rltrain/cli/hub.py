@@ -53,8 +53,8 @@ def main(arguments: list[str]) -> int:
         return 0
 
     from rltrain.model_registry.card import card_text
-    from rltrain.model_registry.contents import read_key
-    from rltrain.model_registry.hub import push, readme_of
+    from rltrain.model_registry.contents import card_in, read_key
+    from rltrain.model_registry.hub import push
     from rltrain.model_registry.sbom import make_sbom
     from rltrain.model_registry.store import CHAMPION, Registry
 
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     registry = Registry(parsed.registry or os.environ.get("RLTRAIN_MODELS") or "models", name, key)
     number = registry.find(version or CHAMPION)
     folder, facts = registry.open(number), registry.facts(number)
-    card = readme_of(folder) if parsed.card is None else card_text(Path(parsed.card))
+    card = card_in(folder) if parsed.card is None else card_text(Path(parsed.card))
     sbom = make_sbom(name, str(number), facts["files"], facts["lineage"])
     say(plain(push(folder, facts, card or "", sbom, parsed.words[1], private=parsed.private)))
     return 0

@@ -21,7 +21,7 @@ from rltrain.model_registry.files import ALLOWED, check_files, listed
 from rltrain.naming.installed import need
 from rltrain.process.telemetry import switch_off
 from rltrain.runs.layout import VERSION
-from rltrain.storage.files import MIB, Damaged, exists, read_text, reason, sync_directory, write_new
+from rltrain.storage.files import MIB, Damaged, exists, reason, sync_directory, write_new
 from rltrain.storage.making import making
 from rltrain.storage.records import unsealed
 
@@ -134,15 +134,6 @@ def _fill(folder: Path, repo: str, commit: str, limit: int) -> dict[str, Any]:
             file.flush()
             os.fsync(file.fileno())
     return facts
-
-
-def readme_of(folder: Path) -> str | None:
-    """The card that a version was registered with; None if there was none."""
-    path = folder / "card.md"
-    try:
-        return read_text(path) if exists(path) else None
-    except (OSError, Damaged) as error:
-        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.", "Register the version again.") from error
 
 
 def _download(repo: str, name: str, commit: str, limit: int) -> Iterator[bytes]:
