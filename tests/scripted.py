@@ -58,6 +58,18 @@ class Pay(TensorEnv[PayState]):
         return picture
 
 
+class Turning(Pay):
+    """Pays what the action says where ``sign`` is 1, and takes it where it is -1."""
+
+    def __init__(self, *, sign: float = 1.0, luck: float = 0.0, **base: Any) -> None:
+        super().__init__(luck=luck, **base)
+        self.sign = sign
+
+    def step(self, state: PayState, action: Tensor, rng: torch.Generator | None) -> tuple[PayState, Tensor, Tensor]:
+        after, paid, ended = super().step(state, action, rng)
+        return after, self.sign * paid, ended
+
+
 class ScriptedActor(Actor):
     """Says its level; a sample is ``spread`` around it."""
 

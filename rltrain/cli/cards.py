@@ -10,8 +10,8 @@ from typing import Any
 from rltrain.cli.output import say
 from rltrain.errors import RunError, plain
 from rltrain.model_registry.card import card_text, make_card, parse_card
+from rltrain.model_registry.contents import card_in
 from rltrain.model_registry.files import files_in
-from rltrain.model_registry.hub import readme_of
 from rltrain.model_registry.sbom import make_sbom, without_licence
 from rltrain.model_registry.store import CHALLENGER, Registry
 from rltrain.runs.folder import RunFolder
@@ -28,7 +28,7 @@ def write_card(what: str, folder: str, key: bytes | None, out: str) -> int:
     else:
         registry, number = _version(what, folder, key)
         run, title = registry.open(number), f"{registry.name} version {number}"
-        checks, before = _checks(registry, number), readme_of(run)
+        checks, before = _checks(registry, number), card_in(run)
     written = parse_card(card_text(path) if there else before or "")
     text = make_card(run, written=written, checks=checks, title=title)
     _write(path, text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from rltrain.cli.actions import check_action, registry_of
 from rltrain.cli.options import Parser, whole
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError, did_you_mean, plain
+from rltrain.errors import ConfigError, plain
 
 ACTIONS = {
     "push": "put a version into a repository: push NAME[@VERSION] OWNER/REPO",
@@ -30,17 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--revision", metavar="TEXT", help="pull: branch, tag or commit [main]")
     parser.add_argument("--max-bytes", type=whole(1), metavar="INT", help="pull: of all files [4294967296]")
     parsed = parser.parse(arguments)
-    if parsed.action not in ACTIONS:
-        fix = did_you_mean(parsed.action, ACTIONS, f"Give one of: {', '.join(ACTIONS)}.")
-        raise ConfigError(f"There is no 'hub {parsed.action}'.", fix)
-    foreign = (
-        ("out", "revision", "max_bytes") if parsed.action == "push" else ("registry", "key_file", "card", "private")
-    )
-    for name in foreign:
-        if getattr(parsed, name) not in (None, False):
-            raise ConfigError(f"'hub {parsed.action}' takes no --{name.replace('_', '-')}.", "Leave it out.")
-    if len(parsed.words) != (2 if parsed.action == "push" else 1):
-        raise ConfigError(f"'hub {parsed.action}' takes other words.", f"{ACTIONS[parsed.action].capitalize()}.")
+    taken = {"push": ("registry", "key_file", "card", "private"), "pull": ("out", "revision", "max_bytes")}
+    check_action("hub", parsed, ACTIONS, taken, {"push": (2, 2)})
     if parsed.action == "pull":
         if parsed.out is None:
             raise ConfigError("It is not said where the policy is to be.", "Give --out DIR.")
@@ -53,17 +44,17 @@ def main(arguments: list[str]) -> int:
         return 0
 
     from rltrain.model_registry.card import card_text
-    from rltrain.model_registry.contents import read_key
-    from rltrain.model_registry.hub import push, readme_of
+    from rltrain.model_registry.contents import card_in
+    from rltrain.model_registry.hub import push
     from rltrain.model_registry.sbom import make_sbom
     from rltrain.model_registry.store import CHAMPION, Registry
 
     name, _, version = parsed.words[0].partition("@")
-    key = read_key(parsed.key_file or os.environ.get("RLTRAIN_MODELS_KEY"))
-    registry = Registry(parsed.registry or os.environ.get("RLTRAIN_MODELS") or "models", name, key)
+    place, key = registry_of(parsed)
+    registry = Registry(place, name, key)
     number = registry.find(version or CHAMPION)
     folder, facts = registry.open(number), registry.facts(number)
-    card = readme_of(folder) if parsed.card is None else card_text(Path(parsed.card))
+    card = card_in(folder) if parsed.card is None else card_text(Path(parsed.card))
     sbom = make_sbom(name, str(number), facts["files"], facts["lineage"])
     say(plain(push(folder, facts, card or "", sbom, parsed.words[1], private=parsed.private)))
     return 0

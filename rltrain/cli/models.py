@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from rltrain.cli.actions import check_action, registry_of
 from rltrain.cli.options import Parser
 from rltrain.cli.output import say
-from rltrain.errors import ConfigError, did_you_mean, plain
+from rltrain.errors import ConfigError, plain
 
 ACTIONS = {
     "list": "versions and aliases, of one model or all",
@@ -44,9 +44,6 @@ def main(arguments: list[str]) -> int:
     what = "sbom: optional dependencies of rltrain to list as well, such as serve"
     parser.add_argument("--extras", metavar="NAME", nargs="+", help=what)
     parsed = parser.parse(arguments)
-    if parsed.action not in ACTIONS:
-        fix = did_you_mean(parsed.action, ACTIONS, f"Give one of: {', '.join(ACTIONS)}.")
-        raise ConfigError(f"There is no 'models {parsed.action}'.", fix)
     taken = {
         "register": ("checkpoint", "card"),
         "promote": ("gate", "env"),
@@ -54,18 +51,11 @@ def main(arguments: list[str]) -> int:
         "fetch": ("out",),
         "sbom": ("out", "extras"),
     }
-    for name in ("checkpoint", "card", "gate", "env", "out", "extras"):
-        if getattr(parsed, name) is not None and name not in taken.get(parsed.action, ()):
-            raise ConfigError(f"'models {parsed.action}' takes no --{name}.", "Leave it out.")
-    most = {"list": (0, 1), "register": (2, 2), "alias": (2, 2)}.get(parsed.action, (1, 1))
-    if not most[0] <= len(parsed.words) <= most[1]:
-        raise ConfigError(f"'models {parsed.action}' takes other words.", f"{ACTIONS[parsed.action].capitalize()}.")
+    check_action("models", parsed, ACTIONS, taken, {"list": (0, 1), "register": (2, 2), "alias": (2, 2)})
 
-    from rltrain.model_registry.contents import read_key
     from rltrain.model_registry.store import CHALLENGER, Registry, names_in
 
-    folder = parsed.registry or os.environ.get("RLTRAIN_MODELS") or "models"
-    key = read_key(parsed.key_file or os.environ.get("RLTRAIN_MODELS_KEY"))
+    folder, key = registry_of(parsed)
     if parsed.action == "list":
         for name in parsed.words or names_in(folder):
             _list(Registry(folder, name, key))

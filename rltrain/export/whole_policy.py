@@ -33,7 +33,7 @@ class WholePolicy(nn.Module):
     action. Its inputs and outputs are flat, in the order of :attr:`signature`.
 
     Args:
-        policy: The policy, on the CPU. Its modules are used, not copied; they take no gradients any more.
+        policy: The policy, on the CPU. Its modules are used, not copied; they no longer take gradients.
         narrow: Whether inputs and outputs have integers and floats of 32 bits alone.
     """
 

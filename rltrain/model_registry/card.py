@@ -132,6 +132,7 @@ def _metadata(run: RunSummary, written: Card, title: str) -> str:
     }
     if isinstance(data, Mapping):
         own["datasets"] = [str(data.get("name", ""))]
+    results = []
     if score:
         value = f"{score['mean_reward']:.2f} +/- {score.get('std_reward', float('nan')):.2f}"
         result = {
@@ -139,9 +140,8 @@ def _metadata(run: RunSummary, written: Card, title: str) -> str:
             "dataset": {"name": run.env, "type": run.env},
             "metrics": [{"type": "mean_reward", "name": "mean_reward", "value": value, "verified": False}],
         }
-        own["model-index"] = [{"name": title, "results": [result]}]
-    else:
-        own["model-index"] = [{"name": title, "results": []}]
+        results.append(result)
+    own["model-index"] = [{"name": title, "results": results}]
     text = yaml.safe_dump({**own, **{k: v for k, v in facts.items() if k not in own}}, sort_keys=False)
     ask = "" if own[LICENSE] else "  # to be written: the licence, such as mit or proprietary"
     return text.replace(f"{LICENSE}: ''\n", f"{LICENSE}: ''{ask}\n", 1)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.model_registry.card import LIMIT
 from rltrain.runs.folder import RunFolder
-from rltrain.runs.layout import POLICY, cannot_be_read, step_of
+from rltrain.runs.layout import POLICY, VERSION, cannot_be_read, step_of
 from rltrain.runs.lineage import lineage_facts
-from rltrain.storage.files import Damaged, read_bytes, reason
+from rltrain.storage.files import Damaged, exists, read_bytes, read_text, reason
+from rltrain.storage.records import read_record
 
+CARD = "card.md"
 SHORTEST_KEY = 16
 LINEAGE = {"run": str, "algo": str, "env": str, "step": int, "seed": int, "policy_sha256": str}
 """What the lineage of every version says, and of which type."""
@@ -54,6 +60,40 @@ def lineage_of(
     }
 
 
+def read_facts(folder: Path, name: str, number: int, key: bytes | None) -> dict[str, Any]:
+    """What the ``version.json`` of a version says, its signature verified where there is a key.
+
+    Args:
+        folder: Of the version.
+        name: Of the policy.
+        number: Of the version.
+        key: What it must be signed with; None for nothing.
+
+    Raises:
+        CheckpointError: It was changed, or the signature is missing or wrong.
+    """
+    try:
+        facts = read_record(folder / VERSION)
+        signature = facts.pop("signature", None)
+        if facts.get("version") != number or facts.get("name") != name or not isinstance(facts["files"], dict):
+            raise Damaged(f"{VERSION} is of another version")
+        said = facts["lineage"]
+        if not (isinstance(said, dict) and all(type(said.get(entry)) is kind for entry, kind in LINEAGE.items())):
+            raise Damaged(f"{VERSION} has no lineage")
+        if key is not None and not hmac.compare_digest(str(signature), str(signature_of(facts, key))):
+            raise Damaged(f"{VERSION} is {'signed with another key' if signature else 'not signed'}")
+    except (OSError, Damaged, KeyError) as error:
+        raise broken(folder, error) from error
+    return facts
+
+
+def signature_of(facts: Mapping[str, Any], key: bytes | None) -> str | None:
+    """The signature of what a ``version.json`` says; None without a key."""
+    if key is None:
+        return None
+    return hmac.new(key, json.dumps(facts, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+
+
 def content_of(path: Path) -> bytes:
     """The content of a file of a run.
 
@@ -64,6 +104,19 @@ def content_of(path: Path) -> bytes:
         return read_bytes(path)
     except (OSError, Damaged) as error:
         raise cannot_be_read(path, error) from error
+
+
+def card_in(folder: Path) -> str | None:
+    """The card that a version was registered with; None if there was none.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    path = folder / CARD
+    try:
+        return read_text(path, LIMIT) if exists(path) else None
+    except (OSError, Damaged) as error:
+        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.", "Register the version again.") from error
 
 
 def broken(path: Path, error: Exception) -> CheckpointError:

@@ -16,8 +16,8 @@ from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.statistics import resampled_means
 from rltrain.export.job import latency
 from rltrain.export.whole_policy import WholePolicy
-from rltrain.model_registry.card import Card, card_text, parse_card
-from rltrain.model_registry.store import CARD
+from rltrain.model_registry.card import parse_card
+from rltrain.model_registry.contents import card_in
 from rltrain.runs.policy import Policy, load
 from rltrain.settings import validate
 from rltrain.storage.files import Damaged, read_text, reason
@@ -162,8 +162,7 @@ def _budgets(gate: Gate, policy: Policy, folder: Path) -> list[Check]:
 def _card(gate: Gate, folder: Path) -> list[Check]:
     if not gate.card:
         return []
-    path = folder / CARD
-    card = parse_card(card_text(path)) if path.is_file() else Card()
+    card = parse_card(card_in(folder) or "")
     missing = [name for name in gate.card if not card.says(name)]
     said = (
         f"nothing is said about: {', '.join(missing)}" if missing else f"says what is asked for: {', '.join(gate.card)}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ from rltrain.model_registry.files import ALLOWED, check_files, listed
 from rltrain.naming.installed import need
 from rltrain.process.telemetry import switch_off
 from rltrain.runs.layout import VERSION
-from rltrain.storage.files import MIB, Damaged, exists, read_text, reason, remove, sync_directory, write_new
+from rltrain.storage.files import MIB, Damaged, exists, reason, sync_directory, write_new
+from rltrain.storage.making import making
 from rltrain.storage.records import unsealed
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -96,46 +96,44 @@ def pull(repo: str, out: Path, *, revision: str | None = None, limit: int = LIMI
     _need()
     if exists(out):
         raise ConfigError(f"There is something at '{out}' already.", "Choose another place for it.")
-    temporary = out.with_name(f".writing-{secrets.token_hex(4)}")
     try:
         with _refusals(repo):
             commit = str(_api().model_info(repo, revision=revision).sha)
-        temporary.mkdir(parents=True)
-        text = b"".join(_download(repo, VERSION, commit, LIST_BYTES))
-        write_new(temporary / VERSION, text)
-        facts, unchanged = unsealed(text.decode())
-        if not unchanged:
-            raise Damaged(f"{VERSION} was changed: its checksum differs")
-        files = listed(facts)
-        if (total := sum(entry["bytes"] for entry in files.values())) > limit:
-            raise Damaged(f"it has {total:,} bytes, and {limit:,} are allowed: --max-bytes")
-        for name, entry in files.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary / name, "xb") as file:
-                for part in _download(repo, name, commit, entry["bytes"]):
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-        check_files(temporary, facts)
-        sync_directory(temporary)
-        temporary.rename(out)
+        with making(out) as temporary:
+            facts = _fill(temporary, repo, commit, limit)
+            check_files(temporary, facts)
+            sync_directory(temporary)
+            temporary.rename(out)
         return {**facts, "hub_commit": commit}
     except (Damaged, UnicodeDecodeError) as error:
         fix = "Take another revision, or ask its owner."
         raise CheckpointError(f"'{repo}' holds no policy that can be used: {reason(error)}.", fix) from error
     except OSError as error:
         raise RunError(f"'{out}' cannot be written: {reason(error)}.", "Choose another --out.") from error
-    finally:
-        remove(temporary)
 
 
-def readme_of(folder: Path) -> str | None:
-    """The card that a version was registered with; None if there was none."""
-    path = folder / "card.md"
-    try:
-        return read_text(path) if exists(path) else None
-    except (OSError, Damaged) as error:
-        raise CheckpointError(f"'{path}' cannot be read: {reason(error)}.", "Register the version again.") from error
+def _fill(folder: Path, repo: str, commit: str, limit: int) -> dict[str, Any]:
+    """Brings ``version.json`` and the files that it lists; returns what it says.
+
+    Raises:
+        Damaged: It was changed, or lists what is not allowed; or a file is longer than it says.
+    """
+    text = b"".join(_download(repo, VERSION, commit, LIST_BYTES))
+    write_new(folder / VERSION, text)
+    facts, unchanged = unsealed(text.decode())
+    if not unchanged:
+        raise Damaged(f"{VERSION} was changed: its checksum differs")
+    files = listed(facts)
+    if (total := sum(entry["bytes"] for entry in files.values())) > limit:
+        raise Damaged(f"it has {total:,} bytes, and {limit:,} are allowed: --max-bytes")
+    for name, entry in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with open(folder / name, "xb") as file:
+            for part in _download(repo, name, commit, entry["bytes"]):
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+    return facts
 
 
 def _download(repo: str, name: str, commit: str, limit: int) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from rltrain.model_registry.files import check_files, listed
 from rltrain.naming.installed import need
 from rltrain.process.telemetry import switch_off
 from rltrain.runs.layout import VERSION
-from rltrain.storage.files import Damaged, exists, reason, remove
+from rltrain.storage.files import Damaged, exists, reason
+from rltrain.storage.making import making
 from rltrain.storage.records import read_record
 
 PLACE = "RLTRAIN_MODELS_MLFLOW"
@@ -115,23 +115,20 @@ class MlflowCopy:
         """
         if exists(out):
             raise ConfigError(f"There is something at '{out}' already.", "Choose another place for it.")
-        temporary = out.with_name(f".writing-{secrets.token_hex(4)}")
         try:
             version = self._find(which)
-            temporary.mkdir(parents=True)
-            self._client.download_artifacts(version.run_id, FOLDER, str(temporary))
-            folder = temporary / FOLDER
-            facts = read_record(folder / VERSION)
-            listed(facts)
-            check_files(folder, facts)
-            folder.rename(out)
+            with making(out) as temporary:
+                self._client.download_artifacts(version.run_id, FOLDER, str(temporary))
+                folder = temporary / FOLDER
+                facts = read_record(folder / VERSION)
+                listed(facts)
+                check_files(folder, facts)
+                folder.rename(out)
             return facts
         except Damaged as error:
             raise CheckpointError(f"'{self.name}@{which}' cannot be used: {error}.", "Take another version.") from error
         except (self._refused, OSError) as error:
             raise self._failed(error) from error
-        finally:
-            remove(temporary)
 
     def _find(self, which: str) -> Any:
         """The version of an alias, or of a number of ours."""

@@ -32,8 +32,7 @@ def promote(
     if number == champion:
         raise ConfigError(f"Version {number} of '{registry.name}' is the champion already.", "Promote another one.")
     checks = judge(gate, registry.open(number), None if champion is None else registry.open(champion), env=env)
-    written = [{"name": each.name, "passed": each.passed, "said": each.said} for each in checks]
-    facts: dict[str, Any] = {"gate": gate.model_dump(mode="json"), "checks": written}
+    facts: dict[str, Any] = {"gate": gate.model_dump(mode="json"), "checks": [each._asdict() for each in checks]}
     passed = all(each.passed for each in checks)
     if passed:
         registry.name_version(CHAMPION, number, "promoted", expected=champion, **facts)

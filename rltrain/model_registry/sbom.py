@@ -6,15 +6,15 @@ The format is that of https://cyclonedx.org/docs/1.6/json; the model is a compon
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 from rltrain import __version__
 from rltrain.errors import ConfigError
+from rltrain.naming.installed import package_name
+from rltrain.storage.records import now
 
 OURS = "rltrain"
 
@@ -63,7 +63,7 @@ def make_sbom(
         "serialNumber": f"urn:uuid:{uuid.uuid4()}",
         "version": 1,
         "metadata": {
-            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+            "timestamp": now(),
             "tools": {"components": [{"type": "application", "name": OURS, "version": __version__}]},
             "component": model,
         },
@@ -106,7 +106,7 @@ def _reached(extras: Iterable[str]) -> dict[str, set[str]]:
             marker = requirement.marker
             if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in (*chosen, "")):
                 continue
-            other = _canonical(requirement.name)
+            other = package_name(requirement.name)
             try:
                 metadata.version(other)
             except metadata.PackageNotFoundError:
@@ -145,7 +145,3 @@ def _licences(facts: Any) -> list[dict[str, Any]]:
 def _ref(package: str) -> str:
     """The package URL, https://github.com/package-url/purl-spec."""
     return f"pkg:pypi/{package}@{metadata.version(package).replace('+', '%2B')}"
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

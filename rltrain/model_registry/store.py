@@ -10,15 +10,10 @@ models/NAME/
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import re
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +21,22 @@ from torch import Tensor
 
 from rltrain.errors import CheckpointError, ConfigError, RunError, did_you_mean
 from rltrain.model_registry.card import card_text
-from rltrain.model_registry.contents import LINEAGE, broken, content_of, lineage_of
+from rltrain.model_registry.contents import CARD, broken, content_of, lineage_of, read_facts, signature_of
 from rltrain.model_registry.files import check_files, files_in
 from rltrain.model_registry.mlflow_copy import PLACE, configured
+from rltrain.model_registry.state import WRITING, add_to_log, changing, read_state
 from rltrain.naming.arguments import typed
 from rltrain.runs.checkpoint import MODULES, load_modules, load_policy, save_checkpoint
 from rltrain.runs.folder import RunFolder
 from rltrain.runs.layout import CHECKPOINTS, VERSION, step_of
-from rltrain.runs.lock import FolderLock
 from rltrain.runs.verify import read_manifest
 from rltrain.storage.digests import entry_of
-from rltrain.storage.files import (
-    Damaged,
-    check_folder,
-    exists,
-    reason,
-    remove,
-    remove_left_overs,
-    sync_directory,
-    write_atomically,
-    write_new,
-)
+from rltrain.storage.files import Damaged, check_folder, exists, reason, sync_directory, write_new
 from rltrain.storage.making import unfinished
-from rltrain.storage.records import read_record, sealed
+from rltrain.storage.records import now, sealed
 
-STATE, CARD = "state.json", "card.md"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLED_BACK = "rolled back"
-WRITING = ".writing-"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 COPIED = ("config.yaml", "metadata.json")
 ANY = "any"
@@ -109,7 +92,7 @@ class Registry:
         path, _, (tensors, beside, manifest) = source.read(named or checkpoint, _learned)
         text = None if card is None else card_text(Path(card)).encode()
         copied = {name: content_of(source.path / name) for name in COPIED}
-        with self._writing() as state:
+        with changing(self.path) as state:
             number = max(self.versions(), default=0) + 1
             temporary = self.path / f"{WRITING}{secrets.token_hex(4)}"
             with unfinished(temporary):
@@ -123,17 +106,17 @@ class Registry:
                 facts: dict[str, Any] = {
                     "name": self.name,
                     "version": number,
-                    "registered": _now(),
+                    "registered": now(),
                     "lineage": {**lineage_of(source, path, metadata, manifest), **(lineage or {})},
                     "metrics": metadata.get("evaluation"),
                     "files": {name: entry_of(temporary / name) for name in files_in(temporary)},
                 }
-                write_new(temporary / VERSION, sealed({**facts, "signature": self._signature(facts)}).encode())
+                write_new(temporary / VERSION, sealed({**facts, "signature": signature_of(facts, self.key)}).encode())
                 sync_directory(temporary)
                 temporary.rename(self.path / f"v{number}")
                 sync_directory(self.path)
             state["aliases"][CHALLENGER] = number
-            self._log(state, "registered", version=number, run=facts["lineage"]["run"])
+            add_to_log(state, "registered", version=number, run=facts["lineage"]["run"])
         self._mirror()
         return number
 
@@ -181,20 +164,7 @@ class Registry:
         Raises:
             CheckpointError: It was changed, or the signature is missing or wrong.
         """
-        folder = self.path / f"v{number}"
-        try:
-            facts = read_record(folder / VERSION)
-            signature = facts.pop("signature", None)
-            if facts.get("version") != number or facts.get("name") != self.name or not isinstance(facts["files"], dict):
-                raise Damaged(f"{VERSION} is of another version")
-            said = facts["lineage"]
-            if not (isinstance(said, dict) and all(type(said.get(name)) is kind for name, kind in LINEAGE.items())):
-                raise Damaged(f"{VERSION} has no lineage")
-            if self.key is not None and not hmac.compare_digest(str(signature), str(self._signature(facts))):
-                raise Damaged(f"{VERSION} is {'signed with another key' if signature else 'not signed'}")
-        except (OSError, Damaged, KeyError) as error:
-            raise broken(folder, error) from error
-        return facts
+        return read_facts(self.path / f"v{number}", self.name, number, self.key)
 
     def state(self) -> dict[str, Any]:
         """The aliases and the log.
@@ -202,18 +172,7 @@ class Registry:
         Raises:
             CheckpointError: They were changed, or cannot be read.
         """
-        try:
-            if not exists(self.path / STATE):
-                return {"aliases": {}, "log": []}
-            state = read_record(self.path / STATE)
-            aliases, log = state["aliases"], state["log"]
-            if not (isinstance(aliases, dict) and all(type(number) is int for number in aliases.values())):
-                raise Damaged("it has no aliases")
-            if not (isinstance(log, list) and all(isinstance(each, dict) and "action" in each for each in log)):
-                raise Damaged("it has no log")
-        except (OSError, Damaged, KeyError) as error:
-            raise broken(self.path / STATE, error) from error
-        return {"aliases": {str(name): number for name, number in aliases.items()}, "log": log}
+        return read_state(self.path)
 
     def name_version(
         self, alias: str, number: int, action: str = "named", *, expected: int | str | None = ANY, **more: Any
@@ -234,14 +193,14 @@ class Registry:
         if not NAME.fullmatch(alias) or alias.isdigit():
             raise ConfigError(f"'{alias}' is no alias.", f"Use letters and digits, such as '{CHALLENGER}'.")
         self.find(str(number))
-        with self._writing() as state:
+        with changing(self.path) as state:
             before = state["aliases"].get(alias)
             if expected not in (ANY, before):
                 raise RunError(f"'{alias}' is version {before} by now, no longer {expected}.", "Try again.")
             state["aliases"][alias] = number
             if alias == CHAMPION and state["aliases"].get(CHALLENGER) == number:
                 del state["aliases"][CHALLENGER]
-            self._log(state, action, alias=alias, version=number, before=before, **more)
+            add_to_log(state, action, alias=alias, version=number, before=before, **more)
         self._mirror()
 
     def copy(self) -> None:
@@ -257,7 +216,7 @@ class Registry:
         self._copy.sync(versions, self.state()["aliases"], lambda number: (self.open(number), self.facts(number)))
 
     def _mirror(self) -> None:
-        """The same after a change, which stands whatever MLflow says."""
+        """Copies a change to MLflow. The change stands here even if that fails."""
         if self._copy is None:
             return
         try:
@@ -271,8 +230,8 @@ class Registry:
         Raises:
             RunError: It cannot be written.
         """
-        with self._writing() as state:
-            self._log(state, action, **more)
+        with changing(self.path) as state:
+            add_to_log(state, action, **more)
 
     def roll_back(self) -> int:
         """Makes the champion before the present one the champion again; returns its number.
@@ -290,36 +249,6 @@ class Registry:
         self.name_version(CHAMPION, before, ROLLED_BACK)
         return before
 
-    @contextmanager
-    def _writing(self) -> Iterator[dict[str, Any]]:
-        """The state, which is written back in one step at the end, while no other process writes."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            check_folder(self.path)
-            lock = FolderLock(self.path)
-            lock.acquire()
-            try:
-                remove_left_overs(self.path)
-                for path in self.path.glob(f"{WRITING}*"):  # of a process that was killed
-                    remove(path)
-                state = self.state()
-                yield state
-                write_atomically(self.path / STATE, sealed(state))
-            finally:
-                lock.release()
-        except OSError as error:
-            raise RunError(
-                f"'{self.path}' cannot be written: {reason(error)}.", "Choose another --registry."
-            ) from error
-
-    def _log(self, state: dict[str, Any], action: str, **more: Any) -> None:
-        state["log"].append({"time": _now(), "action": action, **more})
-
-    def _signature(self, facts: Mapping[str, Any]) -> str | None:
-        if self.key is None:
-            return None
-        return hmac.new(self.key, json.dumps(facts, sort_keys=True).encode(), hashlib.sha256).hexdigest()
-
 
 def names_in(folder: str | Path) -> list[str]:
     """The policies in a registry.
@@ -332,10 +261,6 @@ def names_in(folder: str | Path) -> list[str]:
     except OSError as error:
         fix = "Register a run: rltrain models register NAME RUN"
         raise CheckpointError(f"There is no registry '{folder}': {reason(error)}.", fix) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _learned(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:

@@ -16,12 +16,12 @@ SHOWN = 8
 
 def modules_with_envs() -> list[str]:
     """Modules of the installed packages that need Gymnasium, except rltrain and the packages that it can use."""
-    own = {_name("rltrain"), *(_name(needed) for needed in _requirements("rltrain"))}
+    own = {package_name("rltrain"), *(package_name(needed) for needed in _requirements("rltrain"))}
     homes = metadata.packages_distributions()
     needing = {
         package
         for package in set(chain.from_iterable(homes.values()))
-        if _name(package) not in own and "gymnasium" in map(_name, _requirements(package, extras=False))
+        if package_name(package) not in own and "gymnasium" in map(package_name, _requirements(package, extras=False))
     }
     return sorted(
         module
@@ -85,7 +85,7 @@ def _requirements(package: str, *, extras: bool = True) -> list[str]:
     return [each for each in needed if extras or "extra ==" not in each]
 
 
-def _name(requirement: str) -> str:
+def package_name(requirement: str) -> str:
     """The name in a requirement such as ``Stable_Baselines3>=2.7``, as package registries compare it."""
     found = re.match(r"[\w.-]+", requirement)
     return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""

@@ -10,14 +10,13 @@ FOLDER/reference_v3/   the dataset that drift from version 3 is seen by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rltrain.errors import CheckpointError, RunError
 from rltrain.runs.layout import number_after
 from rltrain.storage.files import Damaged, check_folder, exists, reason, write_atomically
-from rltrain.storage.records import read_record, sealed
+from rltrain.storage.records import now, read_record, sealed
 
 STATE, PREFIX = "state.json", "cycle_"
 FAILED = "failed"
@@ -47,7 +46,7 @@ class Cycle:
             check_folder(path)
         except OSError as error:
             raise _unwritable(path, error) from error
-        cycle = cls(path, {"cycle": number, "began": _now(), **facts, "steps": {}, "outcome": None})
+        cycle = cls(path, {"cycle": number, "began": now(), **facts, "steps": {}, "outcome": None})
         cycle._write()
         return cycle
 
@@ -88,7 +87,7 @@ class Cycle:
         Raises:
             RunError: It cannot be written.
         """
-        self.state["steps"][step] = {**facts, "done": _now()}
+        self.state["steps"][step] = {**facts, "done": now()}
         self._write()
 
     def end(self, outcome: str) -> None:
@@ -97,7 +96,7 @@ class Cycle:
         Raises:
             RunError: It cannot be written.
         """
-        self.state |= {"outcome": outcome, "ended": _now()}
+        self.state |= {"outcome": outcome, "ended": now()}
         self._write()
 
     def fail(self, error: str) -> None:
@@ -129,10 +128,6 @@ def cycles_in(folder: Path) -> list[Cycle]:
     numbers = sorted(number for name in names if (number := number_after(PREFIX, name)) is not None)
     paths = [folder / f"{PREFIX}{number:04}" for number in numbers]
     return [Cycle.read(path) for path in paths if exists(path / STATE)]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

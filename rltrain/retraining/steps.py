@@ -247,7 +247,7 @@ def promote(work: Work) -> tuple[dict[str, Any], str]:
     passed, checks = False, _refused(state["log"], number)
     if checks is None:
         _, passed, found = through_the_gate(work.registry, gate, str(number), env=work.env)
-        checks = [{"name": each.name, "passed": each.passed, "said": each.said} for each in found]
+        checks = [each._asdict() for each in found]
     facts = {"version": number, "checks": checks}
     said = "; ".join(f"{'passed' if each['passed'] else 'FAILED'} {each['name']}: {each['said']}" for each in checks)
     if not passed:

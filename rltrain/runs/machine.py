@@ -8,12 +8,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rltrain.distributed.ranks import job_name
+from rltrain.storage.records import now
 
 
 def describe_machine() -> dict[str, Any]:
@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, Any]:
     job = job_name()
     return {
         **({} if job is None else {"job": job[0]}),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "platform": platform.platform(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ def read_record(path: Path) -> dict[str, Any]:
     if not unchanged:
         raise Damaged("it was changed: its checksum differs")
     return data
+
+
+def now() -> str:
+    """The time in UTC, as records state it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _with_checksum(data: dict[str, Any]) -> str:

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,14 @@ COMMANDS = {
 by a mistake."""
 
 
-@contextmanager
-def watched(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def watched(folder: Path) -> tuple[Path, dict[str, str]]:
     """The file with the calls, and the environment in which they are written down."""
     calls = folder / "calls.txt"
     env = {name: value for name, value in os.environ.items() if name not in NO_TELEMETRY}
     env |= {"WATCHED": str(calls), "PYTHONPATH": str(WATCHED), "HOME": str(folder), "OMP_NUM_THREADS": "1"}
     for name in ("WANDB_API_KEY", "COMET_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_URI"):
         env.pop(name, None)
-    yield calls, env
+    return calls, env
 
 
 def seen_by_the_system(process: psutil.Process) -> set[str]:
@@ -120,12 +118,12 @@ for line in sys.argv[1:]:
 def test_every_verb_keeps_to_this_machine(tmp_path: Path) -> None:
     assert not set(COMMANDS) - set(VERBS)
     (tmp_path / "pole.yaml").write_text("model: pole\ncollect: {episodes: 20}\nreference_episodes: 20\n")
-    with watched(tmp_path) as (calls, env):
-        lines = [line for several in COMMANDS.values() for line in several] + [*(set(VERBS) - set(COMMANDS))]
-        code, output, found = run(["-c", EACH, *lines], tmp_path, env)
-        assert (code, "Traceback" in output) == (0, False), output[-3000:]
-        assert output.count("VERB ") == len(lines), output
-        assert not calls.exists(), calls.read_text()
+    calls, env = watched(tmp_path)
+    lines = [line for several in COMMANDS.values() for line in several] + [*(set(VERBS) - set(COMMANDS))]
+    code, output, found = run(["-c", EACH, *lines], tmp_path, env)
+    assert (code, "Traceback" in output) == (0, False), output[-3000:]
+    assert output.count("VERB ") == len(lines), output
+    assert not calls.exists(), calls.read_text()
     assert not found
     wanted = (
         "learning_curve.png",
@@ -144,13 +142,13 @@ def test_every_tracker_keeps_to_this_machine(name: str, tmp_path: Path) -> None:
     discover()
     if trackers[name].missing:
         pytest.skip(f"{name} is not installed: {trackers[name].missing}")
-    with watched(tmp_path) as (calls, env):
-        code, output, connections = run(["-m", "rltrain", *TRAIN.split(), "--trackers", name], tmp_path, env)
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and not calls.exists():  # what a tracker sends goes on for a while
-            time.sleep(0.5)
-        assert code == 0, output
-        assert not calls.exists(), calls.read_text()
+    calls, env = watched(tmp_path)
+    code, output, connections = run(["-m", "rltrain", *TRAIN.split(), "--trackers", name], tmp_path, env)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and not calls.exists():  # what a tracker sends goes on for a while
+        time.sleep(0.5)
+    assert code == 0, output
+    assert not calls.exists(), calls.read_text()
     assert not connections
 
 
@@ -164,7 +162,7 @@ def test_a_call_is_seen(tmp_path: Path) -> None:
         "socket.create_server(('127.0.0.1', 0)).close()\n"
         "socket.getaddrinfo('localhost', 80)\n"
     )
-    with watched(tmp_path) as (calls, env):
-        subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, check=False, timeout=60)
-        lines = calls.read_text().splitlines()
+    calls, env = watched(tmp_path)
+    subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL, check=False, timeout=60)
+    lines = calls.read_text().splitlines()
     assert [line.split()[1] for line in lines] == ["'192.0.2.1'", "'example.invalid'"]

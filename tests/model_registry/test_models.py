@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from scripted import Pay, PayState
-from torch import Tensor
+from scripted import Turning
+from versions import scripted_run
 
 import rltrain
 from rltrain.cli import main
@@ -27,31 +26,15 @@ from rltrain.model_registry.store import Registry
 pytestmark = pytest.mark.usefixtures("scripted_known")
 
 
-class Tax(Pay):
-    """Pays what the action says, or takes it."""
-
-    def __init__(self, *, sign: float = 1.0, luck: float = 0.0, **base: Any) -> None:
-        super().__init__(luck=luck, **base)
-        self.sign = sign
-
-    def step(self, state: PayState, action: Tensor, rng: torch.Generator | None) -> tuple[PayState, Tensor, Tensor]:
-        after, paid, ended = super().step(state, action, rng)
-        return after, self.sign * paid, ended
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, scripted_known: None) -> Callable[[float], Path]:
     """A run whose policy says a number, which is half of its return."""
-    rltrain.register_env("test/Tax-v0", Tax)
+    rltrain.register_env("test/Tax-v0", Turning)
     runs: dict[float, Path] = {}
 
     def train(level: float) -> Path:
         if level not in runs:
-            options: dict[str, Any] = {"total_timesteps": 8, "num_envs": 2, "n_eval_episodes": 2}
-            folder = str(tmp_path_factory.mktemp("runs"))
-            agent = {"plan": [level]}
-            made = rltrain.train("scripted", "test/Tax-v0", progress=False, run_dir=folder, agent=agent, **options)
-            runs[level] = made.run_dir
+            runs[level] = scripted_run(tmp_path_factory.mktemp("runs"), level, env="test/Tax-v0")
         return runs[level]
 
     return train

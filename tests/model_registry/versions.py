@@ -9,12 +9,10 @@ import rltrain
 from rltrain.model_registry.store import Registry
 
 
-def scripted_run(folder: Path, level: float = 2.0, **options: Any) -> Path:
+def scripted_run(folder: Path, level: float = 2.0, *, env: str = "test/Pay-v0", **options: Any) -> Path:
     """A run whose policy says ``level``, which is half of its return."""
     common: dict[str, Any] = {"total_timesteps": 8, "num_envs": 2, "n_eval_episodes": 2, "agent": {"plan": [level]}}
-    return rltrain.train(
-        "scripted", "test/Pay-v0", progress=False, run_dir=str(folder), **{**common, **options}
-    ).run_dir
+    return rltrain.train("scripted", env, progress=False, run_dir=str(folder), **{**common, **options}).run_dir
 
 
 def registry_with(folder: Path, run: Path, **options: Any) -> Registry:

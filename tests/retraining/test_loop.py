@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from scripted import Pay, PayState
-from torch import Tensor
+from scripted import Turning
 
 pytest.importorskip("river", reason="the extra 'drift' is not installed")
 
@@ -35,16 +34,11 @@ WORLD = "test/World-v0"
 TRAINING: dict[str, Any] = {"total_timesteps": 8, "num_envs": 2, "n_eval_episodes": 4, "num_threads": 1}
 
 
-class World(Pay):
-    """Pays what the action says, or takes it."""
+class World(Turning):
+    """With luck, so that episodes differ."""
 
     def __init__(self, *, sign: float = 1.0, luck: float = 1.0, **base: Any) -> None:
-        super().__init__(luck=luck, **base)
-        self.sign = sign
-
-    def step(self, state: PayState, action: Tensor, rng: torch.Generator | None) -> tuple[PayState, Tensor, Tensor]:
-        after, paid, ended = super().step(state, action, rng)
-        return after, self.sign * paid, ended
+        super().__init__(sign=sign, luck=luck, **base)
 
 
 @pytest.fixture(scope="module")
