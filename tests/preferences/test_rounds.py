@@ -293,6 +293,8 @@ def test_the_verbs_do_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         (["label", "p", "--error-rate", "0.5"], "'--error-rate' is of an oracle."),
         (["fit", "nowhere"], "There are no preferences"),
         (["train", "p", "ppo", "rltrain/CartPole-v1", "--run-dir", "x"], "keeps its runs in DIR"),
+        (["train", "p", "ppo", "rltrain/CartPole-v1", "--num-seeds", "2"], "'--num-seeds' is not for rounds"),
+        (["train", "p", "ppo", "rltrain/CartPole-v1", "--machine", "a"], "is one of a file of prices"),
         (["train", "p", "ppo", "rltrain/CartPole-v1", "--agent.gama", "1"], "There is no option 'agent.gama'."),
     ],
 )
