@@ -73,7 +73,7 @@ def serve(prefs: Preferences, labeller: str, question: str | None, port: int, *,
     answers = prefs.answers.current()
     mine = {answer.pair for answer in answers if answer.labeller == labeller}
     others = set() if everything else {answer.pair for answer in answers} - mine
-    pairs = [pair.name for each in prefs.rounds() for pair in each.pairs if pair.name not in others]
+    pairs = [name for name in prefs.questions() if name not in others]
     labelling = Labelling(prefs, pairs, labeller, question or QUESTION)
     left = [pair for pair in pairs if pair not in mine]
     if not left:

@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from rltrain.errors import ConfigError, RunError
 from rltrain.storage.files import MIB, Damaged, exists, open_file, reason
 
-Choice = Literal["left", "right", "equal", "skip"]
-CHOICES: tuple[str, ...] = get_args(Choice)
+CHOICES = ("left", "right", "equal", "skip")
 UNDO = "undo"
 TARGETS = {"left": 1.0, "right": 0.0, "equal": 0.5}
 """What an answer says of the left clip; ``skip`` says nothing."""
