@@ -282,11 +282,7 @@ def _add(writer: DatasetWriter, episode: _Episode, policy: int) -> None:
 
 def _array(given: Any, leaf: spaces.Space) -> np.ndarray:
     """A value of a space in its type and shape."""
-    if isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f":
-        dtype: Any = leaf.dtype
-    else:
-        dtype = np.dtype(leaf.dtype or np.int64)
-    array = np.asarray(given, dtype)
+    array = np.asarray(given, leaf.dtype or np.int64)
     if array.shape != shape_of(leaf):
         raise ValueError(f"a value has the shape {array.shape} where its space has {shape_of(leaf)}")
     return array
