@@ -72,13 +72,14 @@ def import_(arguments: list[str]) -> int:
     _check_place(origin, "--from")
 
     from rltrain.preferences.folder import Preferences
-    from rltrain.preferences.label_studio import read_export, take
 
     prefs = Preferences.open(parsed.dir)
     if origin == "label-studio":
         _refuse(parsed.project or parsed.api_url, "--project and --api-url are for Scale.")
         if parsed.file is None:
             raise ConfigError("It is not said which file.", "Name what Label Studio exported as JSON.")
+        from rltrain.preferences.label_studio import read_export
+
         answers = read_export(Path(parsed.file), set(prefs.questions()))
     else:
         _refuse(parsed.file, "A file is of Label Studio.")
@@ -87,8 +88,8 @@ def import_(arguments: list[str]) -> int:
         from rltrain.preferences import scale_ai
 
         answers = scale_ai.fetch(prefs, scale_ai.client(parsed.api_url), project=parsed.project)
-    taken = take(prefs, answers)
-    say(plain(f"{taken.added:,} answers added, {taken.known:,} were there already"))
+    added = prefs.answers.take(answers)
+    say(plain(f"{added:,} answers added, {len(answers) - added:,} were there already"))
     return 0
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ class Answers:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = asdict(Answer(pair, choice, labeller, now, None if seconds is None else round(float(seconds), 3)))
         self._append(json.dumps({**entry, "seal": _seal(entry)}) + "\n")
+
+    def take(self, answers: Sequence[Answer]) -> int:
+        """Adds answers from elsewhere that are not there yet, and returns how many that were."""
+        there = {(each.pair, each.labeller): each.choice for each in self.current()}
+        new = [each for each in answers if there.get((each.pair, each.labeller)) != each.choice]
+        for each in new:
+            self.add(each.pair, each.choice, each.labeller, each.seconds)
+        return len(new)
 
     def _append(self, line: str) -> None:
         try:
