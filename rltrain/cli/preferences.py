@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-from typing import Any
 
-from rltrain.cli.options import EnvParser, Parser, add_module_option, is_run, whole
+from rltrain.cli.options import EnvParser, Parser, add_module_option, whole
 from rltrain.cli.output import say
+from rltrain.cli.policies import recorded_source
 from rltrain.errors import ConfigError, did_you_mean, plain
-from rltrain.naming.environments import typed_env
 from rltrain.plugins import resolve
-from rltrain.registry import env_spec
 
 VERBS = {
     "ask": ("preferences:ask", "record episodes, and choose pairs of clips to ask about"),
@@ -69,16 +66,9 @@ def ask(arguments: list[str]) -> int:
     from rltrain.evaluation.limits import Limits
     from rltrain.preferences.asking import ask as ask_round
     from rltrain.process.stopping import Stopped
-    from rltrain.runs.policy import load
     from rltrain.training.signals import Interrupt
 
-    source: Any
-    if is_run(parsed.what):
-        source = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device, env=parsed.env)
-        for line in source.warnings:
-            print(f"warning: {plain(line)}", file=sys.stderr)
-    else:
-        source = env_spec(typed_env(parsed.what)).id
+    source = recorded_source(parsed)
     try:
         with Interrupt(saying="ending this round of episodes; once more to leave now"):
             made = ask_round(

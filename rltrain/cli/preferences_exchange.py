@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rltrain.cli.options import Parser
 from rltrain.cli.output import say
 from rltrain.errors import ConfigError, did_you_mean, plain
-
-if TYPE_CHECKING:
-    from rltrain.preferences.folder import Preferences
 
 PLACES = ("label-studio", "scale")
 
@@ -35,7 +31,7 @@ def export(arguments: list[str]) -> int:
 
     prefs = Preferences.open(parsed.dir)
     answered = set() if parsed.all else {answer.pair for answer in prefs.answers.current()}
-    pairs = [pair.name for each in prefs.rounds() for pair in each.pairs if pair.name not in answered]
+    pairs = [name for name in prefs.questions() if name not in answered]
     question = parsed.question or QUESTION
     if parsed.to == "label-studio":
         _refuse(parsed.project or parsed.api_url, "--project and --api-url are for Scale.")
@@ -76,14 +72,15 @@ def import_(arguments: list[str]) -> int:
     _check_place(origin, "--from")
 
     from rltrain.preferences.folder import Preferences
-    from rltrain.preferences.label_studio import read_export, take
 
     prefs = Preferences.open(parsed.dir)
     if origin == "label-studio":
         _refuse(parsed.project or parsed.api_url, "--project and --api-url are for Scale.")
         if parsed.file is None:
             raise ConfigError("It is not said which file.", "Name what Label Studio exported as JSON.")
-        answers = read_export(Path(parsed.file), _names(prefs))
+        from rltrain.preferences.label_studio import read_export
+
+        answers = read_export(Path(parsed.file), set(prefs.questions()))
     else:
         _refuse(parsed.file, "A file is of Label Studio.")
         if parsed.project is None:
@@ -91,13 +88,9 @@ def import_(arguments: list[str]) -> int:
         from rltrain.preferences import scale_ai
 
         answers = scale_ai.fetch(prefs, scale_ai.client(parsed.api_url), project=parsed.project)
-    taken = take(prefs, answers)
-    say(plain(f"{taken.added:,} answers added, {taken.known:,} were there already"))
+    added = prefs.answers.take(answers)
+    say(plain(f"{added:,} answers added, {len(answers) - added:,} were there already"))
     return 0
-
-
-def _names(prefs: Preferences) -> set[str]:
-    return {pair.name for each in prefs.rounds() for pair in each.pairs}
 
 
 def _check_place(place: str | None, option: str) -> None:

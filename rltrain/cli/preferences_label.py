@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
-import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rltrain.cli.options import Parser, whole
 from rltrain.cli.output import say
@@ -32,9 +32,7 @@ def label(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=whole(0), metavar="INT", help="of the oracle's mistakes [0]")
     parser.add_argument("--most", type=whole(1), metavar="INT", help="answers of the oracle at most [all]")
     parsed = parser.parse(arguments)
-    for name in ("error_rate", "rationality", "seed", "most"):
-        if getattr(parsed, name) is not None and not parsed.oracle:
-            raise ConfigError(f"'--{name.replace('_', '-')}' is of an oracle.", "Give --oracle too, or leave it out.")
+    options = given_to_oracle(parsed, "error_rate", "rationality", "seed", "most")
     for name in ("all", "question", "port"):
         if getattr(parsed, name) and parsed.oracle:
             raise ConfigError(f"'--{name}' is of the page, which an oracle does not see.", "Leave it out.")
@@ -47,16 +45,23 @@ def label(arguments: list[str]) -> int:
 
     from rltrain.preferences.oracle import ORACLE, label_by_oracle
 
-    given = label_by_oracle(
-        prefs,
-        error_rate=parsed.error_rate or 0.0,
-        rationality=math.inf if parsed.rationality is None else parsed.rationality,
-        seed=parsed.seed or 0,
-        most=parsed.most,
-        labeller=parsed.labeller or ORACLE,
-    )
-    say(plain(f"{given:,} answers by {parsed.labeller or ORACLE}; {len(prefs.answers.current()):,} in all"))
+    labeller = parsed.labeller or ORACLE
+    given = label_by_oracle(prefs, labeller=labeller, **options)
+    say(plain(f"{given:,} answers by {labeller}; {len(prefs.answers.current()):,} in all"))
     return 0
+
+
+def given_to_oracle(parsed: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options of the oracle that were typed, by name.
+
+    Raises:
+        ConfigError: There are some, and no oracle.
+    """
+    options = {name: value for name in names if (value := getattr(parsed, name)) is not None}
+    for name in options:
+        if not parsed.oracle:
+            raise ConfigError(f"'--{name.replace('_', '-')}' is of an oracle.", "Give --oracle too, or leave it out.")
+    return options
 
 
 def serve(prefs: Preferences, labeller: str, question: str | None, port: int, *, everything: bool) -> int:
@@ -68,7 +73,7 @@ def serve(prefs: Preferences, labeller: str, question: str | None, port: int, *,
     answers = prefs.answers.current()
     mine = {answer.pair for answer in answers if answer.labeller == labeller}
     others = set() if everything else {answer.pair for answer in answers} - mine
-    pairs = [pair.name for each in prefs.rounds() for pair in each.pairs if pair.name not in others]
+    pairs = [name for name in prefs.questions() if name not in others]
     labelling = Labelling(prefs, pairs, labeller, question or QUESTION)
     left = [pair for pair in pairs if pair not in mine]
     if not left:

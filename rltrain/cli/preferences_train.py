@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rltrain.cli.options import Parser, dashed, parse_overrides, whole
+from rltrain.cli.options import Parser, dashed, whole
 from rltrain.cli.output import say
+from rltrain.cli.preferences_label import given_to_oracle
 from rltrain.cli.train import FLAGS
-from rltrain.cli.typed import kinds_for, kinds_of
-from rltrain.cli.typed_run import KINDS, LISTS
-from rltrain.config import TrainConfig
+from rltrain.cli.typed_run import typed_run
 from rltrain.errors import ConfigError, plain
-from rltrain.naming.environments import typed_env
-from rltrain.settings import build_config, canonical
 
-SWITCHES = ("--oracle", "--by-chance")
+REFUSED = {
+    "--config": ("'--config' is not for rounds.", "Give the options themselves."),
+    "--zoo": ("'--zoo' is not for rounds.", "Give the options themselves."),
+    "--json": ("'--json' is not for rounds.", "Give nothing."),
+    "--num-seeds": ("'--num-seeds' is not for rounds.", "Leave it out: rounds train one run after another."),
+    "--reward-model": ("'preferences train' fits one in every round.", "Leave --reward-model out."),
+    "--run-dir": ("'preferences train' keeps its runs in DIR.", "Leave --run-dir out."),
+}
+"""Options of 'rltrain train' that this verb does not take: why, and what to do instead."""
 
 
 def train(arguments: list[str]) -> int:
@@ -37,21 +41,14 @@ def train(arguments: list[str]) -> int:
     parser.add_argument("--oracle", action="store_true", help="let a script answer by the true reward")
     parser.add_argument("--error-rate", type=float, metavar="FLOAT", help="of the oracle [0]")
     parser.add_argument("--rationality", type=float, metavar="FLOAT", help="of the oracle [without a bound]")
-    mine, others = divided(arguments, [name for action in parser._actions for name in action.option_strings])
+    mine, others = divided(arguments, {name: each.nargs != 0 for name, each in parser._option_string_actions.items()})
     parsed = parser.parse(mine)
-    for name in ("error_rate", "rationality"):
-        if getattr(parsed, name) is not None and not parsed.oracle:
-            raise ConfigError(f"'--{name.replace('_', '-')}' is of an oracle.", "Give --oracle too, or leave it out.")
-    kinds = {**KINDS, **dict(kinds_of(TrainConfig)), **kinds_for(parsed.algo, parsed.env)}
-    _, options = parse_overrides(others, flags=FLAGS, kinds=kinds, lists=LISTS)
-    progress = not options.pop("no_progress", False)
-    for name, instead in (("config", "the options themselves"), ("zoo", "the options themselves"), ("json", "nothing")):
-        if options.pop(name, None) is not None:
-            raise ConfigError(f"'--{name}' is not for rounds.", f"Give {instead}.")
-    for name, why in (("reward_model", "fits one in every round"), ("run_dir", "keeps its runs in DIR")):
-        if name in options:
-            raise ConfigError(f"'preferences train' {why}.", f"Leave --{name.replace('_', '-')} out.")
-    config, _ = build_config(parsed.algo, typed_env(parsed.env), canonical(options))
+    mistakes = given_to_oracle(parsed, "error_rate", "rationality")
+    for word in others:
+        if (refused := REFUSED.get(dashed(word).partition("=")[0])) is not None:
+            raise ConfigError(*refused)
+    typed = typed_run("preferences train DIR", [parsed.algo, parsed.env, *others], flags=FLAGS)
+    config, progress = typed.config, not typed.own.get("no_progress", False)
 
     from rltrain.preferences.folder import Preferences
     from rltrain.preferences.loop import Plan, train_in_rounds
@@ -61,10 +58,7 @@ def train(arguments: list[str]) -> int:
 
     def answer(prefs: Preferences, questions: Sequence[str]) -> None:
         if parsed.oracle:
-            rationality = math.inf if parsed.rationality is None else parsed.rationality
-            label_by_oracle(
-                prefs, error_rate=parsed.error_rate or 0.0, rationality=rationality, seed=config.seed, pairs=questions
-            )
+            label_by_oracle(prefs, seed=config.seed, pairs=questions, **mistakes)
 
     plan = Plan(parsed.rounds, parsed.pairs, parsed.episodes, parsed.segment, by_disagreement=not parsed.by_chance)
     again = shlex.join(["rltrain", "preferences", "train", *arguments])
@@ -87,17 +81,22 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
-def divided(arguments: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words and options of this verb, and the options of training with their values."""
+def divided(arguments: Sequence[str], own: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+    """The words and options of this verb, and the options of training with their values.
+
+    Args:
+        arguments: What was typed.
+        own: The options of this verb, and whether each takes a value.
+    """
     mine: list[str] = []
     others: list[str] = []
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         name, equals, _ = dashed(word).partition("=")
-        if not word.startswith("--") or name in names:
+        if not word.startswith("--") or name in own:
             mine.append(word)
-            if name in names and not equals and name not in (*SWITCHES, "--help") and rest:
+            if own.get(name) and not equals and rest:
                 mine.append(rest.pop(0))
             continue
         others.append(word)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
-from typing import Any
 
-from rltrain.cli.options import EnvParser, add_module_option, is_run, whole
+from rltrain.cli.options import EnvParser, add_module_option, whole
 from rltrain.cli.output import say
+from rltrain.cli.policies import recorded_source
 from rltrain.errors import ConfigError, plain
-from rltrain.naming.environments import typed_env
-from rltrain.registry import env_spec
 
 
 def main(arguments: list[str]) -> int:
@@ -42,16 +39,9 @@ def main(arguments: list[str]) -> int:
     from rltrain.evaluation.limits import Limits
     from rltrain.process.stopping import Stopped
     from rltrain.recording.recorder import record
-    from rltrain.runs.policy import load
     from rltrain.training.signals import Interrupt
 
-    source: Any
-    if is_run(parsed.what):
-        source = load(parsed.what, checkpoint=parsed.checkpoint, device=parsed.device, env=parsed.env)
-        for line in source.warnings:
-            print(f"warning: {plain(line)}", file=sys.stderr)
-    else:
-        source = env_spec(typed_env(parsed.what)).id
+    source = recorded_source(parsed)
     try:
         with Interrupt(saying="ending this round; once more to leave now"):
             dataset = record(

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from rltrain.config import Model
 from rltrain.data.dataset import Dataset
-from rltrain.data.signals import episode_signals
+from rltrain.data.signals import WATCHED, Watched, episode_signals
 from rltrain.errors import DatasetError
 from rltrain.naming.installed import need
 from rltrain.spaces import first_unlike
 
 FEWEST = 20
 """Episodes that each side must have at least."""
-Watched: TypeAlias = Literal["obs", "action", "return"]
-WATCHED: tuple[Watched, ...] = get_args(Watched)
 
 
 class DriftConfig(Model):
@@ -114,9 +112,9 @@ def drift_between(reference: Dataset, current: Dataset, config: DriftConfig | No
                 f"'{each.path}' has {len(each.episodes)} episodes, and drift is not seen in fewer than {FEWEST}.",
                 "Record or collect more.",
             )
-    watch, not_watched = tuple(config.watch), ""
+    watch, not_watched = config.watch, ""
     if "return" in watch and (unknown := [each for each in (reference, current) if _lacks_rewards(each)]):
-        watch = tuple(name for name in watch if name != "return")
+        watch = [name for name in watch if name != "return"]
         not_watched = f"return and length: rewards are missing in '{unknown[0].path}'"
     old, new = episode_signals(reference, watch), episode_signals(current, watch)
     alarms = []

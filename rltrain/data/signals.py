@@ -5,7 +5,8 @@ Steps of an episode depend on each other and episodes do not, so every signal is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -14,12 +15,13 @@ from rltrain.data.columns import ACTION, OBS, leaves_of
 from rltrain.data.dataset import Dataset
 from rltrain.spaces import MASK
 
-WATCHED = (OBS, ACTION, "return")
+Watched: TypeAlias = Literal["obs", "action", "return"]
+WATCHED: tuple[Watched, ...] = get_args(Watched)
 MOST = 64
 """Numbers of a part of an observation or action that are watched one by one; of more, their mean and deviation are."""
 
 
-def episode_signals(dataset: Dataset, watch: tuple[str, ...] = WATCHED) -> dict[str, np.ndarray]:
+def episode_signals(dataset: Dataset, watch: Sequence[Watched] = WATCHED) -> dict[str, np.ndarray]:
     """(E,) float64 for each signal by name.
 
     Of every number of an observation, and of a continuous action, these are the mean over the episode and the standard

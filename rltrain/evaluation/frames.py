@@ -21,13 +21,13 @@ STRIP = 18  # pixels of the line of text
 INK, PAPER = (235, 235, 235), (24, 26, 30)
 
 
-def draw(vec: VecEnv) -> Picture:
-    """A copy of the picture of the first environment.
+def draw(vec: VecEnv, row: int = 0) -> Picture:
+    """A copy of the picture of one of the environments, by default the first.
 
     Raises:
         ConfigError: It cannot be drawn.
     """
-    drawn = vec.render()
+    drawn = vec.render(row)
     picture = picture_of(drawn.cpu().numpy() if hasattr(drawn, "cpu") else drawn)
     if picture is None:
         shape = tuple(getattr(drawn, "shape", ()))

@@ -10,16 +10,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from rltrain.errors import ConfigError, RunError
 from rltrain.storage.files import MIB, Damaged, exists, open_file, reason
 
-Choice = Literal["left", "right", "equal", "skip"]
-CHOICES: tuple[str, ...] = get_args(Choice)
+CHOICES = ("left", "right", "equal", "skip")
 UNDO = "undo"
 TARGETS = {"left": 1.0, "right": 0.0, "equal": 0.5}
 """What an answer says of the left clip; ``skip`` says nothing."""
@@ -69,6 +68,14 @@ class Answers:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = asdict(Answer(pair, choice, labeller, now, None if seconds is None else round(float(seconds), 3)))
         self._append(json.dumps({**entry, "seal": _seal(entry)}) + "\n")
+
+    def take(self, answers: Sequence[Answer]) -> int:
+        """Adds answers from elsewhere that are not there yet, and returns how many that were."""
+        there = {(each.pair, each.labeller): each.choice for each in self.current()}
+        new = [each for each in answers if there.get((each.pair, each.labeller)) != each.choice]
+        for each in new:
+            self.add(each.pair, each.choice, each.labeller, each.seconds)
+        return len(new)
 
     def _append(self, line: str) -> None:
         try:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from rltrain.data.dataset import Dataset
-from rltrain.errors import ConfigError, DatasetError
+from rltrain.errors import ConfigError
 from rltrain.evaluation.limits import Limits
 from rltrain.preferences.folder import ABOUT, Preferences, Round
 from rltrain.preferences.pairs import choose_pairs
@@ -88,7 +86,7 @@ def ask(
         env_id = what.config.env.id if isinstance(what, Policy) else env if isinstance(env, str) else env.__name__
         prefs = Preferences.create(path, {"id": env_id}, segment)
     try:
-        with prefs.lock():
+        with prefs.locked():
             before = prefs.rounds()
             number = len(before) + 1
             place = prefs.place(number)
@@ -113,8 +111,6 @@ def ask(
         if made:
             remove(path)
         raise
-    except filelock.Timeout:
-        raise DatasetError(f"Another process is working in '{path}'.", "Wait for it, or stop it.") from None
 
 
 def _choose(

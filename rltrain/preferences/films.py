@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rltrain.adapters.frames import picture_of
 from rltrain.data.columns import ACTION, REWARD, TERMINATED
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import NO_SEED
 from rltrain.errors import ConfigError, DatasetError
-from rltrain.evaluation.frames import Picture, Reel, captioned, enlarged
+from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged
 from rltrain.evaluation.video_files import write_video
 from rltrain.make import make_vec
 from rltrain.preferences.clips import Clip
@@ -128,10 +127,7 @@ def _film(each: Round, segment: int, takes: Sequence[Take]) -> None:
         for take in takes:
             at = step - take.clip.start
             if 0 <= at <= segment and take.out not in ended:
-                picture = picture_of(_array(vec.render(take.row)))
-                if picture is None:
-                    raise ConfigError("What the environment draws is no picture.", "Its render must return (H, W, 3).")
-                frames[take.out].append(_fitted(picture))
+                frames[take.out].append(_fitted(draw(vec, take.row)))
                 if over[take.row]:
                     ended[take.out] = at
     for take in takes:
@@ -190,10 +186,6 @@ def _played(each: Round, takes: Sequence[Take], segment: int) -> Iterator[tuple[
                 )
             over[: len(episodes)] = step + 1 >= length
             yield step + 1, vec, over
-
-
-def _array(drawn: Any) -> Any:
-    return drawn.cpu().numpy() if hasattr(drawn, "cpu") else drawn
 
 
 def _fitted(picture: Picture) -> Picture:

@@ -6,11 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from rltrain.errors import DatasetError, RunError
+from rltrain.errors import RunError
 from rltrain.preferences.answers import checksum
-from rltrain.preferences.folder import Preferences
+from rltrain.preferences.folder import Preferences, comparisons_of
 from rltrain.rewards.ensemble import EnsembleConfig, RewardEnsemble
 from rltrain.rewards.files import FACTS, MODELS, read_facts, save_reward
 from rltrain.rewards.fitting import fit
@@ -35,11 +33,8 @@ def fit_preferences(prefs: Preferences, config: EnsembleConfig | None = None, *,
         Stopped: A signal asked for it; nothing was written.
     """
     config = config or EnsembleConfig()
-    try:
-        with prefs.lock():
-            return _fit(prefs, config, seed)
-    except filelock.Timeout:
-        raise DatasetError(f"Another process is working in '{prefs.path}'.", "Wait for it, or stop it.") from None
+    with prefs.locked():
+        return _fit(prefs, config, seed)
 
 
 def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
@@ -56,7 +51,7 @@ def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
             mode="json"
         ):
             return known[-1]
-    data, used = prefs.comparisons(answers)
+    data, used = comparisons_of(rounds, prefs.segment, answers)
     dataset = rounds[0].dataset
     model = RewardEnsemble(dataset.observation_space, dataset.action_space, config, derive_seed(seed, "model"))
     found = fit(model, data, seed)

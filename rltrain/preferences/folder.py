@@ -14,7 +14,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,11 @@ class Round:
     pairs: list[Pair]
     facts: Mapping[str, Any]
 
+    @property
+    def clips(self) -> list[Clip]:
+        """The clips of all its pairs, each left one before its right one."""
+        return [clip for pair in self.pairs for clip in (pair.left, pair.right)]
+
     @cached_property
     def dataset(self) -> Dataset:
         """Its episodes.
@@ -88,7 +94,7 @@ class Preferences:
 
         Args:
             path: The folder.
-            environment: ``id`` and ``options`` as JSON values, as a dataset has them.
+            environment: Its ``id``.
             segment: Steps of a clip.
 
         Raises:
@@ -129,12 +135,23 @@ class Preferences:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """``id`` and ``options`` of the environment."""
+        """The ``id`` of the environment."""
         return self.about["environment"]
 
-    def lock(self) -> filelock.FileLock:
-        """Held while questions are added or a model is fitted, by one process at a time."""
-        return filelock.FileLock(str(self.path / ".lock"), timeout=0)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held while questions are added or a model is fitted, by one process at a time.
+
+        Raises:
+            DatasetError: Another process holds it.
+        """
+        lock = filelock.FileLock(str(self.path / ".lock"), timeout=0)
+        try:
+            held = lock.acquire()
+        except filelock.Timeout:
+            raise DatasetError(f"Another process is working in '{self.path}'.", "Wait for it, or stop it.") from None
+        with held:
+            yield
 
     def rounds(self) -> list[Round]:
         """The rounds, in order.
@@ -144,6 +161,14 @@ class Preferences:
         """
         folders = sorted((self.path / ROUNDS).glob("[0-9]*"))
         return [_round(path) for path in folders if exists(path / PAIRS)]
+
+    def questions(self) -> list[str]:
+        """The names of all pairs, in order.
+
+        Raises:
+            DatasetError: A round is damaged.
+        """
+        return [pair.name for each in self.rounds() for pair in each.pairs]
 
     def add_round(self, number: int, pairs: Sequence[tuple[Clip, Clip]], facts: Mapping[str, Any]) -> Round:
         """Adds the questions about episodes that are in their place already; see :meth:`place`.
@@ -174,7 +199,7 @@ class Preferences:
 
     def models(self) -> list[Path]:
         """The reward models, oldest first."""
-        return sorted(path for path in (self.path / MODELS).glob("[0-9]*"))
+        return sorted((self.path / MODELS).glob("[0-9]*"))
 
     def newest_model(self) -> Path | None:
         """The newest reward model, if there is one."""
@@ -183,19 +208,16 @@ class Preferences:
         except CheckpointError:
             return None
 
-    def comparisons(self, answers: Sequence[Answer] | None = None) -> tuple[Comparisons, list[Answer]]:
-        """The answers as tensors, without those that were skipped; and these answers.
-
-        Raises:
-            ConfigError: There are none.
-        """
-        return comparisons_of(self.rounds(), self.segment, self.answers.current() if answers is None else answers)
-
 
 def comparisons_of(
     rounds: Sequence[Round], segment: int, answers: Sequence[Answer]
 ) -> tuple[Comparisons, list[Answer]]:
-    """The answers to the questions of some rounds as tensors; see :meth:`Preferences.comparisons`."""
+    """The answers to the questions of some rounds as tensors, without those that were skipped; and these answers.
+
+    Raises:
+        ConfigError: There are none.
+        DatasetError: A clip is in no episode.
+    """
     number_of = {pair.name: i for i, pair in enumerate(pair for each in rounds for pair in each.pairs)}
     used = [each for each in answers if each.choice in TARGETS and each.pair in number_of]
     if not used:
@@ -226,8 +248,7 @@ def returns_of(rounds: Sequence[Round], segment: int) -> dict[str, tuple[float, 
     found: dict[str, tuple[float, float]] = {}
     for each in rounds:
         check_clips(each, segment)
-        clips = [clip for pair in each.pairs for clip in (pair.left, pair.right)]
-        returns = true_returns(each.dataset, segment, clips).reshape(-1, 2).tolist()
+        returns = true_returns(each.dataset, segment, each.clips).reshape(-1, 2).tolist()
         found |= {pair.name: (left, right) for pair, (left, right) in zip(each.pairs, returns, strict=True)}
     return found
 

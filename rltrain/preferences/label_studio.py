@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -146,25 +145,3 @@ def _said(result: dict[str, Any]) -> str | None:
     if result.get("type") == "choices" and isinstance(value.get("choices"), list):
         return {EQUAL: "equal", UNKNOWN: "skip"}.get(str(next(iter(value["choices"]), None)))
     return None
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What came of answers from elsewhere.
-
-    Attributes:
-        added: How many were added.
-        known: How many were there already.
-    """
-
-    added: int
-    known: int
-
-
-def take(prefs: Preferences, answers: Sequence[Answer]) -> Taken:
-    """Adds answers that are not there yet, so that the same export can be read twice."""
-    there = {(each.pair, each.labeller): each.choice for each in prefs.answers.current()}
-    new = [each for each in answers if there.get((each.pair, each.labeller)) != each.choice]
-    for each in new:
-        prefs.answers.add(each.pair, each.choice, each.labeller, each.seconds)
-    return Taken(len(new), len(answers) - len(new))

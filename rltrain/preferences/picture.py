@@ -130,8 +130,7 @@ def _clips(axes: Axes, prefs: Preferences) -> None:
     model, _ = load_reward(newest)
     true, learned = [], []
     for each in rounds:
-        clips = [clip for pair in each.pairs for clip in (pair.left, pair.right)]
-        true.append(true_returns(each.dataset, prefs.segment, clips))
+        true.append(true_returns(each.dataset, prefs.segment, each.clips))
         sums = sums_of(each, prefs.segment, model)
         scaled = (sums - prefs.segment * model.shift[:, None, None]) / model.scale[:, None, None]
         learned.append(scaled.mean(0).flatten().numpy())

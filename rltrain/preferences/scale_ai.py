@@ -91,7 +91,7 @@ def fetch(prefs: Preferences, scale: Any, *, project: str) -> list[Answer]:
     """
     from scaleapi.tasks import TaskStatus, TaskType
 
-    known = {pair.name for each in prefs.rounds() for pair in each.pairs}
+    known = set(prefs.questions())
     found = []
     with _errors():
         for task in scale.get_tasks(project_name=project, task_type=TaskType.Comparison, status=TaskStatus.Completed):

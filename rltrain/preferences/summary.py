@@ -58,8 +58,7 @@ def summarize(prefs: Preferences) -> dict[str, Any]:
 @torch.no_grad()
 def sums_of(each: Round, segment: int, model: RewardEnsemble) -> torch.Tensor:
     """(K, P, 2), what the members of a model give to the left and right clips of a round."""
-    clips = [clip for pair in each.pairs for clip in (pair.left, pair.right)]
-    return tensors_of(each.dataset, segment, clips).all_sums(model).unflatten(1, (-1, 2))
+    return tensors_of(each.dataset, segment, each.clips).all_sums(model).unflatten(1, (-1, 2))
 
 
 def chances(rounds: list[Round], segment: int, model: RewardEnsemble) -> dict[str, float]:

@@ -12,6 +12,7 @@ last one. :mod:`rltrain.recording.decisions` makes datasets of them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -189,6 +190,6 @@ class DecisionLog:
         if written < len(text):
             os.ftruncate(self._handle, self._size)
             os.lseek(self._handle, self._size, os.SEEK_SET)
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
         self._total += written

@@ -203,10 +203,8 @@ def _contributor(
             known = ", ".join((*BASELINES, KEYBOARD))
             raise ConfigError(f"There is no policy '{name}'.", f"Name a run folder, or one of: {known}.")
         given = load(name, checkpoint=checkpoint, device=str(vec.device), env=env if isinstance(env, type) else None)
-        its, here = (
-            (given.observation_space, given.action_space),
-            (vec.single_observation_space, vec.single_action_space),
-        )
+        its = given.observation_space, given.action_space
+        here = vec.single_observation_space, vec.single_action_space
         if (unlike := first_unlike(its, here)) is not None:
             what, mine, other = unlike
             raise ConfigError(

@@ -16,7 +16,8 @@ from rltrain.data.drift import drift_between
 from rltrain.model_registry.promotion import promote as through_the_gate
 from rltrain.model_registry.store import CHAMPION, Registry
 from rltrain.process.stopping import Stopped
-from rltrain.recording.decisions import DecisionReader, import_decisions
+from rltrain.recording.decision_reader import DecisionReader
+from rltrain.recording.decisions import import_decisions
 from rltrain.recording.recorder import record
 from rltrain.registry import agent_spec
 from rltrain.retraining.cycle import Cycle

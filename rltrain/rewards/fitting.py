@@ -48,7 +48,6 @@ def fit(model: RewardEnsemble, data: Comparisons, seed: int = 0) -> Fit:
     counts = _bootstrap(data.question, len(model.shift), rng)  # (K, P)
     missing = counts == 0
     used = torch.unique(data.pairs)
-    every = torch.arange(len(used))
     obs, action, valid = data.clips.rows(used)
     model.standardise(tree_map(lambda x: x[valid], obs), action[valid])
     optimizer = torch.optim.AdamW(
@@ -79,7 +78,7 @@ def fit(model: RewardEnsemble, data: Comparisons, seed: int = 0) -> Fit:
         seen = missing.any(0)
         out_of_sample = (chances * missing).sum(0)[seen] / missing.sum(0)[seen]
         keeps_level = not bool(data.clips.counts[used].all())
-        raw = torch.cat([model.raw(*data.clips.rows(used[part])[:2]) for part in every.split(256)], 1)
+        raw = torch.cat([model.raw(*data.clips.rows(part)[:2]) for part in used.split(256)], 1)
         model.normalise(raw, valid, keep_level=keeps_level)
     return Fit(at, foretold(out_of_sample, data.target[seen]), foretold_by(chances, data.target), keeps_level)
 

@@ -35,10 +35,8 @@ class LearnedReward(VecWrapper):
 
     def __init__(self, vec: VecEnv, model: RewardEnsemble) -> None:
         super().__init__(vec)
-        mine, its = (
-            (vec.single_observation_space, vec.single_action_space),
-            (model.observation_space, model.action_space),
-        )
+        mine = vec.single_observation_space, vec.single_action_space
+        its = model.observation_space, model.action_space
         if (unlike := first_unlike(mine, its)) is not None:
             what, here, there = unlike
             raise ConfigError(

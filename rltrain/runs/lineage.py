@@ -54,7 +54,7 @@ def lineage_facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def runs_trained_on(checksum: str, ancestors: Collection[str], root: Path) -> Iterator[tuple[Path, str]]:
+def _runs_trained_on(checksum: str, ancestors: Collection[str], root: Path) -> Iterator[tuple[Path, str]]:
     """Run folders below ``root`` that learned from a dataset, and how they are related to it.
 
     Args:
@@ -94,7 +94,7 @@ def descendants(checksum: str, ancestors: Collection[str], root: Path) -> Iterat
         ancestors: The datasets that it was made from.
         root: The folder to look in.
     """
-    for run, how in runs_trained_on(checksum, ancestors, root):
+    for run, how in _runs_trained_on(checksum, ancestors, root):
         yield Descendant("run", run, f"was {how}")
         for checkpoint in list_checkpoints(run / CHECKPOINTS):
             yield Descendant("checkpoint", checkpoint, f"is of {run.name}")

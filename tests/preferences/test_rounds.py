@@ -19,7 +19,7 @@ from rltrain.errors import CheckpointError, ConfigError, DatasetError, RLTrainEr
 from rltrain.preferences.asking import ask
 from rltrain.preferences.clips import draw_clips, places_of, steps_of, true_returns
 from rltrain.preferences.fitting import fit_preferences
-from rltrain.preferences.folder import Preferences, returns_of
+from rltrain.preferences.folder import Preferences, comparisons_of, returns_of
 from rltrain.preferences.loop import Plan, train_in_rounds
 from rltrain.preferences.oracle import choose, label_by_oracle
 from rltrain.preferences.pairs import choose_pairs, disagreement
@@ -154,8 +154,9 @@ def test_changed_files_are_refused(prefs: Preferences) -> None:
         with pytest.raises(DatasetError, match="lists no pairs"):
             prefs.rounds()
     pairs.write_text(sealed({**whole, "pairs": [[0, 10**6, 0, 0]]}))
+    rounds, answers = prefs.rounds(), [each for each in prefs.answers.current() if each.pair == "0001-00000"]
     with pytest.raises(DatasetError, match="has a clip that no episode has"):
-        prefs.comparisons([answer for answer in prefs.answers.current() if answer.pair == "0001-00000"])
+        comparisons_of(rounds, prefs.segment, answers)
     pairs.write_text(sealed({**whole, "dataset": "0" * 64}))
     with pytest.raises(DatasetError, match="was changed since"):
         returns_of(prefs.rounds(), prefs.segment)
@@ -293,6 +294,8 @@ def test_the_verbs_do_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         (["label", "p", "--error-rate", "0.5"], "'--error-rate' is of an oracle."),
         (["fit", "nowhere"], "There are no preferences"),
         (["train", "p", "ppo", "rltrain/CartPole-v1", "--run-dir", "x"], "keeps its runs in DIR"),
+        (["train", "p", "ppo", "rltrain/CartPole-v1", "--num-seeds", "2"], "'--num-seeds' is not for rounds"),
+        (["train", "p", "ppo", "rltrain/CartPole-v1", "--machine", "a"], "is one of a file of prices"),
         (["train", "p", "ppo", "rltrain/CartPole-v1", "--agent.gama", "1"], "There is no option 'agent.gama'."),
     ],
 )

@@ -27,7 +27,8 @@ from rltrain.data.check import check_dataset
 from rltrain.data.dataset import Dataset
 from rltrain.errors import ConfigError, DatasetError
 from rltrain.recording.decision_log import DecisionLog
-from rltrain.recording.decisions import DecisionReader, import_decisions
+from rltrain.recording.decision_reader import DecisionReader
+from rltrain.recording.decisions import import_decisions
 from rltrain.serving.app import BINARY
 from rltrain.serving.decisions import Decisions
 from rltrain.serving.model import Served
