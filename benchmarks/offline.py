@@ -14,7 +14,6 @@ not repeated.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 
 import rltrain
-from benchmarks import store
+from benchmarks import cases, store
 from rltrain.data.dataset import Dataset
 from rltrain.evaluation.statistics import iqm
 from rltrain.recording.recorder import record
@@ -48,10 +47,7 @@ STEPS = 200_000
 
 def main() -> None:
     """Runs what is missing and prints a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds [5]")
-    parser.add_argument("--only", help="environments whose id contains this text")
-    parsed = parser.parse_args()
+    parsed = cases.options(__doc__, "environments whose id contains this text")
     torch.set_num_threads(1)
     kept = store.load("offline")
     print(f"| environment | data | their mean return | {' | '.join(AGENTS)} |")

@@ -12,23 +12,23 @@ are kept in ``benchmarks/results`` after every run, and runs that are kept are n
 
 from __future__ import annotations
 
-import argparse
-import csv
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import torch
 
 import rltrain
-from benchmarks import store
+from benchmarks import cases, store
+from benchmarks.seeds import spread
 from rltrain.recording.recorder import record
 
 SOURCE_SEED, EPISODES, AT_THE_SWITCH = 100, 20, 5
 FRESH = "fresh"
+RETURN = "{:.4g}"
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,7 @@ CASES = {
 
 def main() -> None:
     """Runs what is missing and prints a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds [5]")
-    parser.add_argument("--only", help="cases whose name contains this text")
-    parsed = parser.parse_args()
+    parsed = cases.options(__doc__)
     torch.set_num_threads(1)
     kept = store.load("pretrained")
     print("| task | way | lowest at the switch | steps to the threshold | mean over all steps | at the end |")
@@ -191,12 +188,11 @@ def main() -> None:
         print(f"| {name} | source | {entry['source']:.4g} | | | |")
         for way, by_seed in entry["runs"].items():
             curves = [by_seed[seed] for seed in map(str, range(parsed.seeds)) if seed in by_seed]
-            lowest = spread([min(curve[:AT_THE_SWITCH]) for curve in curves])
-            reached = spread_of_steps([steps_to(curve, case) for curve in curves])
-            whole = spread([mean(curve) for curve in curves])
-            print(
-                f"| | {way} | {lowest} | {reached} | {whole} | {spread([curve[-1] for curve in curves])} |", flush=True
-            )
+            lowest = spread([min(curve[:AT_THE_SWITCH]) for curve in curves], RETURN)
+            reached = spread([steps_to(curve, case) for curve in curves], "{:,.0f}").replace("inf", "never")
+            whole = spread([mean(curve) for curve in curves], RETURN)
+            last = spread([curve[-1] for curve in curves], RETURN)
+            print(f"| | {way} | {lowest} | {reached} | {whole} | {last} |", flush=True)
 
 
 def measure(case: Case, entry: dict[str, Any], seeds: int, save: Callable[[], Any]) -> None:
@@ -225,7 +221,7 @@ def measure(case: Case, entry: dict[str, Any], seeds: int, save: Callable[[], An
             run = train(
                 case.algo, case.env, folder, {**case.options, **more, **options, "agent": settings, "seed": int(seed)}
             )
-            entry["runs"].setdefault(way, {})[seed] = evaluations(run)
+            entry["runs"].setdefault(way, {})[seed] = cases.evaluations(run)
             save()
 
 
@@ -248,28 +244,9 @@ def train(algo: str, env: str, folder: str, options: dict[str, Any]) -> Path:
     return rltrain.train(algo, env, **{"n_eval_episodes": 0, **always, **options}).run_dir
 
 
-def evaluations(run: Path) -> list[float]:
-    """The mean returns of the evaluations of a run."""
-    with (run / "progress.csv").open(newline="") as file:
-        return [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
-
-
 def steps_to(curve: list[float], case: Case) -> float:
     """The steps after which an evaluation reaches the threshold; infinite if none does."""
     return next(((i + 1) * case.every for i, score in enumerate(curve) if score >= case.threshold), float("inf"))
-
-
-def spread(values: list[float]) -> str:
-    """Median and range."""
-    return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
-
-
-def spread_of_steps(values: list[float]) -> str:
-    """Median and range, where infinite means never."""
-    shown = [
-        "never" if value == float("inf") else f"{value:,.0f}" for value in (median(values), min(values), max(values))
-    ]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 if __name__ == "__main__":

@@ -12,18 +12,17 @@ runs that are kept are not repeated.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import torch
 
 import rltrain
-from benchmarks import store
+from benchmarks import cases, store
+from benchmarks.seeds import spread
 from rltrain.registry import env_spec
 from rltrain.settings import tuned_defaults
 
@@ -81,10 +80,7 @@ CASES = {
 
 def main() -> None:
     """Runs what is missing and prints a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds [5]")
-    parser.add_argument("--only", help="cases whose name contains this text")
-    parsed = parser.parse_args()
+    parsed = cases.options(__doc__)
     kept = store.load("transfer")
     print("| task | policy | mean over training: median (range) | at the end: median (range) |")
     print("| --- | --- | --- | --- |")
@@ -94,8 +90,8 @@ def main() -> None:
         runs = kept.setdefault(name, {"steps": case.after, "torch": torch.__version__.partition("+")[0], "runs": {}})
         measure(case, runs["runs"], parsed.seeds, lambda: store.save("transfer", kept))
         for way, by_seed in runs["runs"].items():
-            early = spread([mean(scores) for scores in by_seed.values()])
-            late = spread([scores[-1] for scores in by_seed.values()])
+            early = spread([mean(scores) for scores in by_seed.values()], "{:.3g}")
+            late = spread([scores[-1] for scores in by_seed.values()], "{:.3g}")
             print(f"| {name} | {way} | {early} | {late} |", flush=True)
 
 
@@ -124,7 +120,7 @@ def measure(case: Case, runs: dict[str, dict[str, list[float]]], seeds: int, sav
                         "env_kwargs": {**tuned(case).get("env", {}).get("kwargs", {}), **case.env_kwargs},
                     },
                 )
-                runs[way][seed] = evaluations(run)
+                runs[way][seed] = cases.evaluations(run)
                 save()
 
 
@@ -139,17 +135,6 @@ def train(case: Case, env: str, folder: str, options: dict[str, Any]) -> Path:
     kwargs = tuned(case).get("env", {}).get("kwargs", {})
     given = {"env_kwargs": kwargs, **settings, **options, "progress": False, "run_dir": folder, "save_freq": 0}
     return rltrain.train("ppo", env, **given).run_dir
-
-
-def evaluations(run: Path) -> list[float]:
-    """The mean returns of the evaluations of a run."""
-    with (run / "progress.csv").open(newline="") as file:
-        return [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
-
-
-def spread(values: list[float]) -> str:
-    """Median and range."""
-    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rltrain.compile import lowered
 from rltrain.compiling import is_compiling, recording
+from rltrain.errors import ConfigError
 from rltrain.tree import children, flatten, tree_map
 
 Build = Callable[[Iterator[Tensor]], Any]
@@ -145,6 +146,9 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
     """Turns the tensors that a graph holds into inputs after the others, and returns them.
 
     Tensors that share memory, such as parameters in one flat tensor, become views of one input.
+
+    Raises:
+        ConfigError: Tensors of different types share memory.
     """
     held: dict[int, list[fx.Node]] = {}
     tensors: dict[fx.Node, Tensor] = {}
@@ -168,23 +172,32 @@ def lift(graph: fx.GraphModule) -> list[Tensor]:
 
 
 def _common(first: Tensor, *others: Tensor) -> Tensor:
-    """The tensor of which all these are views: the first if they are all like it, or else all of their memory."""
+    """The tensor of which all these are views: the first if they are all like it, or else all of their memory.
 
-    def layout(x: Tensor) -> Any:
-        return x.shape, x.stride(), x.storage_offset(), x.dtype
-
-    if all(layout(x) == layout(first) for x in others):
+    Raises:
+        ConfigError: They are of different types.
+    """
+    if any(x.dtype != first.dtype for x in others):
+        types = " and ".join(sorted({str(x.dtype) for x in (first, *others)}))
+        raise ConfigError(
+            f"Tensors of the types {types} share memory, which --compile cannot record.",
+            "Make one of them a copy, or leave --compile out.",
+        )
+    if all(_layout(x) == _layout(first) for x in others):
         return first
     storage = first.untyped_storage()
     size = storage.nbytes() // first.element_size()
     return torch.empty(0, dtype=first.dtype, device=first.device).set_(storage, 0, (size,), (1,))
 
 
+def _layout(x: Tensor) -> Any:
+    """Where in its memory a tensor has its numbers."""
+    return x.shape, x.stride(), x.storage_offset()
+
+
 def _view(graph: fx.Graph, place: fx.Node, base: Tensor, tensor: Tensor) -> fx.Node:
     """A node with ``tensor``, made of that with ``base``."""
-    if tensor.dtype != base.dtype:
-        raise NotImplementedError("tensors of different types share memory")
-    if (tensor.shape, tensor.stride()) == (base.shape, base.stride()) and tensor.storage_offset() == 0:
+    if _layout(tensor) == _layout(base):
         return place
     aten, start = torch.ops.aten, tensor.storage_offset()
     if not tensor.is_contiguous():

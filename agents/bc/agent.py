@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,24 +11,22 @@ from torch import Tensor
 
 from rltrain.agent import Metrics
 from rltrain.agents.bc.config import BCConfig
-from rltrain.agents.bc.loss import agreement, cloning_loss, raw_actions
+from rltrain.agents.bc.loss import agreement, cloning_loss
 from rltrain.agents.bc.privacy import PrivateGradients
 from rltrain.agents.parts.actors import DistributionActor, keep_some_noise, make_actor
 from rltrain.agents.parts.distributions import Gaussian
 from rltrain.agents.parts.networks import ACTIVATIONS, mask_logits
-from rltrain.agents.parts.offline import OfflineAgent, Shuffled
+from rltrain.agents.parts.offline import OfflineAgent, Shuffled, take_in
 from rltrain.agents.parts.optim import FlatAdam
 from rltrain.data.dataset import Dataset
 from rltrain.data.split import assign
-from rltrain.data.view import AgentView, refuse_forbidden_actions
+from rltrain.data.view import AgentView, chunks, refuse_forbidden_actions
 from rltrain.env import Observation
 from rltrain.errors import ConfigError
 from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, seeded, set_generator_state
 from rltrain.schedules import value_at
 
-ROWS = 8192
-"""Steps of a validation, or of the statistics, that are computed at once."""
 MEASURES = {True: "mean_squared_error", False: "accuracy"}
 
 
@@ -129,13 +126,7 @@ class BC(OfflineAgent):
         steps = dataset.steps_of(np.flatnonzero(~held_out))
         self.batches = Shuffled(steps, config.batch_size, derive_seed(self.seed, "data"))
         if self.actor.obs_normalizer is not None and not self.n_updates:
-            for chunk in np.array_split(steps, -(-len(steps) // ROWS)):
-                self.actor.obs_normalizer.update(self.view.obs(chunk))
-
-    @property
-    def rows_per_update(self) -> int:
-        """Steps of the dataset that one call of ``learn`` takes in."""
-        return self.config.batch_size * self.config.gradient_steps
+            take_in(self.actor.obs_normalizer, self.view, steps)
 
     def learn(self) -> Metrics:
         """Takes ``gradient_steps`` steps; now and then also computes the loss on the held-out episodes."""
@@ -164,7 +155,7 @@ class BC(OfflineAgent):
 
     def _loss(self, steps: np.ndarray) -> tuple[Tensor, Tensor]:
         """The mean loss of some steps, and how far the policy agrees with them, each 0-d."""
-        raw = raw_actions(self.distribution, self.view.action(steps))
+        raw = self.distribution.from_env(self.view.action(steps))
         params = self.params(self.view.obs(steps))
         loss = cloning_loss(self.distribution, params, raw, self.config.label_smoothing).mean()
         return loss, agreement(self.distribution, params.detach(), raw).mean()
@@ -237,8 +228,8 @@ class BC(OfflineAgent):
     def validate(self) -> dict[str, float]:
         """The loss and the agreement on the held-out episodes, without dropout and smoothing."""
         sums = torch.zeros(2, dtype=torch.float64)
-        for steps in self._chunks(self.held_out):
-            raw = raw_actions(self.distribution, self.view.action(steps))
+        for steps in chunks(self.held_out):
+            raw = self.distribution.from_env(self.view.action(steps))
             params = self.actor.params(self.view.obs(steps))
             each = cloning_loss(self.distribution, params, raw), agreement(self.distribution, params, raw)
             sums += torch.stack([row.to("cpu", torch.float64).sum() for row in each])
@@ -255,10 +246,6 @@ class BC(OfflineAgent):
         """Goes back to the policy with the lowest loss on the held-out episodes, if it was asked to stop by that."""
         if self.config.patience and self.best_loss < float("inf"):
             self.optimizer.flat.data.copy_(self.best)
-
-    @staticmethod
-    def _chunks(steps: np.ndarray) -> Iterable[np.ndarray]:
-        return np.array_split(steps, -(-len(steps) // ROWS))
 
     def training_state(self) -> dict[str, Any]:
         """Optimizer, generator, place in the data, counters and the best policy."""

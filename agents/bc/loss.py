@@ -19,13 +19,6 @@ FORBIDDEN = -1e7
 """A logit below this is one that a mask has taken out."""
 
 
-def raw_actions(distribution: Distribution, action: Tensor) -> Tensor:
-    """Actions (B, *A) of the environment as the distribution counts them."""
-    if isinstance(distribution, Categorical | MultiCategorical):
-        return action - distribution.start
-    return distribution.from_env(action) if isinstance(distribution, Gaussian) else action
-
-
 def cloning_loss(distribution: Distribution, params: Tensor, raw: Tensor, smoothing: float = 0.0) -> Tensor:
     """The loss of each row, (B,).
 
@@ -36,7 +29,7 @@ def cloning_loss(distribution: Distribution, params: Tensor, raw: Tensor, smooth
     Args:
         distribution: The distribution of the actions.
         params: Its parameters (B, P), the logits of forbidden actions below :data:`FORBIDDEN`.
-        raw: The actions, by :func:`raw_actions`.
+        raw: The actions, by its ``from_env``.
         smoothing: e.
     """
     match distribution:

@@ -10,7 +10,9 @@ import torch
 
 from rltrain.agent import ActOut, Agent, State
 from rltrain.data.dataset import Dataset
+from rltrain.data.view import AgentView, chunks
 from rltrain.env import Observation
+from rltrain.normalize import ObservationNormalizer
 from rltrain.rng import derive_seed
 from rltrain.vec import VecStep
 
@@ -19,11 +21,13 @@ class OfflineAgent(Agent):
     """An agent that learns from a dataset and never steps the environments.
 
     The trainer calls :meth:`use_data` before training, then ``learn`` again and again, and :meth:`conclude` at the end.
+    Its config has ``batch_size`` and ``gradient_steps``.
 
     Attributes:
         finished: Whether it has learned enough by its own measure.
     """
 
+    config: Any
     horizon = 1
     finished = False
 
@@ -36,9 +40,9 @@ class OfflineAgent(Agent):
         """
 
     @property
-    @abstractmethod
     def rows_per_update(self) -> int:
         """Steps of the dataset that one call of ``learn`` takes in."""
+        return self.config.batch_size * self.config.gradient_steps
 
     def privacy(self) -> dict[str, Any] | None:
         """What the policy promises to those whose data it has learned from, as JSON values; None if that is nothing."""
@@ -54,6 +58,12 @@ class OfflineAgent(Agent):
 
     def record(self, out: ActOut, step: VecStep) -> None:
         """Does nothing: what environments give is not learned from."""
+
+
+def take_in(normalizer: ObservationNormalizer, view: AgentView, steps: np.ndarray) -> None:
+    """Updates the statistics of a normaliser by the observations of these steps."""
+    for chunk in chunks(steps):
+        normalizer.update(view.obs(chunk))
 
 
 class Shuffled:

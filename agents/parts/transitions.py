@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.agent import Metrics
-from rltrain.agents.parts.offline import OfflineAgent, Shuffled
+from rltrain.agents.parts.offline import OfflineAgent, Shuffled, take_in
 from rltrain.agents.parts.replay import Batch
 from rltrain.agents.parts.settings import OfflineConfig
 from rltrain.agents.parts.targets import TargetNetworks
@@ -23,9 +23,6 @@ from rltrain.errors import DatasetError
 from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
 from rltrain.schedules import value_at
-
-ROWS = 8192
-"""Steps that the statistics of observations take in at once."""
 
 
 class Transitions:
@@ -163,13 +160,7 @@ class TransitionAgent(OfflineAgent, TargetNetworks):
         steps = self.data.steps
         self.batches = Shuffled(steps, config.batch_size, derive_seed(self.seed, "data"))
         if self.obs_normalizer is not None and not self.n_updates:
-            for chunk in np.array_split(steps, -(-len(steps) // ROWS)):
-                self.obs_normalizer.update(self.data.view.obs(chunk))
-
-    @property
-    def rows_per_update(self) -> int:
-        """Steps of the dataset that one call of ``learn`` takes in."""
-        return self.config.batch_size * self.config.gradient_steps
+            take_in(self.obs_normalizer, self.data.view, steps)
 
     def learn(self) -> Metrics:
         """Takes ``gradient_steps`` steps; metrics are means over them."""

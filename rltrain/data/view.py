@@ -18,7 +18,8 @@ from rltrain.spaces import MASK, entries_of
 
 IN_MEMORY = 2**30
 """Bytes of observations and actions that are loaded once; of more, each minibatch is read from the disk."""
-
+ROWS = 8192
+"""Steps that are computed at once where all steps are gone through."""
 
 Steps: TypeAlias = np.ndarray | Tensor
 """Numbers of steps (B,): an array, or a tensor on the device of the view."""
@@ -127,6 +128,11 @@ class AgentView:
             if isinstance(acted, spaces.Box) and isinstance(self.action_space, spaces.Box):
                 fix = f"Give --env.rescale-action true or false, as when it was recorded.{hint}"
             raise DatasetError(f"{what}, and in the environment of {self.action_space}.", fix)
+
+
+def chunks(steps: np.ndarray) -> list[np.ndarray]:
+    """Steps in pieces of at most :data:`ROWS`."""
+    return np.array_split(steps, -(-len(steps) // ROWS))
 
 
 def _on_host(steps: Steps) -> np.ndarray:

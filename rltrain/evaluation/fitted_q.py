@@ -16,19 +16,19 @@ from torch import Tensor
 
 from rltrain.agent import Actor
 from rltrain.agents.parts.critics import Critics, action_encoder
-from rltrain.agents.parts.offline import Shuffled
+from rltrain.agents.parts.offline import Shuffled, take_in
 from rltrain.agents.parts.optim import FlatAdam, lay_flat
 from rltrain.agents.parts.settings import NetworkKwargs
 from rltrain.agents.parts.transitions import Transitions
 from rltrain.data.columns import REWARD
 from rltrain.data.dataset import Dataset
+from rltrain.data.view import chunks
 from rltrain.env import Observation
 from rltrain.evaluation.importance import Estimate
 from rltrain.normalize import ObservationNormalizer
 from rltrain.process.stopping import check
 from rltrain.rng import derive_seed, make_generator, seeded
 
-ROWS = 8192
 DECAY = 0.99  # of what a target network keeps with each step
 
 
@@ -71,8 +71,7 @@ class FittedQ:
         self.batches = Shuffled(self.data.steps, batch_size, derive_seed(seed, "data"))
         self.numbers = action_encoder(action_space).to(where)
         self.normalizer = ObservationNormalizer(observation_space, device=where)
-        for chunk in np.array_split(self.data.steps, -(-len(self.data.steps) // ROWS)):
-            self.normalizer.update(self.data.view.obs(chunk))
+        take_in(self.normalizer, self.data.view, self.data.steps)
         with seeded(derive_seed(seed, "weights")):
             network = Critics(
                 observation_space, self.numbers.size, NetworkKwargs(), [64, 64], n_critics=critics, layer_norm=True
@@ -118,7 +117,7 @@ class FittedQ:
         """
         first = self.dataset.episodes.start
         values = np.empty((self.counts.shape[0], len(first)))
-        for chunk in np.array_split(np.arange(len(first)), -(-len(first) // ROWS)):
+        for chunk in chunks(np.arange(len(first))):
             obs = self.data.view.obs(first[chunk])
             values[:, chunk] = self._values(self.network, obs, self._acted(obs)).cpu().numpy() * self.scale
         means = (values * self.counts).sum(1) / self.counts.sum(1)

@@ -12,13 +12,12 @@ from gymnasium import spaces
 from rltrain.agent import Actor
 from rltrain.data.columns import REWARD
 from rltrain.data.dataset import Dataset
-from rltrain.data.view import AgentView
+from rltrain.data.view import AgentView, chunks
 from rltrain.errors import ConfigError
 from rltrain.evaluation.fitted_q import FittedQ
 from rltrain.evaluation.importance import Estimate, importance_estimates, mean_return
 from rltrain.registry import agent_class, agent_config_class
 
-ROWS = 8192
 FQE_STEPS = 4_000
 """Gradient steps of fitted Q evaluation."""
 FEW = 10
@@ -130,7 +129,7 @@ def _log_ratios(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """By how much likelier the policy takes the actions of the data than who recorded them, as logarithms (S,)."""
     ratios = np.empty(steps)
-    for chunk in np.array_split(np.arange(steps), -(-steps // ROWS)):
+    for chunk in chunks(np.arange(steps)):
         obs, action = view.obs(chunk), view.action(chunk)
         if deterministic:
             same = (actor(obs).action == action).reshape(len(chunk), -1).all(1)
@@ -152,10 +151,10 @@ def clone(
     device: torch.device | str = "cpu",
 ) -> Actor:
     """The policy that recorded a dataset, as the agent ``bc`` estimates it, with an early stop on held-out episodes."""
-    options = {"patience": 5, "val_freq": 5, "val_fraction": 0.1 if len(dataset.episodes) >= 10 else 0.0}
-    if not options["val_fraction"]:
-        options["patience"] = 0
-    config = agent_config_class("bc").model_validate({**options, "normalize_obs": _scalable(observation_space)})
+    options: dict[str, Any] = {"val_fraction": 0.0, "normalize_obs": _scalable(observation_space)}
+    if len(dataset.episodes) >= 10:
+        options |= {"val_fraction": 0.1, "val_freq": 5, "patience": 5}
+    config = agent_config_class("bc").model_validate(options)
     agent: Any = agent_class("bc")(observation_space, action_space, 1, config, device=device, seed=seed)
     agent.use_data(dataset)
     for _ in range(updates):

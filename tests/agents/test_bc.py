@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import rltrain
 from rltrain.agents.bc.agent import BC
 from rltrain.agents.bc.config import BCConfig
-from rltrain.agents.bc.loss import agreement, cloning_loss, raw_actions
+from rltrain.agents.bc.loss import agreement, cloning_loss
 from rltrain.agents.parts.distributions import make_distribution
 from rltrain.agents.parts.networks import mask_logits
 from rltrain.agents.parts.offline import Shuffled
@@ -39,7 +39,7 @@ OBS = spaces.Box(-1.0, 1.0, (4,), np.float32)
 def test_losses_are_those_computed_by_hand() -> None:
     choice = make_distribution(spaces.Discrete(2, start=5))
     logits = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4 and 3/4
-    raw = raw_actions(choice, torch.tensor([6]))
+    raw = choice.from_env(torch.tensor([6]))
     right, wrong = -math.log(0.75), -math.log(0.25)
     assert cloning_loss(choice, logits, raw).item() == pytest.approx(right)
     assert cloning_loss(choice, logits, raw, 0.2).item() == pytest.approx(0.8 * right + 0.2 * (right + wrong) / 2)

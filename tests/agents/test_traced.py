@@ -58,6 +58,22 @@ def test_what_shares_memory_is_changed_in_place() -> None:
 
 
 @pytest.mark.usefixtures("_lowered")
+def test_a_part_of_a_tensor_is_read_where_it_is() -> None:
+    part = torch.arange(12.0).view(4, 3)[1:3]
+    compiled = Traced(lambda x: x + part)
+    assert torch.equal(compiled(torch.zeros(2, 3)), part)
+    part += 1.0
+    assert torch.equal(compiled(torch.zeros(2, 3)), part)
+
+
+def test_tensors_of_different_types_that_share_memory_are_refused() -> None:
+    words = torch.arange(4, dtype=torch.int32)
+    numbers = words.view(torch.float32)
+    with pytest.raises(ConfigError, match=r"torch\.float32 and torch\.int32 share memory.*--compile"):
+        Traced(lambda x: x + words + numbers)(torch.zeros(4))
+
+
+@pytest.mark.usefixtures("_lowered")
 def test_a_backward_pass_is_a_part_of_it() -> None:
     def trained(compile: bool) -> list[Tensor]:
         with torch.random.fork_rng():
