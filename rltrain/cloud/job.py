@@ -20,7 +20,7 @@ LISTS = ("trackers", "log_info", "reset", "freeze")
 DOT = "__"
 """Stands for a dot in names that must be those of variables."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
-HERE = ("init_from", "teacher")
+HERE = ("init_from", "teacher", "reward_model")
 """Settings that name a folder of this machine, which no other one has."""
 
 
