@@ -23,6 +23,7 @@ import time
 from typing import Any
 
 from benchmarks import measures, peers, report, store, venvs
+from rltrain.devices import cores
 from rltrain.runs.machine import describe_machine
 
 TURN = 300.0  # seconds that a turn may take
@@ -147,11 +148,6 @@ def ask(row: dict[str, Any], measure: str, points: Any, seed: int, python: str, 
 def core_counts(measure: str, most: int) -> list[int]:
     """The numbers of cores to measure on; training also on one."""
     return sorted({1, most}) if measure == "training" else [most]
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from rltrain.devices import processor_name
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,7 +32,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
 def machine() -> dict[str, Any]:
     """The machine and versions that figures depend on."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -41,11 +43,3 @@ def machine() -> dict[str, Any]:
 def bare(env_id: str) -> str:
     """An id without its namespace, as a file name."""
     return env_id.rpartition("/")[2]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from functools import cache
+from pathlib import Path
 
 import psutil
 import torch
@@ -85,6 +87,20 @@ _process = cache(psutil.Process)
 def answers_late(device: torch.device) -> bool:
     """Whether the device queues its kernels, so that reading a number makes the host wait for all of them."""
     return device.type not in ("cpu", "meta")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def processor_of(device: torch.device) -> str:

@@ -150,13 +150,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """A YAML mapping as a dict; ``name`` is used in the error."""
-    try:
-        data = safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
-        mark = getattr(error, "problem_mark", None)
-        twice = f": {error.problem}" if type(error) is yaml.MarkedYAMLError else ""
-        where = f" in line {mark.line + 1}{twice}" if mark else f": {error}" if isinstance(error, Damaged) else ""
-        raise ConfigError(f"'{name}' is not valid YAML{where}.", "Mend the file.") from error
+    data = load_yaml(text, f"'{name}'")
     if not isinstance(data, dict):
         raise ConfigError(f"'{name}' holds no settings.", "A config file is a YAML mapping of option: value.")
     data = {str(key): value for key, value in data.items()}
@@ -164,6 +158,25 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     if isinstance(env, dict) and isinstance(env.get("kwargs"), dict):
         data["env"] = {**env, "kwargs": {key: from_plain(value) for key, value in env["kwargs"].items()}}
     return data
+
+
+def load_yaml(text: str, what: str) -> Any:
+    """What a YAML text holds.
+
+    Args:
+        text: The text.
+        what: What it is, for the error.
+
+    Raises:
+        ConfigError: It is not valid YAML.
+    """
+    try:
+        return safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date or number
+        mark = getattr(error, "problem_mark", None)
+        twice = f": {error.problem}" if type(error) is yaml.MarkedYAMLError else ""
+        where = f" in line {mark.line + 1}{twice}" if mark else f": {error}" if isinstance(error, Damaged) else ""
+        raise ConfigError(f"{what} is not valid YAML{where}.", "Mend the file.") from error
 
 
 def canonical(data: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from rltrain.adapters.progress import guarded
 from rltrain.adapters.rewards import check_objectives
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.adapters.workers import Workers
+from rltrain.devices import cores
 from rltrain.errors import ConfigError
 from rltrain.naming.reasons import fix_at, reason_of
 from rltrain.registry import EnvSpec
@@ -163,8 +163,7 @@ def choose(
         ConfigError: ``vector`` is asked for, and there is no vector form that resets in the same step; or ``sync`` or
             ``vector`` is, and there is a time limit, which only workers keep.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(num_envs, cores)
+    most = min(num_envs, cores())
     if limited and recipe.render_mode is None:
         if wanted not in ("auto", "async"):
             raise ConfigError(

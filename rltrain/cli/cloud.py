@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rltrain.cli.output import say
+from rltrain.cli.options import option_line
+from rltrain.cli.output import beside, say
 from rltrain.cli.typed_run import TypedRun, typed_run
 from rltrain.errors import ConfigError, did_you_mean, plain
 
@@ -50,11 +51,18 @@ FLAGS = {
     "spot": "let the platform take machines away and give others: cheaper, and the run goes on",
     "submit": "start the job too, by the platform's own program",
 }
-MORE = ("role", "subnets", "security_groups", "region", "network", "compute", "resource_group", "workspace", "infra")
+MORE = {
+    "sagemaker": ("role", "subnets", "security_groups"),
+    "vertex": ("region", "network"),
+    "azureml": ("compute", "resource_group", "workspace"),
+    "skypilot": ("infra",),
+}
+"""Options of a platform alone."""
 USAGE = """usage: rltrain cloud {platforms} ALGO ENV [options]
 
-Writes the file of a training job, and prints the command that starts it. All options of 'rltrain train' are
-those of the run. --debug shows a traceback instead of a line when something fails.
+Writes the file of a training job, and prints the command that starts it. All
+options of 'rltrain train' are those of the run. --debug shows a traceback
+instead of a line when something fails.
 
 {options}
 """
@@ -62,10 +70,8 @@ those of the run. --debug shows a traceback instead of a line when something fai
 
 def main(arguments: list[str]) -> int:
     """Writes a job file."""
-    from rltrain.cli.options import option_line
-
     if any(argument in ("-h", "--help") for argument in arguments):
-        lines = [f"  {name:<11}{text}" for name, text in PLATFORMS.items()] + [""]
+        lines = [beside(f"  {name}", text, 13) for name, text in PLATFORMS.items()] + [""]
         lines += [option_line(f"--{name} TEXT", text) for name, text in TEXTS.items()]
         lines += [option_line(f"--{name}", text) for name, text in FLAGS.items()]
         say(USAGE.format(platforms="|".join(PLATFORMS), options="\n".join(lines)).rstrip())
@@ -132,9 +138,8 @@ def job_of(platform: str, typed: TypedRun) -> Job:
     options = options_of(config)
     check_options(typed, options)
     texts = ("image", "instance", "gpu", "data", "checkpoints", "output", "file_system")
-    more = {key: str(own[key]) for key in MORE if own.get(key) is not None}
-    wrong = [key for key in more if TEXTS[key].partition(":")[0].partition(",")[0] != platform]
-    if wrong:
+    more = {key: str(own[key]) for keys in MORE.values() for key in keys if own.get(key) is not None}
+    if wrong := [key for key in more if key not in MORE[platform]]:
         raise ConfigError(f"--{wrong[0].replace('_', '-')} is not for {platform}.", "Leave it out.")
     return Job(
         algo=config.algo,

@@ -33,9 +33,8 @@ end
 complete -c rltrain -a '(__rltrain_words)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 WORDS = "words"
-_FILES = ("config", "zoo", "prices", "machine")
-TRAINING = {"train": (*_FILES, "num_seeds"), "sweep": (), "estimate": _FILES, "cloud": _FILES}
-"""The verbs that take settings as options, with options that their modules do not list."""
+TRAINING = ("train", "sweep", "estimate", "cloud")
+"""The verbs that take settings as options."""
 DESCRIPTION = (
     "Print the script by which a shell completes verbs, options, environments and agents after the tab key. Put into "
     'its start-up file: eval "$(rltrain completion bash)", the same with zsh, or rltrain completion fish | source.'
@@ -130,6 +129,7 @@ def _of_training(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
     from pydantic import BaseModel
 
     from rltrain.cli.typed import alternatives
+    from rltrain.cli.typed_run import FILES
     from rltrain.config import EnvConfig, TrainConfig
     from rltrain.naming.habits import options_of
     from rltrain.registry import agent_config_class, agent_specs
@@ -140,7 +140,9 @@ def _of_training(verb: str, before: Sequence[str], begun: str) -> Iterable[str]:
             return list(platforms)
         before = before[1:]
     flags: tuple[str, ...] = tuple(module.FLAGS)
-    own = [*TRAINING[verb], *flags, *getattr(module, "TEXTS", ()), *getattr(module, "NUMBERS", ())]
+    files = () if verb == "sweep" else FILES  # which lists those that it takes
+    seeds = ("num_seeds",) if verb == "train" else ()
+    own = [*files, *seeds, *flags, *getattr(module, "TEXTS", ()), *getattr(module, "NUMBERS", ())]
     agents = agent_specs()
     named = next((word for word in before if word in agents), None)
     if begun.startswith("-"):

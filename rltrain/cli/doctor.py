@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from importlib import metadata
@@ -56,33 +55,22 @@ def machine() -> dict[str, Any]:
     import psutil
     import torch
 
-    from rltrain.devices import processor_of
+    from rltrain.devices import cores, processor_name, processor_of
+    from rltrain.runs.machine import versions
 
-    names = ("rltrain", "torch", "gymnasium", "numpy", "tensorboard")
-    versions = [f"python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in names)]
-    affinity = getattr(os, "sched_getaffinity", None)
     shared = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
     return {
-        "versions": ", ".join(versions),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "platform": platform.platform(),
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "instructions": processor_of(torch.device("cpu")),
-        "cores": len(affinity(0)) if affinity is not None else os.cpu_count() or 1,
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "memory": psutil.virtual_memory().total,
         "memory_free": psutil.virtual_memory().available,
         "disk_free": shutil.disk_usage(".").free,
         "shared_memory": shared,
     }
-
-
-def _processor_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def devices() -> list[str]:

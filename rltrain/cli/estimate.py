@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from rltrain.cli.options import Parser, option_line
 from rltrain.cli.output import say
 from rltrain.cli.tables import clock, entries, size, table
 from rltrain.cli.typed import parse_value
@@ -16,23 +17,26 @@ USAGE = """usage: rltrain estimate ALGO ENV [options]
        rltrain estimate --compare FILE
        rltrain estimate --example prices|worksheet
 
-Tries a run for some seconds, and says what all of it will take: seconds, memory, energy and money.
-What the trial writes is thrown away.
+Tries a run for some seconds, and says what all of it will take: time, memory,
+energy and money. What the trial writes is thrown away.
 
-  ALGO                  an agent (rltrain agents)
-  ENV                   an environment, such as rltrain/CartPole-v1 (rltrain envs)
+  ALGO   an agent (rltrain agents)
+  ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
 
-  --prices FILE         YAML file of machines and prices of yours
-  --machine NAME        which machine of it this one is [the one that it calls here]
-  --seconds NUMBER      how long to measure, after the warm-up [10]
-  --cost.energy         ask codecarbon, offline, for this machine's energy (rltrain[energy])
-  --compare FILE        compare a policy of your own with other ways to act, by a worksheet of yours
-  --example NAME        print an example of such a file
-  --json                print one JSON object
-  --debug               show a traceback instead of a line when something fails
+{options}
 
-All options of 'rltrain train' are those of the run, such as --total-timesteps 1000000 or --nproc 2."""
-
+All options of 'rltrain train' are those of the run, such as
+--total-timesteps 1000000 or --nproc 2."""
+OPTIONS = {
+    "prices FILE": "YAML file of machines and prices of yours",
+    "machine NAME": "which machine of it this one is [the one that it calls here]",
+    "seconds NUMBER": "how long to measure, after the warm-up [10]",
+    "cost.energy": "ask codecarbon, offline, for this machine's energy (rltrain[energy])",
+    "compare FILE": "compare a policy of your own with other ways to act, by a worksheet of yours",
+    "example NAME": "print an example of such a file",
+    "json": "print one JSON object",
+    "debug": "show a traceback instead of a line when something fails",
+}
 FLAGS = ("json",)
 TEXTS = ("seconds", "compare", "example")
 
@@ -40,7 +44,7 @@ TEXTS = ("seconds", "compare", "example")
 def main(arguments: list[str]) -> int:
     """Estimates, compares, or prints an example."""
     if any(argument in ("-h", "--help") for argument in arguments):
-        say(USAGE)
+        say(USAGE.format(options="\n".join(option_line(f"--{option}", text) for option, text in OPTIONS.items())))
         return 0
     names = {argument.partition("=")[0] for argument in arguments}
     if names & {"--compare", "--example"}:
@@ -104,8 +108,6 @@ def _keeps_replay(config: object) -> bool:
 
 def _files(arguments: list[str]) -> int:
     """What needs no run: an example, or a worksheet."""
-    from rltrain.cli.options import Parser
-
     parser = Parser("estimate", "Compare ways to act by a worksheet, or print an example of a file.")
     parser.add_argument("--compare", metavar="FILE")
     parser.add_argument("--example", metavar="prices|worksheet")

@@ -63,8 +63,8 @@ def typed_run(
     given = {name: options.pop(name, None) for name in FILES}
     for name, value in [*given.items(), *((name, own.get(name)) for name in texts)]:
         if value is True:
-            what = {"config": "Name a YAML file.", "zoo": "Name a YAML file.", "prices": "Name a YAML file."}
-            raise ConfigError(f"'--{name.replace('_', '-')}' needs a value.", what.get(name, "Give one."))
+            fix = "Name a YAML file." if name in FILES and name != "machine" else "Give one."
+            raise ConfigError(f"'--{name.replace('_', '-')}' needs a value.", fix)
     settings = canonical(options)
     for name, both in zip(positional, (settings.get("algo"), settings.get("env", {}).get("id")), strict=False):
         if both is not None:

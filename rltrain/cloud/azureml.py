@@ -6,9 +6,7 @@ import shlex
 import shutil
 from typing import Any
 
-import yaml
-
-from rltrain.cloud.job import Job
+from rltrain.cloud.job import Job, job_file
 from rltrain.errors import ConfigError
 
 FILE = "{name}_azureml.yaml"
@@ -54,7 +52,7 @@ def make(job: Job) -> str:
             "runs": {"type": "uri_folder", "path": job.checkpoints or f"{STORE}{job.name}/runs", "mode": "rw_mount"},
             "model": {"type": "uri_folder", "path": job.output or f"{STORE}{job.name}/model", "mode": "rw_mount"},
         },
-        "limits": {"timeout": round(job.max_hours * 3600)},
+        "limits": {"timeout": job.max_seconds},
     }
     if inputs:
         spec["inputs"] = inputs
@@ -65,9 +63,7 @@ def make(job: Job) -> str:
     else:
         spec["resources"]["instance_type"] = job.instance
         spec["queue_settings"] = {"job_tier": "spot" if job.spot else "standard"}
-    head = "# A command job of Azure ML, written by rltrain. Start it with:\n# "
-    body = yaml.safe_dump(spec, sort_keys=False, width=10_000)
-    return head + " ".join(command(FILE.format(name=job.name), job)) + "\n" + body
+    return job_file("A command job of Azure ML", command(FILE.format(name=job.name), job), spec)
 
 
 def command(path: str, job: Job) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import yaml
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
@@ -18,7 +20,7 @@ LISTS = ("trackers", "log_info", "reset", "freeze")
 DOT = "__"
 """Stands for a dot in names that must be those of variables."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
-HERE = ("init_from", "teacher")
+HERE = ("init_from", "teacher", "reward_model")
 """Settings that name a folder of this machine, which no other one has."""
 
 
@@ -70,6 +72,11 @@ class Job:
         """The arguments of ``rltrain train``."""
         return [self.algo, self.env, *(f"--{name}={text}" for name, text in self.options.items())]
 
+    @property
+    def max_seconds(self) -> int:
+        """After how many seconds the platform ends it."""
+        return round(self.max_hours * 3600)
+
     def entry(self, platform: str, *options: str) -> list[str]:
         """The command of every machine: the entry point, and the arguments behind ``--``."""
         command = ["python", "-m", "rltrain.cloud.entry", platform, f"--ranks={self.ranks}", *options]
@@ -82,10 +89,28 @@ class Job:
             ConfigError: It does.
         """
         for name in names:
-            value = getattr(self, name, None) if hasattr(self, name) else self.more.get(name)
-            if value is None:
+            if getattr(self, name, self.more.get(name)) is None:
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(f"A job of {platform} needs {option}.", f"See 'rltrain cloud {platform} --help'.")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal parts out, rather than as references."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def job_file(what: str, command: Sequence[str], spec: Mapping[str, Any]) -> str:
+    """A job file in YAML, with the command that starts it above.
+
+    Args:
+        what: What the platform calls such a job.
+        command: What starts it.
+        spec: The job.
+    """
+    body = yaml.dump(spec, Dumper=_Dumper, sort_keys=False, width=10_000)
+    return f"# {what}, written by rltrain. Start it with:\n# {' '.join(command)}\n{body}"
 
 
 def options_of(config: TrainConfig) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Place:
 
 
 def place_of(platform: str, options: Mapping[str, str], arguments: Sequence[str], env: Mapping[str, str]) -> Place:
-    """Reads it.
+    """Reads where this machine is.
 
     Args:
         platform: ``sagemaker``, ``vertex``, ``azureml`` or ``skypilot``.
@@ -62,14 +62,14 @@ def place_of(platform: str, options: Mapping[str, str], arguments: Sequence[str]
     if platform not in READERS:
         raise ConfigError(f"There is no platform '{platform}'.", f"Known: {', '.join(READERS)}.")
     try:
-        found = READERS[platform](options, list(arguments), env)
+        found = READERS[platform](list(arguments), env)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
         raise ConfigError(
             f"This is no machine of {platform}: {type(error).__name__} {error}.", "Start it by the job file."
         ) from error
     folders = {name: _folder(options[name]) for name in ("runs", "data", "model", "mirror") if options.get(name)}
     ranks = {"ranks": int(options["ranks"])} if "ranks" in options else {}
-    place = Place(**{**found, **folders, **ranks})
+    place = Place(**{"ranks": 1, **found, **folders, **ranks})
     if not place.arguments:
         raise ConfigError("The job says nothing to train.", "Start it by the job file.")
     return place
@@ -80,7 +80,7 @@ def _folder(name: str) -> Path:
     return Path(f"/gcs/{name[5:]}" if name.startswith("gs://") else name).expanduser()
 
 
-def _sagemaker(options: Mapping[str, str], arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+def _sagemaker(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
     root = Path(env.get("SM_INPUT_DIR", "/opt/ml/input"))
     given = env.get("SM_HPS") or (root / HYPERPARAMETERS).read_text(encoding="utf-8")
     hosts = sorted(json.loads(env.get("SM_HOSTS", "[]"))) or ["localhost"]
@@ -113,7 +113,7 @@ def _text_within(value: Any) -> Any:
     return value
 
 
-def _vertex(options: Mapping[str, str], arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+def _vertex(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
     spec = json.loads(env.get("CLUSTER_SPEC", "{}"))
     pools = spec.get("cluster", {})
     hosts = [host for pool in ("workerpool0", "workerpool1") for host in pools.get(pool, [])] or ["localhost:0"]
@@ -123,7 +123,6 @@ def _vertex(options: Mapping[str, str], arguments: list[str], env: Mapping[str, 
     found = {
         "job": env["CLOUD_ML_JOB_ID"],
         "arguments": arguments,
-        "ranks": 1,
         "nodes": len(hosts),
         "node": int(task["index"]) + (1 if task["type"] == "workerpool1" else 0),
         "first": name,
@@ -137,12 +136,11 @@ def _vertex(options: Mapping[str, str], arguments: list[str], env: Mapping[str, 
     return found
 
 
-def _azureml(options: Mapping[str, str], arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+def _azureml(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
     nodes = int(env.get("WORLD_SIZE", "1"))  # a process a machine
     return {
         "job": env["AZUREML_RUN_ID"],
         "arguments": arguments,
-        "ranks": 1,
         "nodes": nodes,
         "node": int(env.get("NODE_RANK", env.get("RANK", "0"))),
         "first": env.get("MASTER_ADDR", "localhost"),
@@ -151,12 +149,11 @@ def _azureml(options: Mapping[str, str], arguments: list[str], env: Mapping[str,
     }
 
 
-def _skypilot(options: Mapping[str, str], arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+def _skypilot(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
     addresses = env.get("SKYPILOT_NODE_IPS", "localhost").split()
     return {
         "job": env["SKYPILOT_TASK_ID"],
         "arguments": arguments,
-        "ranks": 1,
         "nodes": len(addresses),
         "node": int(env.get("SKYPILOT_NODE_RANK", "0")),
         "first": addresses[0],
@@ -165,7 +162,7 @@ def _skypilot(options: Mapping[str, str], arguments: list[str], env: Mapping[str
     }
 
 
-READERS: dict[str, Callable[[Mapping[str, str], list[str], Mapping[str, str]], dict[str, Any]]] = {
+READERS: dict[str, Callable[[list[str], Mapping[str, str]], dict[str, Any]]] = {
     "sagemaker": _sagemaker,
     "vertex": _vertex,
     "azureml": _azureml,

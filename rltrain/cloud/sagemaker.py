@@ -12,7 +12,6 @@ from rltrain.errors import ConfigError
 FILE = "{name}_sagemaker.py"
 CHECKPOINTS = "/opt/ml/checkpoints"
 SHARED = "/opt/ml/input/data/runs"
-HOUR = 3600
 
 PROGRAM = '''"""A training job of SageMaker, written by rltrain. Start it with: python {file}"""
 
@@ -49,10 +48,9 @@ def make(job: Job) -> str:
         ConfigError: The job lacks something.
     """
     job.need("image", "instance", "role", "checkpoints", "output", platform="sagemaker")
-    seconds = round(job.max_hours * HOUR)
-    stop = {"max_runtime_in_seconds": seconds}
+    stop = {"max_runtime_in_seconds": job.max_seconds}
     if job.spot:
-        stop["max_wait_time_in_seconds"] = 2 * seconds  # the wait for a machine included
+        stop["max_wait_time_in_seconds"] = 2 * job.max_seconds  # the wait for a machine included
     inputs = [call("InputData", channel_name="training", data_source=job.data)] if job.data is not None else []
     environment = {"RLTRAIN_RUNS": CHECKPOINTS, "RLTRAIN_RANKS": str(job.ranks)}
     networking = None

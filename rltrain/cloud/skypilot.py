@@ -6,9 +6,7 @@ import shlex
 import shutil
 from typing import Any
 
-import yaml
-
-from rltrain.cloud.job import Job
+from rltrain.cloud.job import Job, job_file
 from rltrain.errors import ConfigError
 
 FILE = "{name}_sky.yaml"
@@ -59,10 +57,8 @@ def make(job: Job) -> str:
         task["volumes"] = volumes
     if job.image is None:
         task["setup"] = "pip install rltrain"
-    task["run"] = f"timeout {round(job.max_hours * 3600)} {run}"
-    head = "# A task of SkyPilot, written by rltrain. Start it with:\n# "
-    body = yaml.safe_dump(task, sort_keys=False, width=10_000)
-    return head + " ".join(command(FILE.format(name=job.name), job)) + "\n" + body
+    task["run"] = f"timeout {job.max_seconds} {run}"
+    return job_file("A task of SkyPilot", command(FILE.format(name=job.name), job), task)
 
 
 def command(path: str, job: Job) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rltrain.callbacks import Callback
 from rltrain.config import CostConfig, TrainConfig
+from rltrain.cost.meter import HOUR
 from rltrain.training.launch import start
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
@@ -195,7 +196,7 @@ def _read(timer: Timer, result: RunResult, trainer: Trainer, began: float) -> Tr
     speeds = [_speed(*each) for each in pairwise(_cut(marks))]
     took = marks[-1][0] - marks[0][0]
     first = timer.marks[0]
-    each = (marks[-1][0] - marks[0][0]) / max(len(marks) - 1, 1)
+    each = took / max(len(marks) - 1, 1)
     agent, cost = trainer.agent, result.cost
     memory = getattr(agent, "memory", lambda: 0)()
     device = trainer.env.device
@@ -213,7 +214,7 @@ def _read(timer: Timer, result: RunResult, trainer: Trainer, began: float) -> Tr
         evaluation_seconds=timer.evaluation,
         memory_bytes=timer.memory + (memory if device.type == "cpu" else 0),
         accelerator_bytes=_on_accelerator(device, memory),
-        kwh=cost["energy_kwh"] / cost["seconds"] * 3600.0 if cost["energy_from"] else None,
+        kwh=cost["energy_kwh"] / cost["seconds"] * HOUR if cost["energy_from"] else None,
         device=str(device),
     )
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-import yaml
-
-from rltrain.cloud.job import Job
+from rltrain.cloud.job import Job, job_file
 from rltrain.errors import ConfigError
 
 FILE = "{name}_vertex.yaml"
@@ -54,7 +52,7 @@ def make(job: Job) -> str:
     pool["containerSpec"] = {"imageUri": job.image, "command": words[:split], "args": words[split:]}
     pools = [pool] if job.nodes == 1 else [pool, {**pool, "replicaCount": job.nodes - 1}]
     scheduling: dict[str, Any] = {
-        "timeout": f"{round(job.max_hours * 3600)}s",
+        "timeout": f"{job.max_seconds}s",
         "restartJobOnWorkerRestart": True,
     }
     if job.spot:
@@ -65,18 +63,7 @@ def make(job: Job) -> str:
         "baseOutputDirectory": {"outputUriPrefix": job.output},
         **spec,
     }
-    head = "# A CustomJob of Vertex AI, written by rltrain. Start it with:\n# "
-    return head + " ".join(command(FILE.format(name=job.name), job)) + "\n" + _dump(spec)
-
-
-def _dump(spec: dict[str, Any]) -> str:
-    class Plain(yaml.SafeDumper):
-        """Writes equal parts out, rather than as references."""
-
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    return yaml.dump(spec, Dumper=Plain, sort_keys=False)
+    return job_file("A CustomJob of Vertex AI", command(FILE.format(name=job.name), job), spec)
 
 
 def command(path: str, job: Job) -> list[str]:

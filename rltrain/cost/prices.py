@@ -7,14 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field
 
 from rltrain.config import CostConfig, Model
 from rltrain.errors import ConfigError, did_you_mean
-from rltrain.settings import YAML_LIMIT, validate
+from rltrain.settings import YAML_LIMIT, load_yaml, validate
 from rltrain.storage.files import Damaged, read_given, reason
-from rltrain.storage.yaml_text import safe_load
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -95,13 +93,10 @@ def read_yaml(path: str | Path, what: str, example: str) -> dict[str, object]:
     """
     fix = f"'{example}' prints an example."
     try:
-        data = safe_load(read_given(Path(path), YAML_LIMIT))
+        text = read_given(Path(path), YAML_LIMIT)
     except (OSError, Damaged) as error:
         raise ConfigError(f"The {what} '{path}' cannot be read: {reason(error)}.", fix) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"The {what} '{path}' is not valid YAML{where}.", "Mend the file.") from error
+    data = load_yaml(text, f"The {what} '{path}'")
     if not isinstance(data, dict):
         raise ConfigError(f"The {what} '{path}' is no mapping.", fix)
     return {str(key): value for key, value in data.items()}

@@ -18,19 +18,24 @@ from rltrain.storage.records import now
 
 def describe_machine() -> dict[str, Any]:
     """The facts about this machine that a run records."""
-    packages = ["rltrain", "torch", "gymnasium", "numpy", "tensorboard"]
-    packages += [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
+    others = [name for name in ("stable_baselines3", "sb3_contrib") if name in sys.modules]
     job = job_name()
     return {
         **({} if job is None else {"job": job[0]}),
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {**versions(), **{name: version(name) for name in others}},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "git_commit": _git("rev-parse", "HEAD"),
         "rltrain_commit": _own_commit(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of what training always uses."""
+    packages = ("rltrain", "torch", "gymnasium", "numpy", "tensorboard")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def changed_since(metadata: Mapping[str, Any], before: Mapping[str, Any], mode: Mapping[str, Any]) -> list[str]:
@@ -41,8 +46,8 @@ def changed_since(metadata: Mapping[str, Any], before: Mapping[str, Any], mode: 
         before: The mode that it was trained in; what a run of an older version did not record is taken to be the same.
         mode: The mode that it goes on in.
     """
-    versions = metadata.get("versions")
-    torch = versions.get("torch") if isinstance(versions, dict) else None
+    recorded = metadata.get("versions")
+    torch = recorded.get("torch") if isinstance(recorded, dict) else None
     names = [*before, *(name for name in mode if name not in before and name != "processor")]
     pairs = {name: (before.get(name, False), mode.get(name, False)) for name in names}
     if torch is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rltrain.errors import ConfigError
 from rltrain.naming.installed import need
+from rltrain.process.telemetry import switch_off
 
 LOCAL = "local"
 """The address of a cluster that is started on this machine, with a worker for each task, and ends with the sweep."""
@@ -65,7 +66,7 @@ class RayPool:
 
     def __init__(self, size: int, threads: int, address: str) -> None:
         need_ray()
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what Ray reports to its makers
+        switch_off()
         import ray
         from ray.util.queue import Queue
 

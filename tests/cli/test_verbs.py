@@ -271,6 +271,7 @@ def test_what_is_printed_fits_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     commands = [[verb, "--help"] for verb in ("train", "resume", "eval", "watch", "plot", "check", "tensorboard")]
+    commands += [["estimate", "--help"], ["cloud", "--help"]]
     commands += [["train", "ppo", "rltrain/CartPole-v1", "--help"], ["--help"], ["envs"], ["agents"], ["agents", "sac"]]
     commands += [["envs", "rltrain/CartPole-v1"], ["trackers"]]
     for command in commands:

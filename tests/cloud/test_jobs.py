@@ -178,6 +178,7 @@ def test_starting_a_job_needs_the_program_of_the_platform(
         (["skypilot", *RUN, "--max-hours", "0"], "--max-hours 0 is no time of a job"),
         (["skypilot", *RUN, "--name", "My Job"], "'My Job' is no name of a job"),
         (["skypilot", *RUN, "--init-from", "runs/x"], "names a folder of this machine"),
+        (["skypilot", *RUN, "--reward-model", "pairs"], "--reward-model names a folder of this machine"),
         (["skypilot", *RUN, "--out", "no/such/folder/job.yaml"], "cannot be written"),
         (["skypilot", "ppo", "CartPole-v9000"], "CartPole-v9000"),
     ],
