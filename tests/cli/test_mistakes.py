@@ -27,7 +27,7 @@ class Room:
         self.path = path
 
     def contents(self) -> dict[Path, bytes]:
-        files = (path for path in self.path.rglob("*") if path.name != ".lock")
+        files = (path for path in self.path.rglob("*") if path.name != ".lock" and "__pycache__" not in path.parts)
         return {path: path.read_bytes() if path.is_file() else b"" for path in files}
 
 
