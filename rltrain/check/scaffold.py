@@ -14,6 +14,8 @@ from pathlib import Path
 
 from rltrain.errors import ConfigError
 from rltrain.registry import env_specs
+from rltrain.storage.files import reason, write_new
+from rltrain.storage.making import making
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 IN_THE_TEMPLATE = {"Any", "Canvas", "State", "Tensor", "TensorEnv"}  # names that the class must not have
@@ -42,14 +44,16 @@ def new_env(name: str, folder: Path = Path()) -> list[Path]:
     texts = dict(_template(files("rltrain.check") / "template", Path()))
     written = []
     try:
-        for path, text in texts.items():
-            for old, new in (("my-env", package.replace("_", "-")), ("my_env", package), ("MyEnv", title)):
-                path, text = Path(str(path).replace(old, new)), text.replace(old, new)
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text, encoding="utf-8")
-            written.append(root / path)
+        with making(root) as aside:
+            for path, text in texts.items():
+                for old, new in (("my-env", package.replace("_", "-")), ("my_env", package), ("MyEnv", title)):
+                    path, text = Path(str(path).replace(old, new)), text.replace(old, new)
+                (aside / path).parent.mkdir(parents=True, exist_ok=True)
+                write_new(aside / path, text.encode())
+                written.append(root / path)
+            aside.rename(root)
     except OSError as error:
-        raise ConfigError(f"'{root}' cannot be written: {error.strerror}.", "Go to a folder of your own.") from error
+        raise ConfigError(f"'{root}' cannot be written: {reason(error)}.", "Go to a folder of your own.") from error
     return written
 
 

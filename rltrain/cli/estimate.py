@@ -65,8 +65,12 @@ def main(arguments: list[str]) -> int:
 
     from rltrain.cloud.estimate import parts_of, project
     from rltrain.cloud.trial import try_run
+    from rltrain.process.stopping import Stopped
 
-    trial = try_run(config, float(seconds), command=["estimate", *arguments])
+    try:
+        trial = try_run(config, float(seconds), command=["estimate", *arguments])
+    except Stopped as stop:
+        return stop.exit_code
     if trial is None:
         return 0
     found = project(config, trial, prices, config.cost.machine)

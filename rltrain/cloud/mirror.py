@@ -6,27 +6,40 @@ it is copied as soon as it is there. A checkpoint that was copied in part is fou
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-from rltrain.storage.files import MIB, open_file, reason
+from rltrain.storage.files import MIB, is_gone, open_file, reason
 
 CHUNK = 8 * MIB
 
 
 def files_in(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of the files in a folder, by their names in it; links and unfinished files are left out."""
+    """Size and time of the files in a folder, by their names in it; links and unfinished files are left out.
+
+    Raises:
+        OSError: A folder cannot be read, rather than having gone meanwhile.
+    """
+
+    def failed(error: OSError) -> None:
+        if not is_gone(error):
+            raise error
+
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not path.is_file() or any(part.startswith(".") for part in name.split("/")):
-            continue
-        try:
-            status = path.stat()
-        except OSError:  # it has gone meanwhile
-            continue
-        found[name] = (status.st_size, status.st_mtime_ns)
+    for place, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in sorted(Path(place) / name for name in names if not name.startswith(".")):
+            try:
+                status = path.lstat()
+            except OSError as error:
+                failed(error)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns)
     return found
 
 
@@ -86,18 +99,35 @@ class Mirror:
             self.look()
 
     def look(self) -> None:
-        """Copies what is new, and removes copies of what has gone. What fails is tried again at the next look."""
-        now = files_in(self.folder) if self.folder.is_dir() else {}
+        """Copies what is new, and removes copies of what has gone. What fails is tried again at the next look.
+
+        Where the whole folder has gone, or cannot be read, all copies stay.
+        """
+        try:
+            now = files_in(self.folder) if self.folder.is_dir() else None
+        except OSError as error:
+            now = None
+            warnings.warn(f"'{error.filename}' is not copied to '{self.copied}': {reason(error)}.", stacklevel=2)
+        if now is None:
+            return
         for name, status in now.items():
-            if self._known.get(name) != status:
-                try:
-                    copy(self.folder / name, self.copied / name)
-                except FileNotFoundError:  # it has gone meanwhile
-                    continue
-                except OSError as error:
-                    warnings.warn(f"'{name}' is not copied to '{self.copied}': {reason(error)}.", stacklevel=2)
-                    continue
+            if self._known.get(name) != status and self._tried(copy, self.folder / name, self.copied / name):
                 self._known[name] = status
         for name in [name for name in self._known if name not in now]:
-            (self.copied / name).unlink(missing_ok=True)
-            del self._known[name]
+            if self._tried(_remove, self.folder / name, self.copied / name):
+                del self._known[name]
+
+    def _tried(self, what: Callable[[Path, Path], None], source: Path, target: Path) -> bool:
+        """Whether it could be done; warns if not, unless the file has gone meanwhile."""
+        try:
+            what(source, target)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            warnings.warn(f"'{target}' is not as '{source}' is: {reason(error)}.", stacklevel=3)
+            return False
+        return True
+
+
+def _remove(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)

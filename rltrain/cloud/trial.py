@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import tempfile
 import time
 import warnings
@@ -18,6 +19,7 @@ from torch import Tensor
 from rltrain.callbacks import Callback
 from rltrain.config import CostConfig, TrainConfig
 from rltrain.cost.meter import HOUR
+from rltrain.process.stopping import Stopped
 from rltrain.training.launch import start
 from rltrain.training.request import RunRequest
 from rltrain.training.session import RunResult
@@ -155,6 +157,7 @@ def try_run(
     Raises:
         ConfigError: The run could not be started either.
         RunError: It failed.
+        Stopped: A signal asked for it.
     """
     timer = Timer(seconds, config.n_eval_episodes)
     with tempfile.TemporaryDirectory(prefix="rltrain-trial-") as folder:
@@ -163,6 +166,8 @@ def try_run(
             _short(config, folder, seconds), env_class, [timer], False, command, total_timesteps=FOREVER
         )
         result = start(request)
+    if result.stopped_by == "interrupted":
+        raise Stopped(result.signal or signal.SIGINT)
     trainer = timer.trainer
     assert trainer is not None
     return _read(timer, result, trainer, began) if trainer.ranks.first else None

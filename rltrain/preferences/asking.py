@@ -88,7 +88,7 @@ def ask(
     try:
         with prefs.locked():
             before = prefs.rounds()
-            number = len(before) + 1
+            number = before[-1].number + 1 if before else 1
             place = prefs.place(number)
             remove(place)  # episodes without questions, of a process that was killed before it had chosen any
             dataset = record(

@@ -18,14 +18,14 @@ from PIL import Image
 from rltrain.data.columns import ACTION, REWARD, TERMINATED
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import NO_SEED
-from rltrain.errors import ConfigError, DatasetError
+from rltrain.errors import ConfigError, DatasetError, RunError
 from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged
 from rltrain.evaluation.video_files import write_video
 from rltrain.make import make_vec
 from rltrain.preferences.clips import Clip
 from rltrain.preferences.folder import FILMS, Preferences, Round, check_clips
 from rltrain.rng import derive_seed
-from rltrain.storage.files import exists
+from rltrain.storage.files import exists, reason
 from rltrain.storage.values import from_plain
 from rltrain.vec import VecEnv
 
@@ -72,9 +72,13 @@ def make_films(prefs: Preferences, pairs: Sequence[str], *, ending: str = ".gif"
     Raises:
         ConfigError: The environment cannot be drawn, or does not do again what it did.
         DatasetError: The folder is damaged.
+        RunError: There is no place for films.
     """
     wanted, made, total = set(pairs), 0, 0
-    (prefs.path / FILMS).mkdir(exist_ok=True)
+    try:
+        (prefs.path / FILMS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"'{prefs.path / FILMS}' cannot be made: {reason(error)}.", "Make room.") from error
     jobs: list[tuple[Round, dict[tuple[int, int], list[Take]]]] = []
     for each in prefs.rounds():
         takes: dict[tuple[int, int], list[Take]] = defaultdict(list)

@@ -44,7 +44,8 @@ def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
         "datasets": [each.dataset.checksum for each in rounds],
         "seed": seed,
     }
-    known = [path for path in prefs.models() if exists(path / FACTS)]
+    models = prefs.models()
+    known = [path for path in models if exists(path / FACTS)]
     if known:
         last = read_facts(known[-1])
         if all(last.get(name) == value for name, value in origin.items()) and last["config"] == config.model_dump(
@@ -55,7 +56,7 @@ def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
     dataset = rounds[0].dataset
     model = RewardEnsemble(dataset.observation_space, dataset.action_space, config, derive_seed(seed, "model"))
     found = fit(model, data, seed)
-    path = prefs.path / MODELS / f"{len(known) + 1:04d}"
+    path = prefs.path / MODELS / f"{int(models[-1].name) + 1 if models else 1:04d}"
     facts = {
         **origin,
         "environment": prefs.environment,

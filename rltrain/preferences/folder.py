@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from rltrain.data.dataset import Dataset
@@ -31,7 +30,8 @@ from rltrain.preferences.clips import Clip, places_of, tensors_of, true_returns
 from rltrain.preferences.pairs import Pair
 from rltrain.rewards.comparisons import Clips, Comparisons
 from rltrain.rewards.files import MODELS, find_reward
-from rltrain.storage.files import Damaged, exists, reason, write_atomically
+from rltrain.runs.lock import FolderLock
+from rltrain.storage.files import Damaged, check_folder, exists, may_be_whole, numbered, reason, write_atomically
 from rltrain.storage.records import read_record, sealed
 from rltrain.tree import tree_cat
 
@@ -116,9 +116,10 @@ class Preferences:
         """Opens a folder.
 
         Raises:
-            DatasetError: There is none, or it is damaged.
+            DatasetError: There is none, it is damaged, or a part of it is a link to somewhere else.
         """
         path = Path(path)
+        _check_parts(path)
         if not exists(path / ABOUT):
             raise DatasetError(f"There are no preferences in '{path}'.", "'rltrain preferences ask' makes some.")
         about = _read(path / ABOUT)
@@ -143,15 +144,14 @@ class Preferences:
         """Held while questions are added or a model is fitted, by one process at a time.
 
         Raises:
-            DatasetError: Another process holds it.
+            RunError: Another process holds it, or it cannot be locked.
         """
-        lock = filelock.FileLock(str(self.path / ".lock"), timeout=0)
+        lock = FolderLock(self.path)
+        lock.acquire()
         try:
-            held = lock.acquire()
-        except filelock.Timeout:
-            raise DatasetError(f"Another process is working in '{self.path}'.", "Wait for it, or stop it.") from None
-        with held:
             yield
+        finally:
+            lock.release()
 
     def rounds(self) -> list[Round]:
         """The rounds, in order.
@@ -159,8 +159,9 @@ class Preferences:
         Raises:
             DatasetError: One is damaged.
         """
-        folders = sorted((self.path / ROUNDS).glob("[0-9]*"))
-        return [_round(path) for path in folders if exists(path / PAIRS)]
+        with _readable(self.path):
+            folders = [path for path in numbered(self.path / ROUNDS) if exists(path / PAIRS)]
+        return [_round(path) for path in folders]
 
     def questions(self) -> list[str]:
         """The names of all pairs, in order.
@@ -198,8 +199,13 @@ class Preferences:
         return path / EPISODES
 
     def models(self) -> list[Path]:
-        """The reward models, oldest first."""
-        return sorted((self.path / MODELS).glob("[0-9]*"))
+        """The reward models, oldest first.
+
+        Raises:
+            DatasetError: They cannot be read.
+        """
+        with _readable(self.path):
+            return numbered(self.path / MODELS)
 
     def newest_model(self) -> Path | None:
         """The newest reward model, if there is one."""
@@ -207,6 +213,29 @@ class Preferences:
             return find_reward(self.path)
         except CheckpointError:
             return None
+
+
+def _check_parts(path: Path) -> None:
+    """Checks that the folders in a folder of preferences, in which files are made and removed, are no links.
+
+    Raises:
+        DatasetError: One is a link or something else, or cannot be seen.
+    """
+    with _readable(path):
+        for part in (ROUNDS, MODELS, FILMS, RUNS):
+            check_folder(path / part)
+        inside = [*(path / RUNS).iterdir()] if exists(path / RUNS) else []
+        for each in (*numbered(path / ROUNDS), *numbered(path / MODELS), *inside):
+            check_folder(each)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fix = "Make it readable." if may_be_whole(error) else "Links inside a folder of preferences are not followed."
+        raise DatasetError(f"'{error.filename or path}' cannot be used: {reason(error)}.", fix) from error
 
 
 def comparisons_of(
@@ -269,7 +298,7 @@ def check_clips(each: Round, segment: int) -> None:
 def _round(path: Path) -> Round:
     facts = _read(path / PAIRS)
     listed = facts.pop("pairs", None)
-    fine = isinstance(listed, list) and len(listed) <= MOST_PAIRS and path.name.isdigit()
+    fine = isinstance(listed, list) and len(listed) <= MOST_PAIRS
     if not fine or not all(
         isinstance(each, list) and len(each) == 4 and all(type(n) is int and 0 <= n < 2**62 for n in each)
         for each in listed

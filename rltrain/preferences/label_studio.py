@@ -7,8 +7,6 @@ who find them equal. Tasks that people skip there are skipped here.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from rltrain.errors import ConfigError, DatasetError
 from rltrain.preferences.answers import Answer, check_labeller
 from rltrain.preferences.films import SIDES, film_of, make_films
 from rltrain.preferences.folder import Preferences
-from rltrain.storage.files import MIB, Damaged, exists, read_text, reason, remove
+from rltrain.storage.files import MIB, Damaged, exists, read_bytes, read_text, reason, sync_directory, write_new
+from rltrain.storage.making import making
 
 CONFIG, TASKS, VIDEOS = "label_config.xml", "tasks.json", "videos"
 LOCAL = "/data/local-files/?d="
@@ -70,16 +69,18 @@ def write_project(
     base = f"{LOCAL}{quote(out.name)}/{VIDEOS}/" if base_url is None else base_url
     tasks = []
     try:
-        (out / VIDEOS).mkdir(parents=True)
-        for pair in pairs:
-            films = {side: film_of(prefs, pair, side, ".mp4") for side in SIDES}
-            for film in films.values():
-                shutil.copyfile(film, out / VIDEOS / film.name)
-            tasks.append({"data": {"pair": pair, **{side: base + film.name for side, film in films.items()}}})
-        (out / CONFIG).write_text(config_of(question), encoding="utf-8")
-        (out / TASKS).write_text(json.dumps(tasks, indent=1) + os.linesep, encoding="utf-8")
-    except OSError as error:
-        remove(out)
+        with making(out) as aside:
+            (aside / VIDEOS).mkdir()
+            for pair in pairs:
+                films = {side: film_of(prefs, pair, side, ".mp4") for side in SIDES}
+                for film in films.values():
+                    write_new(aside / VIDEOS / film.name, read_bytes(film, LIMIT))
+                tasks.append({"data": {"pair": pair, **{side: base + film.name for side, film in films.items()}}})
+            write_new(aside / CONFIG, config_of(question).encode())
+            write_new(aside / TASKS, f"{json.dumps(tasks, indent=1)}\n".encode())
+            sync_directory(aside)
+            aside.rename(out)
+    except (OSError, Damaged) as error:
         raise ConfigError(f"'{out}' cannot be written: {reason(error)}.", "Choose another place.") from error
     return len(tasks)
 

@@ -58,6 +58,7 @@ class Cycle:
             CheckpointError: Its state was changed, or cannot be read.
         """
         try:
+            check_folder(path)
             state = read_record(path / STATE)
             if not isinstance(state["steps"], dict) or not isinstance(state["cycle"], int):
                 raise Damaged("it has no steps")

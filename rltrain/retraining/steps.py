@@ -13,6 +13,7 @@ from rltrain.config import EnvConfig
 from rltrain.data.check import check_dataset
 from rltrain.data.dataset import Dataset
 from rltrain.data.drift import drift_between
+from rltrain.errors import CheckpointError
 from rltrain.model_registry.promotion import promote as through_the_gate
 from rltrain.model_registry.store import CHAMPION, Registry
 from rltrain.process.stopping import Stopped
@@ -28,7 +29,7 @@ from rltrain.runs.layout import MANIFEST, POLICY, list_checkpoints
 from rltrain.runs.places import find_runs
 from rltrain.runs.policy import Policy, load
 from rltrain.settings import build_config, load_config, merge
-from rltrain.storage.files import exists
+from rltrain.storage.files import check_folder, exists, reason
 from rltrain.storage.records import read_record
 from rltrain.training.launch import resume, start
 from rltrain.training.request import RunRequest
@@ -163,6 +164,10 @@ def _reference(work: Work) -> Dataset:
 def train(work: Work) -> tuple[dict[str, Any], str]:
     """Trains in the environment as it is now, from the champion on or afresh; a run that was begun is continued."""
     runs, champion = work.cycle.path / "runs", work.registry.open(work.champion)
+    try:
+        check_folder(runs)
+    except OSError as error:
+        raise CheckpointError(f"'{runs}' cannot be used: {reason(error)}.", "Move the cycle away.") from error
     begun = find_runs(runs) if exists(runs) else []
     run = begun[-1] if begun else None
     if run is not None and RunFolder(run).metadata().get("status") != "completed":

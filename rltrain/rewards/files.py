@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,14 @@ from rltrain.storage.files import (
     check_folder,
     exists,
     is_gone,
+    numbered,
     read_text,
     reason,
     remove,
     sync_directory,
     write_atomically,
 )
+from rltrain.storage.making import making
 from rltrain.storage.records import CHECKSUM, parse_json, sealed, unsealed
 
 TENSORS, FACTS = "reward.safetensors", "reward.json"
@@ -52,9 +53,7 @@ def save_reward(model: RewardEnsemble, path: Path, facts: Mapping[str, Any]) -> 
     Raises:
         OSError: It cannot be written.
     """
-    aside = path.with_name(f".writing-{path.name}-{secrets.token_hex(4)}")
-    try:
-        aside.mkdir(parents=True)
+    with making(path) as aside:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
         entry = write_arrays(aside / TENSORS, arrays)
         about = {
@@ -69,23 +68,24 @@ def save_reward(model: RewardEnsemble, path: Path, facts: Mapping[str, Any]) -> 
         remove(path)
         os.rename(aside, path)
         sync_directory(path.parent)
-    finally:
-        remove(aside)
 
 
 def find_reward(path: Path) -> Path:
     """The folder of a reward model: the one that is named, or the newest in a folder of preferences.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, or the folder cannot be read.
     """
-    if exists(path / FACTS):
-        return path
-    names = sorted(each.name for each in (path / MODELS).glob("[0-9]*") if exists(each / FACTS))
-    if not names:
+    try:
+        if exists(path / FACTS):
+            return path
+        known = [each for each in numbered(path / MODELS) if exists(each / FACTS)]
+    except OSError as error:
+        raise CheckpointError(f"'{error.filename or path}' cannot be used: {reason(error)}.", "Look at it.") from error
+    if not known:
         what = "There is no reward model in" if path.is_dir() else "There is no folder"
         raise CheckpointError(f"{what} '{path}'.", "Name a folder of preferences; 'rltrain preferences fit' makes one.")
-    return path / MODELS / names[-1]
+    return known[-1]
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -7,11 +7,13 @@ that its sample lacks, about 1/e of them as in section 2.2.3 there, tell when to
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rltrain.errors import RunError
 from rltrain.process.stopping import check
 from rltrain.rewards.comparisons import Comparisons, Foretold, foretold
 from rltrain.rewards.ensemble import RewardEnsemble
@@ -43,6 +45,10 @@ def fit(model: RewardEnsemble, data: Comparisons, seed: int = 0) -> Fit:
         model: A new model, on the CPU.
         data: The answers.
         seed: Seed of the samples and of the order.
+
+    Raises:
+        RunError: The loss is not finite any more.
+        Stopped: A signal asked for it.
     """
     rng = torch.Generator().manual_seed(derive_seed(seed, "fit"))
     counts = _bootstrap(data.question, len(model.shift), rng)  # (K, P)
@@ -66,6 +72,11 @@ def fit(model: RewardEnsemble, data: Comparisons, seed: int = 0) -> Fit:
         each = _losses(logits, data.target)
         judged = missing if bool(missing.any()) else torch.ones_like(missing)
         loss = float(each[judged].mean())
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss of the reward model is not finite after {epoch} passes over the answers.",
+                "Lower the learning rate: --learning-rate.",
+            )
         if loss < best - 1e-4:
             best, at = loss, epoch
             kept = {name: x.clone() for name, x in model.state_dict().items()}

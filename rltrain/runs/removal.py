@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from contextlib import suppress
@@ -14,7 +15,9 @@ from rltrain.runs.folder import RunFolder
 from rltrain.runs.lock import FolderLock
 from rltrain.runs.metadata import Metadata
 from rltrain.runs.places import find_runs
-from rltrain.storage.files import reason
+from rltrain.storage.files import reason, remove
+
+_LEFT = re.compile(r"\.removed-[0-9a-f]{16}")
 
 
 def check_removable(path: Path) -> None:
@@ -48,7 +51,8 @@ def check_removable(path: Path) -> None:
 def remove_run(path: Path) -> None:
     """Removes a run folder. Links in it are removed, and what they lead to stays.
 
-    It is renamed first, so that no part of it is ever taken for a run.
+    It is renamed first, so that no part of it is ever taken for a run. What is left beside it of runs whose removal was
+    killed is removed too.
 
     Raises:
         CheckpointError: See :func:`check_removable`.
@@ -60,7 +64,11 @@ def remove_run(path: Path) -> None:
     hidden = path.absolute().with_name(f".removed-{secrets.token_hex(8)}")
     try:
         os.rename(path, hidden)
-        shutil.rmtree(hidden)
+        for other in list(hidden.parent.iterdir()):
+            if other != hidden and _LEFT.fullmatch(other.name):
+                remove(other)
+        with suppress(FileNotFoundError):  # another process removes it as well, as a left-over
+            shutil.rmtree(hidden)
     except OSError as error:
         left = hidden if hidden.exists() else path
         raise RunError(

@@ -38,6 +38,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _LEFT_OVER = re.compile(r"\.[0-9a-f]{16}\.tmp")
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _LASTING = (*_GONE, errno.EIO, errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG)
 
@@ -84,6 +85,22 @@ def check_folder(path: Path) -> None:
     """
     if exists(path):
         _check_kind(path, path.lstat(), stat.S_IFDIR)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The entries of a folder whose names are plain digits, by their numbers; none if there is no folder.
+
+    Raises:
+        OSError: It is a link or something else, or cannot be read.
+    """
+    try:
+        check_folder(folder)
+        names = [name for name in os.listdir(folder) if _NUMBER.fullmatch(name)]
+    except OSError as error:
+        if is_gone(error):
+            return []
+        raise
+    return [folder / name for name in sorted(names, key=lambda name: (int(name), name))]
 
 
 def open_file(path: Path) -> BufferedReader:

@@ -8,6 +8,7 @@ step. What must see every step belongs into the environment, or into a wrapper a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from rltrain.callbacks import Callback, Training
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
+from rltrain.naming.arguments import typed
+from rltrain.vec import check_count
 
 RETURN, SCORE = "rollout/ep_rew_mean", "eval/mean_reward"
 
@@ -52,6 +55,7 @@ class OnMetric(Remembering):
         ConfigError: The metric will never be there.
     """
 
+    @typed()
     def __init__(self, tag: str) -> None:
         super().__init__()
         if "/" not in tag:
@@ -90,8 +94,12 @@ class StopAtThreshold(OnMetric):
         falling: Whether it is reached from above.
     """
 
+    @typed("times")
     def __init__(self, threshold: float, tag: str = SCORE, *, times: int = 1, falling: bool = False) -> None:
         super().__init__(tag)
+        check_count("times", times)
+        if math.isnan(threshold):
+            raise ConfigError("threshold=nan is never reached.", "Give a number.")
         self.threshold, self.times, self.falling = threshold, times, falling
 
     def see(self, trainer: Training, value: float) -> None:
@@ -112,8 +120,12 @@ class StopOnPlateau(OnMetric):
         min_delta: What counts as an improvement.
     """
 
+    @typed("patience")
     def __init__(self, patience: int, tag: str = SCORE, *, min_delta: float = 0.0) -> None:
         super().__init__(tag)
+        check_count("patience", patience)
+        if not 0.0 <= min_delta < math.inf:
+            raise ConfigError(f"min_delta={min_delta} is out of range.", "Give a number from 0 on.")
         self.patience, self.min_delta = patience, min_delta
 
     def see(self, trainer: Training, value: float) -> None:
@@ -134,9 +146,10 @@ class StopAfter(Callback):
         hours: Hours, added to them.
     """
 
+    @typed()
     def __init__(self, *, seconds: float = 0.0, minutes: float = 0.0, hours: float = 0.0) -> None:
         self.seconds = seconds + 60.0 * minutes + 3600.0 * hours
-        if self.seconds <= 0:
+        if not self.seconds > 0:
             raise ConfigError("StopAfter is given no time.", "Give seconds, minutes or hours.")
         self._began = time.monotonic()
 
@@ -159,6 +172,7 @@ class KeepBest(OnMetric):
         tag: The metric.
     """
 
+    @typed()
     def __init__(self, tag: str = RETURN) -> None:
         super().__init__(tag)
 
@@ -189,11 +203,10 @@ class EvaluateOn(Callback):
         ConfigError: A number is out of range.
     """
 
+    @typed("every", "episodes")
     def __init__(self, name: str, *, every: int, episodes: int = 20, **options: Any) -> None:
-        if every < 1 or episodes < 1:
-            raise ConfigError(
-                f"every={every} and episodes={episodes} must be 1 at least.", "Give whole numbers above 0."
-            )
+        check_count("every", every)
+        check_count("episodes", episodes)
         self.name, self.every, self.episodes, self.options = name, every, episodes, options
 
     def on_update(self, trainer: Training, metrics: dict[str, Tensor | float]) -> None:
@@ -209,8 +222,9 @@ class SaveEvery(Callback):
         minutes: Minutes between two checkpoints.
     """
 
+    @typed()
     def __init__(self, minutes: float) -> None:
-        if minutes <= 0:
+        if not minutes > 0:
             raise ConfigError(f"minutes={minutes} is no time.", "Give a number above 0.")
         self.seconds = 60.0 * minutes
         self._saved = time.monotonic()

@@ -187,6 +187,7 @@ def test_runs_are_removed(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     run = runs / "cart" / "ppo_1"
     (run / "link").symlink_to(outside)
     (run / "checkpoints" / "link").symlink_to(outside)
+    (run.parent / ".removed-0123456789abcdef" / "checkpoints").mkdir(parents=True)  # of a process that was killed
     text = said(capsys, "rm", str(run), "runs/cart/ppo_2", "--yes")
     assert text.count("removed") == 2
     assert sorted(path.name for path in (runs / "cart").iterdir()) == ["ppo_10", "ppo_11", "ppo_12", "ppo_3"]

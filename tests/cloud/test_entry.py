@@ -161,6 +161,31 @@ def test_a_mirror_follows_a_folder(tmp_path: Path) -> None:
     assert (here / "run" / "two").read_text() == "mine"
 
 
+def test_a_mirror_keeps_its_copies_when_the_folder_goes_and_goes_on_when_a_copy_cannot_be_removed(
+    tmp_path: Path,
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "run").mkdir(parents=True)
+    for name in ("one", "two"):
+        (here / "run" / name).write_text(name)
+    with Mirror(here, there, seconds=1_000) as mirror:
+        mirror.look()
+        here.rename(tmp_path / "moved")
+        mirror.look()
+        assert set(files_in(there)) == {"run/one", "run/two"}
+        (tmp_path / "moved").rename(here)
+        (here / "run" / "one").unlink()
+        (there / "run" / "one").unlink()
+        (there / "run" / "one" / "in the way").mkdir(parents=True)
+        (here / "run" / "three").write_text("3")
+        with pytest.warns(UserWarning, match="run/one"):
+            mirror.look()
+        assert (there / "run" / "three").read_text() == "3"
+        (there / "run" / "one" / "in the way").rmdir()
+        (there / "run" / "one").rmdir()
+    assert set(files_in(there)) == {"run/two", "run/three"}
+
+
 def test_a_job_on_another_machine_goes_on_from_the_mirror(tmp_path: Path) -> None:
     """As a job of Vertex AI, whose disk does not stay."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CLOUD_ML_JOB_ID": "77"}

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,3 +183,19 @@ def test_agents_that_wait_before_they_learn_learn_in_the_trial(algo: str, capsys
 def test_mistakes_are_told(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "ppo", CARTPOLE, *words]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_trial_that_is_interrupted_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "rltrain", "estimate", "ppo", CARTPOLE, "--seconds", "600", "--num-envs", "4"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not [*tmp_path.glob("rltrain-trial-*/*/*/progress.csv")]:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())

@@ -18,7 +18,9 @@ def main() -> None:
     known = frame.rows()
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--row", type=int, nargs="+", choices=[*known], default=[*known], help="[all]")
-    parser.add_argument("--short", action="store_true", help="a few cases of each row, as the test suite runs them")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--short", action="store_true", help="a few cases of each row, as the test suite runs them")
+    form.add_argument("--all", action="store_true", help="every case of each row [the extra ones by a sample]")
     parser.add_argument("--seed", type=int, default=0, help="of the faults [0]")
     parser.add_argument("--jobs", type=int, help="cases at the same time [as each row says]")
     parser.add_argument("--results", type=Path, default=frame.RESULTS, help="[build/torture]")
@@ -31,6 +33,7 @@ def main() -> None:
         number: frame.run(
             known[number],
             short=parsed.short,
+            whole=parsed.all,
             seed=parsed.seed,
             results=parsed.results,
             jobs=parsed.jobs,

@@ -12,6 +12,7 @@ import stat
 import tempfile
 import warnings
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,17 @@ MEMORY = 2**30
 """Bytes by which a command may grow on whatever it is given."""
 
 
+def kept_folder(prefix: str) -> Path:
+    """A new folder, which this process removes at its end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=0)
+    return folder
+
+
 @functools.cache
 def trained() -> Path:
     """A run folder with three checkpoints, made once for all cases of a row."""
-    folder = Path(tempfile.mkdtemp(prefix="torture-run-"))
+    folder = kept_folder("torture-run-")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return rltrain.train("ppo", ENV, progress=False, run_dir=folder, **OPTIONS).run_dir

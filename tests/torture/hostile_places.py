@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rltrain.errors import RLTrainError
+from rltrain.retraining.cycle import STATE, Cycle
 from rltrain.serving.model import open_model
+from rltrain.storage.records import sealed
 from tests.forging import WRONG, forge, places_in, put
 from tests.torture.commands import ENV, Said, command
 from tests.torture.works import SMALL, WORKS, place
@@ -21,11 +23,36 @@ FILES = {
     "data": ("dataset.json", "data_00000.safetensors", "episodes.safetensors", "card.yaml"),
     "models/cart": ("state.json", ".lock", "v1/version.json", "v1/config.yaml", "v1/metadata.json"),
     "sweep": ("study.journal", "study.journal.lock", "best.yaml", "trials.csv", "sweep.png"),
-    ".": ("made.onnx", "made.onnx.json", "mapping.yaml", "table.csv"),
+    "prefs": (
+        *("preferences.json", "answers.jsonl", ".lock", "rounds/0001/pairs.json", "rounds/0001/episodes/dataset.json"),
+        *("models/0001/reward.json", "models/0001/reward.safetensors"),
+    ),
+    "pole.retraining": (".lock", "cycle_0001/state.json", "cycle_0001/episodes/dataset.json"),
+    "logs": ("decisions_00000000_0000.jsonl",),
+    ".": ("made.onnx", "made.onnx.json", "mapping.yaml", "table.csv", "pole.yaml", "gate.yaml"),
 }
 """The files that are attacked, by folder."""
 NOISE = random.Random(0).randbytes(999)
-FORGED = ("data/dataset.json", "models/cart/state.json", "models/cart/v1/version.json", "made.onnx.json")
+LINKED = {
+    "data": ("data",),
+    "models/cart": ("models/cart", "models/cart/v1"),
+    "sweep": ("sweep/runs",),
+    "prefs": (
+        *("prefs/rounds", "prefs/rounds/0001", "prefs/rounds/0002", "prefs/models", "prefs/models/0001"),
+        *("prefs/films", "prefs/runs", "prefs/runs/round_0001"),
+    ),
+    "pole.retraining": (
+        *("pole.retraining", "pole.retraining/cycle_0001", "pole.retraining/cycle_0001/runs"),
+        *("pole.retraining/cycle_0001/episodes", "pole.retraining/reference_v1"),
+    ),
+    "logs": ("logs",),
+}
+"""The folders in whose places links lead elsewhere."""
+FORGED = (
+    *("data/dataset.json", "models/cart/state.json", "models/cart/v1/version.json", "made.onnx.json"),
+    *("prefs/preferences.json", "prefs/rounds/0001/pairs.json", "prefs/models/0001/reward.json"),
+    "pole.retraining/cycle_0001/state.json",
+)
 LINES = {
     "data": (
         *("data show data --out none", "data check data", "data split data --out made", "data show data"),
@@ -37,17 +64,39 @@ LINES = {
         *("models rollback cart", "models register cart run", "models list"),
     ),
     "sweep": (f"sweep ppo {ENV} --trials 2 --out sweep {SMALL}",),
-    ".": ("data import table.csv --mapping mapping.yaml --out made",),
+    "prefs": (
+        *("preferences show prefs --out made.png", "preferences fit prefs --members 2 --hidden 8 --epochs 2 --seed 2"),
+        f"preferences ask prefs {ENV} --pairs 3 --episodes 8 --num-envs 4 --device cpu",
+        *("preferences label prefs --oracle --labeller third", "preferences show prefs --out none --json"),
+        "preferences export prefs --to label-studio --all --out made",
+        f"train ppo {ENV} --reward-model prefs {SMALL} --no-progress --device cpu",
+        f"preferences train prefs ppo {ENV} --rounds 1 --pairs 12 --oracle {SMALL} --no-progress --device cpu",
+    ),
+    "pole.retraining": ("retrain pole.yaml --status", "retrain pole.yaml", "retrain pole.yaml"),
+    "logs": (
+        *("data import logs --out made", "serve run --port 99999999 --log-decisions logs"),
+        "data import logs --out other --missing-reward zero",
+    ),
+    ".": (
+        *("data import table.csv --mapping mapping.yaml --out made", "retrain pole.yaml"),
+        "models promote cart --gate gate.yaml",
+    ),
 }
 """The commands that meet them."""
 
 
 def made(folder: Path) -> Path:
-    """A folder of works with a study and an exported policy too."""
+    """A folder of works with a study, an exported policy and a cycle of retraining that was killed while it trained."""
     here = place(folder)
-    for name in ("sweep", "export onnx"):
+    for name in ("sweep", "export onnx", "retrain"):
         said = WORKS[name].run(here)
         assert said.code == 0, said.err
+    cycle = Cycle.read(here / "pole.retraining" / "cycle_0001")
+    for step in ("train", "register", "promote"):
+        del cycle.state["steps"][step]
+    cycle.state["outcome"] = None
+    (cycle.path / STATE).write_text(sealed(cycle.state))
+    next((here / "logs").iterdir()).rename(here / "logs" / "decisions_00000000_0000.jsonl")
     return here
 
 
@@ -56,6 +105,7 @@ def replaced(name: str, by: Callable[[Path, Path], object]) -> Harm:
 
     def do(here: Path, outside: Path) -> None:
         path = here / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.rename(outside.parent / "kept")
         by(path, outside)
@@ -76,9 +126,9 @@ def harms() -> Iterator[tuple[str, str, Harm]]:
             yield folder, f"sparse {name}", lambda here, _, path=path: _enlarge(here / path)
             yield folder, f"nested {name}", replaced(path, lambda path, _: path.write_text("[" * 200_000))
             yield folder, f"noise {name}", replaced(path, lambda path, _: path.write_bytes(NOISE))
-    for folder, name in (("data", "data"), ("models/cart", "models/cart"), ("models/cart", "models/cart/v1")):
-        yield folder, f"{name} elsewhere", replaced(name, lambda path, outside: path.symlink_to(outside / "folder"))
-    yield "sweep", "runs elsewhere", replaced("sweep/runs", lambda path, outside: path.symlink_to(outside / "folder"))
+    for folder, names in LINKED.items():
+        for name in names:
+            yield folder, f"{name} elsewhere", replaced(name, lambda path, outside: path.symlink_to(outside / "folder"))
 
 
 def _enlarge(path: Path) -> None:

@@ -8,11 +8,9 @@ import hashlib
 import json
 import random
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -21,50 +19,30 @@ from rltrain.data.card import REQUIRED
 from rltrain.data.check import episode_digests
 from rltrain.data.dataset import Dataset
 from rltrain.model_registry.store import Registry
-from tests.torture.commands import ENV, Said, command, trained
+from tests.torture.commands import ENV, command, kept_folder, trained
+from tests.torture.loop_works import LOGS, LOOP_WORKS, prepare
+from tests.torture.work import Work
 
 RUN, DATA, TABLE, MAPPING, MODELS = "run", "data", "table.csv", "mapping.yaml", "models"
 EPISODES = 24
 SMALL = "--total-timesteps 256 --num-envs 4 --n-eval-episodes 1 --agent.n-steps 16 --agent.n-epochs 1"
 
 
-@dataclass(frozen=True)
-class Work:
-    """A command that writes.
-
-    Attributes:
-        line: The command line, in a folder that :func:`place` made.
-        left: From that folder to what identifies what it made, None if that is not there; raises an AssertionError or
-            an error of ours if it is there and not whole.
-        changes: What of the folder it may change.
-        again: Whether the same command makes the same again after it was killed.
-    """
-
-    line: str
-    left: Callable[[Path], object]
-    changes: tuple[str, ...] = ()
-    again: bool = True
-
-    def run(self, folder: Path) -> Said:
-        """Runs it in this process."""
-        with chdir(folder):
-            return command(*self.line.split())
-
-
 def place(folder: Path) -> Path:
-    """Puts a run, a dataset, a table with its mapping and a registry into a folder."""
+    """Puts a run, a dataset, a table with its mapping, a registry, and what learning goes round in into a folder."""
     return Path(shutil.copytree(_made(), folder, symlinks=True))
 
 
 @functools.cache
 def _made() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="torture-works-"))
+    folder = kept_folder("torture-works-")
     shutil.copytree(trained(), folder / RUN)
     with warnings.catch_warnings(), chdir(folder):
         warnings.simplefilter("ignore")
         policies = f"--policy random=3 --policy {RUN}=1"
         _done(f"record {ENV} {policies} --episodes {EPISODES} --out {DATA} --num-envs 4 --device cpu")
         _done(f"models register cart {RUN}")
+        prepare(folder, RUN, MODELS)
     card = yaml.safe_load((folder / DATA / "card.yaml").read_text())
     (folder / DATA / "card.yaml").write_text(yaml.safe_dump({**card, **dict.fromkeys(REQUIRED, "told")}))
     rng = random.Random(0)
@@ -153,17 +131,19 @@ def _exported(name: str) -> Callable[[Path], object]:
 WORKS = {
     "record": Work(f"record {RUN} --episodes 60 --num-envs 4 --out made --device cpu", _dataset("made")),
     "data import": Work(f"data import {TABLE} --mapping {MAPPING} --out made", _dataset("made")),
+    "data import decisions": Work(f"data import {LOGS} --out made", _dataset("made")),
     "data split": Work(f"data split {DATA} --out made", _datasets("made/train", "made/val", "made/test")),
-    "data delete": Work(f"data delete {DATA} --where policy=random", _dataset(DATA), (DATA,)),
+    "data delete": Work(f"data delete {DATA} --where policy=random", _dataset(DATA)),
     "data export csv": Work(f"data export {DATA} --to csv --out made.csv", _file("made.csv")),
     "data export parquet": Work(f"data export {DATA} --to parquet --out made.parquet", _file("made.parquet")),
     "data export minari": Work(f"data export {DATA} --to minari --out made --id a-v0", _file("made/a-v0/README.md")),
-    "models register": Work(f"models register cart {RUN}", _version, (MODELS,)),
+    "models register": Work(f"models register cart {RUN}", _version),
     "export onnx": Work(f"export {RUN} --to onnx --out made.onnx", _exported("made.onnx")),
     "export sb3": Work(f"export {RUN} --to sb3 --out made.zip", _exported("made.zip")),
     "report": Work(f"report {RUN} --out made.html", _exported("made.html")),
     "plot": Work(f"plot {RUN} --out made.png", _exported("made.png")),
     "watch": Work(f"watch {RUN} --out made.gif --device cpu", _exported("made.gif")),
     "sweep": Work(f"sweep ppo {ENV} --trials 3 --out sweep {SMALL}", _sweep),
+    **LOOP_WORKS,
 }
 """All of them, by name."""

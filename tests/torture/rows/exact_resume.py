@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from rltrain.runs.layout import step_of
 from rltrain.settings import build_config
 from rltrain.training.request import RunRequest
 from rltrain.training.setup import Setup
+from tests.torture.commands import kept_folder
 from tests.torture.frame import Case, Outcome, Row
 from tests.torture.killing import (
     ALIASES,
@@ -89,7 +89,7 @@ def learns_from_data(algo: str) -> bool:
 @cache
 def recorded(env: str) -> str:
     """A dataset of random episodes in an environment, which all cases share."""
-    folder = Path(tempfile.mkdtemp(prefix="torture-data-"))
+    folder = kept_folder("torture-data-")
     return str(record(f"rltrain/{env}", folder / "data", episodes=20, limits=Limits(50, None)).path)
 
 

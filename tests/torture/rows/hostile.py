@@ -11,7 +11,6 @@ import shutil
 import socket
 import struct
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,18 @@ import torch
 import yaml
 
 from tests.forging import WRONG, Place, forge, places
-from tests.torture.commands import ENV, STEPS, bounded_memory, command, contents, copy_of_run, evaluate, resume, trained
+from tests.torture.commands import (
+    ENV,
+    STEPS,
+    bounded_memory,
+    command,
+    contents,
+    copy_of_run,
+    evaluate,
+    kept_folder,
+    resume,
+    trained,
+)
 from tests.torture.frame import Case, Row
 from tests.torture.hostile_places import forgeries, harms, made, meet
 
@@ -329,7 +339,9 @@ ARCHIVES: dict[str, Callable[[], bytes]] = {
 
 def _outside(folder: Path) -> Path:
     outside = folder / "outside"
-    (outside / "folder").mkdir(parents=True)
+    for name in ("episodes", "runs", "checkpoints"):
+        (outside / "folder" / name).mkdir(parents=True)
+        (outside / "folder" / name / "file").write_bytes(b"do not touch")
     (outside / "file").write_bytes(b"do not touch")
     return outside
 
@@ -423,7 +435,7 @@ def _work(folder_of: str, harm: Harm) -> Case:
 
 @functools.cache
 def _made() -> Path:
-    return made(Path(tempfile.mkdtemp(prefix="torture-hostile-")) / "place")
+    return made(kept_folder("torture-hostile-") / "place")
 
 
 def _forged(file: str, place: Place, value: object) -> Case:

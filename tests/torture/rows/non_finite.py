@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import rltrain
 from rltrain.data.writer import DatasetWriter
+from rltrain.recording.recorder import record
 from rltrain.runs.layout import list_checkpoints
 from tests.broken_numbers import (
     BrokenContinuous,
@@ -33,6 +34,7 @@ LAST_GOOD, NOTICED = 64, 96
 ROLLOUTS = {"n_steps": HORIZON, "batch_size": 32, "n_epochs": 1, "normalize_obs": True}
 REPLAY = {"train_freq": HORIZON, "gradient_steps": 1, "learning_starts": 32, "buffer_size": 256}
 GRU = {"policy_kwargs": {"memory": "gru", "memory_size": 8}}
+FROM_DATA = {"batch_size": N * HORIZON, "gradient_steps": 1}
 RAINBOW = ("double_q", "dueling", "prioritized_replay", "distributional", "noisy")
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {  # by name, or by what is on
     "ppo": ("ppo", ROLLOUTS),
@@ -42,7 +44,13 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {  # by name, or by what is on
     "ppo with memory": ("ppo", {**ROLLOUTS, **GRU}),
     "pqn with memory": ("pqn", {**ROLLOUTS, **GRU}),
     "rainbow": ("dqn", {**REPLAY, **dict.fromkeys(RAINBOW, True)}),
+    "bc": ("bc", FROM_DATA),
+    "cql": ("cql", {**FROM_DATA, "normalize_obs": True}),
+    "iql": ("iql", {**FROM_DATA, "normalize_obs": True}),
 }
+LEARNERS = ("bc", "cql", "iql")
+"""Agents that learn from a dataset: environments give them nothing."""
+GIVEN = ("observation", "reward", "final_obs")
 NAMED = {
     "observation": "The observation is",
     "reward": "The reward is",
@@ -53,7 +61,8 @@ NAMED = {
     "optimizer": "optimizer is",
     "normaliser": "'actor.",
 }
-OF_SAC = {"loss": "The loss 'critic_loss' is", "gradient": "The gradient 'critic_grad_norm' is"}
+SEVERAL = {"loss": "The loss 'critic_loss' is", "gradient": "_grad_norm' is"}
+"""Of agents with several losses."""
 VALUES = {"NaN": math.nan, "infinity": math.inf, "1e38": 1e38}
 ENVS = {"tensors": (BrokenNumbers, BrokenContinuous), "Gymnasium": (BrokenGym, BrokenContinuousGym)}
 
@@ -65,11 +74,14 @@ def case_of(algo: str, kind: str, where: str, value: float) -> Case:
         warnings.simplefilter("ignore")
         name, agent = AGENTS[algo]
         env, kwargs, callbacks = ENVS[kind][name == "sac"], {}, []
-        if where in ("observation", "reward", "final_obs"):
+        if where in GIVEN:
             kwargs = {"where": where, "value": str(value), "at": AT - (where == "observation")}
         else:
             callbacks = [(SpoilsLearning if where in ("loss", "gradient") else Spoils)(where, value, NOTICED)]
         settings: dict[str, Any] = {"agent": agent, "env_kwargs": kwargs, "run_dir": folder, "num_envs": N}
+        if name in LEARNERS:
+            settings["data"] = str(record(env, folder / "data", episodes=20, num_envs=N, max_episode_steps=7).path)
+            settings["run_dir"] = folder / "runs"
         settings |= {
             "env_options": {"max_episode_steps": 7},
             "save_freq": N * HORIZON,
@@ -84,12 +96,12 @@ def case_of(algo: str, kind: str, where: str, value: float) -> Case:
             said = error.cause
         else:
             raise AssertionError("it was not noticed")
-        assert {**NAMED, **(OF_SAC if name == "sac" else {})}[where] in said, said
+        assert {**NAMED, **(SEVERAL if name in ("sac", "iql") else {})}[where] in said, said
         assert f"after {NOTICED} steps" in said, said
         if kwargs:
             row = ROW_OF[kind]
             assert f"environment {row} at step {N * kwargs['at']}" in said, said
-        (run,) = folder.glob("*/*")
+        (run,) = settings["run_dir"].glob("*/*")
         saved = list_checkpoints(run / "checkpoints")
         assert saved[-1].name.endswith(f"{LAST_GOOD}"), f"{saved[-1].name} was saved"
         for path in saved:
@@ -143,12 +155,13 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         (algo, kind, where, value)
         for algo, kind, where, value in product(AGENTS, ENVS, NAMED, VALUES)
         if where != "normaliser" or "normalize_obs" in AGENTS[algo][1]
+        if algo not in LEARNERS or (kind == "tensors" and where not in GIVEN)
     ]
     if short:
         places = [where for where in NAMED if where != "normaliser"]
-        agents, kinds, values = [*AGENTS], [*ENVS], [*VALUES]
+        agents, kinds, values = [name for name in AGENTS if name not in LEARNERS], [*ENVS], [*VALUES]
         every = [(agents[k % len(agents)], kinds[k % 2], where, values[k // 2 % 3]) for k, where in enumerate(places)]
-        every.append(("ppo", "tensors", "normaliser", "NaN"))
+        every += [("ppo", "tensors", "normaliser", "NaN"), ("iql", "tensors", "optimizer", "infinity")]
     for column, value in product(DATA, VALUES):
         if not short or value == "NaN":
             yield f"bc, a dataset, {column}, {value}", of_data(column, VALUES[value])

@@ -131,7 +131,22 @@ AT_WORK: dict[str, tuple[str, float]] = {  # in a folder that tests.torture.work
     "sweep": (f"sweep ppo {CARTPOLE} --trials 100 --out sweep {SMALL.replace('--device cpu', '')}", 12.0),
     "cloning": (f"train bc {CARTPOLE} --data data {ENDLESS.replace(SMALL, '--num-threads 1')} --run-dir runs", 6.0),
     "serve": ("serve run --port 0", 5.0),
+    "serve and log": ("serve run --port 0 --log-decisions made", 5.0),
+    "decisions": (WORKS["data import decisions"].line, 3.0),
+    "ask": (f"preferences ask prefs {CARTPOLE} --episodes 1000000 --device cpu", 6.0),
+    "fit": ("preferences fit prefs --seed 1 --epochs 100000 --patience 100000", 6.0),
+    "answer": ("preferences label prefs --labeller another", 8.0),
+    "films of clips": (WORKS["preferences export"].line, 6.0),
+    "rounds": (f"preferences train other ppo {CARTPOLE} --oracle --pairs 8 --segment 5 {SMALL} --no-progress", 15.0),
+    "retrain": (WORKS["retrain"].line, 8.0),
+    "promote": (WORKS["models promote"].line, 4.0),
+    "estimate": (f"estimate ppo {CARTPOLE} --seconds 100 {SMALL}", 8.0),
+    "import of a policy": (WORKS["import-sb3"].line, 4.0),
+    "new-env": (WORKS["new-env"].line, 1.0),
+    "cloud": (WORKS["cloud"].line, 3.0),
 }
+
+WITHOUT_END = ("record", "cloning", "sweep", "ask", "fit", "estimate")
 
 
 def at_work(name: str, number: signal.Signals, share: float) -> Case:
@@ -158,7 +173,8 @@ def at_work(name: str, number: signal.Signals, share: float) -> Case:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        _left_well(process.returncode, number, said, seconds, children, (0,))  # it may have been ending
+        ends = () if name in WITHOUT_END else (0,)  # others may have been ending; servers end well by a signal
+        _left_well(process.returncode, number, said, seconds, children, ends)
         kept = (".writing-made",) if name == "record" else ()
         litter = [path.name for path in here.rglob(".*") if path.name not in (*kept, ".lock", "study.journal.lock")]
         assert not litter, litter
