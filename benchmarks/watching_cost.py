@@ -111,6 +111,7 @@ def replaced(trainer: Any) -> list[tuple[object, str, Callable[..., Any]]]:
     """The methods that watch, and what stands in their places when they do not."""
     off: list[tuple[object, str, Callable[..., Any]]] = [
         (trainer.watch, "update", lambda *_: None),
+        (trainer, "given", lambda: None),
         (trainer.folder, "check_place", lambda: None),
     ]
     env = trainer.env

@@ -12,6 +12,8 @@ from rltrain.devices import statistics_dtype
 
 FUSED_ADAM = getattr(torch, "_fused_adam_", None)  # private, so it may be missing
 BETA_1, BETA_2 = 0.9, 0.999
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""The names of the two moments in a checkpoint, as in torch.optim.Adam."""
 ALIGNMENT = 16  # elements; every parameter starts on a 64-byte boundary, as a tensor of its own would
 
 
@@ -42,6 +44,7 @@ class FlatAdam:
     Attributes:
         factors: (size,) what the step of each number is multiplied by; None if all take the whole step.
         frozen: (size,) bool, true where that is 0; None if it is nowhere.
+        moments: (size,) each, those of :data:`MOMENTS`.
     """
 
     factors: Tensor | None = None
@@ -62,7 +65,7 @@ class FlatAdam:
         """Adopts these tensors, (size,) each and the 0-d number of steps; the parameters become views of them."""
         self.flat = nn.Parameter(flat)
         self.flat.grad = grad
-        self._moments = exp_avg, exp_avg_sq
+        self.moments = exp_avg, exp_avg_sq
         self._steps = steps
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             place = slice(start, start + parameter.numel())
@@ -160,8 +163,8 @@ class FlatAdam:
         FUSED_ADAM(
             [self.flat.data],
             [grad_of(self.flat)],
-            [self._moments[0]],
-            [self._moments[1]],
+            [self.moments[0]],
+            [self.moments[1]],
             [],
             [self._steps],
             lr=learning_rate,
@@ -180,7 +183,7 @@ class FlatAdam:
     @torch.no_grad()
     def _adam_by_operations(self, learning_rate: float | Tensor, scale: Tensor | None, skip: Tensor | None) -> None:
         """What the kernel does, in operations that a compiler makes one loop of."""
-        grad, (exp_avg, exp_avg_sq) = grad_of(self.flat), self._moments
+        grad, (exp_avg, exp_avg_sq) = grad_of(self.flat), self.moments
         if scale is not None:
             grad.div_(scale)
         steps = self._steps + (1.0 if skip is None else 1.0 - skip)
@@ -195,7 +198,7 @@ class FlatAdam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments and the step count, named as in torch.optim.Adam."""
-        return {"exp_avg": self._moments[0], "exp_avg_sq": self._moments[1], "step": self._steps}
+        return {**dict(zip(MOMENTS, self.moments, strict=True)), "step": self._steps}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Puts back what :meth:`state_dict` gave."""

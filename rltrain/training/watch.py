@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rltrain.agent import Agent, Metrics, Received
-from rltrain.agents.parts.optim import FlatAdam
+from rltrain.agents.parts.optim import MOMENTS, FlatAdam
 from rltrain.devices import answers_late
 from rltrain.errors import RunError
 from rltrain.normalize import RunningMoments
@@ -66,12 +66,10 @@ class Given(NamedTuple):
             yield NO_CHOICE, torch.zeros_like(self.missing, dtype=torch.float32).masked_fill(self.missing, math.inf)
         yield "The reward", self.returns
 
-    def totals(self) -> dict[str, Tensor]:
+    def totals(self) -> Iterator[tuple[str, Tensor]]:
         """The sum of each part, 0-d; of ``final_obs`` only where the episode goes on: nothing reads the others."""
-        return {
-            name: total(self._read(name, _over_steps(leaf)) if name.startswith(FINAL) else leaf)
-            for name, leaf in self.parts()
-        }
+        for name, leaf in self.parts():
+            yield name, total(self._read(name, _over_steps(leaf)) if name.startswith(FINAL) else leaf)
 
     def _read(self, name: str, values: Tensor) -> Tensor:
         """Numbers (T, N, ...) of a part, 0 where nothing reads them."""
@@ -118,8 +116,8 @@ class Given(NamedTuple):
 class Watch:
     """Looks at rewards, observations, loss, gradient, parameters, optimizers and statistics after every update.
 
-    An update costs about ten operations and one transfer. On a CPU its numbers are judged at once, on an accelerator
-    with the next update, or before a checkpoint: nothing is saved that was not judged.
+    An update costs a sum of each tensor, and on an accelerator one transfer. On a CPU the sums are judged at once, on
+    an accelerator with the next update, or before a checkpoint: nothing is saved that was not judged.
 
     Args:
         agent: The agent that learns. Of one that is no :class:`~rltrain.agent.Agent` only the metrics are seen.
@@ -149,11 +147,11 @@ class Watch:
         Raises:
             RunError: A number is not finite; names the first.
         """
-        watched = {tag: value for tag, value in metrics.items() if is_watched(tag)}
-        look = Look(self.agent, watched, dict(self.learned()), given, span)
+        look = Look(self.agent, [each for each in metrics.items() if is_watched(each[0])], self.learned(), given, span)
         if not self.late:
             look.judge()
             return
+        look.send()
         look.given = None if given is None else given.copied()
         self.settle()
         self._waiting = look
@@ -173,39 +171,52 @@ class Watch:
         for name, optimizer in vars(self.agent).items():
             if isinstance(optimizer, FlatAdam):
                 yield name, optimizer.flat
-                yield from ((f"{name} {key}", x) for key, x in optimizer.state_dict().items() if x.dim())
+                for key, moments in zip(MOMENTS, optimizer.moments, strict=True):
+                    yield f"{name} {key}", moments
         yield from self._statistics
 
 
 class Look:
-    """The sums of an update's tensors on their way to the host, and what they were taken of.
+    """The sums of an update's tensors, perhaps on their way to the host, and what they were taken of.
 
     Args:
         agent: The agent that learns.
         metrics: What it returned, as far as it is watched.
-        learned: The tensors that it has changed.
+        learned: The tensors that it has changed, by name.
         given: What the environments gave.
         span: The environment steps of the update.
     """
 
     def __init__(
-        self, agent: Agent, metrics: Metrics, learned: dict[str, Tensor], given: Given | None, span: Span
+        self,
+        agent: Agent,
+        metrics: Iterable[tuple[str, Tensor | float]],
+        learned: Iterable[tuple[str, Tensor]],
+        given: Given | None,
+        span: Span,
     ) -> None:
         self.agent, self.given, self.span = agent, given, span
-        self.numbers = {tag: value for tag, value in metrics.items() if not isinstance(value, Tensor)}
+        self.fetched: OnItsWay | None = None
         with torch.no_grad():
-            parts = given.totals() if given is not None else {}
-            parts |= {tag: value for tag, value in metrics.items() if isinstance(value, Tensor)}
-            parts |= {name: total(x) for name, x in learned.items()}
-            self.names = list(parts)
-            self.fetched = OnItsWay(torch.stack([x.to(torch.float32) for x in parts.values()])) if parts else None
+            self.parts: list[tuple[str, Tensor | float]] = [*given.totals()] if given is not None else []
+            self.parts += metrics
+            self.parts += [(name, total(x)) for name, x in learned]
+
+    def send(self) -> None:
+        """Sends the sums to the host in one transfer, which nobody waits for."""
+        sums = [value.to(torch.float32) for _, value in self.parts if isinstance(value, Tensor)]
+        self.fetched = OnItsWay(torch.stack(sums)) if sums else None
 
     def judge(self) -> None:
         """Raises :class:`~rltrain.errors.RunError` if a number is not finite, and names the first."""
-        values = dict(zip(self.names, self.fetched.tolist(), strict=True)) if self.fetched is not None else {}
-        bad = {name: value for name, value in {**values, **self.numbers}.items() if not abs(value) < LIMIT}
-        if not bad:
+        if self.fetched is None:  # a CPU's numbers are here
+            values = [float(value) for _, value in self.parts]
+        else:
+            fetched = iter(self.fetched.tolist())
+            values = [next(fetched) if isinstance(value, Tensor) else value for _, value in self.parts]
+        if all(-LIMIT < value < LIMIT for value in values):
             return
+        bad = {name: value for (name, _), value in zip(self.parts, values, strict=True) if not abs(value) < LIMIT}
         first = self.given.first() if self.given is not None else None
         if first is None:
             raise self.of_learning(bad)
@@ -287,7 +298,7 @@ def total(tensor: Tensor) -> Tensor:
 
     On a CPU a large one is summed up in a twentieth of the time, or less, that its largest magnitude takes.
     """
-    return tensor.sum(dtype=_wide(tensor))
+    return tensor.sum() if tensor.dtype is torch.float32 else tensor.sum(dtype=_wide(tensor))
 
 
 def _over_steps(tensor: Tensor) -> Tensor:
