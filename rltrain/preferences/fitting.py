@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import RunError
+from rltrain.errors import CheckpointError, RunError
 from rltrain.preferences.answers import checksum
 from rltrain.preferences.folder import Preferences, comparisons_of
 from rltrain.rewards.ensemble import EnsembleConfig, RewardEnsemble
-from rltrain.rewards.files import FACTS, MODELS, read_facts, save_reward
+from rltrain.rewards.files import FACTS, MODELS, load_reward, save_reward
 from rltrain.rewards.fitting import fit
 from rltrain.rng import derive_seed
 from rltrain.storage.files import exists, reason
@@ -46,11 +47,12 @@ def _fit(prefs: Preferences, config: EnsembleConfig, seed: int) -> Path:
     }
     models = prefs.models()
     known = [path for path in models if exists(path / FACTS)]
+    wanted = {**origin, "config": config.model_dump(mode="json")}
     if known:
-        last = read_facts(known[-1])
-        if all(last.get(name) == value for name, value in origin.items()) and last["config"] == config.model_dump(
-            mode="json"
-        ):
+        last: dict[str, Any] = {}
+        with suppress(CheckpointError):  # a damaged one is fitted again
+            last = load_reward(known[-1])[1]
+        if all(last.get(name) == value for name, value in wanted.items()):
             return known[-1]
     data, used = comparisons_of(rounds, prefs.segment, answers)
     dataset = rounds[0].dataset

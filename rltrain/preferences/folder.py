@@ -224,8 +224,8 @@ def _check_parts(path: Path) -> None:
     with _readable(path):
         for part in (ROUNDS, MODELS, FILMS, RUNS):
             check_folder(path / part)
-        inside = [*(path / RUNS).iterdir()] if exists(path / RUNS) else []
-        for each in (*numbered(path / ROUNDS), *numbered(path / MODELS), *inside):
+        runs = [*(path / RUNS).glob("round_*")] if exists(path / RUNS) else []
+        for each in (*numbered(path / ROUNDS), *numbered(path / MODELS), *runs):
             check_folder(each)
 
 

@@ -81,8 +81,9 @@ def _accuracy(axes: Axes, prefs: Preferences) -> None:
             facts = read_facts(path)
         except CheckpointError:
             continue
-        if facts["held_out"] and facts["held_out"]["accuracy"] is not None:
-            found.append((facts["answers"], facts["held_out"]["accuracy"]))
+        held_out = facts.get("held_out")
+        if held_out and held_out["accuracy"] is not None:
+            found.append((facts["answers"], held_out["accuracy"]))
     axes.set_xlabel("answers")
     axes.set_ylabel("share of answers foretold")
     if not found:
@@ -100,8 +101,8 @@ def _calibration(axes: Axes, prefs: Preferences) -> None:
     axes.set_xlabel("chance foretold for the left clip")
     axes.set_ylabel("share that preferred it")
     newest = prefs.newest_model()
-    held_out = read_facts(newest)["held_out"] if newest is not None else None
-    if not held_out:
+    held_out = read_facts(newest).get("held_out") if newest is not None else None
+    if not held_out or not held_out["calibration"]:
         return _nothing(axes, "no model with answers held out")
     axes.plot([0, 1], [0, 1], color=LINES, lw=1, ls=(0, (4, 3)))
     bins = held_out["calibration"]

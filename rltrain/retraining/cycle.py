@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rltrain.errors import CheckpointError, RunError
 from rltrain.runs.layout import number_after
@@ -20,6 +22,42 @@ from rltrain.storage.records import now, read_record, sealed
 
 STATE, PREFIX = "state.json", "cycle_"
 FAILED = "failed"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Collected(_Part):
+    checksum: str = ""  # there is none where episodes were too few
+
+
+class _Trained(_Part):
+    run: str
+
+
+class _Numbered(_Part):
+    version: Annotated[int, Field(ge=1)]
+
+
+class _Steps(_Part):
+    """What later steps read of earlier ones."""
+
+    collect: _Collected | None = None
+    train: _Trained | None = None
+    register_: Annotated[_Numbered | None, Field(alias="register")] = None
+
+
+class _State(_Part):
+    """What of a state is read again."""
+
+    cycle: Annotated[int, Field(ge=1)]
+    champion: Annotated[int, Field(ge=1)]
+    since: float | None
+    until: float
+    settings: dict[str, Any]
+    steps: _Steps
+    outcome: str | None
 
 
 class Cycle:
@@ -60,11 +98,16 @@ class Cycle:
         try:
             check_folder(path)
             state = read_record(path / STATE)
-            if not isinstance(state["steps"], dict) or not isinstance(state["cycle"], int):
-                raise Damaged("it has no steps")
-        except (OSError, Damaged, KeyError) as error:
-            why = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
+            if _State.model_validate(state).cycle != number_after(PREFIX, path.name):
+                raise Damaged(f"it is of cycle {state['cycle']}")
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise CheckpointError(f"'{path / STATE}' cannot be used: {why}.", "Move the cycle away.") from error
+        except (OSError, Damaged) as error:
+            raise CheckpointError(
+                f"'{path / STATE}' cannot be used: {reason(error)}.", "Move the cycle away."
+            ) from error
         return cls(path, state)
 
     @property

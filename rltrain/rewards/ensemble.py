@@ -28,7 +28,7 @@ class EnsembleConfig(Model):
 
     members: Annotated[int, Field(ge=1, le=64)] = 5
     """Networks, each fitted to a bootstrap sample of the pairs."""
-    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (64, 64)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=64)] = (64, 64)
     """Widths of the hidden layers of each."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """Step size of Adam."""

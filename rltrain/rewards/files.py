@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rltrain.data.tensor_file import fault_in, map_arrays, write_arrays
 from rltrain.errors import CheckpointError
@@ -40,6 +40,39 @@ TENSORS, FACTS = "reward.safetensors", "reward.json"
 MODELS = "models"
 """The folder of reward models in a folder of preferences."""
 FORMAT = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Tenth(_Part):
+    answers: int
+    foretold: float
+    preferred: float
+
+
+class _Scores(_Part):
+    answers: int
+    accuracy: float | None
+    loss: float
+    calibration: list[_Tenth]
+    calibration_error: float
+
+
+class _Known(_Part):
+    """The kinds of what is known of a model, as far as it is said."""
+
+    labels: str = ""
+    datasets: list[str] = []
+    seed: int = 0
+    answers: int = 0
+    labellers: list[str] = []
+    epochs: int = 0
+    keeps_level: bool = False
+    held_out: _Scores | None = None
+    fitted: _Scores | None = None
+    config: dict[str, Any]
 
 
 def save_reward(model: RewardEnsemble, path: Path, facts: Mapping[str, Any]) -> None:
@@ -103,6 +136,11 @@ def read_facts(path: Path) -> dict[str, Any]:
             raise Damaged("it was changed: its checksum differs")
         if facts.get("format") != FORMAT:
             raise Damaged(f"it is of the format {str(facts.get('format'))[:20]!r}, and this version reads {FORMAT}")
+        _Known.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise _unusable(path / FACTS, Damaged(f"{what}: {first['msg']}")) from error
     except (OSError, Damaged) as error:
         raise _unusable(path / FACTS, error) from error
     return {**facts, CHECKSUM: checksum}
@@ -117,10 +155,15 @@ def load_reward(path: Path, device: torch.device | str = "cpu") -> tuple[RewardE
     facts = read_facts(path)
     try:
         config = EnsembleConfig.model_validate(facts["config"])
-        model = RewardEnsemble(from_json(facts["observation_space"]), from_json(facts["action_space"]), config)
+        of = from_json(facts["observation_space"]), from_json(facts["action_space"]), config
         if (fault := fault_in(path / TENSORS, facts["tensors"])) is not None:
             raise Damaged(fault)
         arrays = map_arrays(path / TENSORS)
+        with torch.device("meta"):  # before memory is taken for networks that may be of any size
+            wanted = {name: tuple(x.shape) for name, x in RewardEnsemble(*of).state_dict().items()}
+        if wanted != {name: array.shape for name, array in arrays.items()}:
+            raise Damaged(f"its tensors are not those of the networks in {FACTS}")
+        model = RewardEnsemble(*of)
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     except (OSError, Damaged) as error:
         raise _unusable(path / TENSORS, error) from error

@@ -10,7 +10,7 @@ import pytest
 from made_preferences import CARTPOLE, asked
 
 from rltrain.cli import main
-from rltrain.errors import RLTrainError, RunError
+from rltrain.errors import CheckpointError, RLTrainError, RunError
 from rltrain.preferences.asking import ask
 from rltrain.preferences.fitting import fit_preferences
 from rltrain.preferences.folder import Preferences
@@ -18,6 +18,7 @@ from rltrain.preferences.label_studio import write_project
 from rltrain.preferences.oracle import label_by_oracle
 from rltrain.rewards.ensemble import EnsembleConfig
 from rltrain.rewards.files import load_reward
+from tests.forging import forge
 from tests.torture.failing_disk import FailingDisk
 
 QUICK = EnsembleConfig(members=2, hidden=[8], epochs=2)
@@ -112,3 +113,28 @@ def test_a_reward_model_whose_loss_is_not_finite_is_not_kept(prefs: Preferences,
     assert "The loss of the reward model is not finite after " in said
     assert "--learning-rate" in said
     assert prefs.models() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config", {"members": 64, "hidden": [4096] * 60}),
+        ("held_out", "x"),
+        ("labellers", [[]]),
+        ("epochs", "5"),
+        ("fitted", {"answers": 1}),
+    ],
+)
+def test_a_forged_reward_model_is_refused_before_memory_is_taken(
+    name: str, value: object, prefs: Preferences, tmp_path: Path, capsys
+) -> None:
+    path = fit_preferences(prefs, QUICK)
+    forge(path, "reward.json", (name,), value)
+    for out in ("none", str(tmp_path / "made.png")):
+        assert main(["preferences", "show", str(prefs.path), "--out", out]) in (0, 4)
+        assert "--debug" not in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="cannot be used: "):
+        load_reward(path)
+    again = fit_preferences(prefs, QUICK)  # as the error says
+    assert again.name == "0002"
+    load_reward(again)

@@ -2,7 +2,7 @@ import json
 import os
 import time
 
-from tests.torture.frame import Outcome, Row, run, table
+from tests.torture.frame import Outcome, Row, run, sample, table
 
 
 def holds(folder):
@@ -52,6 +52,21 @@ def test_a_stored_case_is_not_run_again(tmp_path):
     assert [x["held"] for x in stored] == [False, True]
     (file,) = tmp_path.iterdir()
     assert len([json.loads(line) for line in file.read_text().splitlines()]) == 2
+
+
+def test_of_some_kinds_only_a_sample_is_run_unless_all_are_asked_for(tmp_path):
+    cases = {f"{kind} {number}": holds for kind in ("core", "early", "late") for number in range(9)}
+    a_row = Row(0, "a row", "all", lambda short, rng: iter(cases.items()), {"^late": 3, "^(early|late)": 2}, jobs=9)
+
+    def keys(seed, whole=False):
+        stored = run(a_row, short=False, whole=whole, seed=seed, results=tmp_path / f"{seed} {whole}")
+        return [x["case"] for x in stored]
+
+    one, other = keys(0), keys(1)
+    assert [sum(key.startswith(kind) for key in one) for kind in ("core", "early", "late")] == [9, 2, 3]
+    assert sorted(one) != sorted(other)
+    assert sorted(keys(0, whole=True)) == sorted(cases)
+    assert sample([*cases], a_row.samples, 0) == [key for key in cases if key in one]
 
 
 def test_the_table_counts(monkeypatch):

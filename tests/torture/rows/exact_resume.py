@@ -200,6 +200,7 @@ ROW = Row(
     "2N against N, kill -9, resume, N: agents x environments x moments, seeds as one batch, ranks",
     "all to the same bytes, and what cannot be restored is said",
     cases,
+    {r"^(?!((seeds|ranks|said) )?(ppo|pqn|dqn|sac) )": 12},  # the other agents, and those of ALIASES
     seconds=1_800.0,
     summary=lambda figures: (
         f"{sum(f.get('killed', 0) for f in figures):.0f} runs killed before their end, "

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import struct
@@ -32,7 +33,7 @@ from tests.torture.commands import (
     trained,
 )
 from tests.torture.frame import Case, Row
-from tests.torture.hostile_places import forgeries, harms, made, meet
+from tests.torture.hostile_places import LINES, forgeries, harms, made, meet
 
 Harm = Callable[[Path, Path], None]  # of a run folder, with a folder outside
 
@@ -464,4 +465,11 @@ def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
         yield name, every[name]
 
 
-ROW = Row(8, "hostile files", "no code, no write outside, no hang, memory bounded", cases, seconds=90)
+ROW = Row(
+    8,
+    "hostile files",
+    "no code, no write outside, no hang, memory bounded",
+    cases,
+    {"^forged": 20, rf"^({'|'.join(map(re.escape, LINES))}|exported): ": 70, "^": 90},
+    seconds=90,
+)

@@ -138,6 +138,7 @@ ROW = Row(
     "kill -9 at random moments of saving, big replays included, and of all else that writes",
     "older ones whole, none half written used, resumed to the same bytes",
     cases,
+    {"^(?!(dqn|sac|ppo) )": 8},  # other commands than training
     seconds=1_800.0,
     summary=lambda figures: f"{sum(f.get('kills', 0) for f in figures):.0f} kills",
 )

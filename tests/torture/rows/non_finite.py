@@ -174,5 +174,6 @@ ROW = Row(
     "NaN, infinity and 1e38 at eight places, in each agent, in environments of tensors and of Gymnasium",
     "noticed within an update, its source named, nothing of it saved, the run goes on from the last checkpoint",
     cases,
+    {"^(?!(ppo|pqn|dqn|sac), )": 60},  # agents with memory or as Rainbow, and those that learn from data
     seconds=600,
 )

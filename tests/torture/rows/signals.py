@@ -226,6 +226,7 @@ ROW = Row(
     "SIGINT or SIGTERM at random moments, from the first import on: training in all its ways, and all else that writes",
     "right exit code, resumable, within 2 s and an update, no orphan, no traceback",
     cases,
+    {rf"^({'|'.join(AT_WORK)}) \d": 40},
     seconds=240,
     summary=summary,
 )

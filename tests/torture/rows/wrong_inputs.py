@@ -531,5 +531,6 @@ ROW = Row(
     f"{len(LINES)} wrong command lines and {len(CALLS)} wrong calls of Python",
     "right exit code or an RLTrainError, cause and fix in a line each, no traceback, nothing created",
     cases,
+    {"^rltrain": 140, "^Python": 60},
     seconds=60,
 )
