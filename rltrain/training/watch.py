@@ -116,8 +116,8 @@ class Given(NamedTuple):
 class Watch:
     """Looks at rewards, observations, loss, gradient, parameters, optimizers and statistics after every update.
 
-    An update costs a sum of each tensor, and on an accelerator one transfer. On a CPU the sums are judged at once, on
-    an accelerator with the next update, or before a checkpoint: nothing is saved that was not judged.
+    An update costs a sum of each tensor, and one transfer. On a CPU the sums are judged at once, on an accelerator with
+    the next update, or before a checkpoint: nothing is saved that was not judged.
 
     Args:
         agent: The agent that learns. Of one that is no :class:`~rltrain.agent.Agent` only the metrics are seen.
@@ -151,7 +151,6 @@ class Watch:
         if not self.late:
             look.judge()
             return
-        look.send()
         look.given = None if given is None else given.copied()
         self.settle()
         self._waiting = look
@@ -177,7 +176,7 @@ class Watch:
 
 
 class Look:
-    """The sums of an update's tensors, perhaps on their way to the host, and what they were taken of.
+    """The sums of an update's tensors on their way to the host, and what they were taken of.
 
     Args:
         agent: The agent that learns.
@@ -196,24 +195,17 @@ class Look:
         span: Span,
     ) -> None:
         self.agent, self.given, self.span = agent, given, span
-        self.fetched: OnItsWay | None = None
         with torch.no_grad():
             self.parts: list[tuple[str, Tensor | float]] = [*given.totals()] if given is not None else []
             self.parts += metrics
             self.parts += [(name, total(x)) for name, x in learned]
-
-    def send(self) -> None:
-        """Sends the sums to the host in one transfer, which nobody waits for."""
-        sums = [value.to(torch.float32) for _, value in self.parts if isinstance(value, Tensor)]
-        self.fetched = OnItsWay(torch.stack(sums)) if sums else None
+            sums = [x if x.dtype is torch.float32 else x.float() for _, x in self.parts if isinstance(x, Tensor)]
+            self.fetched = OnItsWay(torch.stack(sums)) if sums else None
 
     def judge(self) -> None:
         """Raises :class:`~rltrain.errors.RunError` if a number is not finite, and names the first."""
-        if self.fetched is None:  # a CPU's numbers are here
-            values = [float(value) for _, value in self.parts]
-        else:
-            fetched = iter(self.fetched.tolist())
-            values = [next(fetched) if isinstance(value, Tensor) else value for _, value in self.parts]
+        fetched = iter(self.fetched.tolist() if self.fetched is not None else ())
+        values = [next(fetched) if isinstance(value, Tensor) else value for _, value in self.parts]
         if all(-LIMIT < value < LIMIT for value in values):
             return
         bad = {name: value for (name, _), value in zip(self.parts, values, strict=True) if not abs(value) < LIMIT}

@@ -150,7 +150,9 @@ ROW_OF = {"tensors": 2, "Gymnasium": 0}
 
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """All of them; in the short form eight, each agent, place and value at least once."""
+    """All of them; in the short form nine, each agent, place and value at least once."""
+    import rltrain.training.launch  # noqa: F401 (once, before the cases are forked)
+
     every = [
         (algo, kind, where, value)
         for algo, kind, where, value in product(AGENTS, ENVS, NAMED, VALUES)

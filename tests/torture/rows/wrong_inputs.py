@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import random
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from rltrain.make import make_vec
 from rltrain.model_registry.store import Registry
 from rltrain.recording.recorder import record
 from tests.data.made import make as make_dataset
+from tests.torture.commands import kept_folder
 from tests.torture.frame import Case, Row
 
 CARTPOLE = "rltrain/CartPole-v1"
@@ -506,7 +509,16 @@ def error_of(call: Callable[[Path], Any], run: Path) -> rltrain.RLTrainError | N
 def the_run(folder: Path) -> Path:
     """A whole run in the folder, which becomes the current one."""
     os.chdir(folder)
-    return rltrain.train("ppo", CARTPOLE, run_dir=folder / "whole", **TINY).run_dir
+    whole = Path(shutil.copytree(_whole(), folder / "whole"))
+    return next(whole.glob("*/*"))
+
+
+@functools.cache
+def _whole() -> Path:
+    """A folder with a run, made once for all cases."""
+    folder = kept_folder("torture-whole-")
+    rltrain.train("ppo", CARTPOLE, run_dir=folder, **TINY)
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -517,6 +529,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def cases(short: bool, rng: random.Random) -> Iterator[tuple[str, Case]]:
     """All of them; in the short form eight of each door."""
+    _whole()
     lines, calls = [*LINES], [*CALLS]
     if short:
         lines, calls = rng.sample(lines, 8), rng.sample(calls, 8)
