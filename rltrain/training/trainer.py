@@ -47,6 +47,8 @@ class Trainer(Milestones):
         if self.evaluation_missed:
             with self.paused("eval"):
                 self.evaluate()
+            if not self.evaluation_missed and self.global_step >= self.total_timesteps:
+                self.saved_step = None  # the last checkpoint is written again, with what the evaluation came to
 
     def learned(self, metrics: Metrics) -> None:
         """Does everything that follows the learning of the agent."""

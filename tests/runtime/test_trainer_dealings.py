@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import pytest
+from bits import last_state
 from gymnasium import spaces
 from scripted import ANY_NUMBER
 
@@ -189,3 +192,29 @@ def test_environments_that_cannot_be_saved_go_on_with_other_seeds(tmp_path: Path
     assert len({seed for part in parts for seed in part}) == 12
     assert resumed(copy, 3) == parts[1]
     assert len(list_checkpoints(copy / "checkpoints")) == 2
+
+
+class InterruptsAt(rltrain.Callback):
+    """Sends the signal of Ctrl-C after an update, before its evaluation."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_update(self, trainer: Any, metrics: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_evaluation_that_a_signal_ended_at_the_last_step_is_in_the_last_checkpoint(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        **{"total_timesteps": 128, "num_envs": 4, "num_threads": 1, "eval_freq": 64, "n_eval_episodes": 2},
+        **{"agent": {"n_steps": 16, "batch_size": 64}, "trackers": [], "device": "cpu", "progress": False},
+    }
+    straight = rltrain.train("ppo", "rltrain/CartPole-v1", run_dir=tmp_path / "straight", **options)
+    stopped = rltrain.train(
+        "ppo", "rltrain/CartPole-v1", run_dir=tmp_path / "stopped", callbacks=[InterruptsAt(128)], **options
+    )
+    assert (stopped.stopped_by, stopped.steps) == ("interrupted", 128)
+    assert last_state(stopped.run_dir)["training.trainer.evaluation_missed"]
+    rltrain.resume(stopped.run_dir, progress=False)
+    assert last_state(stopped.run_dir) == last_state(straight.run_dir)
