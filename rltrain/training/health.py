@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rltrain.agents.parts.optim import MOMENTS
 from rltrain.devices import statistics_dtype
 from rltrain.distributed.ranks import Ranks
 from rltrain.errors import RunError
@@ -64,7 +65,8 @@ def check_modules(
     if (name := first_broken(modules)) is not None:
         raise diverged(f"'{name}' of the policy", step)
     if (name := first_broken(dict(_tensors(state or {}, ())))) is not None:
-        raise diverged(f"'{name}' of the training state", step)
+        owner, _, last = name.rpartition(".")
+        raise diverged(f"'{last}' of the {owner}" if last in MOMENTS else f"'{name}' of the training state", step)
     if ranks.world_size > 1:
         sums = ranks.gather([float(tensor.sum(dtype=statistics_dtype(tensor.device))) for tensor in modules.values()])
         if any(other != sums[0] for other in sums):

@@ -116,8 +116,8 @@ class Given(NamedTuple):
 class Watch:
     """Looks at rewards, observations, loss, gradient, parameters, optimizers and statistics after every update.
 
-    An update costs a sum of each tensor, and one transfer. On a CPU the sums are judged at once, on an accelerator with
-    the next update, or before a checkpoint: nothing is saved that was not judged.
+    An update costs a sum of each tensor, and on an accelerator one transfer. On a CPU the sums are judged at once, on
+    an accelerator with the next update, or before a checkpoint: nothing is saved that was not judged.
 
     Args:
         agent: The agent that learns. Of one that is no :class:`~rltrain.agent.Agent` only the metrics are seen.
@@ -151,6 +151,7 @@ class Watch:
         if not self.late:
             look.judge()
             return
+        look.send()
         look.given = None if given is None else given.copied()
         self.settle()
         self._waiting = look
@@ -166,17 +167,20 @@ class Watch:
             look.judge()
 
     def learned(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors that learning changes, as few as possible."""
+        """The tensors that learning changes, as few as possible.
+
+        First moments are left out: a number in one that is not finite, or large, makes such a parameter in the next
+        step, unless the second moment hides it, which is looked at. Before anything is saved all are.
+        """
         for name, optimizer in vars(self.agent).items():
             if isinstance(optimizer, FlatAdam):
-                yield name, optimizer.flat
-                for key, moments in zip(MOMENTS, optimizer.moments, strict=True):
-                    yield f"{name} {key}", moments
+                yield name, optimizer.flat.detach()
+                yield f"{name} {MOMENTS[1]}", optimizer.moments[1]
         yield from self._statistics
 
 
 class Look:
-    """The sums of an update's tensors on their way to the host, and what they were taken of.
+    """The sums of an update's tensors, perhaps on their way to the host, and what they were taken of.
 
     Args:
         agent: The agent that learns.
@@ -195,17 +199,23 @@ class Look:
         span: Span,
     ) -> None:
         self.agent, self.given, self.span = agent, given, span
-        with torch.no_grad():
-            self.parts: list[tuple[str, Tensor | float]] = [*given.totals()] if given is not None else []
-            self.parts += metrics
-            self.parts += [(name, total(x)) for name, x in learned]
-            sums = [x if x.dtype is torch.float32 else x.float() for _, x in self.parts if isinstance(x, Tensor)]
-            self.fetched = OnItsWay(torch.stack(sums)) if sums else None
+        self.fetched: OnItsWay | None = None
+        self.parts: list[tuple[str, Tensor | float]] = [*given.totals()] if given is not None else []
+        self.parts += metrics
+        self.parts += [(name, total(x)) for name, x in learned]
+
+    def send(self) -> None:
+        """Sends the sums to the host in one transfer, which nobody waits for."""
+        sums = [x.to(torch.float32) for _, x in self.parts if isinstance(x, Tensor)]
+        self.fetched = OnItsWay(torch.stack(sums)) if sums else None
 
     def judge(self) -> None:
         """Raises :class:`~rltrain.errors.RunError` if a number is not finite, and names the first."""
-        fetched = iter(self.fetched.tolist() if self.fetched is not None else ())
-        values = [next(fetched) if isinstance(value, Tensor) else value for _, value in self.parts]
+        if self.fetched is None:  # a CPU's numbers are here
+            values = [value.item() if isinstance(value, Tensor) else value for _, value in self.parts]
+        else:
+            fetched = iter(self.fetched.tolist())
+            values = [next(fetched) if isinstance(value, Tensor) else value for _, value in self.parts]
         if all(-LIMIT < value < LIMIT for value in values):
             return
         bad = {name: value for (name, _), value in zip(self.parts, values, strict=True) if not abs(value) < LIMIT}
@@ -224,9 +234,15 @@ class Look:
             what = f"{kind} '{name.removeprefix('train/')}'"
         elif " " in name:
             what = "'{1}' of the {0}".format(*name.split(" ", 1))
+        elif (moment := first_broken(self._moments())) is not None:
+            what = f"'{MOMENTS[0]}' of the {moment}"
         else:
             what = f"'{first_broken(self.agent.state_dict()) or name}' of the policy"
         return diverged(what, self.span.end, bad[name], saved=self.span.saved)
+
+    def _moments(self) -> dict[str, Tensor]:
+        """The first moments of the optimizers, by the name of each."""
+        return {name: each.moments[0] for name, each in vars(self.agent).items() if isinstance(each, FlatAdam)}
 
 
 def check_current(obs: Any, span: Span) -> None:

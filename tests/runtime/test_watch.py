@@ -137,6 +137,37 @@ def test_what_learning_makes(
     assert_the_last_checkpoint_is_sound(the_run(tmp_path), BrokenNumbers, monkeypatch, LAST_GOOD)
 
 
+@pytest.mark.parametrize(
+    ("moment", "value", "noticed"),
+    [
+        ("exp_avg", math.nan, 128),
+        ("exp_avg", 1e38, 128),  # in the parameters, after the next step
+        ("exp_avg_sq", math.inf, 96),  # which keeps a parameter where it is
+        ("exp_avg_sq", 1e38, 96),
+    ],
+)
+@pytest.mark.parametrize("algo", SETTINGS)
+def test_moments_are_noticed_within_an_update_where_nothing_is_saved(
+    algo: str, moment: str, value: float, noticed: int, tmp_path: Path
+) -> None:
+    class Spoil(Spoils):
+        def on_update(self, trainer: Any, metrics: dict[str, Any]) -> None:
+            if self.is_due(trainer):
+                trainer.agent.optimizer.state_dict()[moment][0] = value
+
+    with pytest.raises(RunError, match=f"'{moment}' of the optimizer is .* after {noticed} steps"):
+        rltrain.train(
+            algo,
+            BrokenNumbers,
+            callbacks=[Spoil("", value, after=96)],
+            agent=SETTINGS[algo],
+            run_dir=tmp_path,
+            total_timesteps=320,
+            env_options={"max_episode_steps": 7},
+            **{**SHARED, "save_freq": 0},
+        )
+
+
 def test_the_earliest_is_named_whatever_follows_from_it(tmp_path: Path) -> None:
     """A NaN reward makes the loss, the gradient and the parameters NaN in the same update."""
     with pytest.raises(RunError, match=r"The reward is not finite after 96 steps: nan in environment 2 at step 84\."):
@@ -210,10 +241,11 @@ def test_a_policy_is_given_no_nan(tmp_path: Path) -> None:
 
 
 class Counts(rltrain.Callback):
-    """Counts the operations of a look at an update, and finds those that would wait for a GPU."""
+    """Counts the operations of a look at an update as on a GPU, and finds those that would wait for one."""
 
     def on_update(self, trainer: Any, metrics: dict[str, Any]) -> None:
         watch = Watch(trainer.agent, trainer.env.device)
+        watch.late = True
         with OpCounter() as counter:
             watch.update(metrics, trainer.given(), trainer.span)
         self.total, self.waits = counter.total, counter.waits
