@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,9 +89,10 @@ LINES = {
 def made(folder: Path) -> Path:
     """A folder of works with a study, an exported policy and a cycle of retraining that was killed while it trained."""
     here = place(folder)
-    for name in ("sweep", "export onnx", "retrain"):
+    for name in ("sweep", "export onnx", "retrain", "preferences export"):
         said = WORKS[name].run(here)
         assert said.code == 0, said.err
+    shutil.rmtree(here / "made")  # the films, which take seconds, stay in the preferences
     cycle = Cycle.read(here / "pole.retraining" / "cycle_0001")
     for step in ("train", "register", "promote"):
         del cycle.state["steps"][step]
