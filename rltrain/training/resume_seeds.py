@@ -74,6 +74,8 @@ def resume_seeds(
         ConfigError: The runs are over, or cannot be trained as one batch.
         RunError: Another process holds one of the runs, or all of them failed at once.
     """
+    if not runs:
+        raise ConfigError("runs=[] names no run.", "Name the run folders of the seeds.")
     members = []
     for run in runs:
         folder, named, config, env = reopened(run, env, env_kwargs, classes, trackers, {"device": device})

@@ -169,6 +169,8 @@ def test_what_cannot_go_on_together_is_refused(copied: Path) -> None:
     one, two, three = folders(copied)
     with pytest.raises(ConfigError, match="already been trained for 1,280 steps"):
         rltrain.resume_seeds([one, two, three], progress=False)
+    with pytest.raises(ConfigError, match="names no run"):
+        rltrain.resume_seeds([])
     with pytest.raises(ConfigError, match="Two of the runs have the seed 3"):
         rltrain.resume_seeds([one, two, one], progress=False)
     with pytest.raises(ConfigError, match="is a checkpoint"):
