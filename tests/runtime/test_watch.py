@@ -241,7 +241,7 @@ def test_a_policy_is_given_no_nan(tmp_path: Path) -> None:
 
 
 class Counts(rltrain.Callback):
-    """Counts the operations of a look at an update, on a CPU but for reading its sums, and finds what waits for a GPU."""
+    """Counts the operations of a look at an update, but for reading its sums, and finds what would wait for a GPU."""
 
     def on_update(self, trainer: Any, metrics: dict[str, Any]) -> None:
         counters = []
