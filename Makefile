@@ -36,7 +36,7 @@ help:  ## print this list
 	@echo 'make docs    build the documentation as a site, in build/docs'
 	@echo 'make torture ROW=8'
 	@echo '             try a row of the scorecard of what happens when things go wrong; without ROW, all, within 150 minutes'
-	@echo 'make bench   compare rltrain with other libraries, each in its own virtual environment, in a quarter of an hour'
+	@echo 'make bench   compare rltrain with other libraries, each in its own virtual environment, in half an hour'
 	@echo 'make clean   remove the virtual environment, builds and caches (runs/ stays)'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) CONSTRAINTS=$(CONSTRAINTS) PIP_ARGS=$(PIP_ARGS) JOBS=$(JOBS) ARGS=$(ARGS)'

@@ -39,10 +39,20 @@ ZOO_DQN = {  # RL Zoo's for CartPole: an update after every 256 steps of all env
 }
 
 
+PQN = {"learning_rate": 5e-4, "gamma": 0.99, "q_lambda": 0.65, "max_grad_norm": 10.0}
+OFTEN_DQN = {**DQN, "buffer_size": 100_000, "batch_size": 256, "train_freq": 1}
+
+
 def ppo(num_envs: int, n_epochs: int, *, width: int = 64, minibatches: int = 4) -> dict[str, Any]:
     """PPO with rollouts of 32 steps."""
     agent = {"n_steps": 32, "batch_size": 32 * num_envs // minibatches, "n_epochs": n_epochs, **PPO}
     return {"algo": "ppo", "num_envs": num_envs, "net_arch": [width, width], "agent": agent}
+
+
+def pqn(num_envs: int, n_epochs: int) -> dict[str, Any]:
+    """PQN with rollouts of 32 steps in 4 minibatches."""
+    agent = {"n_steps": 32, "batch_size": 32 * num_envs // 4, "n_epochs": n_epochs, **PQN}
+    return {"algo": "pqn", "num_envs": num_envs, "net_arch": [64, 64], "agent": agent}
 
 
 def dqn(num_envs: int, settings: dict[str, Any], width: int) -> dict[str, Any]:
@@ -56,8 +66,14 @@ TRAINING = {
     "PPO, 1,024 x 32, 4 epochs of 4 minibatches": ppo(1_024, 4),
     "PPO, 1,024 x 32, 1 epoch of 4 minibatches": ppo(1_024, 1),
     "PPO, 8 x 32, 20 epochs of 1 minibatch": ppo(8, 20, minibatches=1),
+    "PPO, 64 x 32, 4 epochs of 4 minibatches": ppo(64, 4),
+    "PPO, 256 x 32, 4 epochs of 4 minibatches": ppo(256, 4),
+    "PQN, 1,024 x 32, 2 epochs of 4 minibatches": pqn(1_024, 2),
+    "DQN, 1 environment, defaults of Stable-Baselines3": dqn(1, DQN, 64),
     "DQN, 8 environments, defaults of Stable-Baselines3": dqn(8, DQN, 64),
     "DQN, 512 environments, defaults of Stable-Baselines3": dqn(512, DQN, 64),
+    "DQN, 64 environments, an update of 256 after every step": dqn(64, OFTEN_DQN, 64),
+    "DQN, 1 environment, as in RL Zoo": dqn(1, ZOO_DQN, 256),
     "DQN, 8 environments, as in RL Zoo": dqn(8, ZOO_DQN, 256),
 }
 BASE = {"environments": 1_024, "width": 64, "epochs": 4}

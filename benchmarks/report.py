@@ -18,48 +18,74 @@ PLOT = store.RESULTS / "peers.png"
 BEGIN, END = "<!-- peers: written by python -m benchmarks --page-only -->", "<!-- end of peers -->"
 INTRODUCTION = """# rltrain and its peers
 
-Measured in one run of `python -m benchmarks` (`make bench`), {minutes:g} minutes, {machine}.
-The libraries took turns, each turn in a process of its own. Figures are medians over the turns, with the range in
-parentheses. Everything runs on the CPU, in float32 except for the dynamics of Gymnasium's environments. Libraries
-without a batched CartPole train in Gymnasium's NumPy one. Versions are at the end, and all figures are in
-`benchmarks/results/peers.json`.
+Measured by `python -m benchmarks` (`make bench`). The libraries took turns, each turn in a process of its own.
+Figures are medians over the turns, with the range in parentheses. Everything runs on the CPU, in float32 except for
+the dynamics of Gymnasium's environments. Libraries without a batched CartPole train in Gymnasium's NumPy one. "JAX,
+one program" is a loop after PureJaxRL in our own words: environments, rollouts and updates are compiled together, and
+an episode that is cut short counts as ended, which spares it the values of last observations. Versions are at the
+end, and all figures are in `benchmarks/results`.
 """
 
 
-def write(figures: dict[str, Any]) -> None:
-    """Writes the page, the plot and the table in the README."""
+def write(figures: dict[str, Any], played: dict[str, Any]) -> None:
+    """Writes the page, the plot and the tables in the README.
+
+    Args:
+        figures: Of this processor.
+        played: Of this processor while it plays one with AVX2 alone; may be empty.
+    """
     draw(figures, PLOT)
-    PAGE.write_text(page(figures))
-    README.write_text(with_table(README.read_text(), figures))
+    PAGE.write_text(page(figures, played))
+    README.write_text(with_table(README.read_text(), figures, played))
 
 
-def with_table(text: str, figures: dict[str, Any]) -> str:
-    """The README with the table between its two marks."""
+def with_table(text: str, figures: dict[str, Any], played: dict[str, Any]) -> str:
+    """The README with the tables between its two marks."""
     below = (
         "Steps per second of training PPO on CartPole with equal hyperparameters: environments x steps, epochs and "
-        "minibatches. The last column is the learning time until CartPole is solved, with settings tuned for each "
-        f"library. Medians and ranges, {described(figures)}, torch {figures['machine']['torch']}. "
+        "minibatches; compilation is not counted. The last column is the learning time until CartPole is solved, with "
+        "settings tuned for each "
+        f"library. Medians and ranges, {described(figures, 'training')}, torch "
+        f"{figures['measured']['training']['machine']['torch']}. "
         "[The benchmark](benchmarks/README.md) has all measures, hyperparameters and versions."
     )
-    between = f"{summary(figures)}\n\n{textwrap.fill(below, 118, break_long_words=False, break_on_hyphens=False)}"
+    parts = [summary(figures), filled(below)]
+    if played:
+        parts += [filled(f"The same {described(played, 'training')}:"), summary(played)]
+    between = "\n\n".join(parts)
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{between}\n\n{END}", text, flags=re.DOTALL)
 
 
-def page(figures: dict[str, Any]) -> str:
+def filled(text: str) -> str:
+    """A paragraph in lines of at most 118 characters."""
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
+def page(figures: dict[str, Any], played: dict[str, Any]) -> str:
     """The whole page."""
-    parts = [INTRODUCTION.format(minutes=figures["minutes"], machine=described(figures))]
+    parts = [INTRODUCTION]
     if PLOT.exists():
         parts.append(f"![Steps per second and seconds to solve](results/{PLOT.name})\n")
     sections = {"stepping": stepping, "training": training, "growth": growth, "solving": solving}
     parts += [section(figures) for measure, section in sections.items() if figures.get(measure)]
+    if played:
+        parts.append(training(played).replace("## Training", "## Training with AVX2 alone", 1))
     return "\n".join([*parts, hyperparameters(figures), versions(figures), left_out(figures)]).rstrip() + "\n"
 
 
-def described(figures: dict[str, Any]) -> str:
-    """The machine and the code."""
-    machine, commit = figures["machine"], figures["commit"]
-    cores = f"on {machine['threads']} of {machine['cores']} cores of an {machine['processor']}"
-    return f"{cores}, commit {commit[:9]}" if commit else cores
+def described(figures: dict[str, Any], measure: str) -> str:
+    """The machine and the code with which a measure was taken."""
+    machine, commit = (figures["measured"][measure][key] for key in ("machine", "commit"))
+    parts = [f"on {machine['threads']} of {machine['cores']} cores of an {machine['processor']}"]
+    if machine.get("played", "native") == "avx2":
+        parts.append("that plays a processor with AVX2 alone")
+    return " ".join(parts) + (f", commit {commit[:9]}" if commit else "")
+
+
+def taken(figures: dict[str, Any], measure: str) -> str:
+    """A sentence about how a measure was taken."""
+    minutes = figures["measured"][measure].get("minutes")
+    return filled(f"Taken {described(figures, measure)}{f', in {minutes:g} minutes' if minutes else ''}.") + "\n\n"
 
 
 def stepping(figures: dict[str, Any]) -> str:
@@ -79,6 +105,7 @@ def stepping(figures: dict[str, Any]) -> str:
     return (
         "## Raw stepping\n\nSteps per second of CartPole with random actions, by the number of environments. Start-up "
         "is the time of making them and of the first call, minus a usual call; it includes compilation.\n\n"
+        + taken(figures, "stepping")
         + table(head, rows)
     )
 
@@ -87,12 +114,18 @@ def training(figures: dict[str, Any]) -> str:
     """Steps per second of rollout and update together."""
     parts = [
         "## Training\n\nEnvironment steps per second of rollout and update together, with equal hyperparameters. PPO "
-        "has two networks with two layers of 64 and tanh each, DQN two layers of 64 (as in RL Zoo: 256) with ReLU.\n"
+        "has two networks with two layers of 64 and tanh each, DQN two layers of 64 (as in RL Zoo: 256) with ReLU, PQN "
+        "two layers of 64 with layer normalisation. Start-up is compilation above all; what JAX and torch compiled is "
+        "kept between the turns, so its range reaches up to the first time.\n",
+        taken(figures, "training"),
     ]
-    head = ["", "cores", "steps/s", "ours is faster by", "start-up, s", "peak so far, MiB"]
+    head = ["", "cores", "steps/s", "rltrain is faster by", "start-up, s", "peak so far, MiB"]
     for point in figures["points"]["training"]:
         found = [row for row in done(figures["training"]) if values(row, "steps_per_second", point)]
-        ours = {row["cores"]: rate(row, point) for row in found if row["peer"] == "ours"}
+        ours: dict[int, float] = {}  # the better of eager and compiled
+        for row in found:
+            if row["peer"] == "ours":
+                ours[row["cores"]] = max(ours.get(row["cores"], 0.0), rate(row, point))
         rows = [
             [
                 name_of(row),
@@ -112,7 +145,8 @@ def growth(figures: dict[str, Any]) -> str:
     """How the cost of PPO grows."""
     parts = [
         "## Growth\n\nSteps per second of training PPO as one quantity grows. Everything else is as in the first table "
-        "of training: 1,024 environments, width 64, 4 epochs, rollouts of 32 steps, always 4 minibatches.\n"
+        "of training: 1,024 environments, width 64, 4 epochs, rollouts of 32 steps, always 4 minibatches.\n",
+        taken(figures, "growth"),
     ]
     for what, series in measures.SERIES.items():
         found = {f"{value:,}": measures.point_name(**(measures.BASE | {what: value})) for value in series}
@@ -144,6 +178,7 @@ def solving(figures: dict[str, Any]) -> str:
         f"## Time to solve\n\nCartPole to a mean return of {SOLVED:g} over 100 training episodes, each library "
         "with the settings given below, torch on one thread. Learning is counted from the first step, without import "
         "and compilation. From prompt to prompt is the whole command, with evaluation and plots.\n\n"
+        + taken(figures, "solving")
         + table(head, rows)
     )
 
@@ -175,19 +210,21 @@ def left_out(figures: dict[str, Any]) -> str:
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The table of the README: PPO, each peer on its best number of cores."""
-    points = [name for name in figures["points"]["training"] if name.startswith("PPO")]
+    """A table of the README: PPO, each peer on its best number of cores."""
+    points = [name for name in figures["points"]["training"] if name.startswith("PPO")][:3]  # the page has them all
     solved = done(figures.get("solving", []))
     rows = []
-    for peer in PEERS:
-        trained = [row for row in done(figures["training"]) if row["peer"] == peer]
-        if not trained:
-            continue
+    for name in dict.fromkeys(name_of(row) for row in done(figures["training"])):
+        trained = [row for row in done(figures["training"]) if name_of(row) == name]
         best = [max(trained, key=lambda row: rate(row, point)) for point in points]
         cells = [cell(values(row, "steps_per_second", point)) for row, point in zip(best, points, strict=True)]
-        seconds = [numbers(row, "seconds") for row in solved if row["peer"] == peer and "prompt" not in row["how"]]
-        rows.append([PEERS[peer].title, *cells, cell(min(seconds, key=median), "{:.1f}") if seconds else ""])
-    return table(["", *(point.removeprefix("PPO, ") for point in points), "CartPole solved, s"], rows).strip()
+        seconds = [
+            numbers(row, "seconds") for row in solved if PEERS[row["peer"]].title == name and "prompt" not in row["how"]
+        ]
+        cells.append(cell(min(seconds, key=median), "{:.1f}") if seconds else "")
+        rows.append([name, *cells] if solved else [name, *cells[:-1]])
+    head = ["", *(point.removeprefix("PPO, ") for point in points), *(["CartPole solved, s"] if solved else [])]
+    return table(head, rows).strip()
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:

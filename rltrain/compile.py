@@ -54,7 +54,8 @@ def _vectorizing() -> dict[str, Any]:
     compiler = cpp_compiler() or ""  # a GPU needs none; on a CPU, check_compiler reports a missing one
     is_gcc = compiler.endswith(("gcc", "g++")) and "clang" not in compiler
     usable = is_gcc and platform.machine() == "x86_64" and "cpp.march" in _inductor_options()
-    return {"cpp.march": "native -ftree-loop-vectorize"} if usable else {}
+    march = os.environ.get("TORCHINDUCTOR_CPP_MARCH", "native")  # the variable of newer versions of torch
+    return {"cpp.march": f"{march} -ftree-loop-vectorize"} if usable else {}
 
 
 def _inductor_options() -> Sequence[str]:

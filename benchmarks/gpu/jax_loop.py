@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 TRACK, LEAN, LIMIT = 2.4, 12 * math.pi / 180, 500  # m, rad, steps
-WIDTHS = (64, 64)
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-5
 
 
@@ -64,16 +64,23 @@ def throughput(setup: Setup, num_envs: int) -> dict[str, Any]:
     }
 
 
-def make_train(num_envs: int, n_steps: int, iterations: int, epochs: int = 4, minibatches: int = 4) -> Any:
+def make_train(num_envs: int, n_steps: int, iterations: int) -> Any:
     """A function of a key that trains, and returns the mean length of finished episodes in each iteration."""
-    rows = num_envs * n_steps // minibatches
+    iterate = make_iterate(num_envs, n_steps)
+    return lambda key: lax.scan(iterate, begin(key, num_envs), None, iterations)[1]
 
-    def train(key: jax.Array) -> jax.Array:
-        of_weights, of_starts, key = jax.random.split(key, 3)
-        weights = make_weights(of_weights)
-        nothing = jax.tree.map(jnp.zeros_like, weights)
-        carry = weights, Adam(nothing, nothing, jnp.zeros(())), start(of_starts, num_envs), key
-        return lax.scan(iterate, carry, None, iterations)[1]
+
+def begin(key: jax.Array, num_envs: int, widths: Sequence[int] = (64, 64)) -> Any:
+    """What an iteration starts from: weights, Adam's memory, carts and a key."""
+    of_weights, of_starts, key = jax.random.split(key, 3)
+    weights = make_weights(of_weights, widths)
+    nothing = jax.tree.map(jnp.zeros_like, weights)
+    return weights, Adam(nothing, nothing, jnp.zeros(())), start(of_starts, num_envs), key
+
+
+def make_iterate(num_envs: int, n_steps: int, epochs: int = 4, minibatches: int = 4) -> Any:
+    """A rollout and an update, as a body of ``jax.lax.scan``; it yields the mean length of finished episodes."""
+    rows = num_envs * n_steps // minibatches
 
     def iterate(carry: Any, _: None) -> tuple[Any, jax.Array]:
         weights, memory, carts, key = carry
@@ -95,7 +102,7 @@ def make_train(num_envs: int, n_steps: int, iterations: int, epochs: int = 4, mi
         weights, memory = lax.scan(epoch, (weights, memory), jax.random.split(of_epochs, epochs))[0]
         return (weights, memory, carts, key), (done * length).sum() / jnp.maximum(done.sum(), 1)
 
-    return train
+    return iterate
 
 
 def start(key: jax.Array, num_envs: int) -> Carts:
@@ -175,14 +182,14 @@ def loss(weights: Any, batch: Any) -> jax.Array:
     return measures.PPO["vf_coef"] * ((values(weights, batch["obs"]) - batch["target"]) ** 2).mean() - gain
 
 
-def make_weights(key: jax.Array) -> dict[str, Any]:
+def make_weights(key: jax.Array, widths: Sequence[int]) -> dict[str, Any]:
     """Orthogonal layers: a policy with two logits, and a value."""
     made = {}
     for part, (outputs, gain) in {"policy": (2, 0.01), "value": (1, 1.0)}.items():
-        sizes, layers = (4, *WIDTHS, outputs), []
+        sizes, layers = (4, *widths, outputs), []
         for i in range(len(sizes) - 1):
             key, one = jax.random.split(key)
-            orthogonal = jax.nn.initializers.orthogonal(gain if i == len(WIDTHS) else math.sqrt(2))
+            orthogonal = jax.nn.initializers.orthogonal(gain if i == len(widths) else math.sqrt(2))
             layers.append((orthogonal(one, sizes[i : i + 2]), jnp.zeros(sizes[i + 1])))
         made[part] = layers
     return made

@@ -3,10 +3,9 @@
 A peer is a row of :data:`PEERS` and a module that offers, for the measures named there:
 
 - ``stepping(how, num_envs, seed)``: a function that steps this number of CartPole environments several times with
-random
-  actions, and returns the number of steps; None if it cannot step so many.
-- ``training(point, seed)``: a function that collects a rollout and learns from it, and returns the environment steps;
-  None if it has no such agent. ``point`` is one of ``benchmarks.measures``.
+  random actions, and returns the number of steps; None if it cannot step so many.
+- ``training(how, point, seed)``: a function that collects a rollout and learns from it, and returns the
+  environment steps; None if it has no such agent. ``point`` is one of ``benchmarks.measures``.
 - ``solving(how, seed)``: learns CartPole until the mean return of 100 training episodes is :data:`SOLVED`, and returns
   ``seconds`` of learning, ``steps``, ``solved``, ``start_seconds`` of compiling apart, and ``settings``.
 
@@ -21,9 +20,7 @@ from dataclasses import dataclass, field
 
 SOLVED = 475.0  # Gymnasium's threshold for CartPole-v1
 WINDOW = 100  # episodes
-ACTIONS = (
-    8  # batches of random actions, drawn before and used in turn; a call of what `stepping` returns uses each once
-)
+ACTIONS = 8  # batches of random actions, drawn before; a call of what `stepping` returns uses each once
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ PEERS = {
         (),
         {
             "stepping": ("",),
-            **PPO_ALONE,
+            "training": ("", "compiled"),
+            "growth": ("",),
             "solving": ("PPO", "PQN", "PPO from prompt to prompt", "PQN from prompt to prompt"),
         },
     ),
@@ -66,4 +64,6 @@ PEERS = {
         ("rsl-rl-lib==5.5.1", "gymnasium==1.4.0", "torch"),
         {**PPO_ALONE, "solving": ("PPO, 64 environments",)},
     ),
+    "jax_loop": Peer("JAX, one program", ("jax==0.10.2",), PPO_ALONE),
+    "rejax": Peer("rejax", ("rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "six"), {"training": ("",)}),
 }

@@ -46,7 +46,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
         }
     else:
         answer["points"] = {
-            name: timed(lambda point=point: peer.training(point, seed), request["seconds"])
+            name: timed(lambda point=point: peer.training(how, point, seed), request["seconds"])
             for name, point in request["points"].items()
         }
     return {**answer, "versions": versions(request["requirements"])}

@@ -78,13 +78,16 @@ def stepping(how: str, num_envs: int, seed: int) -> Callable[[], int]:
     return work
 
 
-def training(point: dict[str, Any], seed: int) -> Callable[[], int]:
-    """PPO or DQN, past the steps that DQN collects before it learns."""
+def training(how: str, point: dict[str, Any], seed: int) -> Callable[[], int]:
+    """An agent, eager or compiled, past the steps that DQN collects before it learns."""
     policy = {"net_arch": point["net_arch"]}
     agent = {**point["agent"], "policy_kwargs": policy}
-    loop = Loop(point["algo"], ENV, {"num_envs": point["num_envs"], "seed": seed, "agent": agent})
+    options = {"num_envs": point["num_envs"], "seed": seed, "agent": agent, "compile": how == "compiled"}
+    loop = Loop(point["algo"], ENV, options)
     for _ in range(point["agent"].get("learning_starts", 0) // loop.transitions):
         loop.iterate()
+    if how == "compiled":
+        loop.iterate()  # the first iteration compiles the last pieces only after others ran
     return loop.iterate
 
 

@@ -124,7 +124,7 @@ class Loop:
         return int(self.n_steps * self.env.num_envs)
 
 
-def training(point: dict[str, Any], seed: int) -> Callable[[], int] | None:
+def training(how: str, point: dict[str, Any], seed: int) -> Callable[[], int] | None:
     """PPO."""
     if point["algo"] != "ppo":
         return None

@@ -129,7 +129,9 @@ class UntilSolved(BaseCallback):
         return self.marks[-1] - self.marks[1] - start, start
 
 
-def training(point: dict[str, Any], seed: int, algos: dict[str, Any] | None = None) -> Callable[[], int] | None:
+def training(
+    how: str, point: dict[str, Any], seed: int, algos: dict[str, Any] | None = None
+) -> Callable[[], int] | None:
     """PPO or DQN, past the steps that DQN collects before it learns."""
     algorithm = (algos or {"ppo": PPO, "dqn": DQN}).get(point["algo"])
     if algorithm is None:

@@ -10,9 +10,9 @@ from sbx import DQN, PPO
 from benchmarks.peers import sb3
 
 
-def training(point: dict[str, Any], seed: int) -> Callable[[], int] | None:
+def training(how: str, point: dict[str, Any], seed: int) -> Callable[[], int] | None:
     """As Stable-Baselines3."""
-    return sb3.training(point, seed, {"ppo": PPO, "dqn": DQN})
+    return sb3.training(how, point, seed, {"ppo": PPO, "dqn": DQN})
 
 
 def solving(how: str, seed: int) -> dict[str, Any]:

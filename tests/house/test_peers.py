@@ -18,7 +18,7 @@ print("a library talks")
 def stepping(how, num_envs, seed):
     return (lambda: num_envs) if num_envs < 100 else None
 
-def training(point, seed):
+def training(how, point, seed):
     return (lambda: point["num_envs"] * point["agent"]["n_steps"]) if point["algo"] == "ppo" else None
 
 def solving(how, seed):
@@ -43,6 +43,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (report, "PAGE", tmp_path / "page.md"),
         (report, "README", readme),
         (comparison, "TRIALS", tmp_path / "trials"),
+        (comparison, "COMPILED", tmp_path / "trials" / "compiled"),
         (measures, "NUM_ENVS", (1, 64, 4_096)),
     ):
         monkeypatch.setattr(module, name, value)
@@ -111,10 +112,49 @@ def test_a_whole_run_writes_the_pages(places: Path, instant: None, capsys: pytes
     assert "| Fake | 3,000 (2,000 to 4,000) |" in readme
     assert readme.count(report.BEGIN) == readme.count(report.END) == 1
 
-    store.save("peers", figures | {"minutes": 99.0})
+    figures["measured"]["growth"]["minutes"] = 99.0
+    store.save("peers", figures)
     comparison.main(["--page-only"])
-    assert "99 minutes" in (places / "page.md").read_text()
+    assert "in 99 minutes" in (places / "page.md").read_text()
     assert (places / "README.md").read_text() == readme
+
+
+def test_a_measure_takes_the_place_of_its_older_figures_alone(places: Path, instant: None) -> None:
+    comparison.main(["--cores", "1"])
+    before = store.load("peers")
+    comparison.main(["--cores", "1", "--measure", "stepping"])
+    after = store.load("peers")
+    assert after["training"] == before["training"]
+    assert after["points"] == before["points"]
+    assert after["measured"]["solving"] == before["measured"]["solving"]
+    assert after["failed"] == before["failed"] == {"Fake, broken, solving": "no pole here"}
+
+
+def test_another_processor_is_played_in_figures_of_its_own(places: Path, instant: None) -> None:
+    comparison.main(["--cores", "1"])
+    comparison.main(["--cores", "1", "--processor", "avx2"])
+    played = store.load("peers-avx2")
+    assert list(played["measured"]) == ["training"]
+    assert played["measured"]["training"]["machine"]["played"] == "avx2"
+    page, readme = (places / "page.md").read_text(), (places / "README.md").read_text()
+    assert "## Training with AVX2 alone" in page
+    assert page.count(f"### {next(iter(measures.TRAINING))}") == 2
+    assert "that plays a processor with AVX2 alone" in " ".join(readme.split())
+    comparison.main(["--page-only"])
+    assert (places / "page.md").read_text() == page
+
+
+def test_a_turn_is_told_which_processor_it_plays(places: Path) -> None:
+    (places / "fake_peer.py").write_text(
+        "import os\ndef stepping(how, num_envs, seed):\n"
+        "    known = (os.environ.get('ATEN_CPU_CAPABILITY'), os.environ.get('XLA_FLAGS'))\n"
+        "    assert known == ('avx2', '--xla_cpu_max_isa=AVX2')\n    return lambda: num_envs\n"
+    )
+    options = ["--only", "ours", "--measure", "stepping", "--quick", "--cores", "1", "--processor", "avx2"]
+    comparison.main(options)
+    figures = json.loads((places / "trials" / "peers.json").read_text())
+    assert figures["failed"] == {}
+    assert len(figures["stepping"][0]["turns"]) == 1
 
 
 def test_what_cannot_be_installed_has_a_reason_and_is_not_tried_again(
@@ -179,8 +219,9 @@ def test_pages_agree_with_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = store.load("peers")
     if figures:
         text = report.README.read_text()
-        assert report.with_table(text, figures) == text
-        assert report.page(figures) == report.PAGE.read_text()
+        played = store.load("peers-avx2")
+        assert report.with_table(text, figures, played) == text
+        assert report.page(figures, played) == report.PAGE.read_text()
 
 
 def test_the_batched_cartpole_goes_on_in_the_step_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
