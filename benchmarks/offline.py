@@ -102,14 +102,9 @@ def datasets(env: str, folder: Path) -> dict[str, Dataset]:
     options = {**tuned, "env_kwargs": tuned.get("env", {}).get("kwargs", {})}
     options.pop("env", None)
     every = steps // CHECKPOINTS
-    run = rltrain.train(
-        "ppo",
-        env,
-        **{**options, "seed": SOURCE_SEED, "save_freq": every, "eval_freq": every, "keep_checkpoints": CHECKPOINTS + 1},
-        n_eval_episodes=50,
-        progress=False,
-        run_dir=str(folder),
-    ).run_dir
+    options |= {"seed": SOURCE_SEED, "save_freq": every, "eval_freq": every, "keep_checkpoints": CHECKPOINTS + 1}
+    options |= {"n_eval_episodes": 50, "progress": False, "run_dir": str(folder)}
+    run = cases.whole(rltrain.train("ppo", env, **options)).run_dir
     saved = list_checkpoints(run / "checkpoints")
     last = rltrain.load(run)
     worst = rltrain.evaluate("random", env, 50, **options["env_kwargs"]).mean_reward
@@ -147,7 +142,7 @@ def trained(env: str, agent: str, data: Dataset, seed: int, folder: str) -> floa
         progress=False,
         run_dir=folder,
     )
-    assert result.evaluation is not None
+    assert cases.whole(result).evaluation is not None
     return result.evaluation.mean_reward
 
 

@@ -257,7 +257,7 @@ def recorded(case: Case, folder: Path) -> str:
 def train(algo: str, env: str, folder: str, options: dict[str, Any]) -> Path:
     """Trains, and returns the run folder."""
     always = {"num_threads": 1, "progress": False, "save_freq": 0, "run_dir": folder, "trackers": ["csv"]}
-    return rltrain.train(algo, env, **{"n_eval_episodes": 0, **always, **options}).run_dir
+    return cases.whole(rltrain.train(algo, env, **{"n_eval_episodes": 0, **always, **options})).run_dir
 
 
 def steps_to(curve: list[float], case: Case) -> float:

@@ -98,9 +98,7 @@ class ATC(OfflineAgent, TargetNetworks):
         """
         learned = [each.requires_grad for layer in layers.values() for each in layer.parameters()]
         if not learned:
-            raise ConfigError(
-                "There are no layers to learn: net_arch is empty.", "Give policy_kwargs.net_arch."
-            )
+            raise ConfigError("There are no layers to learn: net_arch is empty.", "Give policy_kwargs.net_arch.")
         if not all(learned):
             raise ConfigError("The encoder has weights that do not learn.", "Let all of them require gradients.")
 

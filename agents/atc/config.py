@@ -45,7 +45,7 @@ class ATCConfig(AgentConfig):
     """Share of the episodes that is held out for the linear probe; 0 for no probe."""
     val_by: str | None = None
     """Group column of the dataset whose values are not divided between the two."""
-    val_freq: Annotated[int, Field(ge=1)] = 50
+    val_freq: Annotated[int, Field(ge=1)] = 10
     """Updates between two probes."""
     probe_gamma: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
     """Discount factor of the return that the probe predicts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,11 @@ def test_a_run_resumes_and_others_start_from_it(tmp_path: Path) -> None:
     options: dict[str, Any] = {"device": "cpu", "num_threads": 1, "trackers": ["csv"], "progress": False}
     options["run_dir"] = tmp_path / "runs"
     agent = {"batch_size": 64, "gradient_steps": 4, "val_freq": 5}
-    run = rltrain.train(
-        "atc", CARTPOLE, data=str(dataset.path), total_timesteps=5120, save_freq=2560, agent=agent, **options
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor is there a picture of returns to miss
+        run = rltrain.train(
+            "atc", CARTPOLE, data=str(dataset.path), total_timesteps=5120, save_freq=2560, agent=agent, **options
+        )
     assert run.evaluation is None
     wanted = as_bits(last_state(run.run_dir))
     rltrain.resume(list_checkpoints(run.run_dir / "checkpoints")[0], progress=False)
