@@ -51,6 +51,8 @@ def make_transformer(features: int, actions: int, context: int, config: DTKwargs
             n_layer=config.n_layer,
             n_head=config.n_head,
             activation_function="relu",
+            bos_token_id=None,  # of words, which it warns of
+            eos_token_id=None,
             resid_pdrop=config.dropout,
             embd_pdrop=config.dropout,
             attn_pdrop=config.dropout,
