@@ -142,8 +142,10 @@ def trained(env: str, agent: str, data: Dataset, seed: int, folder: str) -> floa
         progress=False,
         run_dir=folder,
     )
-    assert cases.whole(result).evaluation is not None
-    return result.evaluation.mean_reward
+    evaluation = cases.whole(result).evaluation
+    if evaluation is None:  # a signal stopped that
+        raise SystemExit(130)
+    return evaluation.mean_reward
 
 
 def cell(scores: dict[str, float], seeds: int) -> str:
