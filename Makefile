@@ -8,7 +8,7 @@ VENV ?= .venv# its folder
 CONSTRAINTS ?= constraints.txt# versions to install; empty for the newest that fit
 PIP_ARGS ?=# added to every pip install, e.g. "--index-url URL"
 JOBS ?= 2# test processes
-TEST_EXTRAS ?= test,docs# what is installed for the tests
+TEST_EXTRAS ?= test,docs,dt# what is installed for the tests
 ARGS ?=# added to the command, e.g. "--seed 1" or "-k cartpole"
 
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ INPUTS := pyproject.toml $(CONSTRAINTS)
 # All tests of a file run in one process: some share what takes long to set up.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help train test test-oldest test-newest test-litert test-clouds test-dockerfile check docs torture bench clean
+.PHONY: help train test test-oldest test-newest test-litert test-clouds test-dvc test-dockerfile check docs torture bench clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -30,6 +30,8 @@ help:  ## print this list
 	@echo '             try the export to LiteRT, in a virtual environment of its own'
 	@echo 'make test-clouds'
 	@echo '             let the libraries of cloud platforms read our job files, each in a virtual environment of its own'
+	@echo 'make test-dvc'
+	@echo '             install DVC and run its template, with a folder as the remote'
 	@echo 'make test-dockerfile'
 	@echo '             run the steps of the Dockerfile in a fresh virtual environment, and ask the service that they start'
 	@echo 'make check   lint, check formatting and types'
@@ -73,6 +75,11 @@ test-clouds: $(VENV)/.has-test $(CLOUDS:%=.venv-clouds/%/.has)
 	@test -e .venv-clouds/$*/pyvenv.cfg || $(PYTHON) -m venv .venv-clouds/$*
 	@.venv-clouds/$*/bin/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -r $<
 	@touch $@
+
+# DVC pulls sixty packages that nothing else here needs.
+test-dvc: $(VENV)/.has-test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) $(PIP_ARGS) -e '.[dvclive]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/pipelines/test_dvc.py $(ARGS)
 
 test-dockerfile: $(VENV)/.has-run
 	$(BIN)/python tests/serving/dockerfile_steps.py .venv-dockerfile $(PIP_ARGS)

@@ -51,10 +51,26 @@ def register() -> None:
         learns_from_data=True,
     )
     register_agent(
+        "dt",
+        "rltrain.agents.dt.agent:DT",
+        "rltrain.agents.dt.config:DTConfig",
+        description="Decision Transformer of Hugging Face's Transformers, from a dataset; all action spaces.",
+        trainer="rltrain.training.offline:OfflineTrainer",
+        learns_from_data=True,
+    )
+    register_agent(
         "cql",
         "rltrain.agents.cql.agent:CQL",
         "rltrain.agents.cql.config:CQLConfig",
         description="Conservative Q-learning from a dataset; discrete actions.",
+        trainer="rltrain.training.offline:OfflineTrainer",
+        learns_from_data=True,
+    )
+    register_agent(
+        "atc",
+        "rltrain.agents.atc.agent:ATC",
+        "rltrain.agents.atc.config:ATCConfig",
+        description="Augmented temporal contrast: an encoder from a dataset's observations, to start others from.",
         trainer="rltrain.training.offline:OfflineTrainer",
         learns_from_data=True,
     )

@@ -1,7 +1,7 @@
 """Measures what agents that learn from a dataset make of four kinds of them, in three environments.
 
     python -m benchmarks.offline
-    python -m benchmarks.offline --only CartPole --seeds 5
+    python -m benchmarks.offline --only CartPole --seeds 5 --agents dt
 
 For each environment PPO is trained with the settings that ship for it (seed 100), and its checkpoints record the
 datasets: ``random`` by random actions, ``medium`` by the first checkpoint whose evaluation is past a third of the way
@@ -39,15 +39,20 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "iql": ("iql", {}),
     "awac": ("iql", {"advantage": "policy"}),
     "cql": ("cql", {}),
+    "dt": ("dt", {}),
 }
 DISCRETE = ("cql",)
-STEPS = 200_000
-"""Steps of the dataset that each agent learns from, in all passes."""
+STEPS = {"dt": 500_000}
+"""Steps of the dataset that an agent learns from, in all passes, where they are not :data:`OTHERS`. A minibatch of
+``dt`` has 64 pieces of 20 steps, so these are half as many minibatches as the others take, in far more time."""
+OTHERS = 200_000
 
 
 def main() -> None:
     """Runs what is missing and prints a Markdown table."""
-    parsed = cases.options(__doc__, "environments whose id contains this text")
+    parser = cases.parser(__doc__, "environments whose id contains this text")
+    parser.add_argument("--agents", nargs="+", choices=AGENTS, help="run these alone [all]")
+    parsed = parser.parse_args()
     torch.set_num_threads(1)
     kept = store.load("offline")
     print(f"| environment | data | their mean return | {' | '.join(AGENTS)} |")
@@ -56,19 +61,20 @@ def main() -> None:
         if parsed.only and parsed.only not in env:
             continue
         entry = kept.setdefault(env, {"torch": torch.__version__.partition("+")[0], "data": {}, "runs": {}})
-        measure(env, entry, parsed.seeds, lambda: store.save("offline", kept))
+        measure(env, entry, parsed.seeds, parsed.agents, lambda: store.save("offline", kept))
         for kind in KINDS:
             cells = [cell(entry["runs"].get(kind, {}).get(agent, {}), parsed.seeds) for agent in AGENTS]
             print(f"| {env} | {kind} | {entry['data'][kind]:.4g} | {' | '.join(cells)} |", flush=True)
 
 
-def measure(env: str, entry: dict[str, Any], seeds: int, save: Any) -> None:
-    """Adds the scores of missing runs, by dataset, agent and seed."""
+def measure(env: str, entry: dict[str, Any], seeds: int, only: list[str] | None, save: Any) -> None:
+    """Adds the scores of missing runs, by dataset, agent and seed; of some agents alone if ``only`` names them."""
     wanted = [
         (kind, agent, seed)
         for seed in map(str, range(seeds))
         for kind in KINDS
         for agent in AGENTS
+        if agent in (only or AGENTS)
         if agent not in DISCRETE or discrete(env)
         if seed not in entry["runs"].get(kind, {}).get(agent, {})
     ]
@@ -96,14 +102,9 @@ def datasets(env: str, folder: Path) -> dict[str, Dataset]:
     options = {**tuned, "env_kwargs": tuned.get("env", {}).get("kwargs", {})}
     options.pop("env", None)
     every = steps // CHECKPOINTS
-    run = rltrain.train(
-        "ppo",
-        env,
-        **{**options, "seed": SOURCE_SEED, "save_freq": every, "eval_freq": every, "keep_checkpoints": CHECKPOINTS + 1},
-        n_eval_episodes=50,
-        progress=False,
-        run_dir=str(folder),
-    ).run_dir
+    options |= {"seed": SOURCE_SEED, "save_freq": every, "eval_freq": every, "keep_checkpoints": CHECKPOINTS + 1}
+    options |= {"n_eval_episodes": 50, "progress": False, "run_dir": str(folder)}
+    run = cases.whole(rltrain.train("ppo", env, **options)).run_dir
     saved = list_checkpoints(run / "checkpoints")
     last = rltrain.load(run)
     worst = rltrain.evaluate("random", env, 50, **options["env_kwargs"]).mean_reward
@@ -132,7 +133,7 @@ def trained(env: str, agent: str, data: Dataset, seed: int, folder: str) -> floa
         algo,
         env,
         data=str(data.path),
-        total_timesteps=STEPS,
+        total_timesteps=STEPS.get(agent, OTHERS),
         seed=seed,
         agent=options,
         num_threads=1,
@@ -141,8 +142,10 @@ def trained(env: str, agent: str, data: Dataset, seed: int, folder: str) -> floa
         progress=False,
         run_dir=folder,
     )
-    assert result.evaluation is not None
-    return result.evaluation.mean_reward
+    evaluation = cases.whole(result).evaluation
+    if evaluation is None:  # a signal stopped that
+        raise SystemExit(130)
+    return evaluation.mean_reward
 
 
 def cell(scores: dict[str, float], seeds: int) -> str:

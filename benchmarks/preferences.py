@@ -30,7 +30,7 @@ import torch
 from filelock import FileLock
 
 import rltrain
-from benchmarks import store
+from benchmarks import cases, store
 from rltrain.evaluation.episodes import run_episodes
 from rltrain.make import make_vec
 from rltrain.preferences.folder import Preferences
@@ -125,7 +125,8 @@ def measure(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     options |= {"trackers": ["csv"], "save_freq": 0, "device": "cpu"}
     score = folder / "true.json"
     if not score.exists():
-        true = rltrain.train(case.algo, case.env, progress=False, run_dir=str(folder / "true"), **options).evaluation
+        run = rltrain.train(case.algo, case.env, progress=False, run_dir=str(folder / "true"), **options)
+        true = cases.whole(run).evaluation
         assert true is not None
         score.write_text(json.dumps(true.mean_reward))
     config, _ = build_config(case.algo, case.env, {**options, "total_timesteps": case.more * case.steps})
@@ -134,6 +135,8 @@ def measure(case: Case, seed: int, folder: Path) -> dict[str, Any]:
         label_by_oracle(prefs, pairs=pairs, error_rate=case.error_rate, seed=seed)
 
     done = train_in_rounds(folder / "preferences", config, case.plan, answer, progress=False)
+    if done.interrupted:
+        raise SystemExit(130)
     prefs = Preferences.open(folder / "preferences")
     rounds = [returns(run, prefs, seed) for run in done.runs]
     models = [read_facts(model) for model in prefs.models()]

@@ -64,6 +64,10 @@ START: dict[str, Any] = {"init_from": True}
 SQUASHED = {"squash_output": True, "net_arch": [64, 64], "activation_fn": "relu"}
 PPO = {"n_steps": 32, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3}
 SAC = {"learning_rate": 1e-3, "gradient_steps": -1, "policy_kwargs": {"net_arch": [64, 64]}}
+BREAKOUT = {
+    **{"n_steps": 64, "batch_size": 256, "n_epochs": 2, "learning_rate": "lin_1.5e-3", "ent_coef": 0.02},
+    "policy_kwargs": {"activation_fn": "relu", "net_arch": [128]},
+}
 FEW_RANDOM = {"learning_starts": 0}
 CASES = {
     "CartPole: a clone of a medium policy, then PPO": Case(
@@ -170,6 +174,18 @@ CASES = {
         {"start": START, "start, leash": {**START, "teacher": True, "teacher_coef": "lin_1.0"}},
         {"num_envs": 16},
     ),
+    "MinAtar Breakout: an encoder from random play, then PPO": Case(
+        "rltrain/MinAtar-Breakout-v1",
+        {"algo": "ppo", "steps": 0, "episodes": 1_000},
+        {"algo": "atc", "steps": 400_000, "agent": {"policy_kwargs": BREAKOUT["policy_kwargs"]}},
+        "ppo",
+        BREAKOUT,
+        400_000,
+        40_960,
+        8.0,
+        {"start": START, "start, frozen encoder": {**START, "freeze": ["encoder"]}},
+        {"num_envs": 64},
+    ),
 }
 
 
@@ -241,7 +257,7 @@ def recorded(case: Case, folder: Path) -> str:
 def train(algo: str, env: str, folder: str, options: dict[str, Any]) -> Path:
     """Trains, and returns the run folder."""
     always = {"num_threads": 1, "progress": False, "save_freq": 0, "run_dir": folder, "trackers": ["csv"]}
-    return rltrain.train(algo, env, **{"n_eval_episodes": 0, **always, **options}).run_dir
+    return cases.whole(rltrain.train(algo, env, **{"n_eval_episodes": 0, **always, **options})).run_dir
 
 
 def steps_to(curve: list[float], case: Case) -> float:

@@ -16,9 +16,9 @@ from rltrain.agents.parts.offline import OfflineAgent, Shuffled, take_in
 from rltrain.agents.parts.replay import Batch
 from rltrain.agents.parts.settings import OfflineConfig
 from rltrain.agents.parts.targets import TargetNetworks
-from rltrain.data.columns import REWARD, TERMINATED
+from rltrain.data.columns import TERMINATED
 from rltrain.data.dataset import Dataset
-from rltrain.data.view import IN_MEMORY, AgentView, Steps, refuse_forbidden_actions
+from rltrain.data.view import IN_MEMORY, AgentView, Steps, refuse_forbidden_actions, rewards_of
 from rltrain.errors import DatasetError
 from rltrain.normalize import ObservationNormalizer, check_scaled
 from rltrain.rng import derive_seed, generator_state, make_generator, set_generator_state
@@ -62,11 +62,7 @@ class Transitions:
         refuse_forbidden_actions(dataset, action_space)
         self.view = AgentView(dataset, observation_space, action_space, device=device, in_memory=in_memory)
         every = np.arange(len(dataset))
-        rewards = dataset.take(REWARD, every).astype(np.float64)
-        if not np.isfinite(rewards).all():
-            first = int(np.argmin(np.isfinite(rewards)))
-            what = f"'{dataset.path}' has rewards that are not finite, first in step {first}."
-            raise DatasetError(what, "Mend them: 'rltrain data check' names the episodes.")
+        rewards = rewards_of(dataset)
         terminated = dataset.take(TERMINATED, every).astype(bool)
         ends = dataset.episodes.end
         end = np.repeat(ends, dataset.episodes.length)  # (S,) the step after the last one of the episode of each

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rltrain.data.check import forbidden_steps
-from rltrain.data.columns import ACTION, OBS, leaves_of
+from rltrain.data.columns import ACTION, OBS, REWARD, leaves_of
 from rltrain.data.dataset import Dataset
 from rltrain.env import Observation
 from rltrain.errors import DatasetError
@@ -137,6 +137,20 @@ def chunks(steps: np.ndarray) -> list[np.ndarray]:
 
 def _on_host(steps: Steps) -> np.ndarray:
     return steps.cpu().numpy() if isinstance(steps, Tensor) else np.asarray(steps)
+
+
+def rewards_of(dataset: Dataset) -> np.ndarray:
+    """The rewards of all steps, (S,) float64.
+
+    Raises:
+        DatasetError: There is one that is not finite.
+    """
+    rewards = dataset.take(REWARD, np.arange(len(dataset))).astype(np.float64)
+    if not np.isfinite(rewards).all():
+        first = int(np.argmin(np.isfinite(rewards)))
+        what = f"'{dataset.path}' has rewards that are not finite, first in step {first}."
+        raise DatasetError(what, "Mend them: 'rltrain data check' names the episodes.")
+    return rewards
 
 
 def refuse_forbidden_actions(dataset: Dataset, action_space: spaces.Space) -> None:

@@ -35,6 +35,7 @@ class DvcliveTracker(ServiceTracker):
         if run.resume_step is not None:
             _forget_after(folder, run.resume_step)
         os.environ["DVCLIVE_OPEN"] = "false"
+        os.environ.pop("DVC_EXP_BASELINE_REV", None)  # in a stage of an experiment it would add the folder to Git
         self._files = folder / "artifacts"
         self._live = Live(
             dir=str(folder),

@@ -182,7 +182,8 @@ def conclude(trainer: Trainer, stopped_by: str) -> RunResult:
     except RunError as error:  # the policy is saved
         warnings.warn(f"It is not recorded how the run ended. {error.cause}", stacklevel=2)
     picture = None
-    if status == "completed" and "csv" in trainer.trackers:  # curves are drawn from its file
+    plays = not trainer.setup.request.agent.learns_from_data or trainer.config.eval_freq or evaluation is not None
+    if status == "completed" and plays and "csv" in trainer.trackers:  # curves are drawn from its file
         try:
             thresholds = {} if threshold is None else {trainer.config.env.id: threshold}
             picture = plot_run(folder.path, thresholds)

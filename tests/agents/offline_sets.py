@@ -12,6 +12,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 import rltrain
+from rltrain.agents.atc.agent import ATC
+from rltrain.agents.atc.config import ATCConfig
 from rltrain.agents.bc.agent import BC
 from rltrain.agents.bc.config import BCConfig
 from rltrain.agents.cql.agent import CQL
@@ -27,7 +29,7 @@ from rltrain.recording.rounds import Contributor, record_rounds
 CARTPOLE = "rltrain/CartPole-v1"
 OBS = spaces.Box(-1.0, 1.0, (4,), np.float32)
 CHOICE, NUMBERS = spaces.Discrete(3, start=2), spaces.Box(-2.0, 2.0, (2,), np.float32)
-CONFIGS: dict[Any, type[AgentConfig]] = {BC: BCConfig, IQL: IQLConfig, CQL: CQLConfig}
+CONFIGS: dict[Any, type[AgentConfig]] = {ATC: ATCConfig, BC: BCConfig, IQL: IQLConfig, CQL: CQLConfig}
 
 
 def make_set(

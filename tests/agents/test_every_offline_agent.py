@@ -15,6 +15,7 @@ from gymnasium import spaces
 from offline_sets import CHOICE, NUMBERS, make_offline, make_set
 from torch import Tensor
 
+from rltrain.agents.atc.agent import ATC
 from rltrain.agents.bc.agent import BC
 from rltrain.agents.cql.agent import CQL
 from rltrain.agents.iql.agent import IQL
@@ -35,6 +36,8 @@ AGENTS: dict[str, tuple[Any, spaces.Space, dict[str, Any]]] = {
     "awac, numbers": (IQL, NUMBERS, {"advantage": "policy", "normalize_obs": True}),
     "cql": (CQL, CHOICE, {}),
     "cql, dueling": (CQL, CHOICE, {"dueling": True, "normalize_obs": True, "n_steps": 3, "max_grad_norm": 1.0}),
+    "atc": (ATC, CHOICE, {"val_fraction": 0.0, "steps_ahead": 2}),
+    "atc, numbers": (ATC, NUMBERS, {"val_fraction": 0.0, "normalize_obs": True}),
 }
 every_agent = pytest.mark.parametrize("name", AGENTS)
 
