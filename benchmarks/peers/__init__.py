@@ -67,3 +67,8 @@ PEERS = {
         {**PPO_ALONE, "solving": ("PPO, 64 environments",)},
     ),
 }
+
+OTHERS = {
+    "mujoco_torch": Peer("mujoco-torch", ("mujoco-torch==0.2.0", "mujoco==3.6.0", "torch")),
+}
+"""What commands of their own measure, such as ``python -m benchmarks.physics``."""
