@@ -176,7 +176,7 @@ def numpy_generator(state: Tensor) -> np.random.Generator:
     place, increment, held, half = (
         int.from_bytes(saved[begin:end], "little") for begin, end in ((0, 16), (16, 32), (32, 33), (33, 37))
     )
-    bits = np.random.PCG64()
+    bits: Any = np.random.PCG64()
     bits.state = {
         "bit_generator": "PCG64",
         "state": {"state": place, "inc": increment},

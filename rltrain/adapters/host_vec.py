@@ -18,7 +18,7 @@ from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.process import stopping
 from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
@@ -228,10 +228,17 @@ class HostVecEnv:
         """Continues where :meth:`state_dict` was taken, if that saved anything.
 
         Raises:
+            CheckpointError: Nothing was saved, because the environments were stepped in a loop then.
             ValueError: The saved state is of other environments.
         """
-        if isinstance(self._envs, Saved):
-            self._envs.load_state_dict(state)
+        if not isinstance(self._envs, Saved):
+            return
+        if not state:
+            raise CheckpointError(
+                f"The checkpoint has no state of '{self.spec.id}', which was stepped in a loop when it was made.",
+                "Write 'vectorization: sync' under env in the config.yaml of the run, and resume it again.",
+            )
+        self._envs.load_state_dict(state)
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""

@@ -8,6 +8,7 @@ begin by Gymnasium's own ``reset``. Unlike a loop over Gymnasium's environments,
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -161,7 +162,7 @@ class MujocoLoop:
         self._length = np.zeros(num_envs, dtype=np.int64)
         arrays[SUCCESS].fill(np.nan)
 
-    def reset(self, seeds: list[int]) -> None:
+    def reset(self, seeds: Sequence[int]) -> None:
         """Starts every environment anew, each with a seed."""
         self._return[:] = 0.0
         self._length[:] = 0
@@ -187,7 +188,7 @@ class MujocoLoop:
         arrays["episode_return"][:], arrays["episode_length"][:] = self._return, self._length
         cut = False if self.limit is None else self._length >= self.limit
         np.greater(cut, terminated, out=arrays["truncated"])
-        for row in np.flatnonzero(arrays["terminated"] | arrays["truncated"]):
+        for row in np.flatnonzero(arrays["terminated"] | arrays["truncated"]).tolist():
             self._return[row], self._length[row] = 0.0, 0
             self.env.unwrapped.np_random = self._generators[row]
             self._begin(row)

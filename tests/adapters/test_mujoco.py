@@ -17,7 +17,7 @@ import rltrain
 from rltrain.adapters.from_gymnasium import GymVecEnv
 from rltrain.adapters.gymnasium_ids import make_recipe
 from rltrain.adapters.mujoco_loop import Simulations
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.make import make_vec
 from rltrain.registry import env_spec
 from rltrain.runs.checkpoint import load_policy
@@ -123,6 +123,13 @@ def test_a_state_of_other_environments_is_refused() -> None:
     cheetah.reset(0)
     with pytest.raises(ValueError, match="another model or of another version of MuJoCo"):
         hopper.load_state_dict(cheetah.state_dict())
+    with pytest.raises(CheckpointError, match="was stepped in a loop when it was made"):
+        hopper.load_state_dict({})
+
+
+def test_it_keeps_the_promises_of_a_vector_environment() -> None:
+    report = rltrain.check_env("Hopper-v5")
+    assert not report.findings, report
 
 
 def test_a_resumed_run_is_the_one_that_went_on(tmp_path: Path) -> None:
