@@ -19,6 +19,10 @@ Outcome = tuple[np.ndarray, np.ndarray, Info]
 """The reward (N,), ``terminated`` (N,) bool, and the numbers in info by name, (N,) each."""
 
 
+BEFORE_2 = np.lib.NumpyVersion(np.__version__) < "2.0.0"
+"""Whether a 32-bit number times one of Python's is a 64-bit number, as Gymnasium's rewards then are on the way."""
+
+
 class Task:
     """What the tasks have in common.
 
@@ -222,7 +226,8 @@ TASKS = {
 
 def squares(x: np.ndarray) -> np.ndarray:
     """The sum of squares of each row: (N, K) to (N,)."""
-    return np.square(x).sum(axis=1)
+    total = np.square(x).sum(axis=1)
+    return total.astype(np.float64) if BEFORE_2 else total
 
 
 def between(x: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
