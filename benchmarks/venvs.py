@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import OTHERS, PEERS, Peer
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".venv-bench"
@@ -25,7 +25,7 @@ def python_of(name: str, *, pip_args: str = "", renew: bool = False) -> tuple[st
     One of the two is empty. A peer that could not be installed is not tried again until its requirements change or
     ``renew`` says so.
     """
-    peer = PEERS[name]
+    peer = {**OTHERS, **PEERS}[name]
     if not peer.requirements:
         return sys.executable, ""
     folder = FOLDER / name

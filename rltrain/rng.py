@@ -150,3 +150,37 @@ def set_generator_state(generator: torch.Generator | None, state: Tensor) -> Non
     """Puts back what :func:`generator_state` gave."""
     if generator is not None and state.numel():
         generator.set_state(state.cpu())
+
+
+def numpy_state(generator: np.random.Generator) -> Tensor:
+    """The state of one of NumPy's generators, with PCG64 as ``numpy.random.default_rng`` has it, as bytes (37,)."""
+    state: Any = generator.bit_generator.state
+    numbers = (
+        (state["state"]["state"], 16),
+        (state["state"]["inc"], 16),
+        (state["has_uint32"], 1),
+        (state["uinteger"], 4),
+    )
+    return torch.tensor([byte for number, size in numbers for byte in number.to_bytes(size, "little")]).to(torch.uint8)
+
+
+def numpy_generator(state: Tensor) -> np.random.Generator:
+    """A generator that goes on from what :func:`numpy_state` gave.
+
+    Raises:
+        ValueError: It is not what that gives.
+    """
+    saved = bytes(state.tolist())
+    if len(saved) != 37:
+        raise ValueError(f"the state of a generator has {len(saved)} bytes, expected 37")
+    place, increment, held, half = (
+        int.from_bytes(saved[begin:end], "little") for begin, end in ((0, 16), (16, 32), (32, 33), (33, 37))
+    )
+    bits: Any = np.random.PCG64()
+    bits.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": place, "inc": increment},
+        "has_uint32": held,
+        "uinteger": half,
+    }
+    return np.random.Generator(bits)

@@ -67,3 +67,8 @@ PEERS = {
     "jax_loop": Peer("JAX, one program", ("jax==0.10.2",), PPO_ALONE),
     "rejax": Peer("rejax", ("rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "six"), {"training": ("",)}),
 }
+
+OTHERS = {
+    "mujoco_torch": Peer("mujoco-torch", ("mujoco-torch==0.2.0", "mujoco==3.6.0", "torch")),
+}
+"""What commands of their own measure, such as ``python -m benchmarks.physics``."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from rltrain.adapters import mujoco_loop
 from rltrain.adapters.block import Block
 from rltrain.adapters.goals import HostGoals
 from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
@@ -50,9 +51,9 @@ class GymVecEnv(HostVecEnv):
         max_episode_steps: Time limit in steps; the registered one when None.
         render: Make an environment to be drawn, which stays as it is at the end of an episode.
         vectorization: ``sync``: a loop in this process; ``async``: shared with worker processes, one for each further
-            core; ``vector``: the environment's own vector form, if that resets in the same step; ``auto``: the latter
-            if there is one, else as many workers as pay off in a trial of a fifth of a second, possibly none. Random
-            streams do not depend on the number of workers.
+            core; ``vector``: the environment's own vector form, if that resets in the same step, or ours of MuJoCo's
+            tasks; ``auto``: the latter if there is one, else as many workers as pay off in a trial of a fifth of a
+            second, possibly none. Random streams do not depend on the number of workers.
         start_method: Start method of workers: ``fork``, ``spawn`` or ``forkserver``; Python's own choice when None.
         step_timeout: Seconds that an environment may take for a step; then workers step all of them, and one that takes
             longer is an error. None for no limit. What is drawn has no limit.
@@ -101,13 +102,11 @@ class GymVecEnv(HostVecEnv):
             if atari:  # an image with one channel
                 leaves = [replace(leaf, space=spaces.Box(0, 255, (1, *leaf.shape), np.uint8)) for leaf in leaves]
             recipe = replace(recipe, log_info=tuple(log_info))
-            native = (
-                None
-                if render or step_timeout or vectorization not in ("auto", "vector")
-                else find_native(recipe, first, num_envs)
-            )
+            as_vector = not (render or step_timeout) and vectorization in ("auto", "vector")
+            native = find_native(recipe, first, num_envs) if as_vector else None
+            batched = as_vector and mujoco_loop.fits(recipe, first)
             self.vectorization, processes = choose(
-                recipe, first, num_envs, vectorization, native is not None, limited=step_timeout is not None
+                recipe, first, num_envs, vectorization, native is not None or batched, limited=step_timeout is not None
             )
 
         goals = HostGoals(recipe.make, spec.id)
@@ -118,6 +117,8 @@ class GymVecEnv(HostVecEnv):
 
         def make_envs(block: Block) -> HostEnvs:
             arrays = block.arrays
+            if batched:
+                return mujoco_loop.MujocoLoop(recipe, num_envs, actions, arrays)
             if native is not None and self.vectorization == "vector":
                 return NativeLoop(native, leaves, actions, arrays, recipe.log_info)
             if self.vectorization == "async":

@@ -18,7 +18,7 @@ from rltrain.adapters.masks import stuck_row
 from rltrain.adapters.spaces import Actions, Leaf, seen_space
 from rltrain.adapters.transfer import Transfer
 from rltrain.env import Observation
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.process import stopping
 from rltrain.registry import EnvSpec
 from rltrain.rng import derive_seed
@@ -47,12 +47,23 @@ class Drawn(Protocol):
         """A picture of one environment."""
 
 
+@runtime_checkable
+class Saved(Protocol):
+    """Host environments whose state can be saved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything with memory, as a nested dict of tensors."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+
+
 class HostVecEnv:
     """N environments in the host's memory behind :class:`~rltrain.vec.VecEnv`.
 
     Dict and Tuple observations become a flat dict, the names of nested entries joined by dots; floating-point numbers
     become float32. Box actions are clipped to their space. ``info`` has ``is_success``, NaN where an
-    environment does not report it. Environments cannot be saved, so a resumed run starts new episodes.
+    environment does not report it. Few host environments can be saved; with others a resumed run starts new episodes.
 
     The results of a step are in one block of memory. One copy takes them to the device (:class:`Transfer`), another
     brings the actions back. The host waits for the latter, so nothing is overwritten before it has been read.
@@ -72,8 +83,6 @@ class HostVecEnv:
     Raises:
         ConfigError: The host environments cannot be made.
     """
-
-    exact_resume = False
 
     def __init__(
         self,
@@ -108,6 +117,7 @@ class HostVecEnv:
         self._has_success = False
         with named_errors(spec.id):
             self._envs = make_envs(block)
+        self.exact_resume = isinstance(self._envs, Saved)
         self._calls, self._inner = 0, getattr(self._envs, "where", int)
         begin = getattr(self._envs, "guard", None)
         self._guard = None if begin is None else begin(spec.id)
@@ -211,11 +221,24 @@ class HostVecEnv:
         return picture
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty: the state of the environments cannot be saved."""
-        return {}
+        """The state of the environments; empty if it cannot be saved."""
+        return self._envs.state_dict() if isinstance(self._envs, Saved) else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Does nothing: no state was saved."""
+        """Continues where :meth:`state_dict` was taken, if that saved anything.
+
+        Raises:
+            CheckpointError: Nothing was saved, because the environments were stepped in a loop then.
+            ValueError: The saved state is of other environments.
+        """
+        if not isinstance(self._envs, Saved):
+            return
+        if not state:
+            raise CheckpointError(
+                f"The checkpoint has no state of '{self.spec.id}', which was stepped in a loop when it was made.",
+                "Write 'vectorization: sync' under env in the config.yaml of the run, and resume it again.",
+            )
+        self._envs.load_state_dict(state)
 
     def close(self) -> None:
         """Closes the environments and ends the workers."""
