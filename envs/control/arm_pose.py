@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rltrain.canvas import BLUE, GREEN, INK, ORANGE, PAPER, RED, SILVER, SKY, Canvas, Point
 from rltrain.env import TensorEnv
-from rltrain.envs.control.serial_arm import Pose, SerialArm, rotation_between
+from rltrain.envs.control.serial_arm import SerialArm, rotation_between
 
 # Universal Robots' UR5e, from "DH Parameters for calculations of kinematics and dynamics" of its maker, who calls the
 # links' moments of inertia about their centres negligible; torques and range from its technical specifications.
@@ -94,6 +94,7 @@ class ArmPose(TensorEnv[ArmPoseState]):
     """
 
     max_episode_steps = 100
+    reset_interval = 16
     render_fps = 25
 
     def __init__(
@@ -132,9 +133,9 @@ class ArmPose(TensorEnv[ArmPoseState]):
         drawn = self.draw_constants(n, rng)
         near = torch.empty(2, n, 6, device=self.device, dtype=self.dtype).uniform_(-1, 1, generator=rng)
         start, end = (self._ready + self.constants_of(drawn).spread.unsqueeze(-1) * near).unbind()
-        there = self.arm.pose(end)
-        target, facing = there.places[:, -1].clone(), there.rotations[:, -1].clone()
-        errors = self._errors(target, facing, self.arm.pose(start))
+        poses = self.arm.pose(torch.cat((start, end)))
+        (place, target), (rotation, facing) = (x[:, -1].contiguous().chunk(2) for x in (poses.places, poses.rotations))
+        errors = target - place, rotation_between(facing, rotation)
         return ArmPoseState(start, torch.zeros_like(start), target, facing, *errors, drawn)
 
     def step(
@@ -156,14 +157,12 @@ class ArmPose(TensorEnv[ArmPoseState]):
             moved = angles + h * rates
             angles = moved.clamp(-RANGE, RANGE)
             rates = torch.where(angles == moved, rates, 0.0)  # a joint at its stop rests
-        way, turn = self._errors(state.target, state.facing, self.arm.pose(angles))
+        pose = self.arm.pose(angles)
+        way = state.target - pose.places[:, -1]
+        turn = rotation_between(state.facing, pose.rotations[:, -1])
         after = ArmPoseState(angles, rates, state.target, state.facing, way, turn, state.drawn)
         reward = -_length(way) - 0.3 * _length(turn) - 0.02 * effort.square().mean(-1)
         return after, reward, torch.zeros_like(reward, dtype=torch.bool)
-
-    @staticmethod
-    def _errors(target: Tensor, facing: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
-        return target - pose.places[:, -1], rotation_between(facing, pose.rotations[:, -1])
 
     def observe(self, state: ArmPoseState) -> Tensor:
         """(N, 24)."""

@@ -18,7 +18,6 @@ from rltrain.envs.control.contacts import contact_impulses
 from rltrain.envs.control.planar_links import Link, PlanarLinks
 from rltrain.envs.control.simbicon import simbicon
 
-
 # Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, 2009, figure 4.1 and table 4.1, with lengths
 # as shares of the body's height: head, arms and trunk as one link, and for each leg thigh, shank and foot.
 HIP, KNEE, ANKLE = 0.530, 0.285, 0.039
@@ -74,11 +73,12 @@ class PlanarWalker(TensorEnv[WalkerState]):
     Source: Lagrange's equations of the links; the body's proportions after Winter, "Biomechanics and Motor Control of
         Human Movement", 4th edition, 2009, table 4.1; contacts after Anitescu and Potra, 1997; the task after
         Gymnasium's Walker2d.
-    Baseline: SIMBICON (Yin, Loken and van de Panne, 2007): four poses in turn, and the swinging leg aimed by the place
-        and the speed of the centre of mass.
+    Baseline: SIMBICON (Yin, Loken and van de Panne, 2007): poses in turn, and the swinging leg aimed by the place and
+        the speed of the centre of mass.
 
     Semi-implicit Euler in ``substeps`` equal parts of a step. Joints' damping and stops and the ground's springs are
-    taken at the end of a part, so that no stiffness makes it unstable. Only heels and toes touch the ground.
+    taken at the end of a part, so that no stiffness makes it unstable, and a point is stopped in the part in which it
+    would pass through the ground. Only heels and toes touch it.
 
     Every constant but ``substeps`` may be a range ``[low, high]``, drawn anew for each episode.
 
@@ -145,7 +145,7 @@ class PlanarWalker(TensorEnv[WalkerState]):
         self._slide, self._press = (torch.diag(row) for row in self._to_points)
 
     def reset(self, n: int, rng: torch.Generator | None) -> WalkerState:
-        """Standing, every joint within 0.1 rad of a slightly bent pose, nearly at rest, one foot just above the ground."""
+        """Standing, joints within 0.1 rad of a slightly bent pose, nearly at rest, a foot just above the ground."""
         drawn = self.draw_constants(n, rng)
         near = torch.empty(17, n, device=self.device, dtype=self.dtype).uniform_(-1, 1, generator=rng)
         joints = near[:6].T * 0.1 + torch.tensor((0.1, -0.2, 0.1) * 2, device=self.device, dtype=self.dtype)
@@ -184,7 +184,7 @@ class PlanarWalker(TensorEnv[WalkerState]):
         height, friction = c.height.unsqueeze(-1), c.friction.view(-1, 1, 1)
         yielding = h * GROUND + GROUND_DAMPING  # 1/s: a spring and a damper at the end of the part, Smith's ERP and CFM
         give = self._both + (self._slide / (h * GRIP).unsqueeze(-1)) + self._press / (h * yielding).unsqueeze(-1)
-        lift = (GROUND / yielding) * self._to_points[1]
+        lift = GROUND / yielding
 
         place, angles, velocity, rates = state.place, state.angles, state.velocity, state.rates
         x = state.impulses.unsqueeze(-1)
@@ -202,9 +202,12 @@ class PlanarWalker(TensorEnv[WalkerState]):
             velocity = velocity + fall
             above = place[:, 1:] - height * jacobian[:, :4].sum(-1)  # m: of the points over the ground
             turned = (jacobian @ rates.unsqueeze(-1)).squeeze(-1)
-            approach = torch.addcmul(velocity @ self._to_points + height * turned, lift, above.repeat(1, 2))
+            sliding, falling = (velocity @ self._to_points + height * turned).chunk(2, dim=-1)
+            falling = falling + torch.where(above > 0, 1 / h, lift) * above  # m/s: below 0, it reaches the ground
+            closed = ((above < 0) | (falling < 0)).to(self.dtype)
+            approach = torch.cat((sliding, falling), dim=-1)
             response = torch.baddbmm(give, jacobian, levers)
-            x = contact_impulses(response, approach, (above < 0).to(self.dtype), friction, x, self.iterations)
+            x = contact_impulses(response, approach, closed, friction, x, self.iterations)
             rates = rates + (levers @ x).squeeze(-1) / height
             velocity = velocity + x.squeeze(-1) @ self._to_points.T
             place, angles = place + h * velocity, angles + h * rates

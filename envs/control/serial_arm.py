@@ -108,8 +108,8 @@ class SerialArm:
 def rotation_between(wanted: Tensor, rotation: Tensor) -> Tensor:
     """Rotation vectors (N, 3), rad, that turn ``rotation`` into ``wanted``, both (N, 3, 3), about fixed axes.
 
-    Siciliano et al., "Robotics: Modelling, Planning and Control", 2009, equations 2.27 and 3.84. At half a turn exactly,
-    where the cross products say no axis, it is 0.
+    Siciliano et al., "Robotics: Modelling, Planning and Control", 2009, equations 2.27 and 3.84. At half a turn
+    exactly, where the cross products tell no axis, it is 0.
     """
     sines = torch.linalg.cross(rotation, wanted, dim=-2).sum(-1) / 2
     cosine = ((rotation * wanted).sum((-2, -1)) - 1) / 2

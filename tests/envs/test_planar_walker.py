@@ -33,8 +33,8 @@ def make(**constants: Any) -> PlanarWalker:
 
 def in_the_air(env: PlanarWalker, seed: int = 0, speed: float = 1.0) -> WalkerState:
     """Bent, high up, each joint and the trunk at a speed of its own."""
-    state = env.reset(N, None)
     rng = torch.Generator().manual_seed(seed)
+    state = env.reset(N, rng)
     trunk = torch.rand(N, 1, generator=rng, dtype=torch.float64) - 0.5
     left, right = (trunk + torch.tensor(leg, dtype=torch.float64).cumsum(0) for leg in (BENT[:3], BENT[3:]))
     rates = speed * torch.randn(N, 7, generator=rng, dtype=torch.float64)
@@ -94,7 +94,7 @@ def run(env: PlanarWalker, state: WalkerState, steps: int) -> list[WalkerState]:
 
 def test_the_mass_matrix_gives_the_energy_of_links_that_move() -> None:
     env = make(**LIMP)
-    state = dataclasses.replace(in_the_air(env, speed=3.0), velocity=torch.randn(N, 2, dtype=torch.float64))
+    state = dataclasses.replace(in_the_air(env, speed=3.0), velocity=torch.full((N, 2), 1.5, dtype=torch.float64))
     height = env.mass * env.gravity * state.place[:, 1]
     ours = (energy(env, state) - height).numpy()
     np.testing.assert_allclose(ours, [kinetic(state, i) for i in range(N)], rtol=1e-7)
@@ -118,13 +118,13 @@ def test_the_bias_is_that_of_lagranges_equations() -> None:
     assert (bias.abs() > 1e-3).any()
 
 
-@pytest.mark.parametrize(("gravity", "bound"), [(0.0, 0.01), (9.81, 0.03)])
+@pytest.mark.parametrize(("gravity", "bound"), [(0.0, 0.01), (9.81, 0.05)])
 def test_a_limp_walker_in_the_air_keeps_its_energy_the_better_the_finer_the_steps(gravity: float, bound: float) -> None:
     """By the energy of motion at the end; twice as many steps leave half the error."""
     drifts = []
     for substeps in (4, 8, 16, 32):
         env = make(**{**LIMP, "armature": 0.05}, gravity=gravity, substeps=substeps)
-        passed = run(env, in_the_air(env), 10)
+        passed = run(env, in_the_air(env), 5)
         joints = torch.stack([s.angles for s in passed]) @ env.links.pulls.T
         assert ((joints > env._lowest) & (joints < env._highest)).all()
         moving = energy(env, passed[-1]) - env.mass * gravity * passed[-1].place[:, 1]
@@ -154,7 +154,7 @@ def test_torques_between_links_turn_no_whole_walker() -> None:
 
 def standing(env: PlanarWalker) -> WalkerState:
     """Upright on flat feet, at rest."""
-    state = env.reset(N, None)
+    state = env.reset(N, torch.Generator().manual_seed(0))
     zero = torch.zeros(N, 7, dtype=torch.float64)
     low = env.links.point_jacobian(*env.links.directions(zero))[:, :4].sum(-1).amax(-1)
     place = torch.stack((torch.zeros(N, dtype=torch.float64), env.height * low), 1)
@@ -201,9 +201,9 @@ def test_the_ground_pushes_only_and_within_the_friction_cone() -> None:
     assert 10 < slid < touched
 
 
-@pytest.mark.parametrize("constants", [STATUE, {"damping": 5.0}])
+@pytest.mark.parametrize("constants", [STATUE, {"damping": 5.0}, {"damping": 5.0, "substeps": 16}])
 def test_the_ground_gives_no_energy(constants: dict) -> None:
-    """Dropped from half a metre: what is in motion, height and springs never grows by more than the integrator's error."""
+    """Dropped from half a metre, a walker never has more energy, of motion, height and springs, than at first."""
     env = make(**constants)
     state = in_the_air(env, speed=0.2)
     lowest = soles(env, state).amin(1)
@@ -217,8 +217,8 @@ def test_the_ground_gives_no_energy(constants: dict) -> None:
         return energy(env, s) + (stops + springs) / 2
 
     energies = torch.stack([whole(s) for s in passed])
-    assert energies.diff(dim=0).max() < 0.01 * energies[0].min()
-    assert (energies <= 1.001 * energies[0]).all()
+    assert (energies[1:] < energies[0]).all()
+    assert energies.diff(dim=0).max() < 0.002 * energies[0].min()
     heights = torch.stack([soles(env, s).amin(1) for s in passed])
     first = (heights < 0).float().argmax(0)
     assert (first > 0).all()  # all have come down
@@ -236,7 +236,7 @@ def test_impulses_solve_the_contact_problem() -> None:
     closed = (torch.rand(N, 4, generator=rng) < 0.8).double()
     friction = torch.tensor(0.5, dtype=torch.float64)
     guess = torch.zeros(N, 8, 1, dtype=torch.float64)
-    x = contact_impulses(response, approach, closed, friction, guess, 20_000)
+    x = contact_impulses(response, approach, closed, friction, guess, 5_000)
     left = (response @ x).squeeze(-1) + approach
     sideways, normal = x.squeeze(-1).chunk(2, -1)
     slip, gap = left.chunk(2, -1)
@@ -276,14 +276,14 @@ def test_it_stays_finite_under_the_wildest_torques() -> None:
     vec = make_vec("rltrain/PlanarWalker-v0", 256, friction=[0.0, 2.0], mass=[20.0, 200.0], height=[0.5, 2.5])
     vec.reset(0)
     rng = torch.Generator().manual_seed(0)
-    for _ in range(200):
+    for _ in range(100):
         step = vec.step(torch.rand(256, 6, generator=rng).round() * 2 - 1)
         assert step.final_obs.isfinite().all()
         assert step.reward.isfinite().all()
 
 
 def test_the_baseline_walks_and_random_torques_fall() -> None:
-    vec = make_vec("rltrain/PlanarWalker-v0", 32)
-    baseline, random = (evaluate_baseline(vec, who, 32) for who in ("baseline", "random"))
-    assert baseline.mean_reward > 200
-    assert random.mean_reward < 60
+    vec = make_vec("rltrain/PlanarWalker-v0", 16, max_episode_steps=250)
+    baseline, random = (evaluate_baseline(vec, who, 16) for who in ("baseline", "random"))
+    assert baseline.mean_reward > 200  # of 312 at the target speed throughout
+    assert random.mean_reward < 40
