@@ -66,3 +66,17 @@ def register() -> None:
         description="Park a car between two others without touching them.",
         max_episode_steps=200,
     )
+    register_env(
+        "rltrain/PlanarWalker-v0",
+        "rltrain.envs.control.planar_walker:PlanarWalker",
+        group="control",
+        description="Walk on two legs with knees and feet.",
+        max_episode_steps=500,
+    )
+    register_env(
+        "rltrain/ArmPose-v0",
+        "rltrain.envs.control.arm_pose:ArmPose",
+        group="control",
+        description="Bring the tool of a six-joint arm to a place and an orientation.",
+        max_episode_steps=100,
+    )

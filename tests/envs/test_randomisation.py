@@ -50,6 +50,7 @@ def play(env: TensorEnv, drawn: Tensor, steps: int) -> Iterator[Tensor]:
 
 DRAWN = [id for id in env_specs() if ranges(id)]
 WITHOUT_EFFECT = {
+    ("rltrain/ArmPose-v0", "gravity"): "the controller makes up for it",
     ("rltrain/QuadrotorHover-v0", "period"): "the reference rests",
     ("rltrain/VerticalLanding-v0", "pad"): "the baseline lands in the middle of any",
     ("rltrain/VerticalLandingContinuous-v0", "pad"): "the baseline lands in the middle of any",

@@ -20,7 +20,13 @@ from rltrain.rng import seeded
 from rltrain.vec import TensorVecEnv, VecStep
 
 N = 32
-BUDGET = {"rltrain/CartPole-v1": (31, 46), "rltrain/Pendulum-v1": (21, 35)}  # operations: env.step, vec.step
+# operations: env.step, vec.step
+BUDGET = {
+    "rltrain/CartPole-v1": (31, 46),
+    "rltrain/Pendulum-v1": (21, 35),
+    "rltrain/ArmPose-v0": (309, 343),
+    "rltrain/PlanarWalker-v0": (714, 768),
+}
 
 
 def test_termination_wins_at_the_limit() -> None:
