@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import rltrain
 from benchmarks import store
 from rltrain.evaluation.statistics import interval, iqm_of_tasks, probability_of_improvement
+from rltrain.registry import agent_spec
 from rltrain.search.request import SweepRequest
 from rltrain.search.space import shipped_space
 from rltrain.search.sweep import SweepResult, sweep
@@ -54,6 +56,7 @@ class Task:
 
 TASKS = (
     Task("ppo", "rltrain/Pendulum-v1", 50_000, 40),
+    Task("dqn", "rltrain/CartPole-v1", 12_000, 20),
     Task("ppo", "rltrain/Acrobot-v1", 30_000, 16),
 )
 SEEDS_OF_A_TRIAL = 3
@@ -114,12 +117,21 @@ def scores(task: Task, settings: dict[str, Any]) -> list[float]:
         "num_envs": base.num_envs,
         "agent": base.agent.model_dump(mode="json"),
     }
+    found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        results = rltrain.train_seeds(task.algo, task.env, SEEDS, seed=FIRST_SEED, run_dir=folder, **options)
-    runs = [result for result in results.values() if isinstance(result, rltrain.RunResult)]
-    found = [run.evaluation.mean_reward for run in runs if run.evaluation is not None]
+        options["run_dir"] = folder
+        runs: Iterable[rltrain.RunResult | Exception]
+        if agent_spec(task.algo).stacked:
+            runs = rltrain.train_seeds(task.algo, task.env, SEEDS, seed=FIRST_SEED, **options).values()
+        else:
+            seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
+            runs = (rltrain.train(task.algo, task.env, seed=seed, **options) for seed in seeds)
+        for run in runs:
+            if isinstance(run, Exception) or run.stopped_by == "interrupted" or run.evaluation is None:
+                break
+            found.append(run.evaluation.mean_reward)
     if len(found) < SEEDS:
-        sys.exit(f"{task.name}: interrupted; give the same command again")
+        sys.exit(f"{task.name}: a run failed or was interrupted; give the same command again")
     return found
 
 

@@ -184,11 +184,13 @@ class HealthConfig(Model):
     dead_spread: Annotated[float, Field(ge=0)] = 1e-6
     """Value saturation and dead critics: deviation of action values, relative to their size."""
     improvement: Annotated[float, Field(ge=0)] = 0.05
-    """Return stuck: improvement of the return, relative to its first value."""
+    """Return stuck: improvement of the return, relative to its first value; of evaluations, to the range of returns."""
     evaluation_gap: Annotated[float, Field(gt=0)] = 0.5
     """Evaluation far below training: share of the range of training returns."""
     throughput_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Throughput fall: share of the best speed of this session."""
+    throughput_after: Annotated[float, Field(ge=0)] = 20.0
+    """Throughput fall: seconds of training in a session from which on its speed is judged."""
     dead_statistics: Annotated[float, Field(gt=0)] = 0.5
     """Dead normaliser: share of statistics that have never changed; above 1 for never."""
     temperature_high: Annotated[float, Field(gt=0)] = 10.0

@@ -188,12 +188,18 @@ def return_stuck(at: Reading) -> str | None:
 
 
 def evaluation_below(at: Reading) -> str | None:
-    """The policy does much worse when it is evaluated than in training."""
+    """The policy does much worse when it is evaluated than in training, and evaluations do not rise.
+
+    While a policy still learns, its likeliest actions lag behind what it does by chance.
+    """
     score, now = at.get("eval/mean_reward"), at.get("rollout/ep_rew_mean")
     if score is None or now is None:
         return None
     spread = at.memory.get("return/best", now) - at.memory.get("return/worst", now)
-    if spread > 0.0 and now - score > at.limits.evaluation_gap * spread:
+    before = at.memory.get("eval/best", score)
+    at.extreme("eval/best", score, max)
+    rises = score - before > at.limits.improvement * spread
+    if spread > 0.0 and not rises and now - score > at.limits.evaluation_gap * spread:
         return f"Evaluations return {score:.4g}, and training episodes {now:.4g}."
     return None
 
