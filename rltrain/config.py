@@ -184,7 +184,7 @@ class HealthConfig(Model):
     dead_spread: Annotated[float, Field(ge=0)] = 1e-6
     """Value saturation and dead critics: deviation of action values, relative to their size."""
     improvement: Annotated[float, Field(ge=0)] = 0.05
-    """Return stuck: improvement of the return, relative to its first value; of evaluations, to the range of returns."""
+    """Return stuck: improvement of the return, relative to its first value."""
     evaluation_gap: Annotated[float, Field(gt=0)] = 0.5
     """Evaluation far below training: share of the range of training returns."""
     throughput_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
