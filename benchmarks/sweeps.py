@@ -6,7 +6,7 @@
 For each task: a sweep from the agent's defaults over the space that ships with it, several seeds a trial; then the
 defaults in one environment, as Stable-Baselines3 has them, and the best settings, each with ten other seeds and equally
 many steps. The score of a run is the mean return of 100 new episodes. Prints a Markdown table and keeps the figures in
-``benchmarks/results/sweeps.json``. Killed or interrupted, the same command goes on with the sweeps that it has.
+``benchmarks/results/sweeps.json``. Killed or interrupted, the same command goes on with what it has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +99,15 @@ def measure(task: Task, out: Path, jobs: int, kept: dict[str, Any]) -> None:
         "best": {name: best[name] for name in ("num_envs", "agent")},
     }
     for name, chosen in settings_of.items():
-        figures[name] = before[name] if same and before.get(name) else scores(task, chosen)
-        kept[task.name] = figures
-        store.save("sweeps", kept)
+        found: list[float] = before.get(name, []) if same else []
+        figures[name], kept[task.name] = found, figures
+        while len(found) < SEEDS:
+            found += scores(task, chosen, FIRST_SEED + len(found))
+            store.save("sweeps", kept)
 
 
-def scores(task: Task, settings: dict[str, Any]) -> list[float]:
-    """The score of each seed."""
+def scores(task: Task, settings: dict[str, Any], first: int) -> list[float]:
+    """The scores of the seeds from ``first`` on: of all as one batch where the agent can, else of this one."""
     base = SweepRequest(task.algo, task.env, shipped_space(task.algo), settings, True).config()
     options: dict[str, Any] = {
         **FIXED,
@@ -116,21 +117,18 @@ def scores(task: Task, settings: dict[str, Any]) -> list[float]:
         "total_timesteps": task.steps,
         "num_envs": base.num_envs,
         "agent": base.agent.model_dump(mode="json"),
+        "seed": first,
     }
-    found: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         options["run_dir"] = folder
-        runs: Iterable[rltrain.RunResult | Exception]
         if agent_spec(task.algo).stacked:
-            runs = rltrain.train_seeds(task.algo, task.env, SEEDS, seed=FIRST_SEED, **options).values()
+            count = FIRST_SEED + SEEDS - first
+            runs = list(rltrain.train_seeds(task.algo, task.env, count, **options).values())
         else:
-            seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
-            runs = (rltrain.train(task.algo, task.env, seed=seed, **options) for seed in seeds)
-        for run in runs:
-            if isinstance(run, Exception) or run.stopped_by == "interrupted" or run.evaluation is None:
-                break
-            found.append(run.evaluation.mean_reward)
-    if len(found) < SEEDS:
+            count, runs = 1, [rltrain.train(task.algo, task.env, **options)]
+    done = [run for run in runs if isinstance(run, rltrain.RunResult) and run.stopped_by != "interrupted"]
+    found = [run.evaluation.mean_reward for run in done if run.evaluation is not None]
+    if len(found) < count:
         sys.exit(f"{task.name}: a run failed or was interrupted; give the same command again")
     return found
 
