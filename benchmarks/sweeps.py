@@ -6,7 +6,7 @@
 For each task: a sweep from the agent's defaults over the space that ships with it, several seeds a trial; then the
 defaults in one environment, as Stable-Baselines3 has them, and the best settings, each with ten other seeds and equally
 many steps. The score of a run is the mean return of 100 new episodes. Prints a Markdown table and keeps the figures in
-``benchmarks/results/sweeps.json``. Killed or interrupted, the same command goes on with the sweeps that it has.
+``benchmarks/results/sweeps.json``. Killed or interrupted, the same command goes on with what it has.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import rltrain
 from benchmarks import store
 from rltrain.evaluation.statistics import interval, iqm_of_tasks, probability_of_improvement
+from rltrain.registry import agent_spec
 from rltrain.search.request import SweepRequest
 from rltrain.search.space import shipped_space
 from rltrain.search.sweep import SweepResult, sweep
@@ -54,6 +55,7 @@ class Task:
 
 TASKS = (
     Task("ppo", "rltrain/Pendulum-v1", 50_000, 40),
+    Task("dqn", "rltrain/CartPole-v1", 12_000, 20),
     Task("ppo", "rltrain/Acrobot-v1", 30_000, 16),
 )
 SEEDS_OF_A_TRIAL = 3
@@ -97,13 +99,15 @@ def measure(task: Task, out: Path, jobs: int, kept: dict[str, Any]) -> None:
         "best": {name: best[name] for name in ("num_envs", "agent")},
     }
     for name, chosen in settings_of.items():
-        figures[name] = before[name] if same and before.get(name) else scores(task, chosen)
-        kept[task.name] = figures
-        store.save("sweeps", kept)
+        found: list[float] = before.get(name, []) if same else []
+        figures[name], kept[task.name] = found, figures
+        while len(found) < SEEDS:
+            found += scores(task, chosen, FIRST_SEED + len(found))
+            store.save("sweeps", kept)
 
 
-def scores(task: Task, settings: dict[str, Any]) -> list[float]:
-    """The score of each seed."""
+def scores(task: Task, settings: dict[str, Any], first: int) -> list[float]:
+    """The scores of the seeds from ``first`` on: of all as one batch where the agent can, else of this one."""
     base = SweepRequest(task.algo, task.env, shipped_space(task.algo), settings, True).config()
     options: dict[str, Any] = {
         **FIXED,
@@ -113,13 +117,19 @@ def scores(task: Task, settings: dict[str, Any]) -> list[float]:
         "total_timesteps": task.steps,
         "num_envs": base.num_envs,
         "agent": base.agent.model_dump(mode="json"),
+        "seed": first,
     }
     with tempfile.TemporaryDirectory() as folder:
-        results = rltrain.train_seeds(task.algo, task.env, SEEDS, seed=FIRST_SEED, run_dir=folder, **options)
-    runs = [result for result in results.values() if isinstance(result, rltrain.RunResult)]
-    found = [run.evaluation.mean_reward for run in runs if run.evaluation is not None]
-    if len(found) < SEEDS:
-        sys.exit(f"{task.name}: interrupted; give the same command again")
+        options["run_dir"] = folder
+        if agent_spec(task.algo).stacked:
+            count = FIRST_SEED + SEEDS - first
+            runs = list(rltrain.train_seeds(task.algo, task.env, count, **options).values())
+        else:
+            count, runs = 1, [rltrain.train(task.algo, task.env, **options)]
+    done = [run for run in runs if isinstance(run, rltrain.RunResult) and run.stopped_by != "interrupted"]
+    found = [run.evaluation.mean_reward for run in done if run.evaluation is not None]
+    if len(found) < count:
+        sys.exit(f"{task.name}: a run failed or was interrupted; give the same command again")
     return found
 
 

@@ -189,6 +189,8 @@ class HealthConfig(Model):
     """Evaluation far below training: share of the range of training returns."""
     throughput_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Throughput fall: share of the best speed of this session."""
+    throughput_after: Annotated[float, Field(ge=0)] = 20.0
+    """Throughput fall: seconds of training in a session from which on its speed is judged."""
     dead_statistics: Annotated[float, Field(gt=0)] = 0.5
     """Dead normaliser: share of statistics that have never changed; above 1 for never."""
     temperature_high: Annotated[float, Field(gt=0)] = 10.0

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from rltrain.cli.output import beside, columns, say
+from rltrain.cli.output import beside, broken, columns, say
 from rltrain.cli.typed import Kind, argument_kinds, kinds_of, parse_value, read
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
@@ -45,12 +45,17 @@ class Parser(argparse.ArgumentParser):
     """Options that may be given several times."""
 
     def __init__(self, verb: str, description: str) -> None:
-        super().__init__(prog=f"rltrain {verb}", description=description, allow_abbrev=False)
+        super().__init__(
+            prog=f"rltrain {verb}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=columns()),
+        )
         self.epilog = "--debug shows a traceback instead of a line when something fails."
 
     def print_help(self, file: Any = None) -> None:
         """Prints the help where all verbs write."""
-        say(self.format_help().rstrip())
+        say(broken(self.format_help().rstrip(), columns()))
 
     def error(self, message: str) -> NoReturn:
         """Raises an error instead of ending the process."""

@@ -51,6 +51,21 @@ def wrapped(text: str) -> str:
     return beside("", text, 0)
 
 
+def broken(text: str, width: int) -> str:
+    """A text with its longer lines broken at a space or after a ``|``, which names of values are joined by."""
+    lines: list[str] = []
+    for whole in text.splitlines():
+        line, indent = whole, " " * (len(whole) - len(whole.lstrip()) + 2)
+        while len(line) > width:
+            at = max(line.rfind(" ", len(indent), width + 1), line.rfind("|", len(indent), width) + 1)
+            if at <= len(indent):
+                break
+            lines.append(line[:at].rstrip())
+            line = indent + line[at:].lstrip()
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def beside(head: str, text: str, indent: int) -> str:
     """A text beside a head, from column ``indent`` on, on as many lines as the terminal needs."""
     lines = textwrap.wrap(" ".join(text.split()), columns() - indent, break_on_hyphens=False, break_long_words=False)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rltrain.cli.options import ENV_LISTS, parse_overrides
+from rltrain.cli.options import ENV_LISTS, option_line, parse_overrides
 from rltrain.cli.output import say
 from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import TrainConfig
@@ -19,31 +19,36 @@ from rltrain.settings import canonical, load_config, merge
 
 USAGE = """usage: rltrain sweep ALGO ENV [options]
 
-Trains an agent many times with settings drawn from a search space, each time the more promising
-ones (Optuna), and writes the best as a file for 'rltrain train --config'. The same command goes on
-with a study that was interrupted or killed.
+Trains an agent many times with settings drawn from a search space, each time
+the more promising ones (Optuna), and writes the best as a file for 'rltrain
+train --config'. The same command goes on with a study that was interrupted or
+killed.
 
   ALGO   an agent (rltrain agents)
   ENV    an environment, such as rltrain/CartPole-v1 (rltrain envs)
 
-  --space FILE          YAML file of what is varied [the space that comes with the agent]
-  --trials INT          trials that the study shall have in the end [50]
-  --jobs INT            trials trained at once [1]
-  --seeds INT           seeds of each trial, whose mean score counts [1]
-  --from-defaults       start from the agent's own defaults, not from the settings tuned for ENV
-  --out FOLDER          [sweeps/<algo>-<env>]
-  --storage URL         database that several machines share [the file study.journal in the folder]
-  --sampler {samplers}  [tpe]
-  --pruner {pruners}    which trials end early, by their evaluations [median]
-  --ray ADDRESS         train on a cluster of Ray: its address, auto, or local to start one here
-  --keep-runs           keep the run folder of every trial
-  --config FILE         YAML file of further settings
-  --json                print the result as one JSON object
-  --debug               show a traceback instead of a line when something fails
+{options}
 
-All options of 'rltrain train' are the same for all trials, such as --total-timesteps 100000,
---num-envs 16 or --agent.gamma 0.99. A trial's score is its evaluation at the end (--n-eval-episodes);
-it is evaluated five times on the way there unless --eval-freq says otherwise."""
+All options of 'rltrain train' are the same for all trials, such as
+--total-timesteps 100000, --num-envs 16 or --agent.gamma 0.99. A trial's score
+is its evaluation at the end (--n-eval-episodes); it is evaluated five times on
+the way there unless --eval-freq says otherwise."""
+OPTIONS = {
+    "space FILE": "YAML file of what is varied [the space that comes with the agent]",
+    "trials INT": "trials that the study shall have in the end [50]",
+    "jobs INT": "trials trained at once [1]",
+    "seeds INT": "seeds of each trial, whose mean score counts [1]",
+    "from-defaults": "start from the agent's own defaults, not from the settings tuned for ENV",
+    "out FOLDER": "[sweeps/<algo>-<env>]",
+    "storage URL": "database that several machines share [the file study.journal in the folder]",
+    "sampler {samplers}": "[tpe]",
+    "pruner {pruners}": "which trials end early, by their evaluations [median]",
+    "ray ADDRESS": "train on a cluster of Ray: its address, auto, or local to start one here",
+    "keep-runs": "keep the run folder of every trial",
+    "config FILE": "YAML file of further settings",
+    "json": "print the result as one JSON object",
+    "debug": "show a traceback instead of a line when something fails",
+}
 
 FLAGS = ("json", "from_defaults", "keep_runs")
 TEXTS = ("space", "out", "storage", "config", "sampler", "pruner", "ray")
@@ -56,7 +61,9 @@ def main(arguments: list[str]) -> int:
     from rltrain.search.study import PRUNERS, SAMPLERS, need_optuna
 
     if any(argument in ("-h", "--help") for argument in arguments):
-        say(USAGE.format(samplers="|".join(SAMPLERS), pruners="|".join(PRUNERS)))
+        known = {"samplers": "|".join(SAMPLERS), "pruners": "|".join(PRUNERS)}
+        lines = [option_line(f"--{option.format(**known)}", text) for option, text in OPTIONS.items()]
+        say(USAGE.format(options="\n".join(lines)))
         return 0
     kinds = {name: Kind(True, False) for name in TEXTS} | dict(kinds_of(TrainConfig))
     lists = ("trackers", *ENV_LISTS)

@@ -44,10 +44,7 @@ def group_runs(runs: Iterable[RunSummary]) -> dict[str, list[Group]]:
     rivals: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for (env, agent, _), members in equal.items():
         rivals[agent][env].append(settings_of(members[0]))
-    differ = {
-        agent: sorted({name for settings in by_env.values() for name in differing(settings)})
-        for agent, by_env in rivals.items()
-    }
+    differ = {agent: _telling(list(by_env.values())) for agent, by_env in rivals.items()}
     groups: dict[str, list[Group]] = defaultdict(list)
     for (env, agent, _), members in equal.items():
         label = _label(agent, settings_of(members[0]), differ[agent])
@@ -83,12 +80,37 @@ def value_text(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
+def _telling(rivals: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The names of settings that are not equal among the groups of an environment.
+
+    The first :data:`MOST_NAMED` are those that tell most groups apart: others often change along with them.
+    """
+    rest = sorted({name for groups in rivals for name in differing(groups)})
+    named: list[str] = []
+    alike = [list(groups) for groups in rivals]
+    while rest and len(named) < MOST_NAMED:
+        best = max(rest, key=lambda name: sum(len(_parted(groups, name)) for groups in alike))
+        alike = [part for groups in alike for part in _parted(groups, best)]
+        named.append(best)
+        rest.remove(best)
+    return [*sorted(named), *rest]
+
+
+def _parted(groups: Sequence[Mapping[str, Any]], name: str) -> list[list[Mapping[str, Any]]]:
+    """Groups by their value of a setting."""
+    parts: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for settings in groups:
+        parts[_key(settings.get(name))].append(settings)
+    return list(parts.values())
+
+
 def _label(agent: str, settings: Mapping[str, Any], names: Sequence[str]) -> str:
     parts = [
         f"{name.removeprefix('agent.').removeprefix('policy_kwargs.')} {value_text(settings.get(name))}"
         for name in names[:MOST_NAMED]
     ]
-    more = [f"{len(names) - MOST_NAMED} more settings"] if len(names) > MOST_NAMED else []
+    count = len(names) - MOST_NAMED
+    more = [f"{count} more setting{'s' if count > 1 else ''}"] if count > 0 else []
     return plain(", ".join([agent, *parts, *more]))
 
 

@@ -100,7 +100,7 @@ def draw_profiles(scores: Scores, what: str) -> Figure:
             if len(values) > 1:
                 axes.fill_between(at, *profile_band(values, at), color=style.colour, alpha=0.15, lw=0, step="post")
             axes.plot(at, performance_profile(values, at), **line, markevery=(0.0, 0.15), drawstyle="steps-post")
-            entries.setdefault(f"{text} ({len(values)} runs)", Line2D([], [], **line))
+            entries.setdefault(f"{text} ({len(values)} run{'s' if len(values) > 1 else ''})", Line2D([], [], **line))
         axes.set_xlabel(f"score s: {what}", fontsize=9)
         axes.set_ylabel("runs that score more than s", fontsize=9)
         axes.set_ylim(-0.03, 1.03)

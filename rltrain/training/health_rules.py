@@ -118,7 +118,7 @@ RULES = (
         evaluation_below,
         "compare 'rltrain eval RUN --stochastic': a task may need chance; else look for settings of training that "
         "evaluations lack.",
-        "ours: half of the range of returns in this run, in three evaluations",
+        "ours: half of the range of returns in this run, in three evaluations during which neither return rises",
         points=3,
     ),
     Rule(

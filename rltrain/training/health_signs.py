@@ -10,6 +10,8 @@ from rltrain.config import HealthConfig
 
 FASTEST, SLOWEST = 0.3, 0.05
 """Shares of a new value in running means: of one that follows within a few log points, and of one to compare with."""
+RISE = 0.1
+"""Share of the gap between training and evaluations by which one of them rises that still gets better."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +190,19 @@ def return_stuck(at: Reading) -> str | None:
 
 
 def evaluation_below(at: Reading) -> str | None:
-    """The policy does much worse when it is evaluated than in training."""
+    """The policy does much worse when it is evaluated than in training, and neither gets better.
+
+    While a policy still learns, its likeliest actions lag behind what it does by chance.
+    """
     score, now = at.get("eval/mean_reward"), at.get("rollout/ep_rew_mean")
     if score is None or now is None:
         return None
+    rise = max(score - at.memory.get("eval/best", score), now - at.memory.get("eval/return", now))
+    at.extreme("eval/best", score, max)
+    at.memory["eval/return"] = now
     spread = at.memory.get("return/best", now) - at.memory.get("return/worst", now)
-    if spread > 0.0 and now - score > at.limits.evaluation_gap * spread:
+    gap = now - score
+    if spread > 0.0 and gap > at.limits.evaluation_gap * spread and rise < RISE * gap:
         return f"Evaluations return {score:.4g}, and training episodes {now:.4g}."
     return None
 

@@ -14,8 +14,6 @@ from rltrain.registry import spec_of
 from rltrain.training.health_rules import RULES, Rule
 from rltrain.training.health_signs import Facts, Reading
 
-SETTLED = 20.0
-"""Seconds of training in a session from which on its speed is judged."""
 SPEED = "fps/"
 """What the names of numbers begin with that are of this session alone."""
 
@@ -96,7 +94,7 @@ class HealthWatch:
         if "train/n_updates" not in metrics:
             return None
         (then, before), self._before = self._before or (step, seconds), (step, seconds)
-        settled = seconds >= SETTLED and seconds > before and step > then
+        settled = seconds >= self.limits.throughput_after and seconds > before and step > then
         return (step - then) / (seconds - before) if settled else None
 
     def _judge(self, rule: Rule, at: Reading, step: int) -> Finding | None:

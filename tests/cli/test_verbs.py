@@ -7,13 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from rltrain import __version__
 from rltrain.cli import main
-from rltrain.plugins import verbs
+from rltrain.plugins import discover, verbs
 from rltrain.runs.folder import RunFolder
 
 CARTPOLE = "rltrain/CartPole-v1"
@@ -270,8 +271,12 @@ def test_what_is_printed_fits_the_terminal(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    commands = [[verb, "--help"] for verb in ("train", "resume", "eval", "watch", "plot", "check", "tensorboard")]
-    commands += [["estimate", "--help"], ["cloud", "--help"]]
+    discover()
+    built_in = {name: str(spec.entry_point) for name, spec in verbs.items() if "rltrain.cli" in str(spec.entry_point)}
+    commands = [[verb, "--help"] for verb in built_in]
+    for verb, entry_point in built_in.items():  # those that have verbs of their own
+        inner = getattr(import_module(entry_point.partition(":")[0]), "VERBS", {})
+        commands += [[verb, each, "--help"] for each in inner]
     commands += [["train", "ppo", "rltrain/CartPole-v1", "--help"], ["--help"], ["envs"], ["agents"], ["agents", "sac"]]
     commands += [["envs", "rltrain/CartPole-v1"], ["trackers"]]
     for command in commands:

@@ -97,6 +97,17 @@ def test_a_group_whose_label_has_no_room_is_numbered(tmp_path: Path) -> None:
     assert first != second
 
 
+def test_a_label_names_first_what_tells_groups_apart(tmp_path: Path) -> None:
+    """Five settings differ between the first two runs, and only the last in the alphabet between the others."""
+    for i in range(3):
+        j = min(i, 1)
+        agent = {"gamma": 0.9 + 0.01 * j, "gae_lambda": 0.9 + 0.01 * j, "ent_coef": 0.1 * j, "vf_coef": 0.5 + j}
+        make_run(tmp_path / f"ppo_{i}", options={"agent": agent, "num_envs": 8 + j, "total_timesteps": 1000 + i})
+    *labels, _ = legend(drawn(tmp_path))
+    assert [label.partition("total_timesteps ")[2][:4] for label in labels] == ["1000", "1001", "1002"]
+    assert all("2 more settings (seed" in label for label in labels)
+
+
 def test_a_band_ends_where_its_first_run_ends(tmp_path: Path) -> None:
     for seed, n in enumerate((20, 12, 20)):
         make_run(tmp_path / f"ppo_{seed}", seed=seed, n=n)
