@@ -134,7 +134,7 @@ def fix_at(error: BaseException, *, otherwise: str = "") -> str:
 
 def command_in(error: BaseException) -> str:
     """The last ``pip install`` that the message of an exception advises; empty if there is none."""
-    found = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", plain(str(error)))
+    found = re.findall(r"pip install (?:-U |--upgrade )?(?![-.])[^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", plain(str(error)))
     return found[-1].rstrip(".") if found else ""
 
 
