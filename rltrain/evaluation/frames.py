@@ -96,8 +96,8 @@ def warn_of_one_colour(reel: Reel) -> None:
     if reel.colour is None:
         return
     fix = "Look at what its render() returns; arguments of its constructor (--env.kwargs) may turn drawing on."
-    if (driver := os.environ.get("SDL_VIDEODRIVER")) == "dummy":
-        fix = f"Unset SDL_VIDEODRIVER, which is '{driver}': some environments draw nothing then."
+    if os.environ.get("SDL_VIDEODRIVER") == "dummy":
+        fix = "Unset SDL_VIDEODRIVER, which is 'dummy', or set it to offscreen: some environments draw nothing then."
     elif set_to := os.environ.get("MUJOCO_GL"):
         fix = f"MUJOCO_GL is '{set_to}': try another one, egl or osmesa. {fix}"
     red, green, blue = reel.colour
