@@ -105,7 +105,8 @@ def notes_of(error: BaseException) -> tuple[str, str]:
 
 def ended_by(error: SystemExit) -> RunError:
     """The error for a ``sys.exit()`` where nobody expects one, as inside an environment; says where it was called."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1:]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen")]
+    innermost = frames[-1:]  # exit() is in a frozen module, and raises there
     where = f" in line {innermost[0].lineno} of {innermost[0].filename}" if innermost else ""
     return RunError(
         f"The process was told to exit with {error.code!r}{where}.", "Raise an exception there instead of sys.exit()."

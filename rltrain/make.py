@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rltrain.errors import ConfigError, RLTrainError, did_you_mean
 from rltrain.naming.arguments import typed
-from rltrain.naming.reasons import reason_of
+from rltrain.naming.reasons import fix_of_init, reason_of
 from rltrain.registry import OBJECT_READER, env_class, env_spec, resolve, spec_of
 from rltrain.storage.values import restored
 
@@ -61,9 +61,8 @@ def make_env(
     except RLTrainError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f"{cls.__name__} cannot be made: {reason_of(error)}.", "Mend its __init__; --debug shows where it failed."
-        ) from error
+        fix = fix_of_init(error) or "Mend its __init__; --debug shows where it failed."
+        raise ConfigError(f"{cls.__name__} cannot be made: {reason_of(error)}.", fix) from error
 
 
 def env_parameters(env: str | type[TensorEnv]) -> dict[str, Any]:

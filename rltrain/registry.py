@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rltrain.errors import ConfigError
 from rltrain.naming.algorithms import agent_meant
-from rltrain.naming.arguments import typed
+from rltrain.naming.arguments import is_blank, typed
 from rltrain.naming.installed import module_fix
 from rltrain.naming.reasons import VERSION, did_you_mean_env
 from rltrain.plugins import Table, discover, path_of, resolve
@@ -143,7 +143,7 @@ def register_env(id: str, entry_point: str | EnvClass, **details: Unpack[EnvDeta
 
     if not (isinstance(entry_point, str) or callable(entry_point)):
         raise ConfigError(f"entry_point={entry_point!r} does not fit.", "Give 'module:Class', the class or a function.")
-
+    check_tensors(entry_point, id)
     details.setdefault("max_episode_steps", getattr(entry_point, "max_episode_steps", None))
     details.setdefault("reward_threshold", getattr(entry_point, "reward_threshold", None))
     details.setdefault("group", id.rpartition("/")[0] or "other")
@@ -206,6 +206,8 @@ def env_spec(id: str) -> EnvSpec:
     Raises:
         ConfigError: There is no such environment, or something it needs is missing.
     """
+    if is_blank(id):
+        raise ConfigError(f"The id of the environment is blank: '{id}'.", f"Name one. {OURS}")
     module, colon, name = id.partition(":")
     if module.endswith(".py"):  # a file
         path = "" if "/" not in module else ", in the folder where it is"
@@ -287,7 +289,24 @@ def env_class(env: str | type[TensorEnv]) -> type[TensorEnv]:
             f"'{spec.id}' is not an environment of tensors.",
             f"Use '{twin}', its device-resident twin." if (twin := twin_of(spec)) else "Use make_vec, which adapts it.",
         )
-    return resolve(spec.entry_point)
+    cls = resolve(spec.entry_point)
+    check_tensors(cls, spec.id)
+    return cls
+
+
+def check_tensors(cls: Any, id: str) -> None:
+    """Refuses a class of Gymnasium's where one of tensors is to be registered.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    import gymnasium
+
+    if isinstance(cls, type) and issubclass(cls, gymnasium.Env):
+        raise ConfigError(
+            f"'{id}' is to be an environment of tensors, and {cls.__name__} is a gymnasium.Env.",
+            f"Register it with Gymnasium, whose environments are known here: gymnasium.register('{id}', ...).",
+        )
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -30,9 +31,9 @@ def ramp(start: float, end: float, share: float, progress_remaining: float) -> f
 
 def _read(value: object) -> object:
     """Turns a number written as text into a number and tidies ``lin_`` forms."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if type(value).__name__ in ("bool", "bool_") or not isinstance(value, Real | str):  # NumPy's numbers are Real too
         raise ValueError("should be a number or a schedule such as lin_0.001")
-    text = str(value).strip()
+    text = value.strip() if isinstance(value, str) else str(float(value))
     number = text.removeprefix(LINEAR)
     try:
         amount = float(number)

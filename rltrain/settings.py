@@ -6,13 +6,14 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
+from rltrain.naming.arguments import GIVE_ONE, is_blank
 from rltrain.naming.habits import NOT_OURS, as_python, option_meant, options_of, value_meant
 from rltrain.plugins import importer_of, trackers
 from rltrain.registry import CONFIGS, AgentSpec, EnvSpec, agent_config_class, agent_specs, spec_of
@@ -62,6 +63,8 @@ def build_config(
     ):  # of another library, which does these things its own way
         options |= {"rescale_action": False, "action_masks": False}
     given = canonical(dict(overrides or {}))
+    check_not_blank(given, TrainConfig)
+    check_not_blank(given.get("agent"), agent_config, "agent.")
     data = merge({"env": options}, defaults)
     if isinstance(given.get("data"), str):
         from rltrain.data.environment import recorded_environment
@@ -79,6 +82,27 @@ def build_config(
         # A policy of another library acts in the environment's own bounds.
         config = config.model_copy(update={"env": config.env.model_copy(update={"rescale_action": False})})
     return config, source
+
+
+def check_not_blank(given: Any, model: type[BaseModel], prefix: str = "") -> None:
+    """Refuses blank text, such as a shell gives where a variable is not set, for options that name something.
+
+    Args:
+        given: Settings of a new run; those of an old one stay as they are.
+        model: What they are of.
+        prefix: Prefix of option names in errors.
+
+    Raises:
+        ConfigError: One is blank that is not so by default.
+    """
+    for name, value in given.items() if isinstance(given, Mapping) else ():
+        field = model.model_fields.get(name)
+        annotation = None if field is None else field.annotation
+        if isinstance(value, Mapping) and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            check_not_blank(value, annotation, f"{prefix}{name}.")
+        is_text = get_origin(annotation) is not list and str in (annotation, *get_args(annotation))
+        if field is not None and is_text and is_blank(value) and field.default != "":
+            raise ConfigError(f"{prefix}{name}={value!r} is blank.", GIVE_ONE)
 
 
 def with_trackers(config: TrainConfig, names: Any) -> TrainConfig:

@@ -9,6 +9,7 @@ import functools
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -37,13 +38,17 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
             bounds = {"low": _shorten(space.low), "high": _shorten(space.high)}
             return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
         case spaces.Discrete():
-            return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+            return {"type": "Discrete", "n": int(space.n), "start": int(space.start), **_dtype(space)}
         case spaces.MultiDiscrete():
-            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+            start = np.asarray(space.start).tolist()
+            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": start, **_dtype(space)}
         case spaces.MultiBinary():
             return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.n)}
         case spaces.Dict():
-            return {"type": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
+            parts = {name: to_json(part) for name, part in space.spaces.items()}
+            if all(isinstance(name, str) for name in parts):
+                return {"type": "Dict", "spaces": parts}
+            return {"type": "Dict", "keys": [_key(name) for name in parts], "spaces": list(parts.values())}
         case spaces.Tuple():
             return {"type": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
         case spaces.OneOf():
@@ -61,6 +66,28 @@ def to_json(space: spaces.Space) -> dict[str, Any]:
     raise ConfigError(f"The space {space} is not supported.", "Use the kinds of spaces that Gymnasium has.")
 
 
+def _dtype(space: spaces.Discrete | spaces.MultiDiscrete) -> dict[str, str]:
+    """The type of its numbers, where it is not the usual one."""
+    return {} if space.dtype == np.int64 else {"dtype": str(np.dtype(space.dtype))}
+
+
+def _dtype_of(data: dict[str, Any]) -> dict[str, Any]:
+    return {"dtype": np.dtype(data["dtype"]).type} if "dtype" in data else {}
+
+
+def _key(name: Any) -> str | int:
+    """A key of a Dict as JSON has it.
+
+    Raises:
+        ConfigError: It is neither text nor a whole number.
+    """
+    if isinstance(name, str):
+        return name
+    if isinstance(name, Integral) and not isinstance(name, bool):
+        return int(name)
+    raise ConfigError(f"A Dict has the key {name!r}.", "Name its entries by text.")
+
+
 def from_json(data: dict[str, Any]) -> spaces.Space:
     """The inverse of :func:`to_json`.
 
@@ -76,13 +103,16 @@ def from_json(data: dict[str, Any]) -> spaces.Space:
                 low, high = (np.broadcast_to(np.asarray(data[side], dtype), shape) for side in ("low", "high"))
                 return spaces.Box(low, high, shape, dtype.type)
             case "Discrete":
-                return spaces.Discrete(data["n"], start=data["start"])
+                return spaces.Discrete(data["n"], start=data["start"], **_dtype_of(data))
             case "MultiDiscrete":
-                return spaces.MultiDiscrete(np.asarray(data["nvec"]), start=np.asarray(data["start"]))
+                nvec, start = np.asarray(data["nvec"]), np.asarray(data["start"])
+                return spaces.MultiDiscrete(nvec, start=start, **_dtype_of(data))
             case "MultiBinary":
                 return spaces.MultiBinary(data["n"])
             case "Dict":
-                return spaces.Dict({name: from_json(part) for name, part in data["spaces"].items()})
+                parts = data["spaces"]
+                pairs = parts.items() if "keys" not in data else zip(data["keys"], parts, strict=True)
+                return spaces.Dict({name: from_json(part) for name, part in pairs})
             case "Tuple":
                 return spaces.Tuple([from_json(part) for part in data["spaces"]])
             case "OneOf":

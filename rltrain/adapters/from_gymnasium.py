@@ -20,7 +20,7 @@ from rltrain.adapters.gymnasium_ids import make_recipe, named_errors
 from rltrain.adapters.host_vec import HostEnvs, HostVecEnv, block_fields
 from rltrain.adapters.kinds import try_out
 from rltrain.adapters.loop import Loop, Recipe, close_quietly
-from rltrain.adapters.masks import MaskInObservation, MaskReader
+from rltrain.adapters.masks import MaskInObservation, MaskReader, advice_on_masks
 from rltrain.adapters.native import NativeLoop, find_native
 from rltrain.adapters.progress import guarded
 from rltrain.adapters.rewards import check_objectives
@@ -201,9 +201,10 @@ def seconds_per_step(env: gymnasium.Env) -> float:
     """
     begin, steps = time.perf_counter(), 0
     reader = MaskReader(env)
+    info: dict[str, Any] = {}
     try:
         env.action_space.seed(0)
-        reader.reset(seed=0)
+        _, info = reader.reset(seed=0)
         while (passed := time.perf_counter() - begin) < TRIAL_SECONDS and steps < TRIAL_STEPS:
             _, _, terminated, truncated, _ = reader.step(reader.sample())
             if terminated or truncated:
@@ -212,5 +213,5 @@ def seconds_per_step(env: gymnasium.Env) -> float:
     except (Exception, SystemExit) as error:
         name = env.spec.id if env.spec else type(env).__name__
         cause = f"'{name}' fails in its first steps: {reason_of(error)}."
-        raise ConfigError(cause, fix_at(error)) from error
+        raise ConfigError(cause, f"{fix_at(error)}{advice_on_masks(env, info)}") from error
     return passed / max(steps, 1)

@@ -113,15 +113,15 @@ class Part:
 
     def _looked_at(self, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         """The value as an array of this shape and type, if it is the same in it."""
-        shown = reprlib.repr(value)
         try:
             array = np.asarray(value)
         except Exception as error:
-            raise NotAsPromised(f"{self.name} is no array: {shown}") from error
+            raise NotAsPromised(f"{self.name} is no array: {reprlib.repr(value)}") from error
         if array.shape != shape:
-            raise NotAsPromised(f"{self.name} is of shape {array.shape}, and its space has {shape}: {shown}")
+            what = f"{self.name} is of shape {array.shape}, and its space has {shape}"
+            raise NotAsPromised(f"{what}: {reprlib.repr(value)}")
         if array.dtype.kind not in "fiub":
-            raise NotAsPromised(f"{self.name} holds no numbers: {shown}")
+            raise NotAsPromised(f"{self.name} holds no numbers: {reprlib.repr(value)}")
         if array.dtype in self.fitting:
             return array
         with np.errstate(all="ignore"):
@@ -138,14 +138,16 @@ def reward_of(value: Any) -> float:
     Raises:
         NotAsPromised: It is no single number.
     """
-    shown = reprlib.repr(value)
     if np.size(value) != 1:
         several = "; --env.reward-weights makes one of several" if np.ndim(value) == 1 else ""
-        raise NotAsPromised(f"the reward is of shape {np.shape(value)}, and must be a single number: {shown}{several}")
+        what = f"the reward is of shape {np.shape(value)}, and must be a single number"
+        raise NotAsPromised(f"{what}: {reprlib.repr(value)}{several}")
     try:
+        if isinstance(value, str | bytes):
+            raise TypeError("text")
         return float(np.asarray(value).reshape(()) if np.ndim(value) else value)
     except (TypeError, ValueError):
-        raise NotAsPromised(f"the reward is no number: {shown}") from None
+        raise NotAsPromised(f"the reward is no number: {reprlib.repr(value)}") from None
 
 
 def info_of(value: Any) -> dict[str, Any]:

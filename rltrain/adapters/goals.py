@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain.adapters.loop import close_quietly
 from rltrain.errors import RunError
 from rltrain.naming.reasons import reason_of
 
@@ -42,7 +43,7 @@ class HostGoals:
     def close(self) -> None:
         """Closes the environment, if there is one."""
         if "_env" in vars(self):
-            self._env.close()
+            close_quietly(self._env)
 
     def _ask(self, name: str, achieved: Tensor, desired: Tensor, dtype: Any) -> Tensor:
         """The answers (B,): at once, or one by one where the method does not take batches."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from rltrain.adapters.given import NotAsPromised, Part
 from rltrain.adapters.masks import MaskReader, mask_elsewhere
@@ -47,6 +48,13 @@ def refusal(thing: Any, name: str = "") -> ConfigError:
         if package in FOREIGN:
             what, fix = FOREIGN[package]
             return ConfigError(f"'{called}' is {what}.", fix)
+    if isinstance(thing, EnvSpec):
+        return ConfigError(f"'{thing.id}' is given as its registration.", f"Give its id: '{thing.id}'.")
+    if isinstance(thing, list | tuple) and any(map(callable, thing)):
+        return ConfigError(
+            f"'{called}' holds functions, and rltrain makes environments side by side by itself.",
+            "Give one function that makes an environment; --num-envs says how many.",
+        )
     if isinstance(thing, gymnasium.vector.VectorEnv) or issubclass(cls, gymnasium.vector.VectorEnv):
         return ConfigError(
             f"'{called}' is a vector environment, and rltrain makes its own from single ones.",

@@ -244,7 +244,7 @@ def number_in(info: dict[str, Any], name: str) -> float:
         return math.nan
 
 
-def close_quietly(env: gymnasium.Env) -> None:
-    """Closes an environment and ignores errors, such as those of a viewer that was never opened."""
-    with suppress(Exception):
+def close_quietly(env: gymnasium.Env | gymnasium.vector.VectorEnv) -> None:
+    """Closes an environment and ignores errors, such as those of a viewer that was never opened, and ``sys.exit()``."""
+    with suppress(Exception, SystemExit):
         env.close()

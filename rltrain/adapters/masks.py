@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,8 @@ from rltrain.spaces import MASK
 
 METHOD = "action_masks"
 """The method of an environment that sb3-contrib's MaskablePPO asks for a mask."""
+LIKE_ONE = re.compile(r"(?i)action_?mask|(valid|legal|allowed|available|possible)_?(action|move)s?(_?mask)?")
+"""Names by which environments give masks that nobody knows here."""
 
 
 class MaskReader(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -168,6 +172,26 @@ def stuck_row(masks: NDArray[Any], playing: NDArray[np.bool_], space: spaces.Spa
     return int(stuck.argmax()) if stuck.any() else None
 
 
+def advice_on_masks(env: gymnasium.Env[Any, Any], info: dict[str, Any]) -> str:
+    """What to do where an environment that failed seems to give a mask under a name that is not known here.
+
+    Args:
+        env: The environment.
+        info: What it gave beside its last observation.
+
+    Returns:
+        A sentence that begins with a space; empty where it gives a mask that is heeded, or none.
+    """
+    inside = env.unwrapped
+    if env.has_wrapper_attr(METHOD) or MASK in info:
+        return ""
+    names = [f"info['{name}']" for name in info if LIKE_ONE.fullmatch(str(name))]
+    names += [name for name in dir(inside) if LIKE_ONE.search(name) and not name.startswith("__")]
+    if not names:
+        return ""
+    return f" If {names[0]} says which actions are allowed, give it as info['{MASK}'], or by a method {METHOD}()."
+
+
 def mask_elsewhere(env: gymnasium.Env[Any, Any], info: dict[str, Any], id: str) -> int:
     """The entries of a mask that a reset environment gives outside its observation; 0 if it gives none.
 
@@ -193,6 +217,10 @@ def mask_elsewhere(env: gymnasium.Env[Any, Any], info: dict[str, Any], id: str) 
         case spaces.MultiDiscrete(nvec=nvec):
             choices = int(nvec.sum())
         case _:
+            if found is not None:
+                warnings.warn(
+                    f"{where} of '{id}' is left aside: actions of {env.action_space} cannot be masked.", stacklevel=2
+                )
             return 0
     if found is not None and np.size(found) != choices:
         raise ConfigError(

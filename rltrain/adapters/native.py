@@ -13,7 +13,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 
 from rltrain.adapters.given import NotAsPromised, Part, check_rows
-from rltrain.adapters.loop import FINAL, INFO, OBS, SUCCESS, Recipe
+from rltrain.adapters.loop import FINAL, INFO, OBS, SUCCESS, Recipe, close_quietly
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RunError
 
@@ -52,7 +52,7 @@ def find_native(recipe: Recipe, single: gymnasium.Env, num_envs: int) -> gymnasi
     )
     if env.metadata.get(MODE) is AutoresetMode.SAME_STEP and same_spaces:
         return env
-    env.close()
+    close_quietly(env)
     return None
 
 
@@ -159,4 +159,4 @@ class NativeLoop:
 
     def close(self) -> None:
         """Closes the vector environment."""
-        self.env.close()
+        close_quietly(self.env)

@@ -83,6 +83,20 @@ def observation_leaves(space: spaces.Space, real: DTypeLike = np.float32) -> tup
             )
     if not leaves:
         raise ConfigError(f"There is nothing to observe in {_named(space)}.", "Wrap the environment so that there is.")
+    if nothing := next((leaf for leaf in leaves if 0 in leaf.shape), None):
+        at = f" at '{nothing.name}'" if nothing.name else ""
+        raise ConfigError(
+            f"There is nothing to observe in {_named(nothing.space)}{at}.",
+            "Leave it out, by gymnasium.wrappers.TransformObservation."
+            if nothing.name
+            else "Give it a number at least.",
+        )
+    names = [leaf.name for leaf in leaves]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"Two entries of the observation are called '{twice}', as nested ones are joined by dots.",
+            "Give one of them another key.",
+        )
     return leaves, texts
 
 
@@ -150,6 +164,10 @@ class Actions:
         Raises:
             ConfigError: Agents cannot act in this space.
         """
+        if 0 in (getattr(space, "shape", None) or ()):
+            raise ConfigError(
+                f"There is nothing to choose in the action space {_named(space)}.", "Give it a number at least."
+            )
         match space:
             case spaces.Box():
                 return cls(_box(space, np.dtype(np.float32)), np.dtype(np.float32), space)

@@ -26,6 +26,7 @@ from rltrain.adapters.loop import Loop, Recipe
 from rltrain.adapters.progress import HANGS, LOOKS, Guard, Hanging, Progress, make_places
 from rltrain.adapters.spaces import Actions, Leaf
 from rltrain.errors import RLTrainError, RunError
+from rltrain.naming.reasons import fix_at, reason_of
 from rltrain.process import stopping
 from rltrain.process.early import die_with
 
@@ -206,6 +207,7 @@ def _end(pipes: list[Connection], processes: list[Any]) -> None:
 def _work(pipe: Connection, others_end: Connection, what: Any, shared: tuple, origin: tuple[int, bool]) -> None:
     """The loop of a worker, until it is told to close or the main process is gone."""
     parent, by_system = origin
+    multiprocessing.current_process().daemon = False  # Python lets no daemon start processes, as simulators do
     if parent:
         die_with(parent, by_system=by_system)
     else:  # the parent of this process is the fork server, which lives on as long as any of its children
@@ -227,7 +229,8 @@ def _work(pipe: Connection, others_end: Connection, what: Any, shared: tuple, or
                 loop = Loop(recipe, rows, leaves, actions, Block(fields, memory).arrays, progress=progress)
                 pipe.send(None)
             except (Exception, SystemExit) as error:
-                pipe.send((f"Worker {os.getpid()} cannot make its environments: {error}", "", traceback.format_exc()))
+                cause = f"Worker {os.getpid()} cannot make its environments: {reason_of(error)}."
+                pipe.send((cause, fix_at(error), traceback.format_exc()))
                 return
             while True:
                 word, *arguments = pipe.recv()

@@ -27,6 +27,7 @@ from rltrain.env import EnvClass
 from rltrain.errors import ConfigError, RLTrainError
 from rltrain.naming.arguments import typed
 from rltrain.naming.environments import typed_env
+from rltrain.naming.reasons import fix_of_init
 from rltrain.plugins import resolve
 from rltrain.registry import env_spec, env_specs, spec_of
 from rltrain.rng import global_kept
@@ -236,7 +237,8 @@ def _tensor_facts(subject: Tensors) -> dict[str, str]:
         if error is None:
             raise
         what = f"{type(error).__name__}{place_of(error)}: {error}"
-        raise ConfigError(f"'{subject.name}' cannot be made: {what}", "Mend its constructor.") from error
+        fix = fix_of_init(error) or "Mend its constructor."
+        raise ConfigError(f"'{subject.name}' cannot be made: {what}", fix) from error
     cls = type(env)
     limit = env_spec(subject.env).max_episode_steps if isinstance(subject.env, str) else cls.max_episode_steps
     facts = {"class": f"{cls.__module__}:{cls.__qualname__}", "device": str(subject.device)}

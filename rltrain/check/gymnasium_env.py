@@ -16,13 +16,14 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from rltrain.adapters.gymnasium_ids import named_errors
 from rltrain.adapters.loop import Recipe
-from rltrain.adapters.masks import MaskReader, masks_heeded
+from rltrain.adapters.masks import MaskReader, mask_elsewhere, masks_heeded
 from rltrain.adapters.native import find_native
 from rltrain.adapters.spaces import Actions, observation_leaves
 from rltrain.check.report import Finding
 from rltrain.errors import ConfigError, plain
 from rltrain.naming.installed import is_installed
 from rltrain.naming.reasons import reason_of
+from rltrain.spaces import check_mask
 
 ADVICE = {
     "infinity. This is probably": "Give the space the bounds that values really have, if there are any.",
@@ -140,6 +141,15 @@ def declared(subject: Plain) -> Iterator[Finding]:
         Actions.for_space(env.action_space)
     except ConfigError as refused:
         yield Finding("spaces", refused.cause[0].lower() + refused.cause[1:], refused.fix, "warning")
+    try:
+        check_mask(env.observation_space, env.action_space)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mask_elsewhere(env, start(env, 0)[1], subject.name)
+        for told in caught:
+            yield Finding("masks", str(told.message), "Rename it if it is no mask.", "warning")
+    except ConfigError as refused:
+        yield Finding("masks", refused.cause[0].lower() + refused.cause[1:], refused.fix)
     if isinstance(env.action_space, spaces.Box) and not env.action_space.is_bounded():
         message = f"the action space {env.action_space} is unbounded: there is nothing to squash or clip actions into."
         yield Finding("spaces", message, "Give it finite bounds, such as Box(-1, 1), and scale in step.", "warning")

@@ -150,6 +150,10 @@ def pictures(subject: Tensors) -> Iterator[Finding]:
     state = env.reset(3, rng)
     drawn = [env.render(state, index) for index in range(3)]
     for picture in drawn:
+        if not isinstance(picture, torch.Tensor):
+            message = f"render returns a {type(picture).__name__}."
+            yield Finding("pictures", message, "Return a tensor (H, W, 3) uint8 on the CPU.")
+            return
         given = f"{tuple(picture.shape)} {picture.dtype} on {picture.device}"
         if picture.dim() != 3 or picture.shape[-1] != 3 or picture.dtype != torch.uint8 or picture.device.type != "cpu":
             yield Finding("pictures", f"render gives {given}.", "Return (H, W, 3) uint8 on the CPU.")

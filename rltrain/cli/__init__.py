@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if as_program:
         switch_off()
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # films have no sound, and ALSA complains where no card is
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
@@ -148,6 +149,10 @@ def _dispatch(arguments: list[str]) -> int:
         say(f"rltrain {__version__}")
         return 0
     if verb not in verbs:
+        from rltrain.naming.habits import VERBS
+
+        if verb in VERBS:
+            raise ConfigError(f"There is no verb '{verb}'.", f"Did you mean '{VERBS[verb]}'?")
         known = [*verbs, "--help", "--version"]
         raise ConfigError(f"There is no verb '{verb}'.", did_you_mean(verb, known, f"Known: {', '.join(verbs)}."))
     return int(resolve(verbs[verb].entry_point)(rest) or 0)

@@ -19,7 +19,9 @@ from rltrain.cli.output import beside, broken, columns, say
 from rltrain.cli.typed import Kind, argument_kinds, kinds_of, parse_value, read
 from rltrain.config import EnvConfig
 from rltrain.errors import ConfigError, did_you_mean
+from rltrain.naming.arguments import GIVE_ONE, is_blank
 from rltrain.naming.environments import typed_env
+from rltrain.naming.habits import SHORT
 from rltrain.registry import find_env
 from rltrain.settings import validate
 
@@ -71,6 +73,7 @@ class Parser(argparse.ArgumentParser):
         if twice := next((name for name in once if names.count(name) > 1), None):
             raise ConfigError(f"'{twice}' is given twice.", "Give it once.")
         parsed, unknown = self.parse_known_args(words)
+        check_words(words)
         for argument in unknown:
             name = argument.partition("=")[0]
             fix = did_you_mean(name, self._option_string_actions, f"See '{self.prog} --help'.")
@@ -78,6 +81,21 @@ class Parser(argparse.ArgumentParser):
                 f"There is no option '{argument}'." if name[:1] == "-" else f"'{argument}' is too much.", fix
             )
         return parsed
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuses words without a letter, such as a shell gives where a variable is not set.
+
+    Raises:
+        ConfigError: One is blank.
+    """
+    before = ""
+    for word in words:
+        option, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if is_blank(value) and (equals or not word.startswith("--")):
+            what = f"'{option}' is given a blank value" if option.startswith("--") else "An argument is blank"
+            raise ConfigError(f"{what}: '{value}'.", GIVE_ONE)
+        before = word
 
 
 def look_at(verb: Callable[[list[str]], object]) -> Parser:
@@ -214,7 +232,8 @@ def parse_overrides(
         path = option.removeprefix("--").replace("-", "_").split(".")
         name = ".".join(path)
         if not option.startswith("--") or not all(path):
-            raise ConfigError(f"There is no option '{option}'.", "Options are written --name value.")
+            instead = f" Here it is {SHORT[option[1:]]}." if option[1:] in SHORT else ""
+            raise ConfigError(f"There is no option '{option}'.", f"Options are written --name value.{instead}")
         if name in flags and equals:
             raise ConfigError(f"'{option}' takes no value.", f"Write {option} alone, or leave it out.")
         if name in lists and not equals:

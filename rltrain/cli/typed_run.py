@@ -10,7 +10,9 @@ from rltrain.cli.options import ENV_LISTS, parse_overrides
 from rltrain.cli.typed import Kind, kinds_for, kinds_of
 from rltrain.config import TrainConfig
 from rltrain.errors import ConfigError
+from rltrain.naming.arguments import GIVE_ONE, is_blank
 from rltrain.naming.environments import typed_env
+from rltrain.naming.habits import NOT_OURS, written_as_option
 from rltrain.registry import agent_config_class, agent_spec
 from rltrain.sb3.rl_zoo import zoo_settings
 from rltrain.settings import build_config, canonical, load_config, merge
@@ -65,6 +67,14 @@ def typed_run(
         if value is True:
             fix = "Name a YAML file." if name in FILES and name != "machine" else "Give one."
             raise ConfigError(f"'--{name.replace('_', '-')}' needs a value.", fix)
+        if is_blank(value):
+            raise ConfigError(f"'--{name.replace('_', '-')}' is given a blank value: '{value}'.", GIVE_ONE)
+    if any(map(is_blank, positional)):
+        raise ConfigError("An argument is blank.", f"Usage: rltrain {verb} ALGO ENV [options].")
+    if hydras := next(filter(written_as_option, positional), None):
+        raise ConfigError(f"'{hydras}' is no option.", f"Options are written {written_as_option(hydras)}")
+    if of_others := next((name for name in options if name in NOT_OURS), None):  # before the environment is looked for
+        raise ConfigError(f"There is no option '{of_others}'.", NOT_OURS[of_others])
     settings = canonical(options)
     for name, both in zip(positional, (settings.get("algo"), settings.get("env", {}).get("id")), strict=False):
         if both is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,9 +39,13 @@ def check_spaces(env: TensorEnv[Any]) -> None:
             )
 
 
+PARAMETERS = {"reset": "(self, n, rng)", "step": "(self, state, action, rng)", "observe": "(self, state)"}
+"""What methods take."""
+
+
 @torch.no_grad()
-def check_env(env: TensorEnv[Any], n: int = 2) -> None:
-    """Resets and steps ``n`` environments, and checks everything that they return.
+def check_env(env: TensorEnv[Any]) -> None:
+    """Resets and steps a few environments, and checks everything that they return.
 
     Raises:
         ConfigError: A method does not return what it owes, or fails; the method is named.
@@ -48,6 +53,7 @@ def check_env(env: TensorEnv[Any], n: int = 2) -> None:
     check_spaces(env)
     if env.device.type == "meta":
         return
+    n = rows_for(env)
     rng = make_generator(env.device, 0)
     with global_kept():
         with _in(env, "reset"):
@@ -69,6 +75,12 @@ def check_env(env: TensorEnv[Any], n: int = 2) -> None:
             _hold(env, f"info returned '{key}'", value, (n,))
 
 
+def rows_for(env: TensorEnv[Any]) -> int:
+    """A number of environments that is no side of an observation, so that sides in a wrong order are seen."""
+    sides = {side for space in entries_of(env.full_observation_space).values() for side in space.shape or ()}
+    return next(n for n in (2, 3, 5, 7, 11, *range(13, 2**12)) if n not in sides)
+
+
 @contextmanager
 def _in(env: TensorEnv[Any], method: str) -> Iterator[None]:
     try:
@@ -77,9 +89,12 @@ def _in(env: TensorEnv[Any], method: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
-        raise ConfigError(
-            f"{type(env).__name__}.{method} fails: {reason}.", "Mend it: --debug, and 'rltrain check', show where."
-        ) from error
+        fix = "Mend it: --debug, and 'rltrain check', show where."
+        *_, (innermost, _line) = traceback.walk_tb(error.__traceback__)
+        by_us = str(innermost.f_globals.get("__name__")).startswith("rltrain.")  # the call itself, not the method
+        if isinstance(error, TypeError) and by_us and "argument" in reason and method in PARAMETERS:
+            fix = f"It takes {PARAMETERS[method]}."
+        raise ConfigError(f"{type(env).__name__}.{method} fails: {reason}.", fix) from error
 
 
 def check_state(env: TensorEnv[Any], state: Any, n: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 import zlib
 from collections.abc import Iterable
 
@@ -53,17 +55,25 @@ class Reel:
 
     Args:
         pictures: The first of them.
+
+    Attributes:
+        colour: The only colour of all of them, red, green and blue; None if there are several, or no picture yet.
     """
 
     def __init__(self, pictures: Iterable[Picture] = ()) -> None:
         self._packed: list[tuple[tuple[int, int], bytes]] = []
         self._size = 0, 0
+        self.colour: tuple[int, int, int] | None = None
         for picture in pictures:
             self.append(picture)
 
     def append(self, picture: Picture) -> None:
         """Adds a picture (H, W, 3) uint8."""
         height, width, _ = picture.shape
+        if not self._packed or self.colour is not None:
+            red, green, blue = map(int, picture[0, 0])
+            alike = self.colour in (None, (red, green, blue)) and (picture == picture[0, 0]).all()
+            self.colour = (red, green, blue) if alike else None
         self._packed.append(((height, width), zlib.compress(picture.tobytes(), 1)))
         self._size = max(self._size[0], height), max(self._size[1], width)
 
@@ -79,6 +89,21 @@ class Reel:
         top, left = ((whole.shape[side] - size[side]) // 2 for side in (0, 1))
         whole[top : top + size[0], left : left + size[1]] = picture
         return whole
+
+
+def warn_of_one_colour(reel: Reel) -> None:
+    """Warns if all pictures are of one colour, which is seldom meant, and says what may help."""
+    if reel.colour is None:
+        return
+    fix = "Look at what its render() returns; arguments of its constructor (--env.kwargs) may turn drawing on."
+    if os.environ.get("SDL_VIDEODRIVER") == "dummy":
+        fix = "Unset SDL_VIDEODRIVER, which is 'dummy', or set it to offscreen: some environments draw nothing then."
+    elif set_to := os.environ.get("MUJOCO_GL"):
+        fix = f"MUJOCO_GL is '{set_to}': try another one, egl or osmesa. {fix}"
+    red, green, blue = reel.colour
+    warnings.warn(
+        f"The film has one colour only, #{red:02x}{green:02x}{blue:02x}: nothing is drawn. {fix}", stacklevel=3
+    )
 
 
 def captioned(picture: Picture, text: str, share: float) -> Picture:

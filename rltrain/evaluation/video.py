@@ -15,7 +15,7 @@ import torch
 
 from rltrain.agent import Actor
 from rltrain.evaluation.episodes import Choose, play
-from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged
+from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged, warn_of_one_colour
 from rltrain.evaluation.limits import Limits
 from rltrain.evaluation.video_files import MAX_GIF_FPS, check_suffix, write_video
 from rltrain.rng import derive_seed
@@ -155,6 +155,7 @@ def film(
         reel.append(shot.picture)
         shots.append(replace(shot, picture=NOTHING))
     write_video(path, _finished(reel, shots, most if captions else None), vec.render_fps / every)
+    warn_of_one_colour(reel)
     lasts = [shot for shot, following in pairwise(shots) if following.step == 0] + shots[-1:]
     if left := sum(not shot.ended for shot in lasts):
         warnings.warn(

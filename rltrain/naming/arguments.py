@@ -23,12 +23,19 @@ R = TypeVar("R")
 
 WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path", type: "a class"}
 """What to give where a type is asked for."""
+GIVE_ONE = "Give it a value, or leave it out."
+"""What to do about text that is blank."""
+
+
+def is_blank(value: object) -> bool:
+    """Whether this is text without a letter, which names nothing: a variable of the shell that is not set reads so."""
+    return isinstance(value, str) and not value.strip()
 
 
 def typed(*own_checks: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a public function refuse arguments of other types than its signature says.
+    """Makes a public function refuse arguments of other types than its signature says, and blank text.
 
-    What ``**options`` take in is not looked at.
+    Text may be blank where it is so by default. What ``**options`` take in is not looked at.
 
     Args:
         *own_checks: The names of parameters that the function checks by itself.
@@ -38,6 +45,8 @@ def typed(*own_checks: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         code = function.__code__
         positional = code.co_varnames[: code.co_argcount]
         known = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - set(own_checks)
+        defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
+        defaults |= function.__kwdefaults__ or {}
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -47,6 +56,8 @@ def typed(*own_checks: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     raise ConfigError(
                         f"{name}={reprlib.repr(value)} does not fit.", f"Give {words_for(hints[name])}: {name}=..."
                     )
+                if name in known and is_blank(value) and defaults.get(name) != "":
+                    raise ConfigError(f"{name}={value!r} is blank.", GIVE_ONE)
             return function(*args, **kwargs)
 
         return checked

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -45,8 +47,8 @@ def find(module: str, name: str, id: str) -> EnvSpec:
         home = importlib.import_module(module)
         spec = _registered(name)
         # Some packages register only when asked to; Gymnasium's function of this name is for them to be given to.
-        if spec is None and hasattr(home, "register_envs") and home is not gymnasium:
-            home.register_envs()
+        if spec is None and (register := _own_register(home)):
+            register()
             spec = _registered(name)
         if spec is None and name and not hasattr(home, name) and _has_envs(home):
             importlib.import_module(f"{module}.envs")  # other packages register in there
@@ -92,6 +94,22 @@ def _of_old_gym(module: str, name: str) -> str:
     known: Any = getattr(registry, "env_specs", registry)  # before Gym 0.26
     ids = [id for id, spec in known.items() if name in ("", id) and _is_of(id, spec.entry_point, module)]
     return ids[0] if ids else ""
+
+
+def _own_register(home: ModuleType) -> Callable[[], Any] | None:
+    """The function by which a module registers its environments when asked to; None if it has none.
+
+    A function ``register`` has to be its own, since many modules import Gymnasium's, and to need no arguments.
+    """
+    if home is gymnasium or callable(told := getattr(home, "register_envs", None)):
+        return None if home is gymnasium else told
+    function = getattr(home, "register", None)
+    if not inspect.isfunction(function) or function.__module__.partition(".")[0] != home.__name__.partition(".")[0]:
+        return None
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    alone = all(each.default is not each.empty or each.kind in variadic for each in parameters)
+    return function if alone else None
 
 
 def _has_envs(home: ModuleType) -> bool:

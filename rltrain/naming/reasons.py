@@ -132,9 +132,15 @@ def fix_at(error: BaseException, *, otherwise: str = "") -> str:
     return f"It is in line {line} of {inside}. {advice}; --debug shows the whole traceback."
 
 
+def fix_of_init(error: BaseException) -> str:
+    """What to do where the constructor of a tensor environment has not called that of its base; empty elsewhere."""
+    missing = isinstance(error, AttributeError) and error.name in ("device", "dtype")
+    return "Call super().__init__(device=device, dtype=dtype) first." if missing else ""
+
+
 def command_in(error: BaseException) -> str:
     """The last ``pip install`` that the message of an exception advises; empty if there is none."""
-    found = re.findall(r"pip install [^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", plain(str(error)))
+    found = re.findall(r"pip install (?:-U |--upgrade )?(?![-.])[^`'\s]*(?:\"[^\"]+\"|[^`'\s,]+)", plain(str(error)))
     return found[-1].rstrip(".") if found else ""
 
 

@@ -19,7 +19,7 @@ from rltrain.data.columns import ACTION, REWARD, TERMINATED
 from rltrain.data.dataset import Dataset
 from rltrain.data.layout import NO_SEED
 from rltrain.errors import ConfigError, DatasetError, RunError
-from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged
+from rltrain.evaluation.frames import Picture, Reel, captioned, draw, enlarged, warn_of_one_colour
 from rltrain.evaluation.video_files import write_video
 from rltrain.make import make_vec
 from rltrain.preferences.clips import Clip
@@ -136,6 +136,7 @@ def _film(each: Round, segment: int, takes: Sequence[Take]) -> None:
                     ended[take.out] = at
     for take in takes:
         reel = frames[take.out]
+        warn_of_one_colour(reel)
         pictures = [reel[at] for at in range(len(reel))]
         shown = [
             captioned(

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from rltrain.config import TrainConfig
 from rltrain.errors import CheckpointError, ConfigError, RunError
+from rltrain.naming.arguments import is_blank
 from rltrain.runs.config_file import CONFIG, DIGEST, ConfigFile
 from rltrain.runs.find import BEST, find_checkpoint, read_best, read_checkpoint
 from rltrain.runs.layout import CHECKPOINTS, PREFIX, list_checkpoints, step_name
@@ -98,6 +99,8 @@ class RunFolder:
         """
         if not isinstance(path, str | os.PathLike):
             raise CheckpointError(f"{path!r} is no path of a run folder.", "Give the folder as text or as a Path.")
+        if is_blank(path):
+            raise CheckpointError(f"The path of the run folder is blank: '{path}'.", "Name a run folder.")
         path = Path(path)
         checkpoint = None
         if path.name.startswith(PREFIX) and path.absolute().parent.name == CHECKPOINTS:
@@ -110,7 +113,11 @@ class RunFolder:
                 )
             if not exists(path / CONFIG):
                 inside = runs_inside(path)
-                fix = f"Did you mean '{inside[-1]}'?" if inside else "Name a folder that 'rltrain train' made."
+                around = [each for each in path.absolute().parents[:3] if exists(each / CONFIG)]
+                meant = inside[-1] if inside else os.path.relpath(around[0]) if around else None
+                fix = f"Did you mean '{meant}'?" if meant else "Name a folder that 'rltrain train' made."
+                if path.suffix == ".zip":
+                    fix = f"Make a run of a zip of Stable-Baselines3's: rltrain import-sb3 {path} --env ENV"
                 if list_checkpoints(folder.checkpoints):
                     fix = f"It has checkpoints: put the {CONFIG} that it was made with back into it."
                 raise CheckpointError(f"'{path}' is not a run folder: it has no {CONFIG}.", fix)

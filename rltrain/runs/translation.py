@@ -122,7 +122,9 @@ class Translation:
         try:
             part = part if isinstance(part, Tensor) else np.asarray(part)
         except ValueError as error:
-            raise InputError(f"{leaf.name or 'obs'} is no array: {_short(part)}.", GIVE) from error
+            whole_reset = isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], dict)
+            fix = "Give its first value alone: reset returns (obs, info)." if whole_reset else GIVE
+            raise InputError(f"{leaf.name or 'obs'} is no array: {_short(part)}.", fix) from error
         if isinstance(part, Tensor) and (part.is_complex() or part.is_meta or part.layout is not torch.strided):
             what = f"a {part.dtype} tensor of layout {part.layout} on {part.device}"
             raise InputError(f"{leaf.name or 'obs'} holds no numbers to act upon: it is {what}.", GIVE)

@@ -20,8 +20,8 @@ from rltrain.wrappers.base import VecWrapper, like
 class FrameStack(VecWrapper):
     """Stacks the last observations, the latest last: images along their channels, vectors along the last axis.
 
-    Observations from before the start of the episode are zero, as in Stable-Baselines3's VecFrameStack. An action mask
-    is not stacked: it is about the next action alone.
+    Observations from before the start of the episode are zero, as in Stable-Baselines3's VecFrameStack. Single numbers
+    become a vector. An action mask is not stacked: it is about the next action alone.
 
     Args:
         vec: The environment inside.
@@ -37,9 +37,9 @@ class FrameStack(VecWrapper):
         self.axes: dict[str, int] = {}
         entries = entries_of(vec.single_observation_space)
         for name, space in entries.items():
-            if isinstance(space, spaces.Box) and space.shape and name != MASK:
-                axis = 0 if len(space.shape) == 3 and channels_first(space.shape) else len(space.shape) - 1
-                low, high = (np.concatenate([bound] * size, axis) for bound in (space.low, space.high))
+            if isinstance(space, spaces.Box) and name != MASK:
+                axis = 0 if len(space.shape) == 3 and channels_first(space.shape) else max(len(space.shape) - 1, 0)
+                low, high = (np.concatenate([np.atleast_1d(side)] * size, axis) for side in (space.low, space.high))
                 low, high = np.minimum(low, 0).astype(space.dtype), np.maximum(high, 0).astype(space.dtype)
                 entries[name] = spaces.Box(low, high, dtype=space.dtype.type)
                 self.axes[name] = axis + 1
@@ -75,9 +75,11 @@ class FrameStack(VecWrapper):
         }
 
     def _fresh(self, obs: Tensor, axis: int) -> Tensor:
+        obs = obs if obs.dim() > 1 else obs.unsqueeze(1)
         return torch.cat([torch.zeros_like(obs)] * (self.size - 1) + [obs], axis)
 
     def _pushed(self, obs: Tensor, axis: int, stack: Tensor) -> Tensor:
+        obs = obs if obs.dim() > 1 else obs.unsqueeze(1)
         one = obs.shape[axis]
         return torch.cat([stack.narrow(axis, one, one * (self.size - 1)), obs], axis)
 

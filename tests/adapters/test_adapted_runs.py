@@ -246,6 +246,34 @@ def test_a_module_that_waits_to_be_told_is_told(monkeypatch: pytest.MonkeyPatch,
     assert env_spec("waiting:Told-v0").id == "Told-v0"
 
 
+def test_a_function_register_of_a_module_of_its_own_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_registries: None
+) -> None:
+    """But not one that needs arguments, such as Gymnasium's own, which many modules import."""
+    (tmp_path / "asked.py").write_text(
+        "import gymnasium\n\ndef register(backend='gymnasium'):\n"
+        "    gymnasium.register('Asked-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    (tmp_path / "imports_it.py").write_text("from gymnasium import register\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert env_spec("asked:Asked-v0").id == "Asked-v0"
+    with pytest.raises(ConfigError, match="has no environment 'Never-v0'"):
+        env_spec("imports_it:Never-v0")
+
+
+class Leaving(Counting):
+    """Leaves the program when it is closed, as some do when they close their window."""
+
+    def close(self) -> None:
+        sys.exit()
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_what_happens_when_an_environment_is_closed_harms_nothing(tmp_path: Path, vectorization: str) -> None:
+    run = train(tmp_path, Leaving, total_timesteps=64, num_envs=2, env_options={"vectorization": vectorization})
+    rltrain.load(run, env=Leaving).evaluate(2)
+
+
 def test_minigrid_is_imported_for_its_ids(tmp_path: Path) -> None:
     run = train(tmp_path, "MiniGrid-Empty-5x5-v0", total_timesteps=64, n_eval_episodes=0, num_envs=2)
     assert rltrain.load(run).observation_space == gymnasium.spaces.Dict(

@@ -11,7 +11,8 @@ import pytest
 from rltrain.adapters import from_gymnax
 from rltrain.adapters.foreign import check_arguments
 from rltrain.cli import main
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, ended_by
+from rltrain.naming.reasons import command_in
 from rltrain.registry import EnvSpec
 
 
@@ -43,6 +44,27 @@ def test_what_is_missing_is_named_with_the_command(
         f"  fix: pip install 'rltrain[{extra}]'",
     ]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("run `pip install gymnasium[box2d]`.", "pip install gymnasium[box2d]"),
+        ('Use pip install -U "highway-env>=1.9" and try again', 'pip install -U "highway-env>=1.9"'),
+        ("C extension not built: run 'python -m pip install -ve . --no-build-isolation' in its folder", ""),
+        ("pip install -r requirements.txt", ""),
+        ("pip install . where it lies", ""),
+    ],
+)
+def test_only_a_command_that_names_a_package_is_passed_on(text: str, command: str) -> None:
+    assert command_in(ImportError(text)) == command
+
+
+def test_the_line_that_calls_exit_is_named_and_not_pythons_own() -> None:
+    with pytest.raises(SystemExit) as leaving:
+        exit(3)
+    assert "told to exit with 3 in line" in ended_by(leaving.value).cause
+    assert __file__ in ended_by(leaving.value).cause
 
 
 @pytest.mark.usefixtures("clean_registries")

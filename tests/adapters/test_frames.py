@@ -172,6 +172,47 @@ def test_tiny_pictures_are_enlarged(tmp_path: Path) -> None:
     assert (np.abs(frames[0].astype(int) - 200) < 8).all()
 
 
+class Black(Screen):
+    """Draws nothing."""
+
+    def render(self) -> Any:
+        return plain(0)
+
+
+class Dotted(Black):
+    """Draws next to nothing."""
+
+    def render(self) -> Any:
+        return np.pad(np.full((1, 1, 3), 1, np.uint8), ((3, 36), (4, 55), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("variables", "advice"),
+    [
+        ({}, "what its render() returns"),
+        ({"SDL_VIDEODRIVER": "dummy"}, "Unset SDL_VIDEODRIVER, which is 'dummy'"),
+        ({"MUJOCO_GL": "osmesa"}, "MUJOCO_GL is 'osmesa': try another one"),
+    ],
+)
+def test_a_film_of_one_colour_is_told_once_with_what_to_try(
+    variables: dict[str, str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SDL_VIDEODRIVER", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match="one colour only, #000000: nothing is drawn") as told:
+        filmed(Black, tmp_path / "film.gif")
+    assert len(told) == 1
+    assert advice in str(told[0].message)
+
+
+def test_a_film_of_several_colours_is_not_suspected(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    filmed(Screen, tmp_path / "film.gif")  # each picture has one colour, the next another one
+    filmed(Dotted, tmp_path / "dot.gif")
+    assert not [each for each in recwarn if "one colour" in str(each.message)]
+
+
 def test_captions_are_below_the_picture_and_can_be_left_out(tmp_path: Path) -> None:
     plain_frames = filmed(Screen, tmp_path / "plain.gif", captions=False)
     with_text = filmed(Screen, tmp_path / "text.gif")

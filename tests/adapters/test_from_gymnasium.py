@@ -177,6 +177,36 @@ def test_what_cannot_be_a_tensor_is_refused(kind: str, named: str) -> None:
         make(action="words")
 
 
+EMPTY = spaces.Box(-1.0, 1.0, (0,))
+
+
+class Spaces(gymnasium.Env[Any, Any]):
+    """Has the spaces that it is told to have."""
+
+    def __init__(self, sees: spaces.Space, acts: spaces.Space) -> None:
+        self.observation_space, self.action_space = sees, acts
+
+
+@pytest.mark.parametrize(
+    ("sees", "acts", "cause"),
+    [
+        (EMPTY, spaces.Discrete(2), r"nothing to observe in Box"),
+        (spaces.Box(0, 255, (3, 0), np.uint8), spaces.Discrete(2), "nothing to observe in Box"),
+        (spaces.Dict({"a": spaces.Discrete(2), "b": EMPTY}), spaces.Discrete(2), r"nothing to observe in Box.* at 'b'"),
+        (spaces.Dict({}), spaces.Discrete(2), "nothing to observe in Dict"),
+        (
+            spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})}),
+            spaces.Discrete(2),
+            "Two entries of the observation are called 'a.b'",
+        ),
+        (spaces.Discrete(2), EMPTY, r"nothing to choose in the action space Box"),
+    ],
+)
+def test_spaces_with_nothing_in_them_are_refused(sees: spaces.Space, acts: spaces.Space, cause: str) -> None:
+    with pytest.raises(ConfigError, match=cause):
+        make_vec(Spaces, 2, sees=sees, acts=acts)
+
+
 def taken(vec: GymVecEnv) -> list[Any]:
     return [env.unwrapped.actions[-1] for env in vec._envs.envs]  # type: ignore[attr-defined]
 

@@ -197,6 +197,48 @@ def test_masks_that_do_not_fit_are_refused_before_anything_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("env", [WrongInInfo, OnlyMask, Continuous])
+def test_the_check_tells_of_masks_that_do_not_fit(env: type[Corridor]) -> None:
+    assert "masks" in {finding.check for finding in check_env(env).findings}
+
+
+class Numbers(Corridor):
+    """Has a method of that name, and actions that are numbers."""
+
+    action_space = spaces.Box(-1.0, 1.0, (ACTIONS,))  # type: ignore[assignment]
+
+    def action_masks(self) -> np.ndarray:
+        return np.ones(ACTIONS)
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(3, np.float32), 0.0, True, False, {}
+
+
+def test_a_mask_for_actions_that_are_numbers_is_left_aside_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"action_masks\(\) of 'Numbers' is left aside: actions of Box"):
+        make_vec(Numbers, 2).close()
+
+
+class LegalMoves(Corridor):
+    """Gives its mask in info, under a name of its own."""
+
+    def info(self) -> dict[str, Any]:
+        return {"legal_moves": self.allowed}
+
+
+class GetMask(Corridor):
+    """Gives it by a method of another name."""
+
+    def get_action_mask(self) -> Any:
+        return self.allowed
+
+
+@pytest.mark.parametrize(("env", "name"), [(LegalMoves, r"info\['legal_moves'\]"), (GetMask, "get_action_mask")])
+def test_a_mask_under_another_name_is_pointed_out_where_the_environment_fails(env: type[Corridor], name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"If {name} says which actions are allowed.*method action_masks\(\)"):
+        make_vec(env, 2)
+
+
 class Combination(gymnasium.Env[Any, Any]):
     """A MultiDiscrete action of which each part has one allowed choice, as sb3-contrib's masks have it."""
 

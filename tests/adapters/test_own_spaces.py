@@ -188,6 +188,7 @@ def test_numbers_lists_and_tensors(trained: Trained) -> None:
         ("nested", {"pair": (np.zeros((2, 2)), (np.zeros(2),))}, "a dict with 'deep.count'"),
         ("shifted", np.zeros((2, 2)), r"obs has shape \(2, 2\), expected \(\) or \(N,\)"),
         ("shifted", 0.5, "cannot hold: 0.5"),
+        ("vector", (np.zeros(3), {}), r"Give its first value alone: reset returns \(obs, info\)"),
         ("image", np.full((6, 5, 3), 256), "uint8 cannot hold"),
         ("image", torch.full((6, 5, 3), 0.5), "uint8 cannot hold"),
     ],

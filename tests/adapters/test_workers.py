@@ -124,8 +124,28 @@ class Unmakeable(Counting):
 
 def test_a_worker_that_cannot_make_its_environments_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTING_FAILS", str(os.getpid()))
-    with pytest.raises(RunError, match=r"cannot make its environments: .*no room"):
+    with pytest.raises(RunError, match=r"cannot make its environments: .*no room") as caught:
         make_vec(Unmakeable, 2, vectorization="async", start_method="fork")
+    assert "of test_workers.py" in caught.value.fix
+
+
+class Simulated(Counting):
+    """Starts a process of its own, as simulators do."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.simulator = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.01,))
+        self.simulator.start()
+        self.simulator.join()
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_environments_in_workers_may_start_processes(start_method: str) -> None:
+    vec = make_vec(Simulated, 2, vectorization="async", start_method=start_method)
+    vec.reset(0)
+    pids = [process.pid for process in processes(vec)]
+    vec.close()
+    wait_until_gone(pids)
 
 
 @pytest.mark.parametrize("start_method", START_METHODS)

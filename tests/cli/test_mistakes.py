@@ -45,6 +45,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "unknown" / "config.yaml").write_text("algo: xyz\nenv: y")
     (path / "empty").mkdir()
     (path / "file").write_text("text")
+    (path / "zip.zip").write_bytes(b"PK")
     (path / "bad.yaml").write_text("a: [")
     (path / "list.yaml").write_text("- 1")
     (path / "void.yaml").write_text("")
@@ -71,6 +72,10 @@ USAGE = [
     ("Train", "'train'"),
     ("--versoin", "'--version'"),
     ("-x", "Known: train"),
+    *[
+        (typed, f"Did you mean '{verb}'?")
+        for typed, verb in (("enjoy", "watch"), ("test run", "eval"), ("tune", "sweep"))
+    ],
     ("''", "There is no verb ''"),
     ("'a\nb'", "There is no verb 'a b'"),
     # who and where
@@ -95,11 +100,9 @@ USAGE = [
     (f"train ARS {CARTPOLE}", "random search is not here"),
     (f"train rainbow {CARTPOLE}", "Train dqn"),
     ("sweep a2c rltrain/CartPole-v1", "Did you mean 'sb3/a2c'?"),
-    (f"train '' {CARTPOLE}", "no agent ''"),
     ("train ppo rltrain/CartPol-v1", f"'{CARTPOLE}'"),
     ("train ppo rltrain/cartpole-v1", f"'{CARTPOLE}'"),
     ("train ppo CartPole-v2", "'CartPole-v1'"),
-    ("train ppo ''", "no environment ''"),
     ("train ppo nowhere:Env-v0", "cannot be imported"),
     ("train ppo :Env-v0", "cannot be imported"),
     ("train ppo ..:Env-v0", "cannot be imported"),
@@ -162,6 +165,24 @@ USAGE = [
     (f"{TRAIN} --agent.policy-kwargs.net-arch '[{{pi: [8], vf: [8]}}]'", "{pi: [64], vf: [64]}"),
     (f"train dqn {CARTPOLE} --run-dir out --agent.policy-kwargs.net-arch '{{qf: [8]}}'", "[64, 64]"),
     (f"{TRAIN} --agent.policy-kwargs.activation-fn torch.nn.Softplus", "'relu' for torch.nn.ReLU"),
+    # as RL Zoo, CleanRL and Hydra have it
+    (f"{TRAIN} -n 1000", "Here it is --total-timesteps"),
+    (f"{TRAIN} -f logs", "Here it is --run-dir"),
+    (f"{TRAIN} -params n_steps:32", "Here it is --agent.NAME"),
+    (f"{TRAIN} --hyperparams n_steps:32 gamma:0.9", "--agent.n-steps 32"),
+    ("train ppo nothing-like-it-v0 --gym-packages my_package", "before the environment, which imports it"),
+    (f"{TRAIN} --env-kwargs gravity:1", "Did you mean 'env.kwargs'?"),
+    (f"{TRAIN} --env.kwargs gravity:1", "--env.kwargs.NAME VALUE"),
+    (f"{TRAIN} --agent.policy-kwargs 'dict(net_arch=[8])'", "--agent.policy-kwargs.net-arch"),
+    (f"{TRAIN} --agent.policy-kwargs.features-extractor-class CNN", "from Python a class of your own"),
+    (f"{TRAIN} --num-minibatches 4", "--agent.batch-size"),
+    (f"{TRAIN} --update-epochs 4", "Did you mean 'agent.n_epochs'?"),
+    (f"{TRAIN} --capture-video", "Did you mean 'video_freq'?"),
+    (f"{TRAIN} --cuda true", "--device cuda"),
+    (f"{TRAIN} --anneal-lr true", "lin_0.001"),
+    (f"{TRAIN} --resume run", "rltrain resume RUN"),
+    (f"train ppo env={CARTPOLE}", f"Options are written --env {CARTPOLE}"),
+    (f"{TRAIN} agent.learning_rate=1e-3", "Options are written --agent.learning-rate 1e-3"),
     (f"{TRAIN} -seed 1", "no option '-seed'"),
     (f"{TRAIN} -n 1", "no option '-n'"),
     (f"{TRAIN} -", "no option '-'"),
@@ -200,6 +221,8 @@ USAGE = [
     *[(f"{TRAIN} --total-timesteps {value}", "total_timesteps=") for value in ("0", "-5", "1.5", "abc", "1e30", "inf")],
     *[(f"{TRAIN} --seed {value}", "seed=") for value in ("-1", "0.5", "x", "''", LONG, "9" * 5000, "[1]", "null")],
     (f"{TRAIN} --seed null", "seed='null'"),
+    (f"{TRAIN} --total-timesteps 1M", "Write 1e6."),
+    (f"{TRAIN} --total-timesteps 2.5k", "Write 2.5e3."),
     (f"{TRAIN} --agent.n-steps none", "agent.n_steps='none'"),
     *[(f"{TRAIN} --stop-at-reward {value}", "stop_at_reward=") for value in ("abc", "nan", "inf", "''", "true")],
     *[
@@ -218,7 +241,6 @@ USAGE = [
     (f"{TRAIN} --num-threads 0", "num_threads=0"),
     # devices
     (f"{TRAIN} --device foo", "no device 'foo'"),
-    (f"{TRAIN} --device ''", "no device ''"),
     (f"{TRAIN} --device mps", "'mps' is not there: torch sees 0 MPS devices"),
     (f"{TRAIN} --device cpu:7", "'cpu:7' is not supported"),
     (f"{TRAIN} --device cuda:99", "'cuda:99' is not there"),
@@ -239,7 +261,6 @@ USAGE = [
     (f"train ppo {CARTPOLE} --run-dir {'x' * 300}", "File name too long"),
     (f"{TRAIN} --config nowhere.yaml", "'nowhere.yaml' cannot be read: No such file"),
     (f"{TRAIN} --config empty", "'empty' cannot be read: Is a directory"),
-    (f"{TRAIN} --config ''", "'' cannot be read"),
     (f"{TRAIN} --config bad.yaml", "'bad.yaml' is not valid YAML in line 1"),
     (f"{TRAIN} --config date.yaml", "'date.yaml' is not valid YAML"),
     (f"{TRAIN} --config list.yaml", "'list.yaml' holds no settings"),
@@ -249,6 +270,42 @@ USAGE = [
     ("train --config number.yaml", "env=3"),
     ("train --config null.yaml", "agent=None"),
     ("train --config typo.yaml", "'gamma'"),
+    # blank text, such as a variable of the shell that is not set
+    (f"train '' {CARTPOLE}", "An argument is blank"),
+    ("train ppo ''", "An argument is blank"),
+    ("train ppo ' '", "An argument is blank"),
+    (f"train ppo {CARTPOLE} --run-dir ''", "run_dir='' is blank"),
+    (f"train ppo {CARTPOLE} --run-dir=", "run_dir='' is blank"),
+    (f"train ppo {CARTPOLE} --run-dir '  '", "run_dir=' ' is blank"),
+    *[
+        (f"{TRAIN} --{name} ''", f"{name.replace('-', '_')}='' is blank")
+        for name in ("device", "fallback-dir", "data", "reward-model", "init-from", "teacher", "cost.machine")
+    ],
+    *[
+        (f"{TRAIN} --{name} ''", f"'--{name}' is given a blank value")
+        for name in ("config", "zoo", "prices", "machine")
+    ],
+    *[
+        (f"{verb} ''", "An argument is blank")
+        for verb in ("check", "resume", "eval", "watch", "plot", "export", "show")
+    ],
+    *[
+        (f"{verb} run {option} ''", f"'{option}' is given a blank value")
+        for verb, option in (
+            ("watch", "--out"),
+            ("plot", "--out"),
+            ("export", "--out"),
+            ("record", "--out"),
+            ("eval", "--checkpoint"),
+            ("eval", "--env"),
+            ("eval", "--data"),
+            ("resume", "--trackers"),
+            ("serve", "--token-file"),
+        )
+    ],
+    ("eval run --checkpoint=", "'--checkpoint' is given a blank value"),
+    (f"watch {CARTPOLE} --out ''", "'--out' is given a blank value"),
+    ("runs --agent ''", "'--agent' is given a blank value"),
     # resume
     ("resume", "required: RUN"),
     ("resume run", "already been trained for 256 steps"),
@@ -298,20 +355,17 @@ USAGE = [
     ("watch rltrain/CartPol-v1", f"'{CARTPOLE}'"),
     *[(f"watch {what} --out film.avi", "'film.avi'") for what in ("run", CARTPOLE)],
     *[(f"watch {what} --out nowhere/film.gif", "'nowhere/film.gif' cannot be written") for what in ("run", CARTPOLE)],
-    *[(f"watch {what} --out ''", "neither a GIF nor an MP4") for what in ("run", CARTPOLE)],
     (f"watch {CARTPOLE} --checkpoint best", "has no checkpoints"),
     (f"watch {CARTPOLE} --seed x", "whole number"),
     ("plot", "required: RUN"),
     ("plot run --out curve.txt", "'curve.txt'"),
     ("plot run --out nowhere/curve.png", "'nowhere/curve.png' cannot be written"),
-    ("plot run --out ''", "no name of a picture"),
     # check and new-env
     ("check", "required: ENV"),
     ("check rltrain/CartPol-v1", f"'{CARTPOLE}'"),
     ("check CartPol-v1", "'CartPole-v1'"),
     ("check nowhere:Env-v0", "cannot be imported"),
     ("check broken_plugin:Env-v0", "division by zero"),
-    ("check ''", "no environment ''"),
     ("check run", "no environment 'run'"),
     (f"check {CARTPOLE} extra", "'extra' is too much"),
     (f"check {CARTPOLE} --jsn", "'--json'"),
@@ -346,7 +400,6 @@ CHECKPOINT = [
         for what in ("empty", "file")
     ],
     *[(f"{verb} runs", "Did you mean 'runs/rltrain-CartPole-v1/ppo_1'?") for verb in ("resume", "eval", "watch")],
-    *[(f"{verb} ''", "is not a run folder") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} bare", "no checkpoint yet") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} damaged", "policy.safetensors has 1 bytes") for verb in ("resume", "eval", "watch")],
     *[(f"{verb} strange", "unknown type 'Sphere'") for verb in ("eval", "watch")],
@@ -355,16 +408,18 @@ CHECKPOINT = [
         (f"{verb} unknown", "unknown/config.yaml' is damaged or was changed: There is no agent 'xyz'")
         for verb in ("resume", "eval")
     ],
-    ("eval run/checkpoints", "is not a run folder"),
+    ("eval run/checkpoints", "Did you mean 'run'?"),
+    ("eval run/config.yaml", "Did you mean 'run'?"),
+    ("watch run/checkpoints/step_000000000256/policy.safetensors", "Did you mean 'run'?"),
+    ("eval zip.zip", "rltrain import-sb3 zip.zip --env ENV"),
     ("eval run/checkpoints/step_000000000999", "no checkpoint '000000000999'"),
     ("resume run/checkpoints/step_x", "no checkpoint 'x'"),
     ("eval /nowhere/checkpoints/step_000000000001", "no run folder '/nowhere'"),
     *[(f"{verb} run --checkpoint best", "was not evaluated") for verb in ("eval", "watch")],
-    *[(f"eval run --checkpoint {value}", "It has: latest, 256.") for value in ("999", "-1", "first", "''", "1.5")],
+    *[(f"eval run --checkpoint {value}", "It has: latest, 256.") for value in ("999", "-1", "first", "1.5")],
     ("eval damaged --checkpoint 256", "Use --checkpoint latest"),
     (f"{TRAIN} --init-from nowhere", "no run folder 'nowhere'"),
     (f"{TRAIN} --init-from empty", "is not a run folder"),
-    (f"{TRAIN} --init-from ''", "is not a run folder"),
     (f"{TRAIN} --init-from bare", "no checkpoint yet"),
     (f"{TRAIN} --init-from run --agent.policy-kwargs.net-arch [8]", "does not fit"),
     (

@@ -274,6 +274,8 @@ class Parallel:
         (lambda: None, "'None' is not an environment", "Give an id"),
         (lambda: 3, "'3' is not an environment", "Give an id"),
         (lambda: [1], "'list' is not an environment", "Give an id"),
+        (lambda: [lambda: gymnasium.make("CartPole-v1")], "'list' holds functions", "Give one function"),
+        (lambda: gymnasium.spec("CartPole-v1"), "is given as its registration", "Give its id: 'CartPole-v1'"),
         (lambda: gymnasium.make("CartPole-v1").unwrapped.__class__(), "is one object", "Give its class"),
         (lambda: NoRecord(gymnasium.make("CartPole-v1")), "does not say how it was made", "a function that makes"),
         (lambda: gymnasium.make_vec("CartPole-v1", 2), "is a vector environment", "--num-envs"),

@@ -221,6 +221,11 @@ class WrongPicture(Sound):
         return super().render(state, index).float()
 
 
+class NumpyPicture(Sound):
+    def render(self, state: Place, index: int = 0) -> Any:
+        return super().render(state, index).numpy()
+
+
 class ChangingPicture(Sound):
     def render(self, state: Place, index: int = 0) -> Tensor:
         return torch.randint(256, (8, 8, 3)).to(torch.uint8)
@@ -265,6 +270,7 @@ BROKEN: list[tuple[type[Sound], str, str, str]] = [
     (Spaceless, "spaces", "action_space is None", "Set self.action_space"),
     (Nested, "spaces", "the entry 'inner' with entries of its own", "flat Dict"),
     (UnboundedAction, "spaces", "the action space is unbounded", "Box(-1, 1)"),
+    (NumpyPicture, "pictures", "render returns a ndarray", "a tensor (H, W, 3) uint8"),
     (WrongPicture, "pictures", "torch.float32 on cpu", "uint8"),
     (ChangingPicture, "pictures", "the same state gives different pictures", "without chance"),
     (ChangingInfo, "shapes", "info.third was missing, and then shape (8,)", "same tensors"),

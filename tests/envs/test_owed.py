@@ -167,6 +167,35 @@ class FailsToStart(Walk):
         raise FileNotFoundError("levels.txt")
 
 
+class Transposed(Walk):
+    """Two numbers for each environment, in the shape (2, N)."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def observe(self, state: Any) -> Any:
+        return torch.stack((state.x, state.x))
+
+
+class ResetWithoutRng(Walk):
+    def reset(self, n: int) -> Any:  # type: ignore[override]
+        return Place(torch.zeros(n))
+
+
+class StepWithoutRng(Walk):
+    def step(self, state: Any, action: Tensor) -> Any:  # type: ignore[override]
+        return state, state.x, state.x > 1
+
+
+class ObserveWithoutState(Walk):
+    def observe(self) -> Any:  # type: ignore[override]
+        return torch.zeros(1)
+
+
+class InitWithoutSuper(Walk):
+    def __init__(self, **kwargs: Any) -> None:
+        self.goal = torch.zeros(1, device=self.device)
+
+
 WRONG: list[tuple[type[TensorEnv[Any]], str, str]] = [
     (FiveValues, "FiveValues.step returned 5 values; it owes three: the next state, the reward and terminated", "info"),
     (FourValues, "FourValues.step returned 4 values; it owes three", "nothing else"),
@@ -189,6 +218,7 @@ WRONG: list[tuple[type[TensorEnv[Any]], str, str]] = [
     ),
     (DoubleObservation, "DoubleObservation.observe returned an observation of type torch.float64", "dtype=self.dtype"),
     (Flat, "Flat.observe returned an observation of shape (2,) for 2 environments", "(2, 1)"),
+    (Transposed, "Transposed.observe returned an observation of shape (2, 3) for 3 environments", "(3, 2)"),
     (InfoOfOne, "InfoOfOne.info returned 'speed' that is a float", "a tensor of shape (2,)"),
     (NoObservationSpace, "NoObservationSpace has no observation_space", "Set self.observation_space"),
     (ActionsAsNumber, "ActionsAsNumber.action_space is 2, which is no space", "Set self.action_space"),
@@ -197,6 +227,10 @@ WRONG: list[tuple[type[TensorEnv[Any]], str, str]] = [
 UNMAKEABLE = [
     (WithoutObserve, "WithoutObserve has no observe", "Write it"),
     (Misspelt, "Misspelt.step fails: AttributeError: 'Place' object has no attribute 'y'", "Mend it"),
+    (ResetWithoutRng, "ResetWithoutRng.reset fails: TypeError", "It takes (self, n, rng)."),
+    (StepWithoutRng, "StepWithoutRng.step fails: TypeError", "It takes (self, state, action, rng)."),
+    (ObserveWithoutState, "ObserveWithoutState.observe fails: TypeError", "It takes (self, state)."),
+    (InitWithoutSuper, "InitWithoutSuper cannot be made: AttributeError", "Call super().__init__("),
     (FailsToStart, "FailsToStart cannot be made: FileNotFoundError: levels.txt", "Mend its __init__"),
 ]
 

@@ -12,6 +12,7 @@ from countdown import Countdown
 
 from rltrain.errors import ConfigError
 from rltrain.make import make_env, make_vec
+from rltrain.plugins import resolve
 from rltrain.registry import env_spec, register_env, twin_of
 
 pytestmark = pytest.mark.usefixtures("clean_registries")
@@ -69,6 +70,15 @@ def test_a_broken_entry_point_says_what_is_wrong() -> None:
     register_env("test/Broken-v0", "countdown:Missing")
     with pytest.raises(ConfigError, match="'countdown:Missing' cannot be imported"):
         make_env("test/Broken-v0")
+
+
+def test_a_class_of_gymnasiums_is_to_be_registered_with_gymnasium() -> None:
+    cartpole = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    with pytest.raises(ConfigError, match=r"CartPoleEnv is a gymnasium.Env.*gymnasium.register\('test/Pole-v0'"):
+        register_env("test/Pole-v0", resolve(cartpole))
+    register_env("test/Pole-v0", cartpole)  # imported where it is used
+    with pytest.raises(ConfigError, match=r"CartPoleEnv is a gymnasium.Env.*gymnasium.register\('test/Pole-v0'"):
+        make_vec("test/Pole-v0", 2)
 
 
 def test_a_class_needs_no_registration() -> None:

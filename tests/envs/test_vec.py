@@ -186,10 +186,13 @@ class Wrong(Countdown):
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ("observation shape", r"observe returned observation of shape \(2, 1\) for 2 environments. Its shape must be"),
+        (
+            "observation shape",
+            r"observe returned observation of shape \((\d), 1\) for \1 environments. Its shape must be",
+        ),
         ("observation tree", r"observe returned \['a'\]"),
-        ("mask", r"observe returned action_mask of shape \(2, 2\)"),
-        ("reward shape", r"step returned a reward of shape \(2, 1\) for 2 environments. Its shape must be \(2,\)"),
+        ("mask", r"observe returned action_mask of shape \((\d), 2\) for \1 environments"),
+        ("reward shape", r"step returned a reward of shape \((\d), 1\) for \1 environments. Its shape must be \(\1,\)"),
         ("reward device", r"step returned a reward on meta.*device=self.device"),
         ("terminated type", r"step returned terminated of type torch.int64. Its type must be torch.bool"),
         ("terminated", r"step returned terminated that is a bool"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -41,6 +42,9 @@ OTHERS = [
     spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64),
     spaces.Dict({"observation": HALF, "action_mask": spaces.MultiBinary(3), "deep": spaces.Discrete(2)}),
     spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [-2, 0]]),
+    spaces.MultiDiscrete([3, 200], dtype=np.uint8),
+    spaces.Dict({0: spaces.Discrete(2), 1: HALF}),  # type: ignore[dict-item]
+    *([spaces.Discrete(3, dtype=np.int32)] if "dtype" in inspect.signature(spaces.Discrete).parameters else []),
     spaces.Tuple((spaces.Discrete(2), spaces.Tuple((HALF, spaces.Dict({"a/b": spaces.Text(3)}))))),
     spaces.Text(7, min_length=0, charset="ab é\n"),
     spaces.OneOf((spaces.Discrete(2), HALF)),
@@ -76,6 +80,11 @@ class Sphere(spaces.Space[Any]):
 def test_refuses_other_spaces(space: spaces.Space) -> None:
     with pytest.raises(ConfigError, match="not supported"):
         to_json(space)
+
+
+def test_keys_are_text_or_whole_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"the key \(1, 2\)"):
+        to_json(spaces.Dict([((1, 2), spaces.Discrete(2))]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

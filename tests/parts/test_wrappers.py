@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -70,6 +71,30 @@ def test_pictures_are_stacked_along_their_channels_and_only_boxes_are() -> None:
 
     with pytest.raises(ConfigError, match="nothing to stack in Discrete"):
         counting(observation="discrete", frame_stack=2)
+
+
+class Number(gymnasium.Env[Any, Any]):
+    """Observes a single number: the steps of the episode, which has three."""
+
+    observation_space = spaces.Box(1.0, 9.0, ())
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.time = 1
+        return np.float32(1), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        return np.float32(self.time), 1.0, self.time == 4, False, {}
+
+
+def test_single_numbers_are_stacked_to_a_vector() -> None:
+    vec = make_vec(Number, N, frame_stack=3, vectorization="sync")
+    assert vec.single_observation_space == spaces.Box(0.0, 9.0, (3,))
+    first, *steps = walk(vec, 4)
+    assert first.tolist() == [[0, 0, 1]] * N
+    assert [step.final_obs[0].tolist() for step in steps] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 1, 2]]
+    assert steps[2].obs.tolist() == [[0, 0, 1]] * N
 
 
 @pytest.mark.parametrize("limit", [3, 5])

@@ -10,25 +10,26 @@ from rltrain.errors import RLTrainError
 ENV = "rltrain/CartPole-v1"
 THING = object()
 NO_TEXT = (3, None, [], {}, THING, b"x")
+NO_NAME = (*NO_TEXT, "", "  ")
 NO_FLAG = ("yes", 3, None, [], THING)
 NO_NUMBER = ("x", None, 2.5, True, [], THING)
 NO_LIST = (3, "x", True, THING, [3])
 NO_DICT = (3, "x", [], THING)
-NO_ENV = (3, 2.5, [], {}, b"x")
-NO_DEVICE = (3, [], THING, "nothing")
+NO_ENV = (3, 2.5, [], {}, b"x", "", " ")
+NO_DEVICE = (3, [], THING, "nothing", "")
 NO_CALLBACKS = (3, None, "x", [3], THING)
 
 WRONG = {
-    "train": {"algo": NO_TEXT, "env": (*NO_ENV, None), "progress": NO_FLAG, "callbacks": NO_CALLBACKS},
+    "train": {"algo": NO_NAME, "env": (*NO_ENV, None), "progress": NO_FLAG, "callbacks": NO_CALLBACKS},
     "train_seeds": {
-        "algo": NO_TEXT,
+        "algo": NO_NAME,
         "env": (*NO_ENV, None),
         "num_seeds": NO_NUMBER,
         "progress": NO_FLAG,
         "callbacks": NO_CALLBACKS,
     },
     "resume": {
-        "run": NO_TEXT,
+        "run": NO_NAME,
         "total_timesteps": ("x", 2.5, True, [], THING),
         "device": NO_DEVICE,
         "env": NO_ENV,
@@ -52,15 +53,15 @@ WRONG = {
         "trackers": (3, {}, THING, [3]),
     },
     "load": {
-        "run": NO_TEXT,
-        "checkpoint": (None, 2.5, [], {}, THING),
+        "run": NO_NAME,
+        "checkpoint": (None, 2.5, [], {}, THING, ""),
         "device": (*NO_DEVICE, None),
         "env": NO_ENV,
         "env_kwargs": NO_DICT,
         "classes": NO_LIST,
     },
     "evaluate": {
-        "policy": (3, None, [], {}, THING),
+        "policy": (3, None, [], {}, THING, ""),
         "env": NO_ENV,
         "episodes": NO_NUMBER,
         "deterministic": NO_FLAG,
@@ -79,22 +80,22 @@ WRONG = {
     },
     "check_env": {"env": (*NO_ENV, None), "device": (*NO_DEVICE, None)},
     "check_vec_env": {"env": (3, None, "x", [], THING)},
-    "register_env": {"id": NO_TEXT, "entry_point": (3, None, [], {}, b"x")},
-    "register_agent": {"name": NO_TEXT, "entry_point": (3, None, [], {}, b"x"), "config": (3, None, [], {}, b"x")},
+    "register_env": {"id": NO_NAME, "entry_point": (3, None, [], {}, b"x")},
+    "register_agent": {"name": NO_NAME, "entry_point": (3, None, [], {}, b"x"), "config": (3, None, [], {}, b"x")},
     "register_tracker": {
-        "name": NO_TEXT,
+        "name": NO_NAME,
         "entry_point": (3, None, [], {}, b"x"),
         "description": NO_TEXT,
         "display": NO_FLAG,
     },
-    "register_exporter": {"name": NO_TEXT, "entry_point": NO_TEXT, "description": NO_TEXT},
-    "register_importer": {"ending": NO_TEXT, "entry_point": NO_TEXT},
-    "register_verb": {"name": NO_TEXT, "entry_point": NO_TEXT, "help": NO_TEXT},
+    "register_exporter": {"name": NO_NAME, "entry_point": NO_NAME, "description": NO_TEXT},
+    "register_importer": {"ending": NO_NAME, "entry_point": NO_NAME},
+    "register_verb": {"name": NO_NAME, "entry_point": NO_NAME, "help": NO_TEXT},
 }
 OF_POLICY = {
     "evaluate": {"episodes": NO_NUMBER, "deterministic": NO_FLAG, "seed": NO_NUMBER, "limits": (3, "x", [], THING)},
     "film": {
-        "out": NO_TEXT,
+        "out": NO_NAME,
         "deterministic": NO_FLAG,
         "seed": NO_NUMBER,
         "episodes": NO_NUMBER,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from rltrain.agents.ppo.config import PPOConfig
@@ -222,6 +224,37 @@ def test_each_limit_is_where_it_should_be() -> None:
     made = build(agent={"gamma": 0, "gae_lambda": 1, "learning_rate": "1e-9", "policy_kwargs": {"net_arch": []}}).agent
     assert (made.gamma, made.gae_lambda, made.learning_rate) == (0.0, 1.0, 1e-9)
     assert made.policy_kwargs.net_arch.model_dump() == {"pi": [], "vf": []}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_numbers(kind: Any) -> None:
+    agent = build(agent={"learning_rate": float(kind(0.5)), "clip_range": 0.5, "gamma": kind(0.5)}).agent
+    assert (agent.learning_rate, agent.gamma) == (0.5, 0.5)
+    if kind is not torch.tensor:
+        assert build(agent={"learning_rate": kind(0.5)}).agent.learning_rate == 0.5
+    for wrong in (np.bool_(True), [0.1], None):
+        assert "agent.learning_rate" in error_of(agent={"learning_rate": wrong}).cause
+
+
+def relu(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("agent", "fix"),
+    [
+        ({"learning_rate": lambda left: 1e-3 * left}, "'lin_0.001' to fall linearly"),
+        ({"clip_range": relu}, "'lin_0.001' to fall linearly"),
+        ({"learning_rate": torch.optim.lr_scheduler.LambdaLR}, "'lin_0.001' to fall linearly"),
+        ({"policy_kwargs": {"activation_fn": relu}}, "'relu' for torch.nn.ReLU"),
+        ({"policy_kwargs": {"activation_fn": torch.nn.Mish}}, "'relu' for torch.nn.ReLU"),
+        ({"policy_kwargs": {"features_extractor_class": relu}}, "a class of your own"),
+        ({"policy_kwargs": {"net_arch": [{"pi": [8], "vf": [8]}]}}, "{pi: [64], vf: [64]}"),
+        ({"policy_kwargs": "dict(net_arch=[8])"}, "Give each by itself"),
+    ],
+)
+def test_what_is_written_for_stable_baselines3_has_a_fix_of_its_own(agent: dict[str, Any], fix: str) -> None:
+    assert fix in error_of(agent=agent).fix
 
 
 @pytest.mark.parametrize(
