@@ -71,6 +71,12 @@ def wait_for(path: Path, number: int, process: subprocess.Popen[str]) -> Path:
     raise AssertionError("there is no checkpoint")
 
 
+def about(run: Path) -> dict[str, Any]:
+    """What a run says about itself."""
+    facts: dict[str, Any] = json.loads((run / "metadata.json").read_text())
+    return facts
+
+
 def take_away(process: subprocess.Popen[str]) -> None:
     """Kills a process and all that it has started, as when a machine is gone; torchrun's ranks have their own group."""
     everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
