@@ -127,7 +127,7 @@ def test_what_fails_is_told_to_the_platform(tmp_path: Path, capsys: pytest.Captu
     assert main(["sagemaker"], sagemaker(tmp_path)) == 3
     assert "exit code 3" in (tmp_path / "output" / "failure").read_text()
     assert main(["nowhere", "--", "ppo", "e"], {}) == 2
-    assert "Known: sagemaker, vertex, azureml, skypilot." in capsys.readouterr().err
+    assert "Known: sagemaker, vertex, azureml, skypilot, ray." in capsys.readouterr().err
     assert main([], {}) == 2
 
 
