@@ -67,9 +67,10 @@ test-litert: .venv-litert/.has-litert
 	@touch $@
 
 # Each platform's library in a virtual environment of its own: they pull hundreds of packages, and not the same ones.
-CLOUDS ?= sagemaker vertex azureml skypilot
+CLOUDS ?= sagemaker sagemaker-training vertex azureml azureml-mlflow skypilot
 test-clouds: $(VENV)/.has-test $(CLOUDS:%=.venv-clouds/%/.has)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cloud/test_validators.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cloud/test_validators.py \
+	  tests/cloud/test_sagemaker_toolkit.py tests/cloud/test_azureml_mlflow.py $(ARGS)
 
 .venv-clouds/%/.has: tests/cloud/validators/%.txt
 	@test -e .venv-clouds/$*/pyvenv.cfg || $(PYTHON) -m venv .venv-clouds/$*

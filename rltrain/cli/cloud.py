@@ -22,18 +22,19 @@ PLATFORMS = {
     "azureml": "Azure ML: a command job for az",
     "skypilot": "SkyPilot: a task for sky jobs launch",
     "lambda": "Lambda, through SkyPilot",
+    "ray": "a cluster of Ray: a program that hands it a job",
 }
 TEXTS = {
     "image": "container image that has rltrain: the repository's Dockerfile makes one",
     "instance": "type of machine, by the platform's name",
     "gpus": "GPUs of each machine [0]",
-    "gpu": "their type, where the machine does not say it (vertex, skypilot)",
+    "gpu": "their type, where the machine does not say it (vertex, skypilot, ray)",
     "nodes": "machines that train together [1]",
     "ranks": "ranks on each machine [one for each GPU, 1 without]",
     "data": "dataset, where the platform finds it: s3://..., gs://..., azureml://...",
     "checkpoints": "where run folders are kept over interruptions",
     "output": "where the policy goes",
-    "file_system": "what several machines share: fs-ID:/PATH, SERVER:/PATH, or a volume of SkyPilot",
+    "file_system": "what several machines share: fs-ID:/PATH, SERVER:/PATH, a volume of SkyPilot, or a folder (ray)",
     "max_hours": "end the job after so many hours [24]",
     "name": "of the job [from the agent and the environment]",
     "out": "file to write [NAME_PLATFORM.py or .yaml]",
@@ -56,6 +57,7 @@ MORE = {
     "vertex": ("region", "network"),
     "azureml": ("compute", "resource_group", "workspace"),
     "skypilot": ("infra",),
+    "ray": (),
 }
 """Options of a platform alone."""
 USAGE = """usage: rltrain cloud {platforms} ALGO ENV [options]

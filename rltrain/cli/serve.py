@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--max-sessions", type=whole(1), metavar="INT", default=1024, help="[1024]")
     what = "close a session after so many without a request [600]"
     parser.add_argument("--session-seconds", type=whole(1), metavar="INT", default=600, help=what)
+    what = "cut off a request that is not whole after so many [30]"
+    parser.add_argument("--request-seconds", type=whole(1), metavar="INT", default=30, help=what)
     what = "keep every observation and action in this folder, for its owner alone; nothing is kept without it"
     parser.add_argument("--log-decisions", metavar="DIR", help=what)
     what = "of all files in that folder, after which nothing more is kept [268435456]"
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
     model = open_model(parsed.model, checkpoint=parsed.checkpoint)
     limits = parsed.max_rows, parsed.max_waiting, parsed.max_sessions, parsed.session_seconds
-    bounds = Bounds(parsed.max_body, *limits)
+    bounds = Bounds(parsed.max_body, *limits, parsed.request_seconds)
     decisions = None
     listening = server.open_port(parsed.host, parsed.port)
     if parsed.log_decisions is not None:

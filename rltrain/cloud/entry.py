@@ -19,6 +19,7 @@ from typing import Any
 from rltrain.cloud.mirror import Mirror, bring_back
 from rltrain.cloud.place import Place, place_of
 from rltrain.errors import CheckpointError, ConfigError, RLTrainError, RunError
+from rltrain.process.early import die_with
 from rltrain.runs.metadata import Metadata
 from rltrain.runs.places import find_runs
 
@@ -35,6 +36,8 @@ def main(words: Sequence[str] | None = None, env: Mapping[str, str] | None = Non
     place: Place | None = None
     try:
         platform, options, arguments = read(sys.argv[1:] if words is None else words)
+        if platform == "ray":  # whose actor may be killed, where the machine stays
+            die_with(os.getppid(), number=signal.SIGTERM)
         place = place_of(platform, options, arguments, env)
         code = train(place, env)
         if code == 0 and place.node == 0 and place.model is not None:

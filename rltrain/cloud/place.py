@@ -51,7 +51,7 @@ def place_of(platform: str, options: Mapping[str, str], arguments: Sequence[str]
     """Reads where this machine is.
 
     Args:
-        platform: ``sagemaker``, ``vertex``, ``azureml`` or ``skypilot``.
+        platform: ``sagemaker``, ``vertex``, ``azureml``, ``skypilot`` or ``ray``.
         options: What the job file gives the entry point: ``ranks``, ``runs``, ``data``, ``model``, ``mirror``.
         arguments: The arguments of ``rltrain train``; of SageMaker none, where they are hyperparameters.
         env: The variables.
@@ -162,9 +162,24 @@ def _skypilot(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _ray(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """The variables that ``ray_job`` sets: Ray has none of its own for this."""
+    nodes = int(env["RLTRAIN_NODES"])
+    return {
+        "job": env["RLTRAIN_JOB"],
+        "arguments": arguments,
+        "nodes": nodes,
+        "node": int(env["RLTRAIN_NODE"]),
+        "first": env["RLTRAIN_FIRST"],
+        "port": int(env["RLTRAIN_PORT"]) if nodes > 1 else 0,
+        "runs": Path("runs"),
+    }
+
+
 READERS: dict[str, Callable[[list[str], Mapping[str, str]], dict[str, Any]]] = {
     "sagemaker": _sagemaker,
     "vertex": _vertex,
     "azureml": _azureml,
     "skypilot": _skypilot,
+    "ray": _ray,
 }

@@ -66,18 +66,19 @@ def leave(number: int, frame: FrameType | None = None) -> None:
     os._exit(128 + number)
 
 
-def die_with(parent: int, *, by_system: bool = True) -> None:
+def die_with(parent: int, *, by_system: bool = True, number: int | None = None) -> None:
     """Makes this process die when its parent does, in whatever way that dies.
 
     Args:
         parent: The parent, which may have died already.
         by_system: Whether the system may kill it, where it can, when the thread that started it ends.
+        number: The signal, where the system sends it; None for the one that nothing can handle.
     """
     if sys.platform == "linux" and by_system:
         import ctypes
 
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number or signal.SIGKILL, 0, 0, 0)
     elif sys.platform != "win32":
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     if sys.platform != "win32" and os.getppid() != parent:

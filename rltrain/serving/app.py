@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -239,6 +239,8 @@ class Service:
                 if not (free or self._may(request)):
                     raise Refused(401, "The header 'Authorization: Bearer TOKEN' is missing or wrong.")
                 response = await answer(request)
+            except ClientDisconnect:  # in the middle of a request: nobody reads the answer
+                response = Response(status_code=400)
             except Refused as refusal:
                 response = JSONResponse({"error": str(refusal)}, refusal.status)
                 if refusal.status == 503:

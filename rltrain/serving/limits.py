@@ -15,6 +15,7 @@ class Bounds:
         waiting: Observations that wait for the policy.
         sessions: Sessions that are open.
         session_seconds: After so many without a request a session is closed.
+        request_seconds: A request that is not whole after so many is cut off.
     """
 
     body: int = 2**20
@@ -22,6 +23,7 @@ class Bounds:
     waiting: int = 1024
     sessions: int = 1024
     session_seconds: float = 600.0
+    request_seconds: float = 30.0
 
 
 class Refused(Exception):

@@ -1,4 +1,4 @@
-"""Opens the port and serves until a signal asks for the end. The only file that imports uvicorn."""
+"""Opens the port and serves until a signal asks for the end. Imports uvicorn, as ``patience.py`` does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rltrain.errors import ConfigError, RunError
 from rltrain.naming import installed
@@ -14,6 +15,11 @@ from rltrain.serving.decisions import Decisions
 from rltrain.serving.limits import Bounds
 from rltrain.serving.model import Served
 from rltrain.storage.files import Damaged, read_text, reason
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from rltrain.serving.app import Service
 
 SHORTEST_TOKEN = 16
 GRACE = 10  # seconds that requests under way have after a signal
@@ -84,6 +90,29 @@ def open_port(host: str, port: int) -> socket.socket:
     return listening
 
 
+def server_of(service: Service) -> uvicorn.Server:
+    """The server of a service, which is not started yet."""
+    import uvicorn
+
+    from rltrain.serving.app import make_app
+    from rltrain.serving.patience import impatient
+
+    bounds = service.bounds
+    config = uvicorn.Config(
+        make_app(service),
+        port=0,
+        http=impatient(bounds.request_seconds),
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=bounds.waiting + 64,
+        h11_max_incomplete_event_size=65536,
+    )
+    return uvicorn.Server(config)
+
+
 def serve(
     model: Served,
     listening: socket.socket,
@@ -106,22 +135,11 @@ def serve(
     Raises:
         RunError: The server did not start.
     """
-    import uvicorn
-
-    from rltrain.serving.app import Service, make_app
+    from rltrain.serving.app import Service
 
     service = Service(model, bounds, token, decisions)
     service.model.run({array.name: array.zeros(1) for array in model.signature.inputs})  # the first call is the slowest
-    config = uvicorn.Config(
-        make_app(service),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-        limit_concurrency=bounds.waiting + 64,
-        h11_max_incomplete_event_size=65536,
-    )
-    server = uvicorn.Server(config)
+    server = server_of(service)
     host, port, *_ = listening.getsockname()
     tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     # uvicorn stops by these signals, and then sends them again to whoever handled them before.

@@ -25,7 +25,8 @@ class MlflowTracker(ServiceTracker):
     """Writes a run of MLflow.
 
     Where ``MLFLOW_TRACKING_URI`` names no server or database, it is ``mlflow.db`` in the folder of all runs, with the
-    artifacts beside it. The experiment is the environment, unless ``MLFLOW_EXPERIMENT_NAME`` names another.
+    artifacts beside it. The experiment is the environment, unless ``MLFLOW_EXPERIMENT_NAME`` names another. A run that
+    ``MLFLOW_RUN_ID`` names, as in jobs of Azure ML, is written to, and ended by whoever began it.
 
     Args:
         run: The run.
@@ -43,6 +44,12 @@ class MlflowTracker(ServiceTracker):
         home = run.run_dir.parent.parent
         given = os.environ.get("MLFLOW_TRACKING_URI")
         uri = given or f"sqlite:///{home / 'mlflow.db'}"
+        self._begun = os.environ.get("MLFLOW_RUN_ID")
+        if self._begun is not None:
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI"))
+            self.id = self._begun
+            self.remember(self.id, uri)
+            return
         env = run.config.get("env", {}).get("id", "rltrain")
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", env)
         with FileLock(home / ".mlflow.lock"):  # the first of several runs makes the tables
@@ -93,8 +100,9 @@ class MlflowTracker(ServiceTracker):
             self._client.log_batch(self.id, params=new[at : at + MOST_PARAMS])
 
     def close(self) -> None:
-        """Ends the run; one that did not finish is marked as failed."""
-        self._client.set_terminated(self.id, "FINISHED" if self.finished else "FAILED")
+        """Ends the run, unless somebody else began it; one that did not finish is marked as failed."""
+        if self._begun is None:
+            self._client.set_terminated(self.id, "FINISHED" if self.finished else "FAILED")
 
     def add_file(self, path: Path, kind: str) -> None:
         """Adds a file."""

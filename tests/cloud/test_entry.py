@@ -71,6 +71,12 @@ def wait_for(path: Path, number: int, process: subprocess.Popen[str]) -> Path:
     raise AssertionError("there is no checkpoint")
 
 
+def about(run: Path) -> dict[str, Any]:
+    """What a run says about itself."""
+    facts: dict[str, Any] = json.loads((run / "metadata.json").read_text())
+    return facts
+
+
 def take_away(process: subprocess.Popen[str]) -> None:
     """Kills a process and all that it has started, as when a machine is gone; torchrun's ranks have their own group."""
     everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
@@ -121,7 +127,7 @@ def test_what_fails_is_told_to_the_platform(tmp_path: Path, capsys: pytest.Captu
     assert main(["sagemaker"], sagemaker(tmp_path)) == 3
     assert "exit code 3" in (tmp_path / "output" / "failure").read_text()
     assert main(["nowhere", "--", "ppo", "e"], {}) == 2
-    assert "Known: sagemaker, vertex, azureml, skypilot." in capsys.readouterr().err
+    assert "Known: sagemaker, vertex, azureml, skypilot, ray." in capsys.readouterr().err
     assert main([], {}) == 2
 
 

@@ -27,6 +27,12 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("pqn", "masked", "discrete", {"policy_kwargs": {"memory": "gru", "memory_size": 8}}),
     ("dqn", "image", "shifted", {"dueling": True}),
     ("sac", "tuple", "number", {}),
+    ("bc", "masked_parts", "multi", {}),
+    ("ppo", "masked", "discrete", {"policy_kwargs": {"memory": "mingru", "memory_size": 8}}),
+    ("iql", "nested", "box", {"normalize_obs": True, "rescale": True}),
+    ("cql", "masked", "discrete", {}),
+    ("ppo", "signed", "binary", {}),
+    ("sac", "wide", "bytes", {"rescale": True}),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_what_is_hostile_is_refused_and_leaves_nothing(
     assert main(["hub", "pull", REPO, "--out", "pulled"]) in (3, 4)
     assert said in " ".join(capfd.readouterr().err.split())
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_pulled_imports_nothing_and_draws_nothing_on_the_terminal(
+    hub: Hub, registry: Registry, tmp_path: Path, capfd: Any
+) -> None:
+    """A whole version, its checksums right, whose owner means ill: it names a module that lies in this folder."""
+    assert main(["hub", "push", "pay@1", REPO]) == 0
+    (tmp_path / "evil.py").write_text("open('was_here', 'w')\nraise SystemExit\n")
+    files, known = hub.files[REPO], entries(hub)
+    for name in ("config.yaml", "metadata.json"):
+        content = files[name].replace(b"test/Pay-v0", b"evil:Pay-v0")
+        if name == "metadata.json":
+            content = sealed(unsealed(content.decode())[0]).encode()
+        files[name] = content
+        known[name] = {**known[name], "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    lineage = {"algo": "\x1b[2J\x1b]0;mine\x07", "env": "\u202eevil"}
+    forge(hub, files=known, name="\x1b[31mpay", lineage=lineage)
+    capfd.readouterr()
+    assert main(["hub", "pull", REPO, "--out", "pulled"]) == 0
+    for words in (["eval", "pulled"], ["export", "pulled", "--to", "pt2"], ["models", "register", "mine", "pulled"]):
+        main([*words])
+    said = "".join(capfd.readouterr())
+    assert "evil:Pay-v0" in said
+    assert not [letter for letter in said if letter == "\u202e" or (ord(letter) < 32 and letter not in "\n\r\t")]
+    assert not (tmp_path / "was_here").exists()
 
 
 def test_what_else_lies_there_stays_there(hub: Hub, registry: Registry, tmp_path: Path) -> None:

@@ -203,6 +203,42 @@ def test_a_kill_leaves_the_old_or_the_new(trained: Callable[[float], Path], regi
     assert not list(registry.path.glob(".*tmp*"))
 
 
+def test_a_promotion_that_is_killed_leaves_a_champion(trained: Callable[[float], Path], registry: Registry) -> None:
+    """At any moment: while a version is verified, while the gate plays, and while the outcome is written."""
+    registry.register(trained(1.0))
+    promote(registry, GATE)
+    registry.register(trained(2.0))
+
+    def in_a_child(until: float | None) -> None:
+        child = os.fork()
+        if not child:
+            try:
+                promote(registry, GATE, "2")
+            finally:
+                os._exit(0)
+        if until is not None:
+            time.sleep(until)
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    began = time.monotonic()
+    in_a_child(None)
+    took = time.monotonic() - began
+    assert registry.state()["aliases"]["champion"] == 2
+    rng = random.Random(0)
+    for _ in range(20):
+        if registry.state()["aliases"]["champion"] == 2:
+            assert registry.roll_back() == 1
+        in_a_child(rng.uniform(0.0, took))
+        seen = Registry(registry.path.parent, "tax")
+        state = seen.state()
+        assert state["log"][-1]["version"] == state["aliases"]["champion"]
+        assert rltrain.load(seen.open(state["aliases"]["champion"])).step == 8
+    registry.name_version("champion", 1)
+    assert promote(registry, GATE, "2")[1]  # and goes on
+    assert not list(registry.path.glob(".*tmp*"))
+
+
 def test_a_champion_that_changed_meanwhile(trained: Callable[[float], Path], registry: Registry) -> None:
     for _ in range(2):
         registry.register(trained(1.0))

@@ -212,6 +212,25 @@ def test_mlflow_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert run.data.metrics[TAG] == 99.0
 
 
+def test_mlflow_writes_to_the_run_of_a_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a job of Azure ML, whose run is there before, and ended by the platform."""
+    run_dir = tmp_path / "runs" / "CartPole" / "ppo_1"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path / 'theirs.db'}")
+    pytest.importorskip("mlflow", reason="the extra 'mlflow' is not installed")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    theirs = client.create_run(client.create_experiment("job", artifact_location=(tmp_path / "art").as_uri()))
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs.info.run_id)
+    for number in (1, 2):
+        tracker = make("mlflow", run_dir.with_name(f"ppo_{number}"))
+        tracker.log({TAG: float(number)}, 10 * number)
+        tracker.close()
+    run = client.get_run(theirs.info.run_id)
+    assert (run.info.status, run.data.metrics[TAG]) == ("RUNNING", 2.0)
+    assert len(client.search_experiments()) == 2  # theirs, and the one that every database has
+
+
 # --------------------------------------------------------------------------------------------------- Comet
 
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import uvicorn
 from gymnasium import spaces
 
 from rltrain.export.signature import Array, Signature
-from rltrain.serving.app import Service, make_app
+from rltrain.serving.app import Service
 from rltrain.serving.decisions import Decisions
 from rltrain.serving.limits import Bounds
 from rltrain.serving.model import Served
+from rltrain.serving.server import server_of
 
 PLAIN = spaces.Dict({"place": spaces.Box(-1.0, 1.0, (2,)), "door": spaces.Discrete(3, start=1)})
 
@@ -69,9 +69,7 @@ def serving(
     model: Served, token: str | None = None, decisions: Decisions | None = None, **bounds: Any
 ) -> Iterator[Client]:
     """A client of a server that runs in a thread."""
-    service = Service(model, Bounds(**bounds), token, decisions)
-    config = uvicorn.Config(make_app(service), port=0, log_level="error")
-    server = uvicorn.Server(config)
+    server = server_of(Service(model, Bounds(**bounds), token, decisions))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
