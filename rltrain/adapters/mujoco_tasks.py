@@ -113,7 +113,7 @@ class Hopper(Walker2d):
 class Ant(Task):
     """``Ant-v5``: it ends where the torso is too low or too high."""
 
-    fields = ("qpos", "qvel", "xpos", "cfrc_ext")
+    fields: tuple[str, ...] = ("qpos", "qvel", "xpos", "cfrc_ext")
     forces = True
 
     def __init__(self, env: Any, options: Mapping[str, Any]) -> None:
