@@ -61,6 +61,7 @@ class Replay:
         self.size = torch.zeros(num_envs, dtype=torch.int64, device=device)  # (N,) rows behind it that are filled
         self._no_step = torch.full((num_envs,), NO_STEP, dtype=torch.uint8, device=device)
         self._ring: dict[str, Any] = {}
+        self._has_floats: bool | None = None  # whether observations do, once there are some
         self._log: SegmentLog | None = None  # knows what changed since the last save; None before the first
         self._compiled: list[Traced] = []
         self._back: Tensor | None = None  # how far behind its head a place is, see newest()
@@ -159,7 +160,9 @@ class Replay:
 
         A step takes two places at most: that of its observation and, if it was truncated, that of the one it led to.
         """
-        if not any(x.is_floating_point() for x in leaves(self._ring["obs"])):
+        if self._has_floats is None:
+            self._has_floats = any(x.is_floating_point() for x in leaves(self._ring["obs"]))
+        if not self._has_floats:
             return None
         rows = min(rows, self.rows - 1)
         if self._back is None or len(self._back) != rows:

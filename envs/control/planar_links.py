@@ -69,7 +69,7 @@ class PlanarLinks:
             pulls[j, j + 1], pulls[j, link.parent] = 1.0, -1.0
 
         def tensor(values: np.ndarray) -> Tensor:
-            return torch.tensor(values, device=device, dtype=dtype)
+            return torch.tensor(values, dtype=dtype).to(device)  # which may lack float64
 
         self.phases = tensor(np.angle(turn))  # (K,) rad
         self.coupling = tensor(lever.T @ (masses[:, None] * lever))  # (K, K) G, m^2

@@ -51,7 +51,7 @@ class SerialArm:
         cos, sin, zero, one = np.cos(alpha), np.sin(alpha), 0 * a, 0 * a + 1
 
         def tensor(values: object) -> Tensor:
-            return torch.tensor(np.array(values, dtype=float), device=device, dtype=dtype)
+            return torch.tensor(np.array(values, dtype=float), dtype=dtype).to(device)  # which may lack float64
 
         # Rz(q) Rx(alpha) = cos(q) by_cos + sin(q) by_sin + constant
         by_cos = np.array(((one, zero, zero), (zero, cos, -sin), (zero, zero, zero)))

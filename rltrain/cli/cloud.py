@@ -60,7 +60,7 @@ MORE = {
     "ray": (),
 }
 """Options of a platform alone."""
-USAGE = """usage: rltrain cloud {platforms} ALGO ENV [options]
+USAGE = """usage: rltrain cloud PLATFORM ALGO ENV [options]
 
 Writes the file of a training job, and prints the command that starts it. All
 options of 'rltrain train' are those of the run. --debug shows a traceback
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         lines = [beside(f"  {name}", text, 13) for name, text in PLATFORMS.items()] + [""]
         lines += [option_line(f"--{name} TEXT", text) for name, text in TEXTS.items()]
         lines += [option_line(f"--{name}", text) for name, text in FLAGS.items()]
-        say(USAGE.format(platforms="|".join(PLATFORMS), options="\n".join(lines)).rstrip())
+        say(USAGE.format(options="\n".join(lines)).rstrip())
         return 0
     platform = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if platform not in PLATFORMS:
